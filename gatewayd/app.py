@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeAlias
 
 from gatewayd.admission.authenticated_devices import AuthenticatedDevices
 from gatewayd.admission.controller import AdmissionController, DiscoveredDevices, RulesInForce
-from gatewayd.admission.policy.rules import Action
+from gatewayd.admission.policy.rules import Action, RuleMessages
 from gatewayd.admission.rules import RuleBook
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.credentials import read_secret
@@ -46,7 +46,7 @@ from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
 from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager, Worker
-from gatewayd.message_stage import Allows, MessageStage, nothing
+from gatewayd.message_stage import USUAL, Allows, MessageStage, nothing
 from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority
 from gatewayd.messages.broker.files import AccessDirectory
@@ -313,11 +313,13 @@ class Application:
         config: Config,
         environ: Mapping[str, str],
         allows: Allows = nothing,
+        wanted: Callable[[str], RuleMessages] = lambda _: USUAL,
     ) -> None:
         """Let children speak and be commanded, where that is enabled.  Raises ConfigError.
 
         An outbox that cannot be opened is reported: all else goes on without it.
         environ: of the process.  allows: whether a rule allows a command to its children.
+        wanted: returns how a rule treats messages, by its name.
         """
         if not config.messages.enabled:
             return
@@ -334,6 +336,7 @@ class Application:
             stranger=self._prove,
             boot=environ.get(BOOT_VARIABLE, ""),
             allows=allows,
+            wanted=wanted,
             notes=runtime_directory(environ),
         )
         try:

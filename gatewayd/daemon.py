@@ -116,7 +116,8 @@ class Daemon:
             reload=self.reload,
             dump=self._dump,
         )
-        await self._app.open_messages(config, self._environ, self._rules.allows)
+        rules = self._rules
+        await self._app.open_messages(config, self._environ, rules.allows, rules.messages)
         try:
             await self._serve_on_bus(statistics, monitor)
         finally:

@@ -10,14 +10,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from gatewayd.admission.policy.rules import MAX_RULES, RuleMessages
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.provider import Session
 from gatewayd.commands.relay import CommandRelay
 from gatewayd.device.command import ChildCommand
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.message import Acceptance, AfterOutage, OnFull
 from gatewayd.device.record import RecordStore, Verdict
 from gatewayd.device.views import MessageStatistics
 from gatewayd.messages.doors.access import DoorAccess
@@ -28,10 +32,12 @@ from gatewayd.messages.intake import MessageIntake
 from gatewayd.messages.outbox.arrival import ArrivalClock, clock_is_right
 from gatewayd.messages.relay import ChildStanding, MessageRelay
 from gatewayd.messages.service import DoorStates
-from gatewayd.messages.settings import MessageSettings
+from gatewayd.messages.settings import ChildMessageSettings, MessageSettings
 from gatewayd.messages.tap import MessageTap, TappedIntake
 from gatewayd.runtime.clock import Clock
 
+USUAL = RuleMessages()
+"""What a rule says that treats messages as [messages.child] does."""
 SHOW_EVERY = 5.0
 """Seconds between two looks at what children are shown of their way to the cloud."""
 
@@ -59,11 +65,20 @@ class ChildSessions:
 
 
 class RecordedStanding(ChildStanding):
-    """What records say of a child that speaks."""
+    """What records say of a child that speaks, and its rule of what it says.
 
-    def __init__(self, records: RecordStore) -> None:
-        self._records = records
-        super().__init__(self._is_admitted, self._is_gone, self._cloud)
+    usual: how messages are treated where no rule wants something else; None for all as by default.
+    wanted: returns how a rule treats them, by its name.
+    """
+
+    def __init__(
+        self,
+        records: RecordStore,
+        usual: ChildMessageSettings | None = None,
+        wanted: Callable[[str], RuleMessages] = lambda _: USUAL,
+    ) -> None:
+        self._records, self._usual, self._wanted = records, usual, wanted
+        super().__init__(self._is_admitted, self._is_gone, self._cloud, self._treatment)
 
     def _is_admitted(self, device: DeviceId) -> bool:
         record = self._records.get(device)
@@ -76,6 +91,26 @@ class RecordedStanding(ChildStanding):
     def _cloud(self, device: DeviceId) -> str:
         record = self._records.get(device)
         return record.cloud.provider if record is not None and record.cloud is not None else ""
+
+    def _treatment(self, device: DeviceId) -> ChildMessageSettings | None:
+        if self._usual is None:
+            return None
+        record = self._records.get(device)
+        return as_wanted(self._usual, self._wanted(record.rule if record is not None else ""))
+
+
+@lru_cache(maxsize=MAX_RULES)
+def as_wanted(usual: ChildMessageSettings, rule: RuleMessages) -> ChildMessageSettings:
+    """Return how messages are treated: as is usual, but for what a rule says.  Pure."""
+    return replace(
+        usual,
+        share=rule.share or usual.share,
+        rate=rule.rate or usual.rate,
+        window=rule.window or usual.window,
+        on_full=OnFull(rule.on_full or usual.on_full),
+        after_outage=AfterOutage(rule.after_outage or usual.after_outage),
+        accepted=Acceptance(rule.accepted or usual.accepted),
+    )
 
 
 Allows: TypeAlias = Callable[[str, ChildCommand | None], bool]
@@ -108,6 +143,7 @@ class MessageStage:
     host: the name of this machine.  stranger: as in `DoorParts`.  boot: as in `ArrivalClock`.
     notes: as in `MessageOutbox`.
     allows: whether a rule allows a command to its children.
+    wanted: returns how a rule treats messages, by its name.
     intake: where messages enter that come from no door.
     """
 
@@ -126,11 +162,12 @@ class MessageStage:
         boot: str = "",
         notes: Path | None = None,
         allows: Allows = nothing,
+        wanted: Callable[[str], RuleMessages] = lambda _: USUAL,
     ) -> None:
         arrival = ArrivalClock(
             clock.wall, is_right=lambda: clock_is_right() and not clock.fault(), boot=boot
         )
-        self._children = RecordedStanding(records)
+        self._children = RecordedStanding(records, settings.child, wanted)
         self.relay = MessageRelay(
             settings, directory, self._children, clock,
             arrival=arrival, notes=notes, published=tap.published,

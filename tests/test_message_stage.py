@@ -6,18 +6,21 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gatewayd import message_stage
+from gatewayd.admission.policy.rules import RuleMessages
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.message import Acceptance, AfterOutage, OnFull
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret
-from gatewayd.message_stage import ChildSessions, MessageStage, RecordedStanding
+from gatewayd.message_stage import USUAL, ChildSessions, MessageStage, RecordedStanding
 from gatewayd.messages.doors.doors import ChildCloudStatus, Doors
 from gatewayd.messages.intake import IncomingMessage
-from gatewayd.messages.settings import MessageSettings
+from gatewayd.messages.settings import ChildMessageSettings, MessageSettings
 from gatewayd.messages.tap import MessageTap
 from gatewayd.runtime.clock import Clock, wall_time
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -49,6 +52,19 @@ def test_who_may_speak_is_what_the_records_say(records: MemoryRecords) -> None:
     assert [one for one in all_of_them if standing.admitted(one)] == [ALICE]
     assert [one for one in all_of_them if standing.gone(one)] == [BOB, STRANGER]
     assert [standing.cloud(one) for one in all_of_them] == ["sky", "sky", "sky", ""]
+
+
+def test_a_rule_treats_messages_of_its_children_and_no_others(records: MemoryRecords) -> None:
+    records.rows[ALICE] = replace(records.rows[ALICE], rule="meters")
+    rules = {"meters": RuleMessages(accepted="reply", on_full="refuse", window=3)}
+    usual = ChildMessageSettings(rate=7.0, after_outage=AfterOutage.IN_ORDER)
+    standing = RecordedStanding(records, usual, lambda name: rules.get(name, USUAL))
+    treated = standing.treatment(ALICE)
+    assert treated == replace(usual, accepted=Acceptance.REPLY, on_full=OnFull.REFUSE, window=3)
+    assert standing.treatment(ALICE) is treated, "so that a change is seen at once"
+    assert standing.treatment(RETIRED) == standing.treatment(STRANGER) == usual
+    rules["meters"] = RuleMessages(share=1 << 20)
+    assert standing.treatment(ALICE) == replace(usual, share=1 << 20)
 
 
 def test_since_when_a_child_is_online() -> None:

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.message import PROPERTIES, DropReason, Message
+from gatewayd.device.message import PROPERTIES, AfterOutage, DropReason, Message
 from gatewayd.message_stage import RecordedStanding
 from gatewayd.messages.intake import IncomingMessage
 from gatewayd.messages.outbox.arrival import ArrivalClock
 from gatewayd.messages.outbox.outbox import OutboxThread
 from gatewayd.messages.relay import MessageRelay
-from gatewayd.messages.settings import AfterOutage, ChildMessageSettings, MessageSettings
+from gatewayd.messages.settings import ChildMessageSettings, MessageSettings
 from gatewayd.runtime.clock import Clock
 from gatewayd.simulator import story
 from gatewayd.simulator.story import Measurement, without_repeats

@@ -20,6 +20,7 @@ from gatewayd.admission.policy.rules import (
     Action,
     Decision,
     Rule,
+    RuleMessages,
     RuleTable,
     listed_values,
     make_rule,
@@ -211,6 +212,10 @@ class RuleBook:
         """
         named = (one.commands for one in self.rules if one.name == rule)
         return any(allows(one, command) if command else bool(one) for one in named)
+
+    def messages(self, rule: str) -> RuleMessages:
+        """Return how a rule treats messages; as by default, if it is no longer there."""
+        return next((one.messages for one in self.rules if one.name == rule), RuleMessages())
 
     def hands_over(self, rule: str) -> bool:
         """Whether a rule's children have holders; those of one that is no longer there do not."""

@@ -47,3 +47,24 @@ class DropReason(StrEnum):
     UNKNOWN_CHILD = "unknown-child"  # no admitted child is meant
     FORGOTTEN = "forgotten"  # its child was forgotten or rejected
     CORRUPT = "corrupt"  # the outbox could not be read
+
+
+class OnFull(StrEnum):
+    """What happens to a message where there is no room for it."""
+
+    DROP_OLDEST = "drop-oldest"  # the oldest of its child makes room
+    REFUSE = "refuse"  # it is dropped itself
+
+
+class AfterOutage(StrEnum):
+    """The order in which messages leave after an outage."""
+
+    LIVE_FIRST = "live-first"  # new ones before those that have waited
+    IN_ORDER = "in-order"  # as they came
+
+
+class Acceptance(StrEnum):
+    """What counts as the cloud's receipt of a message."""
+
+    PUBACK = "puback"  # MQTT's acknowledgement
+    REPLY = "reply"  # the cloud's own reply, where it sends one

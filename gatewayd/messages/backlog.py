@@ -6,15 +6,16 @@ What arrives counts before it is stored, so that no bound is passed while the di
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.message import DropReason
+from gatewayd.device.message import DropReason, OnFull
 from gatewayd.device.reason import Reason
 from gatewayd.device.views import MessageCounts
 from gatewayd.messages.lanes import OVERHEAD, ChildLanes, MemoryUse, Waiting, size_of
 from gatewayd.messages.outbox.file import IndexEntry, StoredMessage
-from gatewayd.messages.settings import ChildMessageSettings, OnFull
+from gatewayd.messages.settings import ChildMessageSettings
 
 IN_MEMORY = 32 * 1024 * 1024
 """Bytes of all children's messages that are in memory; one message more, at most, is read."""
@@ -48,13 +49,15 @@ class Tally:
 class ChildBacklog:
     """What waits of one child.
 
-    id: in the outbox.  arriving: bytes that are on their way into it.
+    settings: how its messages are treated.
+    arriving: bytes that are on their way into the outbox.
     oldest: when the oldest arrived, as `ArrivalClock.now` has said; (0, 0) where that is not known.
     refusal: of its newest message that the cloud refused.
     """
 
     child: DeviceId
     lanes: ChildLanes
+    settings: ChildMessageSettings
     tally: Tally = field(default_factory=Tally)
     arriving: int = 0
     oldest: tuple[int, int] = (0, 0)
@@ -65,12 +68,28 @@ class ChildBacklog:
         """What counts against its share."""
         return self.lanes.size + self.arriving
 
+    @property
+    def refuses(self) -> bool:
+        """Whether its new messages are dropped where there is no room, and none of the old ones."""
+        return self.settings.on_full is OnFull.REFUSE
+
+    def treat(self, settings: ChildMessageSettings) -> None:
+        """Treat its messages in another way from now on."""
+        if settings is not self.settings:
+            self.settings = settings
+            self.lanes.order(settings.after_outage)
+
 
 class Backlog:
-    """What waits of all children.  capacity: bytes for all of them together."""
+    """What waits of all children.  capacity: bytes for all of them together.
 
-    def __init__(self, settings: ChildMessageSettings, capacity: int) -> None:
-        self._settings, self.capacity = settings, capacity
+    settings_of: returns how the messages of a child are treated.
+    """
+
+    def __init__(
+        self, settings_of: Callable[[DeviceId], ChildMessageSettings], capacity: int
+    ) -> None:
+        self._settings_of, self.capacity = settings_of, capacity
         self.children: dict[DeviceId, ChildBacklog] = {}
         self.doors: dict[int, Tally] = {}
         self.total, self.memory = Tally(), MemoryUse()
@@ -82,9 +101,14 @@ class Backlog:
         """Return the backlog of a child, which is made if need be."""
         found = self.children.get(child)
         if found is None:
-            lanes = ChildLanes(self._settings.after_outage, self.memory)
-            found = self.children[child] = ChildBacklog(child, lanes)
+            settings = self._settings_of(child)
+            lanes = ChildLanes(settings.after_outage, self.memory)
+            found = self.children[child] = ChildBacklog(child, lanes, settings)
         return found
+
+    def treat(self, own: ChildBacklog) -> None:
+        """Treat the messages of a child as is wanted now: its rule may have changed."""
+        own.treat(self._settings_of(own.child))
 
     def door(self, door: int) -> Tally:
         """Return the tally of a door, by its id in the outbox."""
@@ -105,10 +129,10 @@ class Backlog:
 
         disk_full: whether nothing can be added to what is stored.
         """
-        refuses = self._settings.on_full is OnFull.REFUSE
-        if (self.of(child).size if refuses else 0) + size > self._settings.share:
+        own = self.of(child)
+        if (own.size if own.refuses else 0) + size > own.settings.share:
             return DropReason.SHARE
-        if (self.size if refuses else 0) + size > self.capacity or (refuses and disk_full):
+        if (self.size if own.refuses else 0) + size > self.capacity or (own.refuses and disk_full):
             return DropReason.TOTAL
         return None
 
@@ -120,7 +144,7 @@ class Backlog:
         """
         own = self.of(child)
         dropped: list[Waiting] = []
-        while own.size + size > self._settings.share and len(dropped) < DROPPED_AT_ONCE:
+        while own.size + size > own.settings.share and len(dropped) < DROPPED_AT_ONCE:
             if (one := self.drop_oldest(own, DropReason.SHARE)) is None:
                 return dropped, DropReason.SHARE
             dropped.append(one)
@@ -193,15 +217,15 @@ class Backlog:
     def drop_of_largest(self, reason: DropReason) -> Waiting | None:
         """Drop and return the oldest message of the child of which most waits, if there is one.
 
+        Not of those whose old messages make no room.
         It stays the largest for some messages: to compare all for each would cost too much.
         """
-        if self._settings.on_full is OnFull.REFUSE:
-            return None
-        if self._victim is not None and self._victim_for > 0:
+        if self._victim is not None and self._victim_for > 0 and not self._victim.refuses:
             self._victim_for -= 1
             if (one := self.drop_oldest(self._victim, reason)) is not None:
                 return one
-        ranked = sorted(self.children.values(), key=lambda own: own.lanes.size, reverse=True)
+        droppable = (own for own in self.children.values() if not own.refuses)
+        ranked = sorted(droppable, key=lambda own: own.lanes.size, reverse=True)
         for own in ranked:
             if (one := self.drop_oldest(own, reason)) is not None:
                 self._victim, self._victim_for = own, SAME_VICTIM

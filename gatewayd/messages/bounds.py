@@ -22,29 +22,33 @@ NOTHING = Spent(0)
 
 @dataclass(slots=True)
 class _Bucket:
-    """What a child may still send at once.  at: when that was counted, seconds."""
+    """What a child may still send at once.
+
+    at: when that was counted, seconds.  rate: that of then, messages a second.
+    """
 
     tokens: float
     at: float
+    rate: float
 
 
 class ChildRates:
-    """How fast each child may send: a bucket of tokens for each that has sent.
+    """How fast each child may send: a bucket of tokens for each that has sent."""
 
-    rate: messages a second.
-    """
-
-    def __init__(self, rate: float) -> None:
-        self._rate, self._most = rate, max(1.0, rate * BURST)
+    def __init__(self) -> None:
         self._buckets: dict[DeviceId, _Bucket] = {}
 
-    def take(self, child: DeviceId, now: float) -> bool:
-        """Count a message; return whether the child may send it.  now: of a steady clock."""
+    def take(self, child: DeviceId, rate: float, now: float) -> bool:
+        """Count a message; return whether the child may send it.
+
+        rate: messages a second.  now: of a steady clock.
+        """
+        most = max(1.0, rate * BURST)
         bucket = self._buckets.get(child)
         if bucket is None:
-            bucket = self._buckets[child] = _Bucket(self._most, now)
-        gained = max(0.0, now - bucket.at) * self._rate
-        bucket.tokens, bucket.at = min(self._most, bucket.tokens + gained), now
+            bucket = self._buckets[child] = _Bucket(most, now, rate)
+        gained = max(0.0, now - bucket.at) * rate
+        bucket.tokens, bucket.at, bucket.rate = min(most, bucket.tokens + gained), now, rate
         if bucket.tokens < 1.0:
             return False
         bucket.tokens -= 1.0
@@ -57,7 +61,7 @@ class ChildRates:
     def forget_idle(self, now: float) -> None:
         """Remove the children whose buckets are full: they can be made again."""
         for child, bucket in tuple(self._buckets.items()):
-            if bucket.tokens + (now - bucket.at) * self._rate >= self._most:
+            if bucket.tokens + (now - bucket.at) * bucket.rate >= max(1.0, bucket.rate * BURST):
                 del self._buckets[child]
 
 

@@ -26,7 +26,7 @@ from gatewayd.cloud.provider import (
     SupportsMessages,
 )
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.message import DropReason, Message
+from gatewayd.device.message import Acceptance, DropReason, Message
 from gatewayd.device.reason import Reason
 from gatewayd.errors import StoreError
 from gatewayd.messages.backlog import AT_MOST, IN_MEMORY, Backlog, ChildBacklog
@@ -35,7 +35,6 @@ from gatewayd.messages.lanes import LoadedMessage, Waiting
 from gatewayd.messages.outbox.arrival import ArrivalClock
 from gatewayd.messages.outbox.file import Spent, StoredMessage
 from gatewayd.messages.outbox.outbox import MessageOutbox
-from gatewayd.messages.settings import Acceptance, ChildMessageSettings
 from gatewayd.runtime.backoff import delay
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -113,7 +112,6 @@ class MessageDelivery:
         self,
         backlog: Backlog,
         outbox: MessageOutbox,
-        settings: ChildMessageSettings,
         *,
         spending: Callable[[], DailySpending],
         arrival: ArrivalClock,
@@ -122,10 +120,9 @@ class MessageDelivery:
         clock: Clock,
         published: Callable[[DeviceId, Message, Publication], None] = lambda *_: None,
     ) -> None:
-        self._backlog, self._outbox, self._settings = backlog, outbox, settings
+        self._backlog, self._outbox = backlog, outbox
         self._spending, self._arrival, self._cloud_of = spending, arrival, cloud_of
         self._expired, self._clock, self._published = expired, clock, published
-        self._confirmed = settings.accepted is Acceptance.REPLY
         self._channels: dict[DeviceId, _Channel] = {}
         self._connections: dict[int, _Connection] = {}
         self._hungry: deque[_Channel] = deque()
@@ -220,16 +217,16 @@ class MessageDelivery:
             self._channels.pop(channel.own.child, None)
             return
         channel.own.lanes.opened()
-        channel.connection = self._connection_of(session)
+        channel.connection = self._connection_of(session, channel.own.settings.window)
         channel.connection.users += 1
 
-    def _connection_of(self, session: SupportsMessages) -> _Connection:
+    def _connection_of(self, session: SupportsMessages, window: int) -> _Connection:
         shared = isinstance(session, SharesConnection)
         key: object = session.connection if isinstance(session, SharesConnection) else session
         found = self._connections.get(id(key))
         if found is None:
-            window = SHARED_WINDOW if shared else self._settings.window
-            found = self._connections[id(key)] = _Connection(key, window)
+            most = SHARED_WINDOW if shared else window
+            found = self._connections[id(key)] = _Connection(key, most)
         return found
 
     def _leave(self, channel: _Channel) -> None:
@@ -263,7 +260,7 @@ class MessageDelivery:
             and channel.session is not None
             and channel.session is channel.wanted
             and not channel.held
-            and len(channel.tasks) < self._settings.window
+            and len(channel.tasks) < channel.own.settings.window
         )
 
     def _serve(self, connection: _Connection) -> None:
@@ -320,7 +317,8 @@ class MessageDelivery:
     ) -> None:
         stored = one.stored
         at = self._arrival.time_of(stored.boot, stored.at)
-        message = Message(stored.topic, stored.payload, at, one.late, self._confirmed)
+        confirmed = channel.own.settings.accepted is Acceptance.REPLY
+        message = Message(stored.topic, stored.payload, at, one.late, confirmed)
         connection.under_way += 1
         work = self._deliver(channel, connection, session, one, message, spent)
         channel.tasks[stored.number] = asyncio.get_running_loop().create_task(work)
@@ -369,7 +367,7 @@ class MessageDelivery:
         count = faults.pop(number, 0) + 1
         if count < MAX_FAULTS:
             faults[number] = count
-        while len(faults) > self._settings.window:  # the first are of messages that are gone
+        while len(faults) > channel.own.settings.window:  # the first are of messages that are gone
             del faults[next(iter(faults))]
         last = traceback.extract_tb(error.__traceback__)[-1:]
         where = "".join(f" at {one.filename}:{one.lineno}" for one in last)

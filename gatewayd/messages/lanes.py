@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple
 
+from gatewayd.device.message import AfterOutage
 from gatewayd.messages.outbox.file import StoredMessage
-from gatewayd.messages.settings import AfterOutage
 
 READ_AHEAD = 64
 """Messages of a child that are read ahead."""
@@ -134,6 +134,7 @@ class ChildLanes:
 
     def __init__(self, after_outage: AfterOutage, memory: MemoryUse) -> None:
         self._live, self._late = Lane(), Lane()
+        self._after_outage = after_outage
         self._live_first = after_outage is AfterOutage.LIVE_FIRST
         self._under_way: dict[int, LoadedMessage] = {}
         self._online, self._memory = False, memory
@@ -149,6 +150,12 @@ class ChildLanes:
     def in_memory(self) -> int:
         """Bytes of its messages that are in memory."""
         return self._kept
+
+    def order(self, after_outage: AfterOutage) -> None:
+        """Set in which order messages leave; while there are two lanes, it is that of before."""
+        self._after_outage = after_outage
+        if not self._live and not any(not one.late for one in self._under_way.values()):
+            self._live_first = after_outage is AfterOutage.LIVE_FIRST
 
     # What comes.
 
@@ -173,6 +180,7 @@ class ChildLanes:
         self._online = False
         self.unload()
         self._live.unread.move_to(self._late.unread)
+        self.order(self._after_outage)
 
     def unload(self) -> None:
         """Let what was read ahead wait unread again, as it cannot be sent now."""

@@ -28,7 +28,7 @@ from gatewayd.messages.lanes import size_of
 from gatewayd.messages.outbox.arrival import ArrivalClock
 from gatewayd.messages.outbox.file import IndexEntry, StoredMessage
 from gatewayd.messages.outbox.outbox import GROUP, MessageOutbox, OutboxThread
-from gatewayd.messages.settings import MessageSettings
+from gatewayd.messages.settings import ChildMessageSettings, MessageSettings
 from gatewayd.runtime.clock import Clock
 
 MAX_PAYLOAD = 1024 * 1024
@@ -48,6 +48,7 @@ class ChildStanding:
 
     admitted: whether it may speak.  gone: whether it was forgotten or rejected, so that what waits
     of it is dropped.  cloud: the name of its cloud; "" where it has none.
+    treatment: how its messages are treated, other than by default; None for that.
     """
 
     def __init__(
@@ -55,8 +56,9 @@ class ChildStanding:
         admitted: Callable[[DeviceId], bool],
         gone: Callable[[DeviceId], bool],
         cloud: Callable[[DeviceId], str],
+        treatment: Callable[[DeviceId], ChildMessageSettings | None] = lambda _: None,
     ) -> None:
-        self.admitted, self.gone, self.cloud = admitted, gone, cloud
+        self.admitted, self.gone, self.cloud, self.treatment = admitted, gone, cloud, treatment
 
 
 class MessageRelay:
@@ -87,15 +89,16 @@ class MessageRelay:
         self._outbox = MessageOutbox(
             directory, delay, clock.timestamp, self._arrival, thread, notes=notes
         )
-        self._backlog = Backlog(settings.child, settings.keep)
-        self._rates = ChildRates(settings.child.rate)
+        self._backlog = Backlog(
+            lambda child: children.treatment(child) or settings.child, settings.keep
+        )
+        self._rates = ChildRates()
         self._spending = DailySpending(settings.clouds, {})
         self.entrances: dict[DeviceId, str] = {}
         self._last: tuple[object, MessageStatistics] | None = None
         self.delivery = MessageDelivery(
             self._backlog,
             self._outbox,
-            settings.child,
             spending=lambda: self._spending,
             arrival=self._arrival,
             cloud_of=children.cloud,
@@ -180,7 +183,7 @@ class MessageRelay:
             return DropReason.TOO_LARGE
         if not _is_text(message.topic):
             return DropReason.REFUSED
-        if not self._rates.take(child, self._clock.now()):
+        if not self._rates.take(child, self._backlog.of(child).settings.rate, self._clock.now()):
             return DropReason.RATE
         if (reason := self._backlog.judge(child, size, disk_full=self._outbox.full)) is not None:
             return reason
@@ -248,6 +251,8 @@ class MessageRelay:
             for own in tuple(self._backlog.children.values()):
                 if self._children.gone(own.child):
                     self._forget(own)
+                else:
+                    self._backlog.treat(own)
             if self._clock.now() - aged >= AGE_SWEEP:
                 aged = self._clock.now()
                 self._rates.forget_idle(aged)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 
+from gatewayd.device.message import Acceptance, AfterOutage, OnFull
 from gatewayd.messages.broker.settings import BrokerSettings
 from gatewayd.messages.door_settings import DoorSettings, door_name_problem
 from gatewayd.settings.declare import setting, table
@@ -13,27 +13,6 @@ from gatewayd.settings.declare import setting, table
 KIB, MIB = 1024, 1024 * 1024
 SHORTEST_REPORT = 10
 """Seconds between two reports of the gateway itself, at least."""
-
-
-class OnFull(StrEnum):
-    """What happens to a message where there is no room for it."""
-
-    DROP_OLDEST = "drop-oldest"  # the oldest of its child makes room
-    REFUSE = "refuse"  # it is dropped itself
-
-
-class AfterOutage(StrEnum):
-    """The order in which messages leave after an outage."""
-
-    LIVE_FIRST = "live-first"  # new ones before those that have waited
-    IN_ORDER = "in-order"  # as they came
-
-
-class Acceptance(StrEnum):
-    """What counts as the cloud's receipt of a message."""
-
-    PUBACK = "puback"  # MQTT's acknowledgement
-    REPLY = "reply"  # the cloud's own reply, where it sends one
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,19 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.message import Acceptance, OnFull
 from gatewayd.messages import backlog, relay
 from gatewayd.messages.backlog import Backlog
 from gatewayd.messages.bounds import BURST, DAY, HEADERS, ChildRates, DailySpending
 from gatewayd.messages.lanes import OVERHEAD, size_of
 from gatewayd.messages.outbox.file import Spent, StoredMessage
-from gatewayd.messages.settings import (
-    KIB,
-    MIB,
-    ChildMessageSettings,
-    CloudBudget,
-    MessageSettings,
-    OnFull,
-)
+from gatewayd.messages.settings import KIB, MIB, ChildMessageSettings, CloudBudget, MessageSettings
 from gatewayd.testing.waiting import until
 from tests.support.relays import ALICE, BOB, FakeCloud, running_relay
 
@@ -36,10 +30,10 @@ DROPPING = ChildMessageSettings(share=64 * KIB)
     pauses=st.lists(st.one_of(st.just(0.0), st.floats(0, 100)), max_size=200),
 )
 def test_no_child_sends_more_than_its_rate_and_a_burst(rate: float, pauses: list[float]) -> None:
-    rates, now, passed = ChildRates(rate), 0.0, []
+    rates, now, passed = ChildRates(), 0.0, []
     for pause in pauses:
         now += pause
-        if rates.take(ALICE, now):
+        if rates.take(ALICE, rate, now):
             passed.append(now)
     for n, begin in enumerate(passed):
         for m in range(n, len(passed)):
@@ -48,13 +42,13 @@ def test_no_child_sends_more_than_its_rate_and_a_burst(rate: float, pauses: list
 
 
 def test_a_child_that_is_idle_is_forgotten_by_the_rates_and_no_other() -> None:
-    rates = ChildRates(1.0)
+    rates = ChildRates()
     for _ in range(5):
-        assert rates.take(ALICE, 0.0)
-    assert rates.take(BOB, 4.0)
+        assert rates.take(ALICE, 1.0, 0.0)
+    assert rates.take(BOB, 1.0, 4.0)
     rates.forget_idle(4.9)
-    assert sum(rates.take(ALICE, 4.9) for _ in range(20)) == 9, "its tokens are still counted"
-    assert sum(rates.take(BOB, 4.9) for _ in range(20)) == 9
+    assert sum(rates.take(ALICE, 1.0, 4.9) for _ in range(20)) == 9, "its tokens are still counted"
+    assert sum(rates.take(BOB, 1.0, 4.9) for _ in range(20)) == 9
 
 
 @given(
@@ -296,7 +290,7 @@ async def test_a_child_that_is_gone_takes_its_messages_with_it(
 
 def test_one_message_costs_the_same_beside_a_hundred_children_as_beside_one() -> None:
     """The largest child is looked for now and then, not for each message."""
-    backlog = Backlog(ChildMessageSettings(share=MIB), 2 * MIB)
+    backlog = Backlog(lambda _: ChildMessageSettings(share=MIB), 2 * MIB)
     for number in range(3000):
         child = DeviceId(f"child-{number % 100}")
         size = size_of("properties", bytes(1000))
@@ -322,7 +316,7 @@ def test_where_a_bound_is_lower_than_before_each_message_makes_a_part_of_the_roo
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(backlog, "DROPPED_AT_ONCE", 100)
-    waits = Backlog(DROPPING, MIB)
+    waits = Backlog(lambda _: DROPPING, MIB)
     for number in range(1000):
         waits.restored(ALICE, (number, 1, 1, 0, 952))
     for _ in range(9):
@@ -332,3 +326,55 @@ def test_where_a_bound_is_lower_than_before_each_message_makes_a_part_of_the_roo
     dropped, bound = waits.make_room_for(ALICE, 1000)
     assert bound is None
     assert waits.of(ALICE).size + 1000 <= 64 * KIB
+
+
+async def test_each_child_is_treated_as_its_rule_wants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Alice's old messages stay, Bob's make room; and a rule that changes is heeded."""
+    monkeypatch.setattr(relay, "SWEEP", 0.01)
+    cloud, treated = FakeCloud(), {ALICE: REFUSING}
+    settings = MessageSettings(commit_delay=0, keep=MIB, child=DROPPING)
+    async with running_relay(tmp_path, settings, cloud, treatment=treated.get) as running:
+        for number in range(20):
+            running.say(b"%d" % number + bytes(10_000), ALICE)
+            running.say(b"%d" % number + bytes(10_000), BOB)
+            await running.all_settled()
+        running.connect(ALICE)
+        running.connect(BOB)
+        await running.empty()
+        assert [int(one.strip(b"\0")) for one in cloud.accepted[ALICE]] == [0, 1, 2, 3, 4, 5]
+        assert [int(one.strip(b"\0")) for one in cloud.accepted[BOB]] == [14, 15, 16, 17, 18, 19]
+        treated[ALICE] = ChildMessageSettings(accepted=Acceptance.REPLY, rate=0.1)
+
+        async def confirmed() -> bool:
+            running.say("0", ALICE)
+            await running.all_settled()
+            await running.empty()
+            return cloud.received[ALICE][-1].confirmed
+
+        while not await confirmed():
+            await asyncio.sleep(0.01)
+        for _ in range(20):
+            running.say("1", ALICE)
+        await running.all_settled()
+        assert running.relay.statistics().children[ALICE].dropped["rate"]
+        assert not running.relay.statistics().children[BOB].dropped.get("rate")
+
+
+async def test_those_who_refuse_give_up_nothing_for_others(tmp_path: Path) -> None:
+    """What the largest may keep of its own is not dropped where all of it is full."""
+    treated = {ALICE: ChildMessageSettings(share=MIB, on_full=OnFull.REFUSE)}
+    settings = MessageSettings(commit_delay=0, keep=MIB, child=ChildMessageSettings(share=MIB))
+    async with running_relay(tmp_path, settings, treatment=treated.get) as running:
+        for _ in range(15):
+            running.say(bytes(60_000), ALICE)
+            await running.all_settled()
+        for number in range(10):
+            running.say(b"%d" % number + bytes(60_000), BOB)
+            await running.all_settled()
+        shown = running.relay.statistics().children
+        assert shown[ALICE].waiting == 15
+        assert not shown[ALICE].dropped
+        assert shown[BOB].dropped == {"total": 8}
+        assert shown[BOB].waiting == 2

@@ -16,17 +16,11 @@ from gatewayd.cloud.provider import (
     Publication,
 )
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.message import Message
+from gatewayd.device.message import Acceptance, AfterOutage, Message
 from gatewayd.device.reason import Reason
 from gatewayd.messages import backlog, delivery
 from gatewayd.messages.intake import IncomingMessage
-from gatewayd.messages.settings import (
-    Acceptance,
-    AfterOutage,
-    ChildMessageSettings,
-    CloudBudget,
-    MessageSettings,
-)
+from gatewayd.messages.settings import ChildMessageSettings, CloudBudget, MessageSettings
 from gatewayd.testing.waiting import until
 from tests.support.relays import (
     ALICE,

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.device.message import OnFull
 from gatewayd.messages.outbox import outbox
 from gatewayd.messages.outbox.file import NAME, RESERVE
-from gatewayd.messages.settings import MIB, ChildMessageSettings, MessageSettings, OnFull
+from gatewayd.messages.settings import MIB, ChildMessageSettings, MessageSettings
 from gatewayd.testing.waiting import until
 from tests.support.relays import ALICE, BOB, RunningRelay, running_relay
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from gatewayd.device.message import AfterOutage
 from gatewayd.messages.lanes import READ_AHEAD, ChildLanes, MemoryUse, Waiting, WaitingList, size_of
 from gatewayd.messages.outbox.file import StoredMessage
-from gatewayd.messages.settings import AfterOutage
+
+LIVE_FIRST, IN_ORDER = AfterOutage
 
 
 def stored(number: int, size: int = 4) -> StoredMessage:
@@ -193,3 +197,39 @@ def test_what_was_put_before_and_moved_keeps_its_order_and_its_columns() -> None
     assert not len(one)
     one.append(listed[5])
     assert one.pop() == listed[5]
+
+
+def drained(lanes: ChildLanes, ones: Sequence[StoredMessage]) -> list[int]:
+    """Take all that waits, in order."""
+    taken = []
+    while lanes.count:
+        lanes.read(lanes.to_read(1_000_000), ones)
+        taken.append(lanes.take().waiting.number)
+        lanes.done(taken[-1])
+    return taken
+
+
+def test_another_order_waits_until_there_is_one_lane() -> None:
+    """What is live came before what a change would put behind the late ones."""
+    ones, lanes = [stored(number) for number in range(6)], ChildLanes(LIVE_FIRST, MemoryUse())
+    lanes.append(waiting(ones[0]), None)
+    lanes.opened()
+    lanes.append(waiting(ones[1]), ones[1])
+    lanes.order(AfterOutage.IN_ORDER)
+    lanes.append(waiting(ones[2]), ones[2])
+    assert drained(lanes, ones) == [1, 2, 0], "still live first"
+    lanes.append(waiting(ones[3]), ones[3])
+    lanes.closed()
+    lanes.append(waiting(ones[4]), None)
+    lanes.opened()
+    lanes.append(waiting(ones[5]), ones[5])
+    assert drained(lanes, ones) == [3, 4, 5], "in order after the next outage at the latest"
+
+
+def test_another_order_counts_at_once_where_nothing_is_live() -> None:
+    ones, lanes = [stored(number) for number in range(2)], ChildLanes(IN_ORDER, MemoryUse())
+    lanes.append(waiting(ones[0]), None)
+    lanes.opened()
+    lanes.order(LIVE_FIRST)
+    lanes.append(waiting(ones[1]), ones[1])
+    assert drained(lanes, ones) == [1, 0]

@@ -15,9 +15,10 @@ from hypothesis import strategies as st
 
 from gatewayd.cloud.provider import MessageDelayed, MessageRefused
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.message import AfterOutage
 from gatewayd.device.reason import Reason
 from gatewayd.messages import delivery
-from gatewayd.messages.settings import AfterOutage, ChildMessageSettings, MessageSettings
+from gatewayd.messages.settings import ChildMessageSettings, MessageSettings
 from tests.support.relays import ALICE, BOB, FakeCloud, RunningRelay, killed, running_relay
 
 AGAIN, NO = MessageDelayed(Reason("later")), MessageRefused(Reason("no"))

@@ -21,7 +21,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.messages.intake import IncomingMessage
 from gatewayd.messages.outbox.arrival import ArrivalClock
 from gatewayd.messages.relay import ChildStanding, MessageRelay
-from gatewayd.messages.settings import MessageSettings
+from gatewayd.messages.settings import ChildMessageSettings, MessageSettings
 from gatewayd.runtime.clock import Clock, wall_time
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.testing.waiting import until
@@ -50,12 +50,15 @@ class FakeCloud:
         self.admitted = {ALICE, BOB}
         self.names: dict[DeviceId, str] = {}
 
-    def standing(self) -> ChildStanding:
+    def standing(
+        self, treatment: Callable[[DeviceId], ChildMessageSettings | None]
+    ) -> ChildStanding:
         """Return what the relay asks of children."""
         return ChildStanding(
             lambda child: child in self.admitted,
             lambda child: child not in self.admitted,
             lambda child: self.names.get(child, "cloud"),
+            treatment,
         )
 
     async def take(self, child: DeviceId, message: Message, ended: asyncio.Event) -> Publication:
@@ -174,7 +177,7 @@ class RunningRelay:
 
 
 @asynccontextmanager
-async def running_relay(
+async def running_relay(  # noqa: PLR0913  # ruff counts keyword-only ones: what a test may play
     directory: Path,
     settings: MessageSettings | None = None,
     cloud: FakeCloud | None = None,
@@ -182,14 +185,18 @@ async def running_relay(
     wall: Callable[[], int] = wall_time,
     uptime: Callable[[], float] | None = None,
     is_right: Callable[[], bool] = lambda: True,
+    treatment: Callable[[DeviceId], ChildMessageSettings | None] = lambda _: None,
 ) -> AsyncIterator[RunningRelay]:
-    """Run a relay.  wall, is_right: of its clock.  uptime: seconds; None to go as that clock."""
+    """Run a relay.  wall, is_right: of its clock.  uptime: seconds; None to go as that clock.
+
+    treatment: as in `ChildStanding`.
+    """
     running_since = uptime or (lambda: wall() / 1_000_000)
     cloud = cloud or FakeCloud()
     relay = MessageRelay(
         settings or MessageSettings(enabled=True, commit_delay=0),
         directory,
-        cloud.standing(),
+        cloud.standing(treatment),
         Clock(asyncio.get_running_loop().time, wall, lambda: 0.5),
         arrival=ArrivalClock(wall, running_since, is_right),
     )

@@ -19,6 +19,7 @@ from gatewayd.admission.policy.naming import (
 )
 from gatewayd.admission.policy.patterns import Predicate, RuleError, parse_predicate
 from gatewayd.device.identity import MAX_VALUE, Trust, mac
+from gatewayd.device.message import Acceptance, AfterOutage, OnFull
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.settings import grammar
@@ -87,6 +88,27 @@ class RuleLimits:
 
 
 @dataclass(frozen=True, slots=True)
+class RuleMessages:
+    """[rule.messages]"""
+
+    share: int = setting(
+        0,
+        "what is kept of one child's messages, at least 65536; 0, as for all in this table, for "
+        "what [messages.child] says",
+        unit="bytes", low=0, high=100_000_000_000,
+    )  # fmt: skip
+    rate: float = setting(0.0, "messages of one child in a second", low=0, high=10_000)
+    window: int = setting(0, "messages of one child under way to the cloud", low=0, high=100)
+    on_full: str = setting("", "what is dropped where there is no room", choices=("", *OnFull))
+    after_outage: str = setting("", "what leaves first after an outage", choices=("", *AfterOutage))
+    accepted: str = setting("", "what counts as the cloud's receipt", choices=("", *Acceptance))
+
+
+SMALLEST_SHARE = 65_536
+"""Bytes that may be kept of a child, at least: as in [messages.child]."""
+
+
+@dataclass(frozen=True, slots=True)
 class RuleTable:
     """[[rule]]"""
 
@@ -125,6 +147,7 @@ class RuleTable:
         "message for all of a kind, or one of them with a glob of names, as service:reboot or "
         "set:target_* (default: none)",
     )
+    messages: RuleMessages = setting(RuleMessages(), "the messages of the rule's children")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +159,7 @@ class Rule:
     window: whether a join window can admit a device that the rule would ask about.
     commands: those that its children may get.
     held: whether programs, the holders, have the sessions of its children.
+    messages: how those of its children are treated, where that is not the default.
     """
 
     name: str
@@ -152,6 +176,7 @@ class Rule:
     window: bool = False
     commands: tuple[CommandPattern, ...] = ()
     held: bool = False
+    messages: RuleMessages = RuleMessages()
 
 
 def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | None:
@@ -170,12 +195,13 @@ def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule 
     named = _template(table, extractions, note)
     commands = _commands(table, note)
     _check_session(table, note)
+    _check_messages(table, note)
     if wrong:
         return None
     return Rule(
         table.name, predicates, extractions, named, table.action, table.provider, table.product,
         trust, listed, table.limits.devices, table.route, table.window,
-        commands, table.session is SessionHolder.HOLDER,
+        commands, table.session is SessionHolder.HOLDER, table.messages,
     )  # fmt: skip
 
 
@@ -226,6 +252,17 @@ def _check_session(table: RuleTable, report: Report) -> None:
     if table.commands:
         text = "the holder gets the commands of the cloud, past gatewayd: remove it"
         report(("commands",), text)
+
+
+def _check_messages(table: RuleTable, report: Report) -> None:
+    if table.messages == RuleMessages():
+        return
+    if table.action not in NEEDS_CLOUD:
+        report(("messages",), f"action {table.action} admits no child that speaks: remove it")
+    elif table.session is SessionHolder.HOLDER:
+        report(("messages",), "children speak through their holder, past gatewayd: remove it")
+    if 0 < table.messages.share < SMALLEST_SHARE:
+        report(("messages", "share"), f"is less than {SMALLEST_SHARE} bytes")
 
 
 def _trust(table: RuleTable, report: Report) -> Trust:

@@ -26,13 +26,13 @@ from gatewayd.cloud.provider import (
     SessionEnd,
 )
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.message import DropReason, Message
+from gatewayd.device.message import AfterOutage, DropReason, Message
 from gatewayd.device.reason import Reason
 from gatewayd.messages.intake import IncomingMessage
 from gatewayd.messages.outbox import file
 from gatewayd.messages.outbox.arrival import ArrivalClock
 from gatewayd.messages.relay import ChildStanding, MessageRelay
-from gatewayd.messages.settings import AfterOutage, ChildMessageSettings, MessageSettings
+from gatewayd.messages.settings import ChildMessageSettings, MessageSettings
 from gatewayd.runtime.clock import Clock, wall_time
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.testing.waiting import until

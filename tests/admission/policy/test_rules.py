@@ -8,10 +8,13 @@ import pytest
 
 from gatewayd.admission.policy.engine import identity_of
 from gatewayd.admission.policy.rules import (
+    SMALLEST_SHARE,
     Action,
     Rule,
+    RuleMessages,
     RuleRequirements,
     RuleTable,
+    SessionHolder,
     listed_values,
     make_rule,
 )
@@ -35,6 +38,17 @@ def made(**keys: Any) -> tuple[Rule | None, list[tuple[str, str]]]:
     return one, faults
 
 
+def test_a_rule_says_how_messages_are_treated() -> None:
+    wanted = RuleMessages(accepted="reply", share=SMALLEST_SHARE)
+    one, faults = made(messages=wanted)
+    assert not faults
+    assert one is not None
+    assert one.messages == wanted
+    usual, _ = made()
+    assert usual is not None
+    assert usual.messages == RuleMessages()
+
+
 def test_a_good_rule_is_made() -> None:
     one, faults = made()
     assert not faults
@@ -49,6 +63,9 @@ def test_a_good_rule_is_made() -> None:
 @pytest.mark.parametrize(
     ("keys", "at", "fragment"),
     [
+        ({"messages": RuleMessages(share=SMALLEST_SHARE - 1)}, "messages.share", "less than"),
+        ({"messages": RuleMessages(window=1), "action": Action.REJECT}, "messages", "no child"),
+        ({"messages": RuleMessages(window=1), "session": SessionHolder.HOLDER}, "messages", "past"),
         ({"name": "a b"}, "name", "letters"),
         ({"name": "\x1b"}, "name", "letters"),
         ({"name": ""}, "name", "letters"),
