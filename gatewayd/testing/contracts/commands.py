@@ -105,7 +105,7 @@ class CommandsTestbed(Protocol):
 
 
 @dataclass
-class Child:
+class CommandedChild:
     """A child that receives commands.  answer: what it answers at once; None for nothing."""
 
     testbed: CommandsTestbed
@@ -130,9 +130,9 @@ class Child:
             return await asyncio.gather(*self.answering)
 
 
-async def commanded(testbed: CommandsTestbed, answer: CommandAnswer | None = DONE) -> Child:
+async def commanded(testbed: CommandsTestbed, answer: CommandAnswer | None = DONE) -> CommandedChild:
     """Have the child receive commands from now on; return it."""
-    child = Child(testbed, answer)
+    child = CommandedChild(testbed, answer)
     testbed.session.receive_commands(child.receive)
     async with asyncio.timeout(PATIENCE):
         await testbed.ready()
