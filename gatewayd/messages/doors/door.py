@@ -19,7 +19,7 @@ from gatewayd.device.command import CommandAnswer, CommandOutcome
 from gatewayd.device.message import DropReason
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.messages.doors.access import DoorAccess
-from gatewayd.messages.doors.commands import CommandWay, NoCommands
+from gatewayd.messages.doors.commands import CommandWay, EncodedCommand, NoCommands
 from gatewayd.messages.doors.faults import DoorError, DoorFault, door_reason
 from gatewayd.messages.doors.held import ReadBudget
 from gatewayd.messages.doors.outgoing import (
@@ -57,6 +57,11 @@ _NOT_MQTT_5 = (DoorFault.VERSION, DoorFault.CLOSED)
 """How a broker that speaks only MQTT 3.1.1 answers to MQTT 5: it says so, or says nothing."""
 WATCH = 5.0
 """Seconds between two checks that a pause still has a cause."""
+_HEAD = 64
+"""Bytes of a PUBLISH beside its texts, at most."""
+TOO_LARGE = CommandAnswer(
+    CommandOutcome.FAILED, "gatewayd: the command is larger than the broker of the child accepts"
+)
 LOST = CommandAnswer(
     CommandOutcome.NO_ANSWER, "gatewayd: the connection to the broker was lost meanwhile"
 )
@@ -123,6 +128,7 @@ class Door:
         self._granted: bool | None = None  # all topics; None before they were subscribed to
         self._session: DoorSession | None = None
         self._window = 0  # messages of ours that may be in flight; 0 before a login
+        self._largest = 0  # bytes of a packet that the broker accepts; 0 for any
         self._is_paused = False
         self._unblocked = asyncio.Event()
         intake.on_ready(self._resume)
@@ -173,18 +179,26 @@ class Door:
     def send(self, command: DoorCommand, refused: Callable[[], None]) -> bool:
         """Pass a command on, now or as soon as there is room; return whether the door is open.
 
-        refused: called where nothing listens there.
+        It is not while no answer could be read.  refused: called where nothing listens there.
         """
-        if not self._window:
+        if not self._window or self._intake.blocked:
             return False
         encoded = self.commands.encode(command)
+        if isinstance(encoded, EncodedCommand) and self._is_too_large(encoded):
+            encoded = TOO_LARGE
         if isinstance(encoded, CommandAnswer):
             command.concluded(encoded)
             return True
+        self._leave(command, encoded, refused)
+        return True
 
+    def _leave(
+        self, command: DoorCommand, encoded: EncodedCommand, refused: Callable[[], None]
+    ) -> None:
         def passed(passage: Passage) -> None:
             self._leaving.pop(command, None)
             if passage is Passage.NO_LISTENER:
+                self.commands.end(command)  # another door may be tried, whose answer counts
                 refused()
             elif passage is Passage.PASSED:
                 command.concluded(encoded.acknowledged)
@@ -199,7 +213,11 @@ class Door:
         leaving = self._leaving[command] = OutgoingCommand(message, command.deadline, passed)
         self._outgoing.add_command(leaving)
         self._send_waiting()
-        return True
+
+    def _is_too_large(self, encoded: EncodedCommand) -> bool:
+        """Whether the broker would close the connection for a command (MQTT 5.0, 3.2.2.3.6)."""
+        size = len(encoded.payload) + len(encoded.topic.encode()) + len(encoded.correlation)
+        return 0 < self._largest < size + len(encoded.response_topic) + _HEAD
 
     def end(self, command: DoorCommand) -> None:
         """Expect no answer to a command any more, and do not send it if it has not left."""
@@ -263,7 +281,7 @@ class Door:
 
     def _begin(self, connack: ConnackPacket) -> None:
         """Use a session."""
-        self._window = connack.receive_maximum
+        self._window, self._largest = connack.receive_maximum, connack.maximum_packet
         if not connack.session_present:  # it may have forgotten what it has retained, too
             for topic, payload in self._statuses.items():
                 self._outgoing.set_status(OutgoingMessage(topic, payload, retained=True))
