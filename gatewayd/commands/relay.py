@@ -219,6 +219,9 @@ class CommandRelay:
         """Note how a command has ended, and answer its cloud."""
         child, command = pending.sent.child, pending.command
         self._journal.ended(child, command, answer.outcome, self._clock.now() - pending.begun)
+        self._ended.remember(child, command, None)
+        if pending.sent.is_answered:
+            self._answer(child, command, answer)
         self._show(
             child,
             "answer",
@@ -227,9 +230,6 @@ class CommandRelay:
             id=command.identifier,
             outcome=answer.outcome.value,
         )
-        self._ended.remember(child, command, None)
-        if pending.sent.is_answered:
-            self._answer(child, command, answer)
 
     def _answer(self, child: DeviceId, command: ChildCommand, answer: CommandAnswer) -> None:
         """Have a cloud given an answer; one that it may lack is given where it asks once more."""
