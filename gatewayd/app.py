@@ -317,7 +317,7 @@ class Application:
     ) -> None:
         """Let children speak and be commanded, where that is enabled.  Raises ConfigError.
 
-        An outbox that cannot be opened is reported: all else goes on without it.
+        An outbox that cannot be opened is tried again: all else goes on meanwhile.
         environ: of the process.  allows: whether a rule allows a command to its children.
         wanted: returns how a rule treats messages, by its name.
         """
@@ -339,23 +339,13 @@ class Application:
             wanted=wanted,
             notes=runtime_directory(environ),
         )
-        try:
-            await stage.open()
-        except StoreError as error:
-            self._report_no_outbox(str(error))
-            return
+        await stage.open()
         for listener in (stage.sessions, stage.relay.delivery, stage.commands):
             self.keeper.listen(listener)
         self.message_stage = stage
         self.messages = self._messages_of(
             stage.statistics, stage.door_states, stage.entrances, stage.commands.statistics
         )
-
-    def _report_no_outbox(self, error: str) -> None:
-        why = f"The outbox cannot be opened: {error}. Correct this, and restart gatewayd."
-        log.error("No child can speak: %s", why, extra={"message_id": "messages-blocked"})
-        blocked = MessageStatistics(state="blocked", explanation=why)
-        self.messages = self._messages_of(lambda: blocked, dict, {})
 
     def _messages_of(
         self,

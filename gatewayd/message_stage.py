@@ -9,9 +9,11 @@ It exists where messages are enabled.  The relay is opened before any door is, a
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -24,6 +26,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.message import Acceptance, AfterOutage, OnFull
 from gatewayd.device.record import RecordStore, Verdict
 from gatewayd.device.views import MessageStatistics
+from gatewayd.errors import ConfigError, StoreError
 from gatewayd.messages.doors.access import DoorAccess
 from gatewayd.messages.doors.children import RecordedChildren
 from gatewayd.messages.doors.doors import ChildCloudStatus, DoorParts, Doors
@@ -36,8 +39,12 @@ from gatewayd.messages.settings import ChildMessageSettings, MessageSettings
 from gatewayd.messages.tap import MessageTap, TappedIntake
 from gatewayd.runtime.clock import Clock
 
+log = logging.getLogger(__name__)
+
 USUAL = RuleMessages()
 """What a rule says that treats messages as [messages.child] does."""
+OPEN_AGAIN = 10.0
+"""Seconds after which an outbox that could not be opened is tried again."""
 SHOW_EVERY = 5.0
 """Seconds between two looks at what children are shown of their way to the cloud."""
 
@@ -193,14 +200,40 @@ class MessageStage:
         self.commands.connect(self._doors)
         self.sessions = ChildSessions(lambda: clock.wall() // 1000 if arrival.right else 0)
         self._shown: dict[DeviceId, ChildCloudStatus] = {}
+        self._is_open = asyncio.Event()
 
     async def open(self) -> None:
-        """Open the outbox.  Raises StoreError, ConfigError."""
+        """Open the outbox; where that fails, it is tried again.  Raises ConfigError."""
+        why = ""
+        try:
+            await self._open()
+        except StoreError as error:
+            why = str(error)
+        if why:
+            log.error(
+                "No child can speak until the outbox can be opened: %s.",
+                why, extra={"message_id": "messages-blocked"},
+            )  # fmt: skip
+
+    async def _open(self) -> None:
         await self.relay.open((*self._doors.names, OF_GATEWAY))
+        self._is_open.set()
+
+    async def _open_again(self) -> None:
+        """Try to open an outbox that could not be opened, until it is."""
+        while not self._is_open.is_set():
+            await asyncio.sleep(OPEN_AGAIN)
+            with suppress(StoreError, ConfigError):
+                await self._open()
+
+    async def _once_open(self, service: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await self._is_open.wait()
+        await service()
 
     def services(self) -> Iterable[Callable[[], Coroutine[Any, Any, None]]]:
-        """Return what has to run, once the outbox is open."""
-        return *self.relay.services(), *self._doors.services(), self._show_children
+        """Return what has to run."""
+        of_relay = (partial(self._once_open, service) for service in self.relay.services())
+        return self._open_again, *of_relay, *self._doors.services(), self._show_children
 
     async def aclose(self) -> None:
         """End all commands and publications, and close the outbox: after the doors have ended."""

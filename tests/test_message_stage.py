@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -13,13 +14,17 @@ import pytest
 
 from gatewayd import message_stage
 from gatewayd.admission.policy.rules import RuleMessages
+from gatewayd.cloud.provider import MessageDelayed
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.message import Acceptance, AfterOutage, OnFull
+from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret
 from gatewayd.message_stage import USUAL, ChildSessions, MessageStage, RecordedStanding
 from gatewayd.messages.doors.doors import ChildCloudStatus, Doors
 from gatewayd.messages.intake import IncomingMessage
+from gatewayd.messages.outbox import outbox
+from gatewayd.messages.outbox.file import NAME
 from gatewayd.messages.settings import ChildMessageSettings, MessageSettings
 from gatewayd.messages.tap import MessageTap
 from gatewayd.runtime.clock import Clock, wall_time
@@ -158,3 +163,45 @@ async def test_what_waits_of_a_child_that_is_forgotten_does_not_wait_for_the_nex
         await until(lambda: cloud.accepted[ALICE])
         assert cloud.accepted[ALICE] == [b"new"]
         assert stage.statistics().total.dropped == {"forgotten": 1}
+
+
+@pytest.mark.parametrize("ends", ["opened", "stopped"])
+async def test_an_outbox_that_cannot_be_opened_is_tried_again(
+    tmp_path: Path, records: MemoryRecords, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    """What was stored before leaves then, and what the cloud had is not sent again."""
+    monkeypatch.setattr(outbox, "DELETE_DELAY", 1000.0)
+    monkeypatch.setattr(message_stage, "OPEN_AGAIN", 0.01)
+    settled: list[object] = []
+    async with running(tmp_path / "before", records) as stage:
+        for payload in (b"0", b"1"):
+            message = IncomingMessage("site", ALICE, "properties", payload)
+            stage.intake.offer(message, settled.append)
+        await until(lambda: len(settled) == 2)
+        cloud = FakeCloud()
+        cloud.answers[b"1"].append(MessageDelayed(Reason("later")))
+        stage.relay.delivery.session_opened(ALICE, FakeMessageSession(cloud, ALICE))
+        await until(lambda: stage.statistics().total.waiting == 1 and not cloud.answers[b"1"])
+        await asyncio.to_thread(shutil.copytree, tmp_path / "before", tmp_path / "after")
+    file = tmp_path / "after" / NAME
+    file.rename(tmp_path / "aside")
+    file.mkdir()
+    async with running(tmp_path / "after", records) as stage:
+        assert stage.statistics().state == "blocked"
+        assert stage.intake.blocked
+        resumed = asyncio.Event()
+        stage.intake.on_ready(resumed.set)
+        cloud = FakeCloud()
+        stage.relay.delivery.session_opened(ALICE, FakeMessageSession(cloud, ALICE))
+        await stage.relay.ping()
+        if ends == "opened":
+            file.rmdir()
+            (tmp_path / "aside").rename(file)
+            await resumed.wait()
+            await until(lambda: cloud.accepted[ALICE] == [b"1"])
+            assert stage.statistics().state == "running"
+    if ends == "stopped":  # what was concluded is still known
+        file.rmdir()
+        (tmp_path / "aside").rename(file)
+        async with running(tmp_path / "after", records) as stage:
+            assert stage.statistics().total.waiting == 1

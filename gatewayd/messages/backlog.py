@@ -174,7 +174,9 @@ class Backlog:
     def restored(self, child: DeviceId, entry: IndexEntry) -> None:
         """Add a message of an earlier run."""
         number, _, door, _, length = entry
-        self._add(self.of(child), Waiting(number, length + OVERHEAD, door), None)
+        own, one = self.of(child), Waiting(number, length + OVERHEAD, door)
+        own.lanes.restore(one)
+        self._count_waiting(own, one)
 
     def remove(self, own: ChildBacklog) -> None:
         """Remove a child of which nothing waits."""
@@ -183,13 +185,18 @@ class Backlog:
             self._victim = None
 
     def clear(self) -> None:
-        """Let nothing wait."""
-        self.children.clear()
+        """Let nothing wait, before anything was stored.  Children may have sessions by then."""
+        for own in self.children.values():
+            own.lanes.clear()
+            own.tally = Tally()
         self.doors.clear()
         self.total, self.arriving = Tally(), 0
 
     def _add(self, own: ChildBacklog, one: Waiting, kept: StoredMessage | None) -> None:
         own.lanes.append(one, kept)
+        self._count_waiting(own, one)
+
+    def _count_waiting(self, own: ChildBacklog, one: Waiting) -> None:
         for tally in self._tallies(own, one.door):
             tally.waiting += 1
             tally.bytes += one.size

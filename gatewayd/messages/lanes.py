@@ -170,6 +170,17 @@ class ChildLanes:
         else:
             lane.unread.append(one)
 
+    def restore(self, one: Waiting) -> None:
+        """Add the newest message of an earlier run: it is late, whatever comes meanwhile."""
+        self._late.unread.append(one)
+        self.count += 1
+        self.size += one.size
+
+    def clear(self) -> None:
+        """Let nothing wait: what was restored is restored again.  Nothing was sent so far."""
+        self._late.unread = WaitingList()
+        self.count = self.size = 0
+
     def opened(self) -> None:
         """A session begins: what waits is late, and what comes from now on is not."""
         self._online = True

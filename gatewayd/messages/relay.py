@@ -110,14 +110,16 @@ class MessageRelay:
     # Its life.
 
     async def open(self, doors: Collection[str]) -> None:
-        """Open the outbox.  Raises StoreError, ConfigError.
+        """Open the outbox; until then, `blocked`.
 
         doors: the names of those that are configured.
+        Raises ConfigError; and StoreError, after which it may be tried again.
         """
         await self._outbox.open(self, doors)
         self._spending = DailySpending(self._settings.clouds, self._outbox.spent)
         usable = self._outbox.used + self._outbox.free // 2
         self._backlog.capacity = min(self._settings.keep, usable)
+        self.delivery.wake_all()
 
     def services(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """Return what has to run."""

@@ -55,6 +55,7 @@ async def test_a_kill_repeats_only_what_was_under_way(tmp_path: Path) -> None:
         assert running.relay.statistics().total.waiting == 1
         running.connect()
         running.say("6")
+        await running.all_settled()
         await running.empty()
         assert running.cloud.payloads(ALICE) == [b"5", b"6"]
     assert stored(after) == 0

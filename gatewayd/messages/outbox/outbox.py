@@ -141,6 +141,12 @@ class MessageOutbox:
         self._is_due = False
         self._damage, self._reopens, self._failures, self._last = "", False, 0, 0
         self.blocked, self.full, self.free, self.used = "", False, 0, 0
+        self.children: dict[DeviceId, int] = {}
+        self.doors: dict[str, int] = {}
+        self.spent: dict[str, Spent] = {}
+        self._names: dict[int, DeviceId] = {}
+        self._known, self._is_open = KnownPackets(), False
+        self._file: OutboxFile  # from the first try to open it on
 
     # What is stored, and deleted.
 
@@ -227,16 +233,22 @@ class MessageOutbox:
     # Its life.
 
     async def open(self, owner: OutboxOwner, doors: Collection[str]) -> None:
-        """Open the file, and restore what is in it.  Raises StoreError, ConfigError.
+        """Open the file, and restore what is in it; until then, nothing can be stored.
 
         doors: those that are configured.
+        Raises ConfigError; and StoreError, after which it may be tried again.
         """
         self._owner = owner
         try:
             why = await self._thread.run(self._open, doors)
+        except StoreError as error:
+            self.blocked = str(error)
+            raise
         except BaseException:
             self._thread.close()
             raise
+        self._is_open = True
+        self._is_durable()
         if self._deleted:
             self._work.set()
         if why:
@@ -258,6 +270,9 @@ class MessageOutbox:
 
     async def aclose(self) -> None:
         """Try once to make durable what is not; then close the file and end the thread."""
+        if not self._is_open:
+            self._thread.close()
+            return
         try:
             while self._work.is_set():
                 changes, arrivals = self._take()
@@ -417,6 +432,8 @@ class MessageOutbox:
     def _open(self, doors: Collection[str]) -> str:
         """Open the file, in place of one that is damaged if need be; return why that was."""
         why = ""
+        with suppress(AttributeError):  # of an earlier try
+            self._file.close()
         try:
             self._file = OutboxFile(self._directory)
             self._load(doors)
