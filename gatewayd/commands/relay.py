@@ -9,6 +9,7 @@ second before the cloud gives it up.  What comes after that is dropped.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from functools import partial
 from typing import Protocol
 
 from gatewayd.cloud.provider import ExpectsCommands, Session, SupportsCommands
-from gatewayd.commands.answers import in_cloud_form, in_neutral_form, is_reply
+from gatewayd.commands.answers import ERROR, in_cloud_form, in_neutral_form, is_reply
 from gatewayd.commands.door import ANSWER, AnswerFate, CommandDoors, DoorCommand, is_passable
 from gatewayd.commands.journal import CommandJournal
 from gatewayd.commands.pending import EndedCommands, PendingCommand, PendingCommands
@@ -53,6 +54,14 @@ BAD_TOPIC = CommandAnswer(
 def refusal(outcome: CommandOutcome) -> CommandAnswer:
     """Return the answer where gatewayd answers in the place of the child."""
     return CommandAnswer(outcome, REFUSALS[outcome])
+
+
+def shown(answer: CommandAnswer) -> bytes:
+    """Return what operators are shown of an answer: as the child gave it, or what stands for it."""
+    if answer.raw is not None:
+        return answer.raw
+    said = {**answer.result, **({ERROR: answer.text} if answer.text else {})}
+    return json.dumps(said).encode() if said else b""
 
 
 class ShowStep(Protocol):
@@ -226,7 +235,7 @@ class CommandRelay:
             child,
             "answer",
             command.reply_topic,
-            answer.raw or answer.text.encode(),
+            shown(answer),
             id=command.identifier,
             outcome=answer.outcome.value,
         )

@@ -89,12 +89,13 @@ def command(
 
 @dataclass
 class Relayed:
-    """A relay between a session of ALICE and doors.  steps: what the tap was shown."""
+    """A relay between a session of ALICE and doors.  steps, payloads: what the tap was shown."""
 
     allowed: bool = True
     session: CommandedSession = field(default_factory=CommandedSession)
     doors: RecordedDoors = field(default_factory=RecordedDoors)
     steps: list[tuple[str, str]] = field(default_factory=list)
+    payloads: list[bytes] = field(default_factory=list)
     offset: float = 0.0  # of the clock
 
     def __post_init__(self) -> None:
@@ -108,6 +109,7 @@ class Relayed:
         self, child: DeviceId, step: str, topic: str, payload: bytes = b"", **more: str | int
     ) -> None:
         self.steps.append((child, step))
+        self.payloads.append(payload)
 
     async def settle(self) -> None:
         """Let what was begun go as far as it can."""

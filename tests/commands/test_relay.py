@@ -45,6 +45,20 @@ async def test_an_answer_in_the_neutral_form_goes_by_correlation_or_by_topic() -
     }
 
 
+async def test_operators_follow_commands_and_answers() -> None:
+    one = Relayed()
+    for number in "123":
+        one.session.send(command(number, payload=b"sent"))
+    one.relay.receive(ALICE, "answer/1", b'{"v":1}', b"")
+    one.relay.receive(ALICE, "answer/2", b'{"v":1,"error":"stuck"}', b"")
+    one.relay.receive(ALICE, "answer/3", b"", b"")
+    one.relay.receive(ALICE, "answer/3", b"late", b"")
+    assert [step for _, step in one.steps] == ["command"] * 3 + ["answer"] * 3 + ["late-answer"]
+    assert one.payloads[2:] == [
+        b"sent", b'{"v": 1}', b'{"v": 1, "error": "stuck"}', b"", b"late",
+    ]  # fmt: skip
+
+
 async def test_no_child_answers_for_another() -> None:
     one = Relayed()
     one.session.send(command())
