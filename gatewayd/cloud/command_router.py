@@ -32,7 +32,7 @@ EARLY, EARLY_BYTES, EARLY_AGE = 64, 1 << 20, 30.0
 many seconds: a cloud sends what has waited for a child as soon as that is online."""
 REMEMBERED, REPEATED_WITHIN, COPIED_WITHIN = 1024, 60.0, 0.5
 """Commands that are remembered in order to know a repeat, for how many seconds, and for how many
-where the cloud gives them no identifier: then a repeat is one of the same content."""
+where a cloud may send copies without an identifier: then a repeat is one of the same content."""
 NO_LISTENER = CommandAnswer(CommandOutcome.NO_LISTENER, REFUSALS[CommandOutcome.NO_LISTENER])
 UNREADABLE = "gatewayd: the command cannot be read"
 UNWRITABLE = CommandAnswer(
@@ -56,7 +56,14 @@ class NoCommand(Exception, Generic[Child]):
 
 
 class CommandForm(Protocol[Child]):
-    """The form that a cloud gives its commands, and wants of their answers.  Pure."""
+    """The form that a cloud gives its commands, and wants of their answers.  Pure.
+
+    has_copies: whether a message without an identifier may come twice at once, as by a subscription
+    of the device and one of the cloud's own.
+    """
+
+    @property
+    def has_copies(self) -> bool: ...
 
     def read(self, topic: str, payload: bytes) -> tuple[Child, ChildCommand] | None:
         """Return a command, and whose it is; None for a topic of something else.
@@ -221,14 +228,18 @@ class CommandRouter(Generic[Child]):
 
     def _is_repeat(self, child: Child, command: ChildCommand) -> bool:
         """Whether a command has come before: at QoS 1, or by two subscriptions that both match."""
-        now = self._now()
-        mark = command.identifier or hashlib.blake2b(command.payload, digest_size=16).digest()
+        now, mark, within = self._now(), command.identifier, REPEATED_WITHIN
+        if not mark:
+            if not self._form.has_copies:
+                return False
+            mark, within = hashlib.blake2b(command.payload).hexdigest(), COPIED_WITHIN
         key = (child, command.topic, mark)
-        within = REPEATED_WITHIN if command.identifier else COPIED_WITHIN
         before = self._recent.pop(key, None)
         self._recent[key] = now
-        while len(self._recent) > REMEMBERED:
-            del self._recent[next(iter(self._recent))]
+        oldest = next(iter(self._recent))
+        while len(self._recent) > REMEMBERED or self._recent[oldest] + REPEATED_WITHIN < now:
+            del self._recent[oldest]
+            oldest = next(iter(self._recent))
         return before is not None and now - before < within
 
     def _keep(self, child: Child, command: ChildCommand, *, wanted: bool) -> None:

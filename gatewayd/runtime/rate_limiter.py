@@ -17,6 +17,8 @@ _TICK = 0.001
 """Seconds to wait at least, so that rounding cannot make a wait that ends too early again."""
 URGENT = 64
 """Urgent callers that may wait for one limiter."""
+AT_MOST = 8
+"""Urgent callers that pass in a row while others wait."""
 
 
 class RateRule(Protocol):
@@ -118,11 +120,12 @@ class TooManyWaiting(Exception):
 class TurnQueue:
     """A queue for one turn at a time, as asyncio.Lock is, in which the urgent come first.
 
-    Who has the turn keeps it until `release`.
+    After AT_MOST of them in a row another has its turn.  Who has the turn keeps it until `release`.
     """
 
     def __init__(self) -> None:
         self._taken = False
+        self._in_a_row = 0
         self._urgent: deque[asyncio.Future[None]] = deque()
         self._others: deque[asyncio.Future[None]] = deque()
 
@@ -145,11 +148,13 @@ class TurnQueue:
 
     def release(self) -> None:
         """Let the next one have the turn."""
-        for queue in (self._urgent, self._others):
+        queues = (self._urgent, self._others)
+        for queue in queues if self._in_a_row < AT_MOST else reversed(queues):
             while queue:
                 following = queue.popleft()
                 if not following.done():
                     following.set_result(None)
+                    self._in_a_row = self._in_a_row + 1 if queue is self._urgent else 0
                     return
         self._taken = False
 

@@ -21,6 +21,8 @@ from gatewayd.runtime.rate_limiter import RateLimiter
 class NoForm:
     """The form of a cloud that has no commands."""
 
+    has_copies = False
+
     def read(self, _topic: str, _payload: bytes) -> None:
         return None
 

@@ -19,6 +19,8 @@ DONE = CommandAnswer(CommandOutcome.DONE)
 class Plain:
     """A cloud whose topics are `KIND/CHILD/ID`, and whose answers are the words of outcomes."""
 
+    has_copies = True
+
     def read(self, topic: str, payload: bytes) -> tuple[str, ChildCommand] | None:
         kind, _, rest = topic.partition("/")
         child, _, number = rest.partition("/")
@@ -44,10 +46,11 @@ class Stage:
         self.at = 0.0
         self.sent: list[MappedMessage] = []
         self.changes: list[tuple[Hashable, bool, bool]] = []
+        self.form = Plain()
         self.go = asyncio.Event()
         self.go.set()
         self.router = CommandRouter[str](
-            Plain(), self._send, "cloud", lambda: self.at, self._change
+            self.form, self._send, "cloud", lambda: self.at, self._change
         )
 
     async def _send(self, _: str, mapped: MappedMessage) -> bool:
@@ -135,6 +138,16 @@ async def test_a_message_without_an_identifier_repeats_only_at_once() -> None:
     assert [command.payload for command in handled] == [b"on", b"off", b"on"]
 
 
+async def test_what_has_no_copies_may_say_the_same_twice() -> None:
+    stage, handled = Stage(), list[ChildCommand]()
+    stage.form.has_copies = False
+    stage.router.open("child").receive_commands(handled.append)
+    for _ in range(2):
+        stage.router.handle("message/child/", b"toggle")
+        stage.router.handle("message/child/1", b"toggle")
+    assert [command.identifier for command in handled] == ["", "1", ""]
+
+
 async def test_messages_that_come_with_the_login_wait_for_the_listener() -> None:
     stage, handled = Stage(), list[ChildCommand]()
     stage.router.handle("message/child/1", b"a")
@@ -173,6 +186,9 @@ async def test_messages_that_wait_are_bounded() -> None:
     for number in range(5000):
         stage.router.handle(f"message/child/{number}", b"")
     assert len(stage.router._recent) == command_router.REMEMBERED
+    stage.at += command_router.REPEATED_WITHIN + 1
+    stage.router.handle("message/child/last", b"")
+    assert len(stage.router._recent) == 1
 
 
 async def test_refusals_are_bounded_and_each_fault_is_logged_once(

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.runtime.rate_limiter import (
+    AT_MOST,
     URGENT,
     Pacer,
     RateLimiter,
@@ -230,6 +231,23 @@ async def test_those_that_wait_leave_room_for_what_is_urgent_which_is_bounded_to
     async with asyncio.timeout(120):
         await urgent[0]
     assert loop.time() >= 60.0 - ROUNDING
+
+
+async def test_what_is_urgent_leaves_a_turn_to_others_now_and_then() -> None:
+    queue, passed = TurnQueue(), list[bool]()
+
+    async def call(*, urgent: bool) -> None:
+        await queue.acquire(urgent=urgent)
+        passed.append(urgent)
+        queue.release()
+
+    await queue.acquire(urgent=False)
+    async with asyncio.TaskGroup() as group:
+        for urgent in [False] * 3 + [True] * 3 * AT_MOST:
+            group.create_task(call(urgent=urgent))
+        await asyncio.sleep(0)
+        queue.release()
+    assert passed == ([True] * AT_MOST + [False]) * 3
 
 
 async def test_one_that_is_cancelled_as_its_turn_comes_passes_it_on() -> None:

@@ -108,10 +108,13 @@ class AlibabaUplink:
         await self._subscribe((*alink.gateway_topics(self._own), *early, *commands))
         self.reports.subscribed.update(early)
 
-    async def subscribe_to_commands(self, child: SubName) -> None:
-        """Subscribe to the commands of a child.  Raises NoAnswer, LinkDown."""
+    async def subscribe_to_commands(self, child: SubName) -> bool:
+        """Subscribe to the commands of a child; return whether any of it was granted.
+
+        Raises NoAnswer, LinkDown.
+        """
         topics, name = command_topics(child), child.device
-        await link.subscribe_to_commands(self._connection, topics, self._reply_timeout, name)
+        return await link.subscribe_to_commands(self._connection, topics, self._reply_timeout, name)
 
     async def unsubscribe_from_commands(self, child: SubName) -> None:
         """Unsubscribe from the commands of a child.  Raises NoAnswer, LinkDown."""

@@ -94,10 +94,11 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
 
 async def subscribe_to_commands(
     connection: mqtt.MqttConnection, topics: Sequence[str], seconds: float, device: str
-) -> None:
-    """Subscribe to the commands that a device is sent.  Raises NoAnswer, LinkDown.
+) -> bool:
+    """Subscribe to the commands that a device is sent; return whether any of it was granted.
 
     A refusal is no error: a cloud may send them without a subscription, and the device can speak.
+    Raises NoAnswer, LinkDown.
     seconds: for the cloud to answer.  device: its name, for the log.
     """
     async with deadline(seconds):
@@ -105,10 +106,11 @@ async def subscribe_to_commands(
     if mqtt.REFUSED in codes:
         refused = [topic for topic, code in zip(topics, codes, strict=True) if code == mqtt.REFUSED]
         log.info("The cloud refused %s subscriptions to commands, as %s.", device, refused[0])
+    return any(code != mqtt.REFUSED for code in codes)
 
 
 async def subscribe(
-    connection: mqtt.MqttConnection, subscribed: Awaitable[None], no_answer: Reason
+    connection: mqtt.MqttConnection, subscribed: Awaitable[object], no_answer: Reason
 ) -> None:
     """Wait for the subscriptions of a gateway's new session; close the connection if they fail.
 

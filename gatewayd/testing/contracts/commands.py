@@ -130,7 +130,9 @@ class CommandedChild:
             return await asyncio.gather(*self.answering)
 
 
-async def commanded(testbed: CommandsTestbed, answer: CommandAnswer | None = DONE) -> CommandedChild:
+async def commanded(
+    testbed: CommandsTestbed, answer: CommandAnswer | None = DONE
+) -> CommandedChild:
     """Have the child receive commands from now on; return it."""
     child = CommandedChild(testbed, answer)
     testbed.session.receive_commands(child.receive)
@@ -217,14 +219,13 @@ class CommandsContract(ABC):
     async def test_a_repeat_is_carried_out_once(self) -> None:
         async with self.make_testbed() as testbed:
             child = await commanded(testbed)
+            kinds = [kind for kind in testbed.kinds if kind not in SILENT]
             testbed.repeat()
-            for number, kind in enumerate(testbed.kinds):
+            for number, kind in enumerate(kinds):
                 await testbed.send(kind, number)
-            await until(lambda: len(child.received) >= len(testbed.kinds))
             testbed.mend()
-            await testbed.send(testbed.kinds[0], SOME)
-            await until(lambda: SOME in child.numbers())
-            assert child.numbers() == [*range(len(testbed.kinds)), SOME]
+            await testbed.send(kinds[0], SOME)
+            assert child.numbers() == [*range(len(kinds)), SOME]
 
     async def test_what_cannot_be_read_is_not_carried_out(self) -> None:
         async with self.make_testbed() as testbed:

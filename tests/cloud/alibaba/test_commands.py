@@ -183,6 +183,8 @@ def test_what_cannot_be_read_is_answered_where_its_id_is_legible(params: object)
         alink("m", {}, number=""),
         alink("m", {}, number=None),
         alink("m", {}, number=1 << 40),
+        alink("m", {}, number="a\nb"),
+        alink("m", {}, number="\u202e1"),
         alink("m", {"x": "y" * MAX_MESSAGE}),
     ],
 )

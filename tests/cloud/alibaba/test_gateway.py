@@ -152,7 +152,7 @@ async def test_it_logs_in_listens_and_hands_its_session_out(serve: Serve, ca_fil
         assert uplink is not None
         assert uplink is link.current
         assert (await uplink.ask(alink.TOPO_GET, {})).code == 200
-        assert len(sum(peer.subscribed, ())) == 21
+        assert len(sum(peer.subscribed, ())) == 22
         await session.close()
         await session.close()
         ended = await session.wait_closed()

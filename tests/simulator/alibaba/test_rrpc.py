@@ -35,7 +35,8 @@ TSL: dict[str, Any] = {
     "services": [{"identifier": "Measure", "callType": "sync"}],
 }
 FILTERS = [
-    f"/sys/{OWN}/thing/service/#",
+    f"/sys/{OWN}/thing/service/+",
+    f"/sys/{OWN}/thing/service/property/set",
     f"/sys/{OWN}/rrpc/request/+",
     f"/ext/rrpc/+/sys/{OWN}/thing/service/+",
     f"/ext/rrpc/+/{OWN}/user/#",

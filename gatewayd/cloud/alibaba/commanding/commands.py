@@ -47,6 +47,7 @@ _SERVICE = re.compile(
 _REQUEST = re.compile(rf"/sys/{_DEVICE}/(?P<rest>rrpc/request/{_RRPC})")
 _CUSTOM = re.compile(rf"(?:/ext/rrpc/{_RRPC})?/{_DEVICE}/(?P<rest>user/.{{1,128}})")
 _PATTERNS = (_SERVICE, _REQUEST, _CUSTOM)
+_LEGIBLE = re.compile(r"[!-~]{1,64}")
 _REPLY_TO = re.compile(r"(?P<way>ext/rrpc/[^/]+/)?(?P<rest>.+)")
 _TREES = ("sys", "ext")
 """What stands in the place of a product in topics of the cloud's own."""
@@ -58,10 +59,14 @@ _PROPERTIES: Mapping[str, CommandKind] = {
 
 
 def topics(device: SubName) -> tuple[str, ...]:
-    """Return what is subscribed to for a device; few enough for one SUBSCRIBE."""
+    """Return what is subscribed to for a device; few enough for one SUBSCRIBE.
+
+    The first three are as the cloud subscribes devices to them ("Auto-subscribed topics", 197770).
+    """
     own = f"{device.product}/{device.device}"
     return (
-        f"/sys/{own}/thing/service/#",
+        f"/sys/{own}/thing/service/property/set",
+        f"/sys/{own}/thing/service/+",
         f"/sys/{own}/rrpc/request/+",
         f"/ext/rrpc/+/sys/{own}/thing/service/+",
         f"/ext/rrpc/+/{own}/user/#",
@@ -87,6 +92,8 @@ class AlibabaCommands:
 
     own: the device whose they are; None where a gateway gets those of its children, too.
     """
+
+    has_copies = False
 
     def __init__(self, own: SubName | None = None) -> None:
         self._own = own
@@ -122,7 +129,7 @@ class AlibabaCommands:
             if payload is None or len(payload) > MAX_MESSAGE:
                 return None
         elif payload is None or len(payload) > MAX_MESSAGE:
-            number = alink.id_of(command_json.load(command.payload, MAX_MESSAGE) or {})
+            number = _id(command_json.load(command.payload, MAX_MESSAGE) or {})
             payload = _reply(number, answer) if payload is None else None
             payload = payload or _reply(number, UNWRITABLE) or b"{}"
         return MappedMessage(_topic(child, command.reply_topic), payload)
@@ -145,7 +152,7 @@ class AlibabaCommands:
         """Read a service, or properties that are to be set or read."""
         kind = _PROPERTIES.get(one.service, CommandKind.SERVICE)
         sent = command_json.load(payload, MAX_MESSAGE) or {}
-        number, arguments = alink.id_of(sent), _arguments(sent.get("params"), kind)
+        number, arguments = _id(sent), _arguments(sent.get("params"), kind)
         command = ChildCommand(
             one.rrpc or number,
             kind,
@@ -164,11 +171,17 @@ class AlibabaCommands:
         return command
 
 
+def _id(sent: dict[str, object]) -> str:
+    """Return the id of a command; "" where it has none that can be shown."""
+    number = alink.id_of(sent)
+    return number if _LEGIBLE.fullmatch(number) else ""
+
+
 def _service_in(payload: bytes) -> str:
     """Return the service that is invoked by an RRPC on the general topic; "" for any other RRPC."""
     sent = command_json.load(payload, MAX_MESSAGE) or {}
     method = command_json.name_in(sent, "method") or ""
-    if not method.startswith(_METHOD) or not alink.id_of(sent):
+    if not method.startswith(_METHOD) or not _id(sent):
         return ""
     return method.removeprefix(_METHOD).replace("property.", "property/", 1)
 

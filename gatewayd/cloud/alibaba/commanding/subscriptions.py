@@ -14,9 +14,9 @@ from gatewayd.runtime.tasks import BackgroundTask
 
 log = logging.getLogger(__name__)
 
-COMMANDED = 13
-"""Children whose commands are subscribed to.  A gateway may have 100 topics ("Limits"): 21 are for
-itself, 10 for the end of children (see WATCHED), and 5 for each of these."""
+COMMANDED = 11
+"""Children whose commands are subscribed to.  A gateway may have 100 topics ("Limits"): 22 are for
+itself, 10 for the end of children (see WATCHED), and 6 for each of these."""
 
 
 class CommandSubscriptions(BackgroundTask):
@@ -39,11 +39,13 @@ class CommandSubscriptions(BackgroundTask):
         self._others: dict[SubName, None] = {}
         self._uplink: AlibabaUplink | None = None
         self._subscribed: set[SubName] = set()
+        self._refused: set[SubName] = set()
 
     def want(self, child: SubName, commands: ChildCommands) -> None:
         """Subscribe to the commands of a child, or not any more; soon."""
         for wanted in (self._expected, self._others):
             wanted.pop(child, None)
+        self._refused.discard(child)
         if commands.handler is not None:
             (self._expected if commands.expected else self._others)[child] = None
             if commands.expected and len(self._expected) == COMMANDED + 1:
@@ -64,9 +66,10 @@ class CommandSubscriptions(BackgroundTask):
                 self._subscribed.discard(child)
                 if subscribed:
                     await uplink.unsubscribe_from_commands(child)
-                else:
-                    await uplink.subscribe_to_commands(child)
+                elif await uplink.subscribe_to_commands(child):
                     self._subscribed.add(child)
+                else:
+                    self._refused.add(child)
                 uplink = self._newest()
 
     def _newest(self) -> AlibabaUplink:
@@ -75,11 +78,12 @@ class CommandSubscriptions(BackgroundTask):
         if uplink is not self._uplink:
             self._uplink = uplink
             self._subscribed.clear()
+            self._refused.clear()
         return uplink
 
     def _next(self) -> SubName | None:
         """Return a child whose subscription is to change; None where all are as wanted."""
         due = dict.fromkeys(islice(chain(self._expected, self._others), COMMANDED))
         leaving = (child for child in self._subscribed if child not in due)
-        coming = (child for child in due if child not in self._subscribed)
+        coming = (one for one in due if one not in self._subscribed and one not in self._refused)
         return next(chain(leaving, coming), None)

@@ -48,8 +48,12 @@ class HuaweiCommands:
     """The commands over the connection of one device.  Implements CommandForm; children have IDs.
 
     own: the ID of the device that is logged in.
+    A message in no envelope has no identifier, and may come by a subscription of the platform, too.
+
     service_of: returns the service of a device's values that do not name theirs; "" for none.
     """
+
+    has_copies = True
 
     def __init__(self, own: str, service_of: Callable[[str], str]) -> None:
         self.own, self._service_of = own, service_of
