@@ -11,7 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gatewayd.admission.policy.commands import allows
-from gatewayd.admission.policy.engine import PolicyContext, decide, interest, is_listed
+from gatewayd.admission.policy.engine import (
+    PolicyContext,
+    decide,
+    identity_claims,
+    interest,
+    is_listed,
+)
 from gatewayd.admission.policy.lint import check_rules
 from gatewayd.admission.policy.patterns import Glob
 from gatewayd.admission.policy.rules import (
@@ -27,7 +33,7 @@ from gatewayd.admission.policy.rules import (
     never_listed,
 )
 from gatewayd.device.command import ChildCommand
-from gatewayd.device.identity import DeviceId, Evidence
+from gatewayd.device.identity import Claim, DeviceId, Evidence
 from gatewayd.discovery.discoverer import Interest
 from gatewayd.discovery.name_rules import NAME_KEYS, NameRule
 from gatewayd.settings.build import SettingsBuilder, dotted
@@ -225,6 +231,10 @@ class RuleBook:
         """Count a decision that takes effect.  rule: its name; "" counts none."""
         if rule:
             self._hits[rule] += 1
+
+    def identity_claims(self, attributes: Mapping[str, str]) -> frozenset[Claim]:
+        """Return what the rules take for the identity of a device with these attributes."""
+        return identity_claims(attributes, self.rules)
 
     def interest(self, attributes: Mapping[str, str]) -> Interest:
         """Return the interest in a device, or in a name that is not resolved yet."""

@@ -35,7 +35,8 @@ class Inventory:
     Not to be shared between threads.
 
     verify: asks one device for a fresh sighting; None if it does not answer.  If it raises, the
-    device could not be asked.  corroborate: adds what the kernel knows to a sighting.
+    device could not be asked.  complete: adds what the kernel knows to a sighting, and what the
+    rules take for its identity.
     """
 
     def __init__(
@@ -43,11 +44,11 @@ class Inventory:
         settings: InventorySettings,
         context: Context,
         verify: Callable[[Sighting], Awaitable[Sighting | None]],
-        corroborate: Callable[[Sighting], Sighting],
+        complete: Callable[[Sighting], Sighting],
         listener: Listener,
     ) -> None:
         self._settings, self._context = settings, context
-        self._verify, self._corroborate = verify, corroborate
+        self._verify, self._complete = verify, complete
         self._table = DeviceTable(settings, listener, context.jitter)
         self._queue = SightingQueue(settings.max_queued)
         self._few = min(BATCH, settings.max_queued // 2)
@@ -170,7 +171,7 @@ class Inventory:
     def _process(self, item: QueuedSighting) -> None:
         now = self._context.now()
         if item.sighting is not None:
-            sighting = self._corroborate(item.sighting)
+            sighting = self._complete(item.sighting)
             self._table.add_sighting(sighting, now, rank=self._rank(sighting))
         if (loss := item.loss) is not None:
             self._table.suspect(loss.origin, CAUSES[loss.reason], now)
@@ -212,7 +213,7 @@ class Inventory:
         if answer is None:
             self._table.probe_unanswered(observation, now)
         else:
-            sighting = self._corroborate(answer)
+            sighting = self._complete(answer)
             rank = self._rank(sighting)
             self._table.probe_answered(observation, sighting, now, rank=rank)
 

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from gatewayd.admission.policy.naming import IDENTIFYING
 from gatewayd.admission.policy.patterns import RuleError, normalised
 from gatewayd.admission.policy.rules import NEEDS_CLOUD, Action, Decision, Rule
-from gatewayd.device.identity import DeviceId, Evidence, Trust
+from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, claim
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 
@@ -286,3 +287,22 @@ def identity_of(rule: Rule, view: Mapping[str, str]) -> Mapping[str, str]:
     """Return the fields of identity that a rule extracts from a view."""
     found = ((one.field, one.of(view)) for one in rule.extractions)
     return {field: value for field, value in found if value}
+
+
+def identity_claims(view: View, rules: Sequence[Rule]) -> frozenset[Claim]:
+    """Return what the first rule that matches a view takes for the device's identity.
+
+    The namespace is the product and how the field is extracted, so that it outlives the name of the
+    rule, and a rule that extracts another value contradicts nothing that is on record.  The MAC
+    that the kernel saw is left out: it is a claim of its own, which no announcement can write.
+    """
+    rule = next((one for one in rules if _progress(one, view) == len(one.predicates)), None)
+    if rule is None or rule.template is None:
+        return frozenset()
+    announced = {key: value for key, value in view.items() if key != "mac"}
+    found = (
+        claim(one.field, f"{rule.product}/{one.digest}", one.of(announced))
+        for one in rule.extractions
+        if one.field in IDENTIFYING
+    )
+    return frozenset(one for one in found if one)

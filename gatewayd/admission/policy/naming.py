@@ -145,6 +145,12 @@ class Extraction:
     keys: tuple[str, ...]
     regex: re.Pattern[str] | None
 
+    @property
+    def digest(self) -> str:
+        """Eight hex digits that are the same for all rules that extract the same."""
+        pattern = self.regex.pattern if self.regex else ""
+        return hashlib.sha256("|".join((*self.keys, pattern)).encode()).hexdigest()[:8]
+
     def of(self, view: Mapping[str, str]) -> str:
         """Return the field; "" where the view does not have it."""
         return next((found for key in self.keys if (found := self._read(view.get(key, "")))), "")
