@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gatewayd import __version__
-from gatewayd.config import Config, check, load
+from gatewayd.config import Installation, check, examine
 from gatewayd.daemon import REJECTED, Daemon, warn
 from gatewayd.errors import ConfigError, GatewayError, PluginError
 from gatewayd.plugins import Plugins
@@ -20,6 +20,7 @@ from gatewayd.registration.registrar import ignore_step
 from gatewayd.runtime import journal
 from gatewayd.runtime.systemd import Notifier, notify_socket
 from gatewayd.secretstore.vault.memory import protect_memory
+from gatewayd.settings.daemon_user import acting_as_daemon
 from gatewayd.settings.files import STANDARD, ConfigPaths
 
 GC_THRESHOLDS = (10_000, 20, 20)
@@ -47,9 +48,9 @@ def run(arguments: list[str], checkpoint: Callable[[str], None] = ignore_step) -
     journal.setup("info", journal.handler())
     protect_memory()
     try:
-        config = load(paths, Plugins.installed(), warn)
-        journal.set_level(config.log.level)
-        return asyncio.run(_serve(config, paths, checkpoint))
+        installed = examine(paths, Plugins.installed(), as_daemon=True).accepted(warn)
+        journal.set_level(installed.config.log.level)
+        return asyncio.run(_serve(installed, paths, checkpoint))
     except (ConfigError, PluginError) as error:
         _complain(error)
         return EX_CONFIG
@@ -65,9 +66,11 @@ def _complain(error: GatewayError) -> None:
         logging.getLogger(__name__).error("%s", line, extra=entry)
 
 
-async def _serve(config: Config, paths: ConfigPaths, checkpoint: Callable[[str], None]) -> int:
+async def _serve(
+    installed: Installation, paths: ConfigPaths, checkpoint: Callable[[str], None]
+) -> int:
     notifier = Notifier(notify_socket(os.environ).send)
-    return await Daemon(config, paths, os.environ, notifier, checkpoint, _collect_seldom).run()
+    return await Daemon(installed, paths, os.environ, notifier, checkpoint, _collect_seldom).run()
 
 
 def _collect_seldom() -> None:
@@ -77,7 +80,8 @@ def _collect_seldom() -> None:
 
 
 def _check(paths: ConfigPaths) -> int:
-    problems = check(paths, Plugins.installed())
+    with acting_as_daemon() as as_daemon:
+        problems = check(paths, Plugins.installed(), as_daemon=as_daemon)
     for problem in problems:
         print(problem)
     if any(problem.fatal for problem in problems):

@@ -69,6 +69,8 @@ log = logging.getLogger(__name__)
 RECORD_AGAIN = 10.0
 """Seconds after which a name that could not be recorded is tried again."""
 
+NO_PRODUCTS: Mapping[str, Collection[str] | None] = {}
+
 Service: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """Runs until cancelled."""
 
@@ -185,6 +187,7 @@ class Application:
     reload, dump: as `OperatorCommands` takes them.
     speaking: whether children may say something, by `open_messages`.
     decisions: the log of decisions.
+    products: of each cloud, for rules that are suggested; None for one that does not list them.
     """
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: the root joins all parts
@@ -208,6 +211,7 @@ class Application:
         reload: Callable[[], Awaitable[None]],
         dump: Callable[[], Awaitable[int]],
         speaking: bool = False,
+        products: Mapping[str, Collection[str] | None] = NO_PRODUCTS,
     ) -> None:
         self.manager, self.discovery, self.providers = manager, discovery, providers
         self.clock, self._records, self._secrets = clock, records, secrets
@@ -229,7 +233,7 @@ class Application:
         rescan = discovery.rescan
         self.commands = OperatorCommands(
             manager, self.admission, records, rules,
-            decisions=decisions, quiet_for=self.registrar.quiet_for,
+            decisions=decisions, quiet_for=self.registrar.quiet_for, products=products,
             reload=reload, rescan=rescan, dump=dump,
         )  # fmt: skip
         self.tap = MessageTap(lambda: clock.wall() // 1000)
@@ -545,6 +549,7 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
         reload=reload,
         dump=dump,
         speaking=config.messages.enabled,
+        products=config.products(),
     )
     app.open_authorities()
     app.open_credentials(config.credentials, storage.decisions, environ)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
-from gatewayd.admission.rules import read_installed
+from gatewayd.admission.rules import RuleSet, read_installed
 from gatewayd.cloud.outbound import NetworkSettings, OutboundSettings
 from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.dbus.bus import BusSettings
@@ -148,19 +148,13 @@ SECTIONS: Mapping[str, type | None] = {
 """The settings of each section; the tables of plug-ins inside it are declared by those."""
 
 
-def load(
-    paths: ConfigPaths, plugins: PluginLoader, warn: Callable[[Problem], None] | None = None
-) -> Config:
-    """Read the configuration.  Raises ConfigError, one line for each problem.
+def load(paths: ConfigPaths, plugins: PluginLoader) -> Config:
+    """Read the configuration alone, without a look at rules and at the files that it names.
 
-    warn: receives each warning, and what is wrong with files that the settings name; None where
-    they are not used, and so not looked at.
+    Raises ConfigError, one line for each problem.
     """
-    problems, of_files = Problems(), Problems()
-    config = _read(read_layers(paths, problems), paths, plugins, problems, of_files)
-    if warn is not None:
-        for problem in (*problems.warnings, *of_files.found):
-            warn(replace(problem, fatal=False))
+    problems = Problems()
+    config = _Reader.of(read_layers(paths, problems), problems, plugins).config(_rules(paths))
     problems.check()
     assert config is not None, "without a configuration there is a problem"
     return config
@@ -173,23 +167,73 @@ def differences(before: Config, after: Config) -> list[str]:
     return changed + (["secretstore"] if before.store != after.store else [])
 
 
-def check(paths: ConfigPaths, plugins: PluginLoader) -> list[Problem]:
-    """Return all problems of the configuration and the rules, warnings too."""
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """The configuration and the rules, as gatewayd can use them."""
+
+    config: Config
+    rules: RuleSet
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The configuration and the rules as they were read, with all that is wrong with them.
+
+    config: None where it cannot be used.
+    """
+
+    config: Config | None
+    rules: RuleSet
+    problems: Problems
+
+    def accepted(self, warn: Callable[[Problem], None]) -> Installation:
+        """Return what gatewayd can use.  Raises ConfigError, one line for each problem.
+
+        warn: receives each warning.
+        """
+        for problem in self.problems.warnings:
+            warn(problem)
+        self.problems.check()
+        assert self.config is not None, "without a configuration there is a problem"
+        return Installation(self.config, self.rules)
+
+
+def examine(paths: ConfigPaths, plugins: PluginLoader, *, as_daemon: bool) -> Examined:
+    """Read configuration and rules, and look at all files that they name.  Blocks.
+
+    The one check behind the start, a reload, --check-config, `rules check` and `preflight`.
+    as_daemon: whether this process can read what gatewayd can, and nothing else.
+    """
     problems = Problems()
     source = read_layers(paths, problems)
-    config = _read(source, paths, plugins, problems, problems)
+    config = _Reader.of(source, problems, plugins).config(_rules(paths))
     if config is None:
-        read_installed(_rules_beside(paths), problems)
-        return problems.found
+        return Examined(None, read_installed(_rules(paths), problems), problems)
+    for named in config.named_files():
+        text, fatal = fault(named, as_daemon=as_daemon)
+        if text:
+            problems.add(source.where(named.at), f"{dotted(named.at)}: {text}", fatal=fatal)
     rules = read_installed(config.rule_directories, problems)
     rules.check(problems, config.products(), partial(_hands_over, config.clouds))
+    _check_holders(config, rules, source, problems)
+    return Examined(config, rules, problems)
+
+
+def check(paths: ConfigPaths, plugins: PluginLoader, *, as_daemon: bool = False) -> list[Problem]:
+    """Return all problems of the configuration and the rules, warnings too."""
+    return examine(paths, plugins, as_daemon=as_daemon).problems.found
+
+
+def _check_holders(
+    config: Config, rules: RuleSet, source: LayeredDocuments, problems: Problems
+) -> None:
+    """Note credentials that are for children of no rule, or of one that holds none back."""
     held = {rule.name: rule.held for rule in rules.rules}
     for kind, name, rule in config.credentials.rules():
         if not held.get(rule):
             why = 'does not say session = "holder"' if rule in held else "does not exist"
             at = ("credentials", kind, name, "rule")
             problems.add(source.where(at), f"{dotted(at)}: rule {shown(rule)} {why}: correct it")
-    return problems.found
 
 
 def _hands_over(clouds: Iterable[ConfiguredPlugin], cloud: str, route: str) -> bool:
@@ -199,24 +243,7 @@ def _hands_over(clouds: Iterable[ConfiguredPlugin], cloud: str, route: str) -> b
     return found is None or (able is not None and bool(able(route)))
 
 
-def _read(
-    source: LayeredDocuments,
-    paths: ConfigPaths,
-    plugins: PluginLoader,
-    problems: Problems,
-    of_files: Problems,
-) -> Config | None:
-    """Read the configuration.  of_files: gets the problems of files that the settings name."""
-    reader = _Reader(source, SettingsBuilder(source, problems), plugins)
-    config = reader.config(_rules_beside(paths))
-    for named in config.named_files() if config else ():
-        text, fatal = fault(named)
-        if text:
-            of_files.add(source.where(named.at), f"{dotted(named.at)}: {text}", fatal=fatal)
-    return config
-
-
-def _rules_beside(paths: ConfigPaths) -> tuple[Path, ...]:
+def _rules(paths: ConfigPaths) -> tuple[Path, ...]:
     return tuple(directory / "rules.d" for directory in paths.directories)
 
 
@@ -243,6 +270,11 @@ class _Reader:
     source: LayeredDocuments
     builder: SettingsBuilder
     plugins: PluginLoader
+
+    @classmethod
+    def of(cls, source: LayeredDocuments, problems: Problems, plugins: PluginLoader) -> Self:
+        """Return a reader that notes these problems."""
+        return cls(source, SettingsBuilder(source, problems), plugins)
 
     def config(self, rules: tuple[Path, ...]) -> Config | None:
         before = len(self.builder.problems.found)

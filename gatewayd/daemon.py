@@ -17,15 +17,16 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 from gatewayd.admission.policy.rules import Rule
-from gatewayd.admission.rules import RuleBook, load_rules
+from gatewayd.admission.rules import RuleBook
 from gatewayd.app import build, credentials_directory, open_storage
 from gatewayd.config import (
     ChangedFile,
     Config,
     FilesInUse,
+    Installation,
     changed_files,
     differences,
-    load,
+    examine,
 )
 from gatewayd.dbus.bus import Bus
 from gatewayd.dbus_objects import exported_objects
@@ -65,34 +66,35 @@ def warn(problem: Problem) -> None:
 class Daemon:
     """One run of gatewayd.
 
-    paths: where `config` was read from, to read it again on SIGHUP.
+    installed: configuration and rules.  paths: where they were read from, to read them again on
+    SIGHUP.
     environ: of the process.  checkpoint: called with the name of each durable step.
     started: called once, when what lives as long as the process is there.
     """
 
     def __init__(
         self,
-        config: Config,
+        installed: Installation,
         paths: ConfigPaths,
         environ: Mapping[str, str],
         notifier: Notifier,
         checkpoint: Callable[[str], None],
         started: Callable[[], None] = lambda: None,
     ) -> None:
-        self._config, self._paths, self._environ = config, paths, environ
+        self._config, self._paths, self._environ = installed.config, paths, environ
+        self._rules, self._lists = RuleBook(tuple(installed.rules.rules)), installed.rules.lists
         self._notifier, self._checkpoint, self._on_start = notifier, checkpoint, started
         self._started = wall_time()
         self._stop, self._hung_up = asyncio.Event(), asyncio.Event()
         self._reloading = asyncio.Lock()
-        self._files = FilesInUse(config, credentials_directory(environ))
+        self._files = FilesInUse(self._config, credentials_directory(environ))
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed = False
+        self._restart_needed: Sequence[str] = ()
 
     async def run(self) -> int:
         """Serve until SIGTERM; return the exit status.  Raises GatewayError."""
-        found = await asyncio.to_thread(load_rules, self._config.rule_directories, warn)
-        self._rules = RuleBook(tuple(found.rules))
-        await asyncio.to_thread(self._files.changed, found.lists)
+        await asyncio.to_thread(self._files.changed, self._lists)
         self._storage = await open_storage(self._config, self._environ)
         try:
             await self._serve()
@@ -140,6 +142,8 @@ class Daemon:
             messages=self._app.messages,
             started=self._started,
             log_target="journal" if under_journal else "console",
+            join_rules=lambda: self._rules.of_window,
+            restart_needed=lambda: self._restart_needed,
         )
         self._app.restore(lambda ref: ref.device not in storage.without_secret)
         objects = exported_objects(
@@ -258,24 +262,23 @@ class Daemon:
                 self._notifier.ready(self._status.line())
 
     def _read(self) -> tuple[Config, tuple[Rule, ...], list[ChangedFile]]:
-        config = load(self._paths, Plugins.installed(), warn)
-        found = load_rules(config.rule_directories, warn)
-        return config, tuple(found.rules), self._files.changed(found.lists)
+        found = examine(self._paths, Plugins.installed(), as_daemon=True).accepted(warn)
+        return found.config, tuple(found.rules.rules), self._files.changed(found.rules.lists)
 
     async def _put_in_force(
         self, config: Config, rules: tuple[Rule, ...], changed: list[ChangedFile]
     ) -> None:
         self._rules.replace(rules)
         journal.set_level(config.log.level)
-        if waiting := differences(self._config, config):
-            logger.warning(
-                "These sections changed and take effect after a restart: %s.", ", ".join(waiting)
-            )
+        self._restart_needed = differences(self._config, config)
+        if waiting := ", ".join(self._restart_needed):
+            logger.warning("These sections changed and take effect after a restart: %s.", waiting)
         if changed:
             logger.info("Read again, as they have changed: %s.", changed_files(changed))
         await self._app.reread({one.cloud for one in changed})
         logger.info("Configuration reloaded.")
         self._app.manager.reconsider()
+        self._show()
         self._app.manager.settle_holders()
 
     async def _refresh_status(self) -> None:

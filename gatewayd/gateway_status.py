@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gatewayd import __version__
 from gatewayd.admission.join_window import JoinWindow
@@ -37,6 +37,8 @@ class GatewayStatus:
     """The views of a running gateway, made from the parts that they show.
 
     faults: returns what is wrong outside the store, a sentence each.
+    join_rules: returns the rules by which a join window admits devices.
+    restart_needed: returns the sections of the configuration that wait for a restart.
     started: microseconds since the epoch, as of `wall`.  log_target: "journal" or "console".
     """
 
@@ -52,6 +54,8 @@ class GatewayStatus:
     messages: MessageService
     started: int
     log_target: str
+    join_rules: Callable[[], Sequence[str]] = tuple
+    restart_needed: Callable[[], Sequence[str]] = tuple
     wall: Callable[[], int] = wall_time
 
     def state(self) -> str:
@@ -73,6 +77,8 @@ class GatewayStatus:
         ]
         if why := self._why():
             words.append(f"store {self._store_state()}: {why}")
+        if waiting := self.restart_needed():
+            words.append(f"restart needed for {' and '.join(waiting)}")
         return ", ".join([*words, *self.faults()])
 
     def views(self, state: str) -> Mapping[ObjectInterface, object]:
@@ -89,8 +95,14 @@ class GatewayStatus:
 
     def view(self, state: str) -> ManagerView:
         """Return what D-Bus shows of the gateway."""
-        counters, until = self.discovery_counters(), self.window.until
-        return first_view(self.config, self.storage, self.started, state, counters, until)
+        first = first_view(self.config, self.storage, self.started, state)
+        return replace(
+            first,
+            counters=self.discovery_counters(),
+            join_until=self.window.until,
+            join_rules=tuple(self.join_rules()),
+            restart_needed=tuple(self.restart_needed()),
+        )
 
     def store(self) -> StoreView:
         """Return what D-Bus shows of the secret store."""
@@ -183,8 +195,6 @@ def first_view(
     storage: Storage,
     started: int,
     state: str = "starting",
-    counters: dict[str, int] | None = None,
-    join_until: int = 0,
 ) -> ManagerView:
     """Return what D-Bus shows of the gateway while it starts."""
     return ManagerView(
@@ -193,6 +203,4 @@ def first_view(
         protection=storage.store.protection.value,
         providers=tuple(one.name for one in config.clouds),
         started=started,
-        counters=counters or {},
-        join_until=join_until,
     )

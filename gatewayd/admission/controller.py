@@ -11,6 +11,7 @@ from typing import Protocol, TypeAlias
 from gatewayd.admission.join_window import JoinWindow
 from gatewayd.admission.policy.engine import PolicyContext, WindowScope
 from gatewayd.admission.policy.rules import Action, Decision
+from gatewayd.admission.policy.suggestion import CloudChoice, RulePurpose, RuleSuggestion
 from gatewayd.cloud.provider import NO_PROVIDER, CloudProvider
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId, Evidence
@@ -100,10 +101,15 @@ class RulesInForce(Protocol):
         """Whether the children of a rule, which may be gone, have holders."""
 
     def count(self, rule: str) -> None:
-        """Count a decision that takes effect.  rule: its name; "" counts none."""
+        """Count a decision that is not recorded.  rule: its name; "" counts none."""
 
     def listed(self) -> tuple[tuple[str, str, str, int], ...]:
-        """Return name, action, provider and hits of each rule, in order."""
+        """Return name, action, provider and counted decisions of each rule, in order."""
+
+    def suggest(
+        self, device: DeviceId, evidence: Evidence, purpose: RulePurpose, cloud: CloudChoice
+    ) -> RuleSuggestion:
+        """Return a rule that would admit a device, or ignore it.  Raises CannotSuggest."""
 
 
 PolicyVersion: TypeAlias = tuple[int, WindowScope | None]
@@ -151,7 +157,8 @@ class AdmissionController:
             await self._clock.wait_until_set()
             await self.evaluate(device, post)
             return
-        self._rules.count(decision.rule)
+        if decision.action is not Action.REGISTER:  # those are counted by their records
+            self._rules.count(decision.rule)
         match decision.action:
             case Action.REGISTER:
                 if decision.by_window:
@@ -178,6 +185,15 @@ class AdmissionController:
         """Return the decision of the rules alone on a device, by this evidence."""
         context = PolicyContext(self._index.names, self._index.by_rule, self.window.current)
         return self._rules.judge(device, evidence, context)
+
+    def suggest(self, device: DeviceId, purpose: RulePurpose, cloud: CloudChoice) -> RuleSuggestion:
+        """Return a rule that would admit a device, or ignore it.  Raises CannotSuggest."""
+        return self._rules.suggest(device, self._discovered.evidence(device), purpose, cloud)
+
+    def hits(self) -> tuple[tuple[str, str, str, int], ...]:
+        """Return name, action, provider and hits of each rule: children on record, and the rest."""
+        by_rule = self._index.by_rule
+        return tuple((n, a, p, hits + by_rule[n]) for n, a, p, hits in self._rules.listed())
 
     @property
     def version(self) -> PolicyVersion:

@@ -32,6 +32,12 @@ from gatewayd.admission.policy.rules import (
     make_rule,
     never_listed,
 )
+from gatewayd.admission.policy.suggestion import (
+    CloudChoice,
+    RulePurpose,
+    RuleSuggestion,
+    suggest,
+)
 from gatewayd.device.command import ChildCommand
 from gatewayd.device.identity import Claim, DeviceId, Evidence
 from gatewayd.discovery.discoverer import Interest
@@ -40,7 +46,6 @@ from gatewayd.settings.build import SettingsBuilder, dotted
 from gatewayd.settings.files import (
     Document,
     KeyPath,
-    Problem,
     Problems,
     drop_ins,
     passed_over,
@@ -79,21 +84,6 @@ class RuleSet:
         for found in check_rules(self.rules, clouds, hands_over):
             text = f"rule {self.rules[found.rule].name} {found.text}"
             problems.add(self.place(found.rule, found.key), text, fatal=found.serious)
-
-
-def load_rules(
-    directories: Sequence[Path], warn: Callable[[Problem], None] = lambda _: None
-) -> RuleSet:
-    """Return all rules.  Raises ConfigError, which names all problems.
-
-    warn: receives each warning.
-    """
-    problems = Problems()
-    found = read_installed(directories, problems)
-    for problem in problems.warnings:
-        warn(problem)
-    problems.check()
-    return found
 
 
 def read_installed(directories: Sequence[Path], problems: Problems) -> RuleSet:
@@ -232,6 +222,17 @@ class RuleBook:
         if rule:
             self._hits[rule] += 1
 
+    def suggest(
+        self, device: DeviceId, evidence: Evidence, purpose: RulePurpose, cloud: CloudChoice
+    ) -> RuleSuggestion:
+        """Return a rule that would admit a device, or ignore it.  Raises CannotSuggest."""
+        return suggest(evidence, device, purpose, self.rules, cloud)
+
+    @property
+    def of_window(self) -> tuple[str, ...]:
+        """The rules by which an open join window admits devices."""
+        return tuple(rule.name for rule in self.rules if rule.window)
+
     def identity_claims(self, attributes: Mapping[str, str]) -> frozenset[Claim]:
         """Return what the rules take for the identity of a device with these attributes."""
         return identity_claims(attributes, self.rules)
@@ -249,7 +250,7 @@ class RuleBook:
         return self._named[1]
 
     def listed(self) -> tuple[tuple[str, str, str, int], ...]:
-        """Return name, action, provider and hits of each rule, in order."""
+        """Return name, action, provider and counted decisions of each rule, in order."""
         return tuple((r.name, r.action.value, r.provider, self._hits[r.name]) for r in self.rules)
 
 

@@ -22,6 +22,7 @@ from typing import Any
 import pydbus
 
 from gatewayd.cli.output import DeviceRow, safe
+from gatewayd.cli.output.terminal import sign_of_life
 from gatewayd.dbus.glib import Gio, GLib, Variant
 from gatewayd.dbus.interfaces import Interface, load_all
 from gatewayd.dbus.methods import EVERYBODY, METHOD_TABLES
@@ -41,6 +42,7 @@ TIMEOUT = 60
 """Seconds for a reply."""
 INTERACTIVE_TIMEOUT = 130
 """Seconds for a reply that may need a password: polkit waits 120 for it."""
+WAITING = "Waiting for gatewayd"
 NOT_RUNNING = ("ServiceUnknown", "NameHasNoOwner")
 NOT_THERE = ("Object does not exist", "No such interface")
 """GLib's words for it; the name of both errors is UnknownMethod, as it is of others."""
@@ -61,6 +63,9 @@ AUTHORIZED = frozenset(
 """The methods for which polkit may want a password."""
 
 FLAGS = Gio.DBusCallFlags
+ASLEEP = FLAGS.NO_AUTO_START
+"""The flag of every call: gatewayctl never starts gatewayd.  One that was stopped stays so, and
+one that fails is not waited for."""
 Prompt = Callable[[], AbstractContextManager[object]]
 
 
@@ -77,7 +82,7 @@ class BusClient:
         try:
             self._bus = pydbus.SystemBus() if address == "system" else pydbus.connect(address)
         except GLib.Error as error:
-            raise GatewayError(error_text(error.message)) from None
+            raise refusal(error.message) from None
         self._prompt = prompt
         self._interfaces = load_all()
 
@@ -91,9 +96,9 @@ class BusClient:
         parameters, sent = _packed(interface, method, arguments)
         authorized = (at.interface, method) in AUTHORIZED
         prompt = self._prompt if authorized else None
-        flags = FLAGS.ALLOW_INTERACTIVE_AUTHORIZATION if prompt else FLAGS.NONE
+        flags = ASLEEP | FLAGS.ALLOW_INTERACTIVE_AUTHORIZATION if prompt else ASLEEP
         timeout = INTERACTIVE_TIMEOUT if authorized else TIMEOUT
-        with prompt() if prompt else nullcontext():
+        with prompt() if prompt else sign_of_life(WAITING):
             reply, received = self._send((*at, method), parameters, flags, timeout, sent)
         return _unpacked(interface, method, reply.unpack(), received)
 
@@ -101,7 +106,7 @@ class BusClient:
         """Return the properties of an interface of an object.  Raises GatewayError."""
         method = (place.path, PROPERTIES, "GetAll")
         parameters = Variant("(s)", (place.interface,))
-        reply, _ = self._send(method, parameters, FLAGS.NONE, TIMEOUT, None)
+        reply, _ = self._send(method, parameters, ASLEEP, TIMEOUT, None)
         (found,) = reply.unpack()
         return dict(found)
 
@@ -121,6 +126,10 @@ class BusClient:
     def variant(self, value: str | int) -> object:
         """Return a string, or a number as u, as a D-Bus variant."""
         return Variant("s" if isinstance(value, str) else "u", value)
+
+    def timestamp(self, value: int) -> object:
+        """Return microseconds since the epoch as a D-Bus variant."""
+        return Variant("t", value)
 
     def _send(
         self,
@@ -143,7 +152,7 @@ class BusClient:
         try:
             reply, received = bus.call_with_unix_fd_list_finish(ended[0])
         except GLib.Error as error:
-            raise GatewayError(error_text(error.message, ABSENT.get(method[1], ""))) from None
+            raise refusal(error.message, ABSENT.get(method[1], "")) from None
         return reply, received
 
 
@@ -174,17 +183,25 @@ def interruptible() -> Iterator[Callable[[], None]]:
             signal.signal(signal.SIGINT, before)
 
 
-def error_text(message: str, absent: str = "") -> str:
-    """Return the message of a GLib error as one sentence, without the name of the D-Bus error.
+class BusRefusal(GatewayError):
+    """The daemon refused a call, or could not be called.  name: the name of the D-Bus error."""
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.name = name
+
+
+def refusal(message: str, absent: str = "") -> BusRefusal:
+    """Return the error in the message of a GLib error, as one sentence.
 
     absent: what to say instead where the object does not exist, or has not the interface.
     """
     name, text = re.fullmatch(r"(?:GDBus\.Error:([\w.]+): )?(.*)", message, re.DOTALL).groups()  # type: ignore[union-attr]  # matches all
     if name and name.endswith(NOT_RUNNING):
-        return "gatewayd is not running"
-    if absent and text.startswith(NOT_THERE):
-        return absent
-    return safe(text.strip())
+        text = "gatewayd is not running. See: systemctl status gatewayd"
+    elif absent and text.startswith(NOT_THERE):
+        text = absent
+    return BusRefusal(name or "NoBus", safe(text.strip()))
 
 
 def _packed(

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -18,19 +18,26 @@ from gatewayd.cli import output
 from gatewayd.cli.command import (
     Client,
     Command,
+    CommandFailed,
     Connect,
+    action,
     add_config,
     argument,
     arguments,
     no_arguments,
 )
 from gatewayd.cli.output import safe
+from gatewayd.cli.output.fields import Record, of_interface, text
 from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, checks, local_context
-from gatewayd.config import ConfiguredPlugin, PluginLoader, load
+from gatewayd.config import ConfiguredPlugin, PluginLoader, check, load
 from gatewayd.dbus.names import GATEWAY, PROVIDER, ObjectInterface, provider_path
-from gatewayd.errors import ConfigError, GatewayError
+from gatewayd.errors import GatewayError
 from gatewayd.plugins import Plugins
-from gatewayd.settings.files import ConfigPaths
+from gatewayd.settings.daemon_user import acting_as_daemon
+from gatewayd.settings.files import ConfigPaths, Problem
+
+Show = Callable[[str, Check], None]
+"""Shows one check of the cloud of this name."""
 
 
 def preflight(
@@ -40,20 +47,31 @@ def preflight(
 
     cloud: the name of the only one to check; "" for all.  Raises GatewayError.
     """
-    clouds = _configured(config, cloud, plugins, out)
-    return int(not clouds or asyncio.run(_run(clouds, context, out)))
+    of: list[str] = []
+
+    def show(name: str, check: Check) -> None:
+        if of[-1:] != [name]:
+            of.append(name)
+            print(f"{name}:", file=out)
+        _show(check, out)
+
+    problems = check_configuration(config, plugins)
+    for problem in problems:
+        print(safe(str(problem)), file=out)
+    if any(problem.fatal for problem in problems):
+        return 1
+    return int(asyncio.run(_run(_configured(config, cloud, plugins), context, show)))
 
 
-def _configured(
-    config: Path, name: str, plugins: PluginLoader, out: TextIO
-) -> Sequence[ConfiguredPlugin]:
-    """Return the clouds to check; print what is wrong with the configuration, and return none."""
-    try:
-        clouds = load(ConfigPaths.of(config), plugins).clouds
-    except ConfigError as error:
-        for line in str(error).splitlines():
-            print(safe(line), file=out)
-        return ()
+def check_configuration(config: Path, plugins: PluginLoader) -> Sequence[Problem]:
+    """Return the problems of configuration and rules, as gatewayd would find them."""
+    with acting_as_daemon() as as_daemon:
+        return check(ConfigPaths.of(config), plugins, as_daemon=as_daemon)
+
+
+def _configured(config: Path, name: str, plugins: PluginLoader) -> Sequence[ConfiguredPlugin]:
+    """Return the clouds to check.  Raises GatewayError."""
+    clouds = load(ConfigPaths.of(config), plugins).clouds
     chosen = [cloud for cloud in clouds if name in ("", cloud.name)]
     if not chosen:
         raise _not_configured(name, [cloud.name for cloud in clouds])
@@ -66,15 +84,14 @@ def _not_configured(name: str, configured: Sequence[str]) -> GatewayError:
     return GatewayError(f"Cloud {name!a} is not configured. Use one of: {', '.join(configured)}")
 
 
-async def _run(clouds: Sequence[ConfiguredPlugin], context: PreflightContext, out: TextIO) -> bool:
+async def _run(clouds: Sequence[ConfiguredPlugin], context: PreflightContext, show: Show) -> bool:
     """Return whether any check failed."""
     failed = False
     for cloud in clouds:
-        print(f"{cloud.name}:", file=out)
         async with contextlib.aclosing(checks(cloud.plugin, cloud.settings, context)) as found:
-            async for check in found:
-                failed |= check.verdict is CheckResult.FAILED
-                _show(check, out)
+            async for made in found:
+                failed |= made.verdict is CheckResult.FAILED
+                show(cloud.name, made)
     return failed
 
 
@@ -89,9 +106,36 @@ def _preflight(_connect: Connect, arguments: Namespace) -> int:
     return preflight(arguments.config, arguments.name, plugins, context, sys.stdout)
 
 
-def _list(connect: Connect, _arguments: Namespace) -> Iterable[str]:
+def _preflighted(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
+    plugins, context = Plugins.installed(), local_context(os.environ)
+    problems = check_configuration(arguments.config, plugins)
+    for problem in problems:
+        verdict = CheckResult.FAILED if problem.fatal else CheckResult.UNSURE
+        yield _record("", Check("config", verdict, str(problem)))
+    if any(problem.fatal for problem in problems):
+        raise CommandFailed("The configuration cannot be used")
+    made: list[Record] = []
+    clouds = _configured(arguments.config, arguments.name, plugins)
+    failed = asyncio.run(_run(clouds, context, lambda *one: made.append(_record(*one))))
+    yield from made
+    if failed:
+        raise CommandFailed("A check failed")
+
+
+def _record(cloud: str, check: Check) -> Record:
+    return {
+        "Cloud": cloud, "Step": check.step, "Verdict": check.verdict.value, "Text": check.text,
+        "Remedy": check.remedy,
+    }  # fmt: skip
+
+
+def _listed(connect: Connect, _arguments: Namespace) -> Iterator[Record]:
     client = connect()
-    return output.clouds(client.properties(_place(name)) for name in _names(client))
+    yield from (client.properties(_place(name)) for name in _names(client))
+
+
+def _list(connect: Connect, arguments: Namespace) -> Iterable[str]:
+    return output.clouds(_listed(connect, arguments), arguments.terminal)
 
 
 def _test(connect: Connect, arguments: Namespace) -> Iterator[str]:
@@ -113,14 +157,18 @@ def _place(name: str) -> ObjectInterface:
 
 # fmt: off
 COMMANDS: tuple[Command, ...] = (
-    Command("clouds", "list the clouds and their states", no_arguments, _list),
-    Command("cloud test", "let the daemon check whether a cloud can be used (registers nothing)",
-            argument("name", help="name of the cloud in the configuration"), _test),
+    Command("clouds", "list the clouds and their states", no_arguments, _list, _listed,
+            of_interface(PROVIDER)),
+    action("cloud test", "let the daemon check whether a cloud can be used (registers nothing)",
+           argument("name", help="name of the cloud in the configuration"), _test),
     Command("preflight",
             "check name lookup, TLS and credentials for each cloud (registers nothing)",
             arguments(argument("name", nargs="?", default="",
                                help="name of the cloud in the configuration (default: all)"),
                       add_config),
-            _preflight),
+            _preflight, _preflighted,
+            (text("Cloud", 'its name; "" for the configuration'), text("Step", "what is checked"),
+             text("Verdict", '"ok", "unsure" or "failed"'), text("Text", "what was found"),
+             text("Remedy", 'what to do; may be ""'))),
 )
 # fmt: on

@@ -10,13 +10,14 @@ import getpass
 import os
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from gatewayd.cli.output import DeviceRow
+from gatewayd.cli.output import DeviceRow, safe
+from gatewayd.cli.output.fields import DONE, LINES, JsonField, Record
 from gatewayd.dbus.names import GATEWAY, ObjectInterface
 from gatewayd.errors import GatewayError
 from gatewayd.runtime.private_files import write_private
@@ -42,12 +43,16 @@ class Client(Protocol):
     def variant(self, value: str | int) -> object:
         """Return a string, or a number as u, as a D-Bus variant."""
 
+    def timestamp(self, value: int) -> object:
+        """Return microseconds since the epoch as a D-Bus variant."""
+
 
 MAX_PEM = 1 << 16
 """The limit in bytes of a file with a key, a certificate, a request or a passphrase."""
 
 Connect = Callable[[], Client]
 Run = Callable[[Connect, Namespace], Iterable[str] | int]
+ReturnRecords = Callable[[Connect, Namespace], Iterable[Record]]
 AddArguments = Callable[[ArgumentParser], object]
 
 
@@ -58,13 +63,23 @@ class Command:
     words: "list", or "rules check" for a command in a group.
     add_arguments: adds the command's own arguments to its parser.
     run: executes it and yields the lines to print; or prints by itself and returns the exit status.
-        Raises GatewayError.
+        Raises GatewayError.  Its arguments have `terminal`, how to print, and `json`, whether
+        nothing may be asked.
+    records: executes it for --json, and yields the objects to print; None where each line of `run`
+        is one.  Raises GatewayError, also where it would have returned another exit status than 0.
+    fields: of these objects.
     """
 
     words: str
     help: str
     add_arguments: AddArguments
     run: Run
+    records: ReturnRecords | None = None
+    fields: Sequence[JsonField] = LINES
+
+
+class CommandFailed(GatewayError):
+    """What the command was to check is not as it should be; what it printed says why."""
 
 
 def no_arguments(_parser: ArgumentParser) -> None:
@@ -135,6 +150,49 @@ def received(connect: Connect, make: Callable[[Client, int], None], limit: int) 
         make(client, opened)
         file.seek(0)
         return file.read(limit)
+
+
+def action(words: str, help: str, add_arguments: AddArguments, run: Run) -> Command:  # noqa: A002  # argparse's word
+    """Return a command that returns nothing: --json prints that it is done."""
+
+    def records(connect: Connect, arguments: Namespace) -> Iterable[Record]:
+        for _ in _lines(run(connect, arguments)):
+            pass  # a generator is done when it has ended
+        return [{"Done": True}]
+
+    return Command(words, help, add_arguments, run, records, DONE)
+
+
+def pem(command: Run) -> ReturnRecords:
+    """Return the `records` of a command that returns the lines of certificates."""
+
+    def records(connect: Connect, arguments: Namespace) -> Iterable[Record]:
+        return [{"Certificates": "\n".join((*_lines(command(connect, arguments)), ""))}]
+
+    return records
+
+
+def _lines(result: Iterable[str] | int) -> Iterable[str]:
+    return () if isinstance(result, int) else result
+
+
+def confirm(arguments: Namespace, consequences: Sequence[str], question: str) -> None:
+    """Return if the operator wants what has these consequences: by --yes, or by an answer.
+
+    Raises GatewayError where nothing can be asked, or the answer is no.
+    """
+    if not consequences or arguments.yes:
+        return
+    text = " ".join(map(safe, consequences))
+    if arguments.json or not sys.stdin.isatty():
+        raise GatewayError(f"{text} Use --yes to do it all the same")
+    if input(f"{text} {question} [y/N] ").strip().lower() not in ("y", "yes"):
+        raise GatewayError("Nothing was done")
+
+
+def add_yes(parser: ArgumentParser) -> None:
+    """Add the option that answers the question beforehand."""
+    parser.add_argument("--yes", action="store_true", help="do not ask, whatever it does")
 
 
 def read_file(path: Path, limit: int, *, truncate: bool = False) -> bytes:

@@ -6,14 +6,18 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import io
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
+from typing import NoReturn
 
 from gatewayd.cli import clouds, credentials, devices, door, messages, rules, store
-from gatewayd.cli.client import BusClient, password_agent
-from gatewayd.cli.command import Command
+from gatewayd.cli.client import BusClient, BusRefusal, password_agent
+from gatewayd.cli.command import Command, Connect
 from gatewayd.cli.huawei import ca as huawei_ca
 from gatewayd.cli.huawei import template as huawei_template
 from gatewayd.cli.output import safe
@@ -22,6 +26,10 @@ from gatewayd.errors import GatewayError
 
 BUS_VARIABLE = "GATEWAYD_BUS"
 """The environment variable that names the message bus where --bus does not."""
+
+JSON = "--json"
+USAGE = 2
+"""The exit status of wrong usage, as argparse has it."""
 
 COMMANDS: tuple[Command, ...] = (
     *devices.COMMANDS,
@@ -49,13 +57,29 @@ GROUPS: Mapping[str, str] = {
 """What the commands of each group do."""
 
 
+class WrongUsage(SystemExit):
+    """The arguments are not those of a command.  usage: how it is called."""
+
+    def __init__(self, usage: str, message: str) -> None:
+        super().__init__(USAGE)
+        self.usage, self.message = usage, message
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser that leaves it to `main` how a mistake is shown."""
+
+    def error(self, message: str) -> NoReturn:
+        raise WrongUsage(f"{self.format_usage()}{self.prog}: error: ", message)
+
+
 def build_parser(commands: Sequence[Command] = COMMANDS) -> argparse.ArgumentParser:
     """Return the parser; the words of a command may name groups, as "rules check"."""
-    top = argparse.ArgumentParser("gatewayctl", description="Control gatewayd.")
+    top = _Parser("gatewayctl", description="Control gatewayd.")
     top.add_argument("--bus", metavar="ADDRESS", help="message bus (default: the system bus)")
     top.add_argument(
         "--no-ask-password", action="store_true", help="never ask for a password to authorize"
     )
+    _add_json(top, default=False)
     groups = {"": top.add_subparsers(required=True, metavar="COMMAND")}
     for command in commands:
         *path, word = command.words.split()
@@ -68,8 +92,16 @@ def build_parser(commands: Sequence[Command] = COMMANDS) -> argparse.ArgumentPar
                 groups[group] = sub.add_subparsers(required=True, metavar="COMMAND")
         parser = groups[group].add_parser(word, help=command.help, description=command.help)
         command.add_arguments(parser)
-        parser.set_defaults(run=command.run)
+        _add_json(parser, default=argparse.SUPPRESS)  # so that it does not undo the one before
+        parser.set_defaults(command=command)
     return top
+
+
+def _add_json(parser: argparse.ArgumentParser, default: object) -> None:
+    parser.add_argument(
+        JSON, action="store_true", default=default,
+        help="print JSON objects, one a line, errors too: gatewayctl-json(5)",
+    )  # fmt: skip
 
 
 def main(
@@ -78,12 +110,36 @@ def main(
     commands: Sequence[Command] = COMMANDS,
 ) -> int:
     """Run gatewayctl; return its exit status."""
-    arguments = build_parser(commands).parse_args(argv)
-    address = arguments.bus or environ.get(BUS_VARIABLE, "system")
-    prompt = None if arguments.no_ask_password else partial(password_agent, address, environ)
-    connect = cache(partial(BusClient, address, prompt))
+    words = sys.argv[1:] if argv is None else argv
     try:
-        result = arguments.run(connect, arguments)
+        try:
+            arguments = build_parser(commands).parse_args(words)
+        except WrongUsage as error:
+            _show_wrong_usage(error, as_json=JSON in words)
+            raise
+        arguments.terminal = Terminal.of(sys.stdout, environ)
+        status = _execute(arguments, environ)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:
+        # what reads has seen enough; Python would fail at its end to write what is left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return status
+
+
+def _execute(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
+    address = arguments.bus or environ.get(BUS_VARIABLE, "system")
+    quiet = arguments.json or arguments.no_ask_password
+    prompt = None if quiet else partial(password_agent, address, environ)
+    connect = cache(partial(BusClient, address, prompt))
+    return _as_json(connect, arguments) if arguments.json else _for_people(connect, arguments)
+
+
+def _for_people(connect: Connect, arguments: argparse.Namespace) -> int:
+    try:
+        result = arguments.command.run(connect, arguments)
         if isinstance(result, int):
             return result
         for line in result:
@@ -92,6 +148,53 @@ def main(
         for line in str(error).splitlines() or [""]:  # one for each mistake in a configuration
             print(f"gatewayctl: {safe(line)}", file=sys.stderr)
         return 1
-    except (KeyboardInterrupt, BrokenPipeError):
-        return 0
     return 0
+
+
+def _as_json(connect: Connect, arguments: argparse.Namespace) -> int:
+    """Run a command; print nothing but objects, whatever it prints."""
+    command: Command = arguments.command
+    try:
+        if command.records is not None:
+            for record in command.records(connect, arguments):
+                _print(record)
+            return 0
+        status, lines = _captured(command, connect, arguments)
+        for line in lines:
+            _print({"Text": line})
+        if not lines and not status:
+            _print({"Done": True})
+    except GatewayError as error:
+        _print({"Error": error_name(error), "Message": str(error)})
+        return 1
+    if status:
+        _print({"Error": "Failed", "Message": f"{command.words} failed"})
+    return status
+
+
+def _captured(
+    command: Command, connect: Connect, arguments: argparse.Namespace
+) -> tuple[int, Sequence[str]]:
+    """Return the exit status and the lines of a command that has text alone."""
+    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace")
+    with contextlib.redirect_stdout(printed):
+        result = command.run(connect, arguments)
+        status, returned = (result, []) if isinstance(result, int) else (0, list(result))
+    printed.seek(0)
+    return status, [*printed.read().splitlines(), *returned]
+
+
+def _print(record: Record) -> None:
+    print(json.dumps(record), flush=True)
+
+
+def _show_wrong_usage(error: WrongUsage, *, as_json: bool) -> None:
+    if as_json:
+        _print({"Error": "WrongUsage", "Message": error.message})
+    else:
+        print(f"{error.usage}{error.message}", file=sys.stderr)
+
+
+def error_name(error: GatewayError) -> str:
+    """Return the name of an error for programs: that of D-Bus, or the kind of error."""
+    return error.name if isinstance(error, BusRefusal) else type(error).__name__

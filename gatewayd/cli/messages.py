@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from gatewayd.cli.command import Client, Command, Connect
-from gatewayd.cli.output import columns, safe, when
+from gatewayd.cli.output import safe, when
+from gatewayd.cli.output.fields import Record, anything, maybe, number, text, texts
+from gatewayd.cli.output.terminal import Terminal
 from gatewayd.dbus.names import OUTBOX
 from gatewayd.device.message import DropReason
 from gatewayd.messages.condition import DROPPED
@@ -24,6 +26,9 @@ CLEAR = "\x1b[H\x1b[2J"
 AROUND = 2
 """Lines of the live view that stay empty: that of the cursor, and one before the children."""
 
+ROW = (
+    "Id", "NWaiting", "BytesWaiting", "OldestTimestamp", "Received", "Sent", "DroppedInAll",
+)  # fmt: skip
 Row = tuple[str, int, int, int, int, int, int]
 """id, waiting, bytes, oldest in microseconds, received, sent, dropped."""
 
@@ -86,22 +91,25 @@ def why_dropped(dropped: Iterable[str]) -> Iterator[str]:
             yield f"  {word}: {DROPPED[DropReason(word)]}"
 
 
-def doors(listed: Iterable[tuple[str, str, str, int, Mapping[str, int]]]) -> Iterator[str]:
+def doors(
+    listed: Iterable[tuple[str, str, str, int, Mapping[str, int]]], terminal: Terminal
+) -> Iterator[str]:
     """Yield the lines of a list of doors, and of why they have dropped messages."""
     doors = list(listed)
     rows = [
         (name, state or "-", received, sum(dropped.values()), why or "-")
         for name, state, why, received, dropped in doors
     ]
-    yield from columns(("DOOR", "STATE", "RECEIVED", "DROPPED", "WHY"), rows) if rows else ()
+    head = ("DOOR", "STATE", "RECEIVED", "DROPPED", "WHY")
+    yield from terminal.columns(head, rows) if rows else ()
     for name, _, _, _, dropped in doors:
         if dropped:
             yield f"Dropped at {safe(name)}: {by_reason(dropped)}"
 
 
-def children(rows: Iterable[Row]) -> Iterator[str]:
+def children(rows: Iterable[Row], terminal: Terminal) -> Iterator[str]:
     """Yield the lines of a list of children."""
-    return columns(
+    return terminal.columns(
         ("ID", "WAITING", "BYTES", "OLDEST", "RECEIVED", "SENT", "DROPPED"),
         ((i, n, size(b), when(old), got, sent, lost) for i, n, b, old, got, sent, lost in rows),
     )
@@ -154,27 +162,27 @@ def _rows(client: Client) -> Iterator[Row]:
         more = bool(after)
 
 
-def _all(client: Client) -> Iterator[str]:
+def _all(client: Client, terminal: Terminal) -> Iterator[str]:
     facts = client.properties(OUTBOX)
     yield from summary(facts)
     if facts["Doors"]:
         yield ""
-        yield from doors(facts["Doors"])
+        yield from doors(facts["Doors"], terminal)
     if rows := list(_rows(client)):
         yield ""
-        yield from children(rows)
+        yield from children(rows, terminal)
 
 
-def _live(client: Client) -> Iterator[str]:
+def _live(client: Client, terminal: Terminal) -> Iterator[str]:
     """Yield the state again and again: in place on a terminal, elsewhere only when it changes."""
     shown: Sequence[str] = ()
     while True:
         facts = client.properties(OUTBOX)
-        lines = [*summary(facts), "", *doors(facts["Doors"])]
+        lines = [*summary(facts), "", *doors(facts["Doors"], terminal)]
         if sys.stdout.isatty():
             most = sorted(_rows(client), key=lambda row: (-row[1], row[0]))
             room = max(1, shutil.get_terminal_size().lines - len(lines) - AROUND)
-            table = list(children(most))[:room]
+            table = list(children(most, terminal))[:room]
             lines = [CLEAR + lines[0], *lines[1:], "", *table]
         if lines != shown:
             yield from lines
@@ -194,7 +202,33 @@ def _messages(connect: Connect, arguments: Namespace) -> Iterator[str]:
         return _follow(client, arguments.follow)
     if arguments.id is not None:
         return child(client.call("Describe", arguments.id, at=OUTBOX))
-    return _live(client) if arguments.watch else _all(client)
+    terminal = arguments.terminal
+    return _live(client, terminal) if arguments.watch else _all(client, terminal)
+
+
+def _records(connect: Connect, arguments: Namespace) -> Iterator[Record]:
+    client = connect()
+    if arguments.follow is not None:
+        with os.fdopen(client.call("Follow", arguments.follow, at=OUTBOX), "rb") as lines:
+            yield from ({"Step": json.loads(line)} for line in lines)
+    elif arguments.id is not None:
+        yield {"Id": arguments.id, **client.call("Describe", arguments.id, at=OUTBOX)}
+    else:
+        yield from _summaries(client, again=arguments.watch)
+        yield from (dict(zip(ROW, row, strict=True)) for row in _rows(client))
+
+
+def _summaries(client: Client, *, again: bool) -> Iterator[Record]:
+    """Yield the state of all messages; again: whenever it has changed, for ever."""
+    shown: Mapping[str, Any] = {}
+    while True:
+        facts = client.properties(OUTBOX)
+        if facts != shown:
+            yield {"Gateway": facts}
+            shown = facts
+        if not again:
+            return
+        time.sleep(REFRESH)
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
@@ -208,5 +242,19 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 COMMANDS: tuple[Command, ...] = (
     Command("messages", "show what devices say: what waits, was sent or was dropped",
-            _add_arguments, _messages),
+            _add_arguments, _messages, _records,
+            maybe(anything("Gateway", "the properties of org.gatewayd1.Messages"),
+                  anything("Step", "with --follow: a step of a message, as of Follow()"),
+                  text("Id", "id of a device"), number("NWaiting", "messages that wait"),
+                  number("BytesWaiting", "their bytes"),
+                  number("OldestTimestamp", "since when the oldest waits"),
+                  number("Received", "messages that were received and stored"),
+                  number("Sent", "messages that the cloud has accepted"),
+                  number("DroppedInAll", "messages that were dropped, in a list of devices"),
+                  texts("Dropped", "with an ID: how many were dropped, by reason"),
+                  text("Door", "with an ID: where the newest came in"),
+                  text("RefusalReason", "with an ID: why the cloud refused the newest that it did"),
+                  text("RefusalExplanation", "the same as a sentence"),
+                  text("RefusalRemedy", "what to do"),
+                  texts("Commands", "with an ID: its newest commands, oldest first"))),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from argparse import Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
@@ -13,12 +13,39 @@ from gatewayd.admission.policy.engine import PolicyContext, decide
 from gatewayd.admission.policy.rules import Decision, Rule
 from gatewayd.admission.rules import read_rules
 from gatewayd.cli import output
-from gatewayd.cli.command import Command, Connect, argument, arguments, no_arguments
+from gatewayd.cli.command import (
+    Command,
+    CommandFailed,
+    Connect,
+    add_config,
+    add_id,
+    argument,
+    arguments,
+    no_arguments,
+)
+from gatewayd.cli.output import safe
+from gatewayd.cli.output.fields import Record, flag, maybe, number, text, texts
+from gatewayd.config import examine, load
 from gatewayd.device.identity import DeviceId, Evidence, Trust
-from gatewayd.errors import GatewayError
-from gatewayd.settings.files import DIRECTORIES, Problems, drop_ins
+from gatewayd.errors import ConfigError, GatewayError
+from gatewayd.plugins import Plugins
+from gatewayd.settings.daemon_user import acting_as_daemon
+from gatewayd.settings.files import DIRECTORIES, ConfigPaths, Problem, Problems, drop_ins
 
 MAX_LINE = 1 << 20
+
+
+def checked(
+    files: Sequence[Path], clouds: Mapping[str, Collection[str] | None] | None = None
+) -> tuple[Sequence[Problem], int]:
+    """Return the problems of these files, and the number of their rules.
+
+    clouds: the products of each configured cloud; None to leave them unchecked.
+    """
+    problems = Problems()
+    found = read_rules(files, problems)
+    found.check(problems, clouds)
+    return problems.found, len(found.rules)
 
 
 def rules_check(
@@ -30,14 +57,52 @@ def rules_check(
 
     clouds: the products of each configured cloud; None to leave them unchecked.
     """
-    problems = Problems()
-    found = read_rules(files, problems)
-    found.check(problems, clouds)
-    for problem in problems.found:
+    problems, rules = checked(files, clouds)
+    return _print_checked(problems, f"{rules} rules in {len(files)} files can be used.", out)
+
+
+def _print_checked(problems: Sequence[Problem], good: str, out: TextIO) -> int:
+    for problem in problems:
         print(problem, file=out)
-    if not problems.fatal:
-        print(f"{len(found.rules)} rules in {len(files)} files can be used.", file=out)
-    return int(problems.fatal)
+    if any(problem.fatal for problem in problems):
+        return 1
+    print(good, file=out)
+    return 0
+
+
+def _check(_connect: Connect, arguments: Namespace) -> int:
+    problems, rules, files = _checked(arguments)
+    good = f"{rules} rules in {files} files can be used."
+    return _print_checked(problems, good, sys.stdout)
+
+
+def _checked(arguments: Namespace) -> tuple[Sequence[Problem], int, int]:
+    """Return the problems, and the numbers of rules and files.
+
+    Without files, all that is installed is checked, as the daemon does; else the files alone, with
+    the clouds that are configured, if any is.
+    """
+    if not arguments.files:
+        with acting_as_daemon() as as_daemon:
+            found = examine(
+                ConfigPaths.of(arguments.config), Plugins.installed(), as_daemon=as_daemon
+            )
+        files = {document.path for document, _ in found.rules.places}
+        return found.problems.found, len(found.rules.rules), len(files)
+    try:
+        clouds = load(ConfigPaths.of(arguments.config), Plugins.installed()).products()
+    except ConfigError:
+        clouds = {}
+    return *checked(arguments.files, clouds or None), len(arguments.files)
+
+
+def _problems(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
+    problems, rules, files = _checked(arguments)
+    for one in problems:
+        yield {"File": str(one.file), "Line": one.line, "Text": one.text, "Fatal": one.fatal}
+    if any(one.fatal for one in problems):
+        raise CommandFailed("The rules cannot be used")
+    yield {"NRules": rules, "NFiles": files}
 
 
 def rules_test(sightings: Path, files: Sequence[Path], out: TextIO) -> int:
@@ -55,13 +120,37 @@ def rules_test(sightings: Path, files: Sequence[Path], out: TextIO) -> int:
     if problems.fatal:
         return 1
     failed = False
-    with _opened(sightings) as lines:
-        for number, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
-            trace = list(_decision(line, rules))
-            failed |= not trace
-            for text in trace or ["not a sighting"]:
-                print(f"{sightings}:{number}: {text}", file=out)
+    for place, made in _decisions(sightings, rules):
+        failed |= made is None
+        for line in _lines(made) if made else ["not a sighting"]:
+            print(f"{sightings}:{place}: {line}", file=out)
     return int(failed)
+
+
+def _tested(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
+    problems, failed = Problems(), False
+    rules = read_rules(_installed(arguments.files), problems).rules
+    problems.check()
+    for line, made in _decisions(arguments.sightings, rules):
+        failed |= made is None
+        if made is not None:
+            cloud = (
+                {"Provider": made.cloud.provider, "CloudId": str(made.cloud)} if made.cloud else {}
+            )
+            yield {
+                "Line": line, "Action": made.action.value, "Rule": made.rule,
+                "Reason": made.reason.code, "Text": str(made.reason), "Trace": list(made.trace),
+                **cloud,
+            }  # fmt: skip
+    if failed:
+        raise CommandFailed(f"{arguments.sightings} has lines that are no sightings")
+
+
+def _decisions(sightings: Path, rules: Sequence[Rule]) -> Iterator[tuple[int, Decision | None]]:
+    """Yield the decision on each line; None for one that is no sighting."""
+    with _opened(sightings) as lines:
+        for place, line in enumerate(iter(lambda: lines.readline(MAX_LINE), ""), 1):
+            yield place, _decision(line, rules)
 
 
 def _opened(path: Path) -> TextIO:
@@ -71,14 +160,13 @@ def _opened(path: Path) -> TextIO:
         raise GatewayError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def _decision(line: str, rules: Sequence[Rule]) -> Iterator[str]:
-    """Yield the decision and its trace; nothing for a line that is not a sighting."""
+def _decision(line: str, rules: Sequence[Rule]) -> Decision | None:
+    """Return the decision on a line; None for one that is no sighting."""
     try:
         evidence = _evidence(json.loads(line))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return
-    made = decide(evidence, rules, DeviceId("child-0"), PolicyContext())
-    yield from _lines(made)
+        return None
+    return decide(evidence, rules, DeviceId("child-0"), PolicyContext())
 
 
 def _lines(made: Decision) -> Iterator[str]:
@@ -105,21 +193,97 @@ def _installed(files: Sequence[Path]) -> Sequence[Path]:
     return files or drop_ins([directory / "rules.d" for directory in DIRECTORIES], Problems())
 
 
-def _list(connect: Connect, _arguments: Namespace) -> Iterable[str]:
-    return output.rules(connect().call("ListRules"))
+def _listed(connect: Connect, _arguments: Namespace) -> Iterator[Record]:
+    for rule in connect().call("ListRules"):
+        yield dict(zip(RULE, rule, strict=True))
 
 
+def _list(connect: Connect, arguments: Namespace) -> Iterable[str]:
+    return output.rules(_listed(connect, arguments), arguments.terminal)
+
+
+def _suggested(connect: Connect, arguments: Namespace) -> Iterator[Record]:
+    client = connect()
+    given = {name: getattr(arguments, name) for name in ("provider", "product", "route")}
+    options = {name: client.variant(value) for name, value in given.items() if value}
+    found = client.call("SuggestRule", arguments.id, arguments.purpose, options)
+    rule = {name: found[name] for name in SUGGESTION}
+    if arguments.write is None:
+        yield rule
+        return
+    _write(arguments.write, rule)
+    client.call("Reload")
+    yield {**rule, "File": str(arguments.write)}
+
+
+def _write(file: Path, rule: Record) -> None:
+    """Add a rule to a file, and its entry to its list.  Raises GatewayError."""
+    try:
+        if rule["List"]:
+            _append(file.parent / rule["List"], f"{rule['Entry']}\n")
+        _append(file, f"\n{rule['Text']}")
+    except OSError as error:
+        raise GatewayError(f"{error.filename} cannot be written: {error.strerror}") from error
+
+
+def _append(file: Path, text: str) -> None:
+    with file.open("a", encoding="utf-8") as opened:
+        opened.write(text)
+
+
+def _suggest(connect: Connect, arguments: Namespace) -> Iterator[str]:
+    for rule in _suggested(connect, arguments):
+        yield from map(safe, rule["Text"].splitlines())
+        if "File" in rule:
+            yield f"# Written to {safe(rule['File'])}, and reloaded."
+        else:
+            yield "# To write it, repeat the command with --write FILE, in /etc/gatewayd/rules.d."
+
+
+def _suggest_options(parser: ArgumentParser) -> None:
+    add_id(parser)
+    purpose = parser.add_mutually_exclusive_group()
+    for word, what in (("service", "this service"), ("vendor", "this vendor")):
+        purpose.add_argument(
+            f"--ignore-{word}", action="store_const", const=f"ignore-{word}", dest="purpose",
+            help=f"write a rule that ignores devices of {what}",
+        )  # fmt: skip
+    parser.set_defaults(purpose="admit")
+    parser.add_argument("--provider", default="", help="the cloud (default: the only one)")
+    parser.add_argument("--product", default="", help="the product there (default: the only one)")
+    parser.add_argument("--route", default="", help="how it is registered (default: the first)")
+    parser.add_argument("--write", type=Path, metavar="FILE",
+                        help="add the rule to this file, and reload the configuration")  # fmt: skip
+
+
+RULE = ("Rule", "Action", "Provider", "Hits")
+SUGGESTION = ("Name", "Text", "List", "Entry")
 _FILES = argument("files", nargs="*", type=Path, help="rule files (default: the installed ones)")
 
 # fmt: off
 COMMANDS: tuple[Command, ...] = (
-    Command("rules list", "list the rules and how many decisions each has made", no_arguments,
-            _list),
-    Command("rules check", "check rule files for mistakes", _FILES,
-            lambda _, a: rules_check(_installed(a.files), sys.stdout)),
+    Command("rules list", "list the rules, and on how many devices each has decided", no_arguments,
+            _list, _listed,
+            (text("Rule", "its name"), text("Action", "what it does"),
+             text("Provider", 'the cloud, or ""'), number("Hits", "devices it has decided on"))),
+    Command("rules check", "check rule files for mistakes", arguments(_FILES, add_config), _check,
+            _problems,
+            maybe(text("File", "where a problem is"), number("Line", "its line; 0 for the file"),
+                  text("Text", "what is wrong"), flag("Fatal", "false for a warning"),
+                  number("NRules", "rules that can be used"), number("NFiles", "their files"))),
     Command("rules test", "show how rules decide on recorded sightings",
             arguments(argument("sightings", type=Path, help="recorded sightings, JSON Lines"),
                       _FILES),
-            lambda _, a: rules_test(a.sightings, _installed(a.files), sys.stdout)),
+            lambda _, a: rules_test(a.sightings, _installed(a.files), sys.stdout), _tested,
+            (number("Line", "of the sighting"), text("Action", "what the rules do"),
+             text("Rule", 'the rule that decides, or ""'), text("Reason", "its code"),
+             text("Text", "the reason as a sentence"), texts("Trace", "how each rule judged it"),
+             *maybe(text("Provider", "the cloud"), text("CloudId", "its name there")))),
+    Command("rules suggest", "write a rule that would admit a device and its like, or ignore them",
+            _suggest_options, _suggest, _suggested,
+            (text("Name", "of the rule"), text("Text", "the rule, for a file in rules.d"),
+             text("List", 'the file of identities that it names, or ""'),
+             text("Entry", "the line for this device in it"),
+             *maybe(text("File", "with --write: where it was written")))),
 )
 # fmt: on

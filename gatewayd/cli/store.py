@@ -11,13 +11,19 @@ from gatewayd.cli import output
 from gatewayd.cli.command import (
     Command,
     Connect,
+    action,
     argument,
     call,
     no_arguments,
     replace_file,
 )
+from gatewayd.cli.output.fields import Record, of_interface
 from gatewayd.cli.vault.recovery import add_by_daemon, add_key, add_options
-from gatewayd.dbus.names import STORE
+from gatewayd.dbus.names import SECRET_STORE, STORE
+
+
+def _facts(connect: Connect, _arguments: Namespace) -> Iterable[Record]:
+    return [connect().properties(STORE)]
 
 
 def _status(connect: Connect, _arguments: Namespace) -> Iterable[str]:
@@ -39,22 +45,23 @@ def _export(connect: Connect, arguments: Namespace) -> Iterable[str]:
 
 # fmt: off
 COMMANDS: tuple[Command, ...] = (
-    Command("store status", "show how the secrets are stored and protected", no_arguments, _status),
-    Command("store rotate", "replace the data key and encrypt every secret with the new one",
+    Command("store status", "show how the secrets are stored and protected", no_arguments, _status,
+            _facts, of_interface(SECRET_STORE)),
+    action("store rotate", "replace the data key and encrypt every secret with the new one",
             no_arguments, call("Rotate", at=STORE)),
-    Command("store reseal", "bind the data key to its key slot again, or to another one",
+    action("store reseal", "bind the data key to its key slot again, or to another one",
             argument("key", nargs="?", default="",
                      help="key slot, as in the setting `key` (default: from the configuration)"),
             call("Reseal", "key", at=STORE)),
     Command("store add-recovery", "add a recovery key, which opens the store elsewhere",
             add_options, _add_recovery),
-    Command("store export", "write all secrets and records, encrypted for the recovery keys",
+    action("store export", "write all secrets and records, encrypted for the recovery keys",
             argument("--output", type=Path, metavar="FILE", required=True,
                      help="write them to this file"),
             _export),
-    Command("store accept-rollback", "accept a store that may be an old copy", no_arguments,
+    action("store accept-rollback", "accept a store that may be an old copy", no_arguments,
             call("AcceptRollback", at=STORE)),
-    Command("store accept-machine", "let a store of another machine belong to this one",
+    action("store accept-machine", "let a store of another machine belong to this one",
             no_arguments, call("AcceptMachine", at=STORE)),
 )
 # fmt: on

@@ -88,6 +88,18 @@ class ManagerCommands(Protocol):
     def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
         """Return name, action, provider and hits of each rule, in order."""
 
+    def suggest_rule(self, device: str, purpose: str, options: Mapping[str, object]) -> Facts:
+        """Return a rule for a child: its Name and Text, the file of its List, and an Entry for it.
+
+        purpose: a word of `RulePurpose`.  options: the texts "provider", "product" and "route".
+        """
+
+    def consequences(self, device: str, command: str) -> Sequence[str]:
+        """Return what a command would do that cannot be undone, a sentence each.
+
+        command: "Forget" or "Reject".
+        """
+
     async def list_decisions(
         self, wanted: Mapping[str, object], limit: int
     ) -> Sequence[tuple[int, int, str, str, str, str, str]]:
@@ -399,6 +411,14 @@ async def _list_rules(manager: ManagerCommands, _: MethodArguments) -> tuple[obj
     return (manager.list_rules(),)
 
 
+async def _suggest_rule(manager: ManagerCommands, call: MethodArguments) -> tuple[object]:
+    return (variants(manager.suggest_rule(call.text(0), call.text(1), call.options(2))),)
+
+
+async def _consequences(manager: ManagerCommands, call: MethodArguments) -> tuple[object]:
+    return (manager.consequences(call.text(0), call.text(1)),)
+
+
 async def _reregister(manager: ManagerCommands, call: MethodArguments) -> None:
     if call.options(2):
         raise InvalidArgs("Reregister takes no options")
@@ -450,6 +470,8 @@ MANAGER_METHODS: Final = MethodTable[ManagerCommands](MANAGER, (
     Method("DescribeDevice", EVERYBODY, _resolve),
     Method("TestAdmission", EVERYBODY, _test_admission),
     Method("ListRules", EVERYBODY, _list_rules),
+    Method("SuggestRule", EVERYBODY, _suggest_rule),
+    Method("Consequences", EVERYBODY, _consequences),
     Method("ListDecisions", READ_LOG,
            lambda manager, call: _single(manager.list_decisions(call.options(0), call.number(1)))),
     Method("Reregister", Permission(REREGISTER, device=0), _reregister,

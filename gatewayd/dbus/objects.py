@@ -81,6 +81,10 @@ class DeviceViews:
             self._counts[view.state] -= 1
         return view
 
+    def next_attempts(self) -> dict[str, int]:
+        """Return when each child is tried again that waits, microseconds since the epoch."""
+        return {one.id: one.next_attempt for one in self if one.next_attempt}
+
     def counts(self) -> dict[str, int]:
         """Return how many children are in each state that has any."""
         return {state: n for state, n in sorted(self._counts.items()) if n}
@@ -220,6 +224,8 @@ _MANAGER: Mapping[str, Callable[[ManagerView, DeviceViews], object]] = {
     "Providers": lambda view, _: view.providers,
     "JoinState": lambda view, _: "open" if view.join_until else "closed",
     "JoinUntilTimestamp": lambda view, _: view.join_until,
+    "JoinRules": lambda view, _: view.join_rules,
+    "RestartNeeded": lambda view, _: view.restart_needed,
     "NDevices": lambda _, fleet: len(fleet),
     "NPending": lambda _, fleet: fleet.counts().get("pending", 0),
     "NFailed": lambda _, fleet: fleet.counts().get("failed", 0),

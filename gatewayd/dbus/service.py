@@ -278,6 +278,7 @@ class ObjectServer:
             "ListDevices": self._list,
             "ListDevicesFiltered": self._page,
             "CountDevices": lambda: Variant(call.signature, (self._devices.counts(),)),
+            "ListNextAttempts": lambda: Variant(call.signature, (self._devices.next_attempts(),)),
             "ListChildren": lambda *page: Variant(
                 call.signature, message_rows(self._messages, *page)
             ),

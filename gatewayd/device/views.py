@@ -76,6 +76,8 @@ class ManagerView:
     protection: a word of `Protection`.
     counters: discovery's counters, as "mdns:dropped:oversized".
     join_until: when the join window will close, microseconds since the epoch; 0 if it is closed.
+    join_rules: the rules by which it admits devices.
+    restart_needed: sections of the configuration that take effect at the next start.
     """
 
     version: str
@@ -85,6 +87,8 @@ class ManagerView:
     started: int
     counters: Mapping[str, int] = field(default_factory=dict)
     join_until: int = 0
+    join_rules: tuple[str, ...] = ()
+    restart_needed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

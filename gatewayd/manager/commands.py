@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from gatewayd.admission.controller import AdmissionController, RulesInForce
 from gatewayd.admission.join_window import parse_options
+from gatewayd.admission.policy.rules import Action
+from gatewayd.admission.policy.suggestion import CannotSuggest, CloudChoice, RulePurpose
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.decision_log import DecisionLog, DecisionQuery
-from gatewayd.device.identity import DeviceId
+from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName, RecordStore, unchanged
 from gatewayd.device.recovery import on_retry
+from gatewayd.device.views import Facts
 from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, StoreError, WrongState
 from gatewayd.manager.manager import WAITING, Child, DeviceManager
 from gatewayd.runtime.text import without_unprintable
@@ -45,9 +48,10 @@ class OperatorCommands:
     rescan: has discoverers look again for so many seconds.  Raises InvalidArgs.
     dump: returns a descriptor from which diagnostics can be read.
     quiet_for: returns the seconds for which a child has to wait for an earlier request.
+    products: those of each configured cloud; None for one that does not list them.
     """
 
-    def __init__(  # noqa: PLR0913  # five by keyword
+    def __init__(  # noqa: PLR0913  # six by keyword
         self,
         manager: DeviceManager,
         admission: AdmissionController,
@@ -56,12 +60,13 @@ class OperatorCommands:
         *,
         decisions: DecisionLog,
         quiet_for: Callable[[DeviceId], float],
+        products: Mapping[str, Collection[str] | None],
         reload: Callable[[], Awaitable[None]],
         rescan: Callable[[int, Sequence[str]], None],
         dump: Callable[[], Awaitable[int]],
     ) -> None:
         self._manager, self._admission, self._records = manager, admission, records
-        self._decisions, self._quiet_for = decisions, quiet_for
+        self._decisions, self._quiet_for, self._products = decisions, quiet_for, products
         self._rules, self._reload, self._rescan, self._dump = rules, reload, rescan, dump
 
     async def approve(self, device: str, provider: str, caller: str) -> None:
@@ -186,7 +191,52 @@ class OperatorCommands:
         return decision.action.value, decision.rule, (str(decision.reason), *decision.trace)
 
     def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
-        return self._rules.listed()
+        return self._admission.hits()
+
+    def suggest_rule(self, device: str, purpose: str, options: Mapping[str, object]) -> Facts:
+        child = self._child(device)
+        if purpose not in set(RulePurpose):
+            raise InvalidArgs(f"Purpose must be one of {', '.join(RulePurpose)}")
+        wanted = RulePurpose(purpose)
+        cloud = CloudChoice("", "")
+        if wanted is RulePurpose.ADMIT:
+            cloud = chosen_cloud(options, self._products)
+        try:
+            made = self._admission.suggest(child.id, wanted, cloud)
+        except CannotSuggest as error:
+            raise WrongState(f"Device {child.id}: {error}") from error
+        table = made.table
+        return {"Name": table.name, "Text": made.text(), "List": table.list, "Entry": made.listed}
+
+    def consequences(self, device: str, command: str) -> Sequence[str]:
+        child = self._child(device)
+        if command == "Forget":
+            return tuple(self._if_forgotten(child))
+        if command == "Reject":
+            return tuple(self._if_rejected(child))
+        raise InvalidArgs("Command must be Forget or Reject")
+
+    def _if_forgotten(self, child: Child) -> Iterator[str]:
+        record = self._records.get(child.id)
+        if record is not None and record.cloud is not None and record.activated_at:
+            yield (
+                f"The only secret by which cloud {record.cloud.provider} knows it is here, and is "
+                "deleted: the cloud may issue another one only after the device is reset there."
+            )
+        decision = self._admission.decide(child.id)
+        if child.present and decision.action is Action.REGISTER:
+            yield f"It is on the LAN, and rule {decision.rule} admits it again at once."
+
+    def _if_rejected(self, child: Child) -> Iterator[str]:
+        if not child.id.startswith(GATEWAY_PREFIX):
+            return
+        cloud = child.id.removeprefix(GATEWAY_PREFIX)
+        owned = [r.device for r in self._records.all() if r.cloud and r.cloud.provider == cloud]
+        children = sum(not device.startswith(GATEWAY_PREFIX) for device in owned)
+        yield (
+            f"It is the gateway's own name at cloud {cloud}: those of its {children} children "
+            "there that are sub-devices go offline, and stay so."
+        )
 
     async def list_decisions(
         self, wanted: Mapping[str, object], limit: int
@@ -206,6 +256,33 @@ class OperatorCommands:
         record = self._records.get(device)
         cloud: CloudName | None = record.cloud if record else None
         return str(cloud) if cloud else ""
+
+
+def chosen_cloud(
+    options: Mapping[str, object], products: Mapping[str, Collection[str] | None]
+) -> CloudChoice:
+    """Return the cloud that options name, or the only one that there is.  Raises InvalidArgs.
+
+    products: of each cloud; None for one that does not list them.
+    """
+    for key, value in options.items():
+        if key not in ("provider", "product", "route") or not isinstance(value, str):
+            raise InvalidArgs("Options are the texts provider, product and route")
+    named = {key: str(value) for key, value in options.items()}
+    provider = named.get("provider") or _only(products)
+    if provider not in products:
+        raise InvalidArgs(f"Name the provider, one of {', '.join(sorted(products)) or 'none'}")
+    known = products[provider] or ()
+    product = named.get("product") or _only(known)
+    if not product or (known and product not in known):
+        raise InvalidArgs(
+            f"Name the product{', one of ' if known else ''}{', '.join(sorted(known))}"
+        )
+    return CloudChoice(provider, product, named.get("route", ""))
+
+
+def _only(names: Collection[str]) -> str:
+    return next(iter(names)) if len(names) == 1 else ""
 
 
 def decision_query(wanted: Mapping[str, object]) -> DecisionQuery:

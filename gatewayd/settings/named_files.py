@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
+from gatewayd.settings.daemon_user import DAEMON_USER, is_hidden
 from gatewayd.settings.declare import FileUse
 from gatewayd.settings.files import KeyPath
 from gatewayd.settings.grammar import credential_name
@@ -61,11 +62,16 @@ def _inside(value: object, at: KeyPath, credentials: Path | None) -> Iterator[Na
             yield from _inside(item, (*at, number), credentials)
 
 
-def fault(named: NamedFile) -> tuple[str, bool]:
+def fault(named: NamedFile, *, as_daemon: bool = False) -> tuple[str, bool]:
     """Return what is wrong with a file now, "" for nothing; and whether gatewayd needs it to start.
 
-    What only another user may read is a warning: the check may run as one who may not.  Blocks.
+    as_daemon: whether this process looks as the daemon's user; what another user may not read is a
+    warning.  Blocks.
     """
+    needed = named.use is FileUse.START
+    acts_for_it = os.getuid() == 0 and os.geteuid() != 0  # root does, for the installed service
+    if as_daemon and acts_for_it and is_hidden(named.path):
+        return f"{named.path} is hidden from the service: put it below /etc/gatewayd", needed
     try:
         # O_NONBLOCK: a pipe in this place must not block before the check what it is
         descriptor = os.open(named.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -74,14 +80,18 @@ def fault(named: NamedFile) -> tuple[str, bool]:
         finally:
             os.close(descriptor)
     except PermissionError:
-        return f"{named.path} cannot be read by this user: check that gatewayd can read it", False
+        if not as_daemon:
+            return f"{named.path} cannot be read by this user: check that gatewayd can", False
+        return f"{named.path} cannot be read by {DAEMON_USER}: {_GRANT.format(named.path)}", needed
     except OSError as error:
         wrong = f"cannot be read: {error.strerror}"
-    needed = named.use is FileUse.START
     remedy = "correct the path, or put the file there" + (
         "" if needed else "; what needs it waits until then"
     )
     return (f"{named.path} {wrong}: {remedy}" if wrong else ""), needed
+
+
+_GRANT = "give it to that user's group (chgrp gatewayd {0}; chmod g+r {0}), and its directories too"
 
 
 def _kind_fault(mode: int, use: FileUse) -> str:

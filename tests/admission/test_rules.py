@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.rules import MAX_USELESS, load_rules, read_installed, read_rules
+from gatewayd.admission.rules import MAX_USELESS, RuleSet, read_installed, read_rules
 from gatewayd.device.identity import MAX_VALUE
 from gatewayd.errors import ConfigError
 from gatewayd.settings.files import Problems
@@ -40,6 +40,14 @@ def problems_of(path: Path, text: str) -> list[str]:
     problems = Problems()
     read_rules([write(path, text)], problems)
     return [str(problem).replace(f"{path.parent}/", "") for problem in problems.found]
+
+
+def load_rules(directories: list[Path]) -> RuleSet:
+    """All rules of these directories; raise ConfigError where one cannot be used."""
+    problems = Problems()
+    found = read_installed(directories, problems)
+    problems.check()
+    return found
 
 
 def test_rules_are_in_the_order_of_files_and_as_written(tmp_path: Path) -> None:

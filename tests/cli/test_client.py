@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from gatewayd.cli.client import BusClient, error_text, interruptible
+from gatewayd.cli.client import BusClient, interruptible, refusal
 from gatewayd.dbus.bus import Bus
 from gatewayd.dbus.glib import GLib
 from gatewayd.dbus.methods import SECRET_STORE_METHODS
@@ -113,12 +113,12 @@ async def test_errors_are_ours(bus: PrivateBus, service: Bus) -> None:
 @pytest.mark.parametrize(("message", "text"), [
     ("GDBus.Error:org.gatewayd1.Error.NoSuchDevice: No such device", "No such device"),
     ("GDBus.Error:org.freedesktop.DBus.Error.ServiceUnknown: The name ...",
-     "gatewayd is not running"),
+     "gatewayd is not running. See: systemctl status gatewayd"),
     ("Timeout was reached", "Timeout was reached"),
     ("GDBus.Error:a.B: one\x1b", r"one\x1b"),
 ])  # fmt: skip
 def test_errors_of_the_bus(message: str, text: str) -> None:
-    assert error_text(message) == text
+    assert str(refusal(message)) == text
 
 
 @pytest.mark.parametrize("text", [
@@ -127,9 +127,9 @@ def test_errors_of_the_bus(message: str, text: str) -> None:
 ])  # fmt: skip
 def test_what_the_configuration_leaves_out_is_explained(text: str) -> None:
     message = f"GDBus.Error:org.freedesktop.DBus.Error.UnknownMethod: {text}"
-    assert error_text(message, "no CA") == "no CA"
-    assert error_text(message) == text
-    assert error_text("GDBus.Error:a.B: refused", "no CA") == "refused"
+    assert str(refusal(message, "no CA")) == "no CA"
+    assert str(refusal(message)) == text
+    assert str(refusal("GDBus.Error:a.B: refused", "no CA")) == "refused"
 
 
 def test_an_interrupt_within_a_callback_is_not_lost() -> None:

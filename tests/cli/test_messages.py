@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gatewayd.cli import messages
+from gatewayd.cli.output.terminal import Terminal
 from gatewayd.dbus.bus import Bus
 from gatewayd.dbus.methods import MESSAGE_METHODS
 from gatewayd.dbus.names import OUTBOX, ObjectInterface
@@ -203,7 +204,7 @@ def test_the_live_view_fits_the_terminal_and_shows_where_most_waits(
     monkeypatch.setenv("COLUMNS", "80")
     lines: list[str] = []
     client: Any = ManyChildren()
-    shown = messages._live(client)
+    shown = messages._live(client, Terminal())
     with contextlib.suppress(KeyboardInterrupt):
         while True:
             lines.append(next(shown))

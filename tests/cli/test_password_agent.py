@@ -160,9 +160,10 @@ class Case:
     agents: int
 
 
+TRIED = "child-1a is tried now. Watch it with: gatewayctl watch\n"
 CASES = {
-    "terminal": Case((), True, YES, (0, ""), flags=1, agents=1),
-    "session": Case((), False, YES, (0, ""), flags=1, agents=0),
+    "terminal": Case((), True, YES, (0, TRIED), flags=1, agents=1),
+    "session": Case((), False, YES, (0, TRIED), flags=1, agents=0),
     "nobody": Case(("--no-ask-password",), True, CHALLENGE, (1, DENIED), flags=0, agents=0),
 }
 

@@ -17,7 +17,7 @@ from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
-from gatewayd.device.views import DeviceView, HistoryEntry, ManagerView
+from gatewayd.device.views import DeviceView, Facts, HistoryEntry, ManagerView
 from gatewayd.errors import NoSuchDevice, NotSupported, WrongState
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.simulator.bus import PrivateBus
@@ -52,10 +52,12 @@ class RecordingCommands:
     """Commands that record their calls.
 
     gate: each command waits for it.  before: called before a command returns.
+    hurts: the consequences of all commands.
     """
 
     def __init__(self, *known: str) -> None:
         self.known = known
+        self.hurts: Sequence[str] = ()
         self.asked: list[tuple[str, ...]] = []
         self.before: Callable[[], Any] = lambda: None
         self.gate = asyncio.Event()
@@ -114,6 +116,13 @@ class RecordingCommands:
 
     def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
         return (("cameras", "register", "alibaba", 7), ("rest", "ask", "", 0))
+
+    def suggest_rule(self, device: str, purpose: str, options: Mapping[str, object]) -> Facts:
+        about = f"{self.resolve(device)} {purpose} {sorted(options.items())}"
+        return {"Name": "like", "Text": f"# {about}\n", "List": "like.list", "Entry": "TH20"}
+
+    def consequences(self, device: str, command: str) -> Sequence[str]:
+        return self.hurts if self.resolve(device) else ()
 
     async def list_decisions(
         self, wanted: Mapping[str, object], limit: int

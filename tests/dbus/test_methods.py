@@ -31,6 +31,7 @@ from gatewayd.errors import InvalidArgs
 
 SERVED_FROM_VIEWS = {
     (MANAGER, "ListDevices"), (MANAGER, "ListDevicesFiltered"), (MANAGER, "CountDevices"),
+    (MANAGER, "ListNextAttempts"),
     (OBJECT_MANAGER, "GetManagedObjects"), (MESSAGES, "ListChildren"),
 }  # fmt: skip
 """Answered on the D-Bus thread."""
@@ -60,7 +61,9 @@ class SignaturePort:
         def call(*arguments: object) -> object:
             inspect.signature(declared).bind(self, *arguments)
             self.calls.append((name, arguments))
-            return result() if inspect.iscoroutinefunction(declared) else ""
+            if inspect.iscoroutinefunction(declared):
+                return result()
+            return {} if name == "suggest_rule" else ""
 
         async def result() -> object:
             return {} if name == "show" else ""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from typing import Any
 
 import pytest
 
+from gatewayd.admission.policy.suggestion import CloudChoice
 from gatewayd.device.decision_log import DecisionKind
 from gatewayd.device.lifecycle import State
+from gatewayd.device.record import CloudName
 from gatewayd.device.recovery import MAX_STALE
 from gatewayd.errors import (
     AmbiguousId,
@@ -20,9 +23,10 @@ from gatewayd.errors import (
     StoreFull,
     WrongState,
 )
+from gatewayd.manager.commands import chosen_cloud
 from gatewayd.registration.registrar import RegistrationSettings
 from tests.support.fakes import FakeCloud, MemoryRecords
-from tests.support.stage import Stage
+from tests.support.stage import NameRules, Stage
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -366,3 +370,78 @@ async def test_retry_is_now_or_says_why_not() -> None:
         await stage.app.commands.retry(device, "olga")
         await stage.tape.wait_for(device, "online")
         assert asyncio.get_running_loop().time() - began < 30
+
+
+async def test_a_rule_is_suggested_for_the_only_cloud(stage: Stage) -> None:
+    device = stage.announce("stranger")
+    await stage.tape.wait_for(device, "pending")
+    with pytest.raises(InvalidArgs, match="Name the provider"):
+        stage.app.commands.suggest_rule(device, "admit", {})
+    with pytest.raises(InvalidArgs, match="Purpose"):
+        stage.app.commands.suggest_rule(device, "welcome", {})
+    with pytest.raises(WrongState, match=device):
+        stage.app.commands.suggest_rule(device, "ignore-vendor", {})
+
+
+@pytest.mark.parametrize(("options", "products", "expected"), [
+    ({}, {"a": {"p"}}, CloudChoice("a", "p")),
+    ({"product": "q", "route": "r"}, {"a": None}, CloudChoice("a", "q", "r")),
+    ({"provider": "b"}, {"a": {"p"}, "b": {"q"}}, CloudChoice("b", "q")),
+    ({}, {"a": {"p", "q"}}, "product, one of p, q"),
+    ({}, {"a": None}, "Name the product"),
+    ({}, {"a": {"p"}, "b": {"q"}}, "provider, one of a, b"),
+    ({"provider": "c"}, {"a": {"p"}}, "provider, one of a"),
+    ({"product": "z"}, {"a": {"p"}}, "product, one of p"),
+    ({"provider": 7}, {"a": {"p"}}, "texts"),
+    ({"cloud": "a"}, {"a": {"p"}}, "texts"),
+])  # fmt: skip
+def test_where_a_suggested_rule_registers(
+    options: dict[str, object], products: Any, expected: CloudChoice | str
+) -> None:
+    if isinstance(expected, CloudChoice):
+        assert chosen_cloud(options, products) == expected
+        return
+    with pytest.raises(InvalidArgs, match=expected):
+        chosen_cloud(options, products)
+
+
+async def test_what_forgetting_would_do_is_said_before(stage: Stage) -> None:
+    device, stranger = stage.announce("TH20-1"), stage.announce("stranger")
+    await stage.tape.wait_for(device, "online")
+    await stage.tape.wait_for(stranger, "pending")
+    secret, again = stage.app.commands.consequences(device, "Forget")
+    assert "cloud cloud" in secret
+    assert "reset" in secret
+    assert "rule r admits it again" in again
+    assert stage.app.commands.consequences(stranger, "Forget") == ()
+    assert stage.app.commands.consequences(device, "Reject") == ()
+    with pytest.raises(InvalidArgs):
+        stage.app.commands.consequences(device, "Approve")
+
+
+async def test_rejecting_the_gateway_is_said_to_be_more_than_that() -> None:
+    cloud = FakeCloud()
+    cloud.gateway_name = CloudName("cloud", "gateways", "gw-1")
+    async with Stage(MemoryRecords(), cloud).running() as stage:
+        await stage.app.admit_gateway()
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+        (sentence,) = stage.app.commands.consequences("gateway-cloud", "Reject")
+    assert "gateway's own name at cloud cloud" in sentence
+    assert "its 1 children" in sentence
+
+
+async def test_hits_are_children_on_record_and_other_decisions() -> None:
+    records, cloud, rules = MemoryRecords(), FakeCloud(), OneRule()
+    for known in (1, 2):
+        async with Stage(records, cloud, rules=rules).running() as stage:
+            for number in range(known, 3):
+                await stage.tape.wait_for(stage.announce(f"TH20-{number}"), "online")
+            assert stage.app.commands.list_rules() == (("r", "register", "cloud", 2),)
+
+
+class OneRule(NameRules):
+    """The rule of a stage, listed."""
+
+    def listed(self) -> tuple[tuple[str, str, str, int], ...]:
+        return (("r", "register", "cloud", 0),)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from gatewayd.__main__ import run
-from gatewayd.config import check, load
+from gatewayd.cli.main import main as gatewayctl
+from gatewayd.config import check, examine, load
+from gatewayd.errors import ConfigError
+from gatewayd.settings.daemon_user import acting_as_daemon
 from gatewayd.settings.declare import FileUse, setting
 from gatewayd.settings.files import ConfigPaths, Problem
 from gatewayd.settings.named_files import NamedFile, fault, named_files
@@ -116,11 +120,93 @@ def test_the_command_says_that_there_are_warnings(
     assert capsys.readouterr().out.splitlines()[-1] == "The configuration is valid, with 1 warning."
 
 
-def test_a_start_warns_of_them_and_who_uses_none_is_not_bothered(tmp_path: Path) -> None:
+def test_a_start_says_what_the_check_says(tmp_path: Path) -> None:
     paths = ConfigPaths.of(tmp_path / "gatewayd.toml")
     paths.main.write_text(CLOUDS.format(tmp_path))
     warnings: list[Problem] = []
-    config = load(paths, ours(), warnings.append)
-    assert [warning.line for warning in warnings] == [3, 5, 8, 10]
-    assert not any(warning.fatal for warning in warnings)
-    assert load(paths, ours()) == config
+    examined = examine(paths, ours(), as_daemon=True)
+    with pytest.raises(ConfigError, match="template_file"):
+        examined.accepted(warnings.append)
+    assert [warning.line for warning in warnings] == [3, 5, 8]
+    (tmp_path / "template.json").touch()
+    accepted = examine(paths, ours(), as_daemon=True).accepted(warnings.append)
+    assert load(paths, ours()) == accepted.config
+
+
+@pytest.fixture
+def readable(tmp_path: Path) -> Iterator[Path]:
+    """A directory that every user can read; pytest's own are for one user."""
+    with TemporaryDirectory(dir="/var/lib") as directory:
+        Path(directory).chmod(0o755)
+        yield Path(directory)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can look at files as another user")
+@pytest.mark.parametrize("mode", [0o600, 0o644])
+def test_root_checks_as_the_user_of_the_daemon(readable: Path, mode: int) -> None:
+    (readable / "root.pem").write_text("x")
+    (readable / "root.pem").chmod(mode)
+    paths = ConfigPaths.of(readable / "gatewayd.toml")
+    text = CLOUDS.partition("[cloud.alibaba.products.a1]")[0]
+    paths.main.write_text(text.format(readable))
+    before = os.getgroups(), os.getegid(), os.geteuid()
+    with acting_as_daemon("nobody") as as_daemon:
+        assert as_daemon
+        found = check(paths, ours(), as_daemon=as_daemon)
+    assert (os.getgroups(), os.getegid(), os.geteuid()) == before
+    assert [p.line for p in found] == ([3] if mode == 0o600 else [])
+    assert all("cannot be read by gatewayd" in p.text for p in found)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can look at files as another user")
+def test_what_the_unit_hides_is_said(tmp_path: Path) -> None:
+    template = tmp_path / "template.json"  # below /tmp, which the unit has for itself
+    template.write_text("{}")
+    with acting_as_daemon("nobody") as as_daemon:
+        text, needed = fault(NamedFile(("x",), template, FileUse.START), as_daemon=as_daemon)
+    assert "is hidden from the service" in text
+    assert needed
+
+
+def test_without_such_a_user_the_user_stays() -> None:
+    before = os.geteuid()
+    with acting_as_daemon("no-such-user-here") as as_daemon:
+        assert not as_daemon
+        assert os.geteuid() == before
+
+
+UNKNOWN_CLOUD = """[[rule]]
+name = "meters"
+match = {{ service = "_meter._tcp" }}
+extract = {{ serial = "txt.serial" }}
+device_name = "{{serial}}"
+action = "ask"
+provider = "{provider}"
+product = "{product}"
+"""
+
+
+@pytest.mark.parametrize(("provider", "product", "key"), [
+    ("huawei", "a1", "provider"), ("alibaba", "a2", "product"), ("alibaba", "a1", ""),
+])  # fmt: skip
+def test_every_check_refuses_rules_for_what_is_not_configured(
+    tmp_path: Path, provider: str, product: str, key: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = ConfigPaths.of(tmp_path / "gatewayd.toml")
+    paths.main.write_text(
+        '[cloud.alibaba]\nregion = "cn-shanghai"\n[cloud.alibaba.products.a1]\n'
+        f'secret_file = "{tmp_path}/product"\n'
+    )
+    (tmp_path / "product").write_text("x")
+    (tmp_path / "rules.d").mkdir()
+    rules = tmp_path / "rules.d" / "10.toml"
+    rules.write_text(UNKNOWN_CLOUD.format(provider=provider, product=product))
+    examined = examine(paths, ours(), as_daemon=True)
+    assert examined.problems.fatal == bool(key)
+    status = gatewayctl(["rules", "check", "--config", str(paths.main)], {})
+    assert status == int(bool(key))
+    assert gatewayctl(["rules", "check", str(rules), "--config", str(paths.main)], {}) == status
+    daemon = run(["--check-config", "--config", str(paths.main)])
+    assert (daemon != 0) == bool(key)
+    lines = [line for line in capsys.readouterr().out.splitlines() if "configured" in line]
+    assert len(lines) == (3 if key else 0)

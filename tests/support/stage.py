@@ -12,6 +12,7 @@ import pytest_asyncio
 from gatewayd.admission.controller import RulesInForce
 from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Action, Decision
+from gatewayd.admission.policy.suggestion import CloudChoice, RulePurpose, RuleSuggestion, suggest
 from gatewayd.app import Application
 from gatewayd.cloud.provider import CloudProvider
 from gatewayd.device.identity import DeviceId, Evidence
@@ -55,6 +56,11 @@ class NameRules:
 
     def listed(self) -> tuple[tuple[str, str, str, int], ...]:
         return ()
+
+    def suggest(
+        self, device: DeviceId, evidence: Evidence, purpose: RulePurpose, cloud: CloudChoice
+    ) -> RuleSuggestion:
+        return suggest(evidence, device, purpose, (), cloud)
 
 
 async def no_dump() -> int:

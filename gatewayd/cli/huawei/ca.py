@@ -17,14 +17,17 @@ from gatewayd.cli.command import (
     AddArguments,
     Command,
     Connect,
+    action,
     argument,
     arguments,
     no_arguments,
+    pem,
     read_file,
     read_passphrase,
     write_file,
 )
 from gatewayd.cli.output import properties
+from gatewayd.cli.output.fields import PEM, Record, flag, maybe, number, text
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.names import AUTHORITY as INTERFACE
 from gatewayd.dbus.names import ObjectInterface, provider_path
@@ -73,8 +76,12 @@ def _issue(connect: Connect, arguments: Namespace) -> Iterable[str]:
         csr = request(key)
     else:
         csr = read_file(arguments.request, MAX_PEM)
-    pem, options = csr.decode("ascii", "replace"), _options(arguments, _ISSUE_OPTIONS)
-    return _lines(connect().call("Issue", arguments.device, pem, options, at=_ca(arguments)))
+    wanted, options = csr.decode("ascii", "replace"), _options(arguments, _ISSUE_OPTIONS)
+    return _lines(connect().call("Issue", arguments.device, wanted, options, at=_ca(arguments)))
+
+
+def _shown(connect: Connect, arguments: Namespace) -> Iterable[Record]:
+    return [connect().call("Show", at=_ca(arguments))]
 
 
 def _show(connect: Connect, arguments: Namespace) -> Iterable[str]:
@@ -135,20 +142,30 @@ def _cloud_and(*adders: AddArguments) -> AddArguments:
     return arguments(cloud, *adders)
 
 
+_CA = (
+    text("Explanation", 'why there is none, or what is wrong with it; "" for nothing'),
+    text("Remedy", "where there is none: what to do"), text("Subject", "of the CA"),
+    text("Certificate", "of the CA, as PEM"), text("Fingerprint", "SHA-256 of the certificate"),
+    text("Algorithm", "of its key"), number("Generation", "counts up"),
+    number("StartTimestamp", "from when it is valid"),
+    number("ExpiryTimestamp", "until when it is valid"),
+)  # fmt: skip
+
 # fmt: off
 COMMANDS: tuple[Command, ...] = (
     Command("huawei ca make", "create the CA that issues the devices' certificates",
-            _cloud_and(_make_options), _make),
+            _cloud_and(_make_options), _make, pem(_make), PEM),
     Command("huawei ca import", "import a CA that was created elsewhere, and use it from now on",
-            _cloud_and(_import_options), _import),
+            _cloud_and(_import_options), _import, pem(_import), PEM),
     Command("huawei ca prove", "print the certificate that proves possession of the CA's key",
             _cloud_and(argument("code", help="verification code that the cloud shows for the CA")),
-            _prove),
+            _prove, pem(_prove), PEM),
     Command("huawei ca issue", "issue a certificate for a key that is not gatewayd's",
-            _cloud_and(_issue_options), _issue),
+            _cloud_and(_issue_options), _issue, pem(_issue), PEM),
     Command("huawei ca show", "show the CA's certificate data and expiry",
-            _cloud_and(no_arguments), _show),
-    Command("huawei ca renew", "renew the certificate of a device before it is due",
+            _cloud_and(no_arguments), _show, _shown,
+            (flag("Present", "whether there is a CA"), *maybe(*_CA))),
+    action("huawei ca renew", "renew the certificate of a device before it is due",
             _cloud_and(argument("id", help="id of the device, an unambiguous prefix of it, or its "
                                            "name at the cloud")),
             _renew),

@@ -5,16 +5,25 @@ They need no running daemon and no cloud.  Lint and preview replace the console'
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TextIO
 
-from gatewayd.cli.command import Command, argument, read_file, write_file
+from gatewayd.cli.command import (
+    Command,
+    CommandFailed,
+    Connect,
+    argument,
+    read_file,
+    write_file,
+)
 from gatewayd.cli.output import properties, safe
+from gatewayd.cli.output.fields import FieldKind, Record, anything, maybe, text
 from gatewayd.cloud.huawei import settings, subject
 from gatewayd.cloud.huawei import template as template_text
 from gatewayd.cloud.huawei.subject import ATTRIBUTES, PREFIX, full_name
@@ -133,15 +142,15 @@ def template_new(arguments: Namespace, terminal: TextIO, out: TextIO, notes: Tex
     if missing:
         asked = [one for one in OPTIONS if one.ask and given[one.key] is None]
         given |= {one.key: _ask(one, terminal, notes) for one in asked}
-    text = _text(given)
-    linted = lint(text.encode())
+    written = _text(given)
+    linted = lint(written.encode())
     for diagnostic in linted.diagnostics:
         print(safe(diagnostic), file=notes)
     if linted.template is not None:
         if arguments.output is None:
-            out.write(text)
+            out.write(written)
         else:
-            write_file(arguments.output, text.encode(), mode=0o666)
+            write_file(arguments.output, written.encode(), mode=0o666)
     return int(linted.template is None)
 
 
@@ -215,11 +224,34 @@ def template_lint(file: Path, out: TextIO) -> int:
     return int(linted.template is None)
 
 
-def template_preview(template: Path, certificate: Path, out: TextIO, *, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True)
+class TemplatePreview:
+    """The device that the platform would register, None for none, and what is wrong.
+
+    linted: diagnostics of the template.  about: those of the certificate.
+    """
+
+    device: ProvisionedDevice | None
+    linted: Sequence[TemplateDiagnostic]
+    about: Sequence[TemplateDiagnostic]
+
+
+def template_preview(template: Path, certificate: Path, out: TextIO) -> int:
     """Print the device that the platform would register; return 1 if none.
 
-    certificate: PEM; the first of a chain counts.  as_json: print one JSON object, with the keys
-    device, as the platform's API shows it, or null, and diagnostics.
+    The other arguments and what is raised: as of `previewed`.
+    """
+    made = previewed(template, certificate)
+    _show(template, made.linted, out)
+    _show(certificate, made.about, out)
+    _show_device(made.device, out)
+    return int(made.device is None)
+
+
+def previewed(template: Path, certificate: Path) -> TemplatePreview:
+    """Return the device that the platform would register for a certificate.
+
+    certificate: PEM; the first of a chain counts.
     Raises GatewayError if a file cannot be read, or is not a certificate.
     """
     linted = lint(read_file(template, template_text.MAX_BYTES, truncate=True))
@@ -228,18 +260,40 @@ def template_preview(template: Path, certificate: Path, out: TextIO, *, as_json:
         name = subject.read_certificate(pem).subject
     except ConfigError as error:
         raise GatewayError(f"{certificate} cannot be used: {error}") from error
-    device, diagnostics = None, linted.diagnostics
-    about: tuple[TemplateDiagnostic, ...] = ()
-    if linted.template is not None:
-        made = preview(linted.template, subject.subject_of(name))
-        device, about = made.device, made.diagnostics
-    if as_json:
-        _show_json(device, (*diagnostics, *about), out)
+    if linted.template is None:
+        return TemplatePreview(None, linted.diagnostics, ())
+    made = preview(linted.template, subject.subject_of(name))
+    return TemplatePreview(made.device, linted.diagnostics, made.diagnostics)
+
+
+def _previewed(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
+    made = previewed(arguments.template, arguments.cert)
+    device = None if made.device is None else _facts(made.device)
+    yield {"device": device, "diagnostics": _items((*made.linted, *made.about))}
+    if device is None:
+        raise CommandFailed("No device would be registered")
+
+
+def _linted(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
+    linted = lint(read_file(arguments.file, template_text.MAX_BYTES, truncate=True))
+    yield {"diagnostics": _items(linted.diagnostics)}
+    if linted.template is None:
+        raise CommandFailed(f"{arguments.file} cannot be used")
+
+
+def _items(diagnostics: Iterable[TemplateDiagnostic]) -> Sequence[Record]:
+    return [asdict(one) | {"fatal": one.fatal} for one in diagnostics]
+
+
+def _written(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
+    out, notes = io.StringIO(), io.StringIO()
+    status = template_new(arguments, io.StringIO(), out, notes)
+    if status:
+        raise CommandFailed(" ".join(notes.getvalue().split()).removeprefix("gatewayctl: "))
+    if arguments.output is None:
+        yield {"template": json.loads(out.getvalue())}
     else:
-        _show(template, diagnostics, out)
-        _show(certificate, about, out)
-        _show_device(device, out)
-    return int(device is None)
+        yield {"File": str(arguments.output)}
 
 
 def _show(file: Path, diagnostics: Iterable[TemplateDiagnostic], out: TextIO) -> None:
@@ -254,14 +308,6 @@ def _show_device(device: ProvisionedDevice | None, out: TextIO) -> None:
     facts = _facts(device) | {"tags": [f"{key}={value}" for key, value in device.tags]}
     for line in properties(facts):
         print(line, file=out)
-
-
-def _show_json(
-    device: ProvisionedDevice | None, diagnostics: Iterable[TemplateDiagnostic], out: TextIO
-) -> None:
-    items = [asdict(diagnostic) | {"fatal": diagnostic.fatal} for diagnostic in diagnostics]
-    facts = None if device is None else _facts(device)
-    print(json.dumps({"device": facts, "diagnostics": items}, indent=2), file=out)
 
 
 def _facts(device: ProvisionedDevice) -> dict[str, Any]:
@@ -283,18 +329,21 @@ def _preview_options(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--cert", type=Path, required=True, metavar="FILE", help="device certificate, PEM"
     )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
+
+_DIAGNOSTICS = anything("diagnostics", "what is wrong with the files", FieldKind.OBJECTS)
 
 # fmt: off
 COMMANDS: tuple[Command, ...] = (
     Command("huawei template lint", "check a provisioning template for mistakes",
             argument("file", type=Path, help="template, JSON: its body or the complete request"),
-            lambda _, a: template_lint(a.file, sys.stdout)),
+            lambda _, a: template_lint(a.file, sys.stdout), _linted, (_DIAGNOSTICS,)),
     Command("huawei template preview", "show the device that the platform would register",
             _preview_options,
-            lambda _, a: template_preview(a.template, a.cert, sys.stdout, as_json=a.json)),
+            lambda _, a: template_preview(a.template, a.cert, sys.stdout), _previewed,
+            (anything("device", "as the platform's API shows it; null for none"), _DIAGNOSTICS)),
     Command("huawei template new", "write a provisioning template", _new_options,
-            lambda _, a: template_new(a, sys.stdin, sys.stdout, sys.stderr)),
+            lambda _, a: template_new(a, sys.stdin, sys.stdout, sys.stderr), _written,
+            maybe(anything("template", "the template"), text("File", "with --output: the file"))),
 )
 # fmt: on

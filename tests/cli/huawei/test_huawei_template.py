@@ -26,16 +26,16 @@ def linted(path: Path) -> tuple[int, str]:
     return template_lint(path, out), out.getvalue()
 
 
-def previewed(
-    directory: Path, template: str, certificate: str, *, as_json: bool = False
-) -> tuple[int, str]:
-    out = io.StringIO()
-    status = template_preview(
+def files(directory: Path, template: str, certificate: str) -> tuple[Path, Path]:
+    return (
         written(directory, "t.json", vectors.template(template)),
         written(directory, "c.pem", vectors.certificate(certificate)),
-        out,
-        as_json=as_json,
     )
+
+
+def previewed(directory: Path, template: str, certificate: str) -> tuple[int, str]:
+    out = io.StringIO()
+    status = template_preview(*files(directory, template, certificate), out)
     return status, out.getvalue().replace(f"{directory}/", "")
 
 
@@ -97,10 +97,14 @@ def test_a_device_is_shown(tmp_path: Path) -> None:
     vectors.SELF_REGISTRATION["cases"],
     ids=lambda case: f"{case['template']}-{case['certificate']}",
 )
-def test_cases_as_json(tmp_path: Path, case: dict[str, dict[str, object]]) -> None:
-    template, certificate = str(case["template"]), str(case["certificate"])
-    status, printed = previewed(tmp_path, template, certificate, as_json=True)
-    found = json.loads(printed)
+def test_cases_as_json(
+    tmp_path: Path, case: dict[str, dict[str, object]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    template, certificate = files(tmp_path, str(case["template"]), str(case["certificate"]))
+    words = ["huawei", "template", "preview", "--template", str(template)]
+    status = main([*words, "--cert", str(certificate), "--json"])
+    found, *errors = map(json.loads, capsys.readouterr().out.splitlines())
+    assert len(errors) == status
     wanted = case["expect"].get("ok")
     assert status == (wanted is None)
     assert found["device"] == (wanted and {"device_name": "", **wanted})  # type: ignore[dict-item]  # JSON
@@ -123,7 +127,7 @@ def test_a_bad_template_is_named(tmp_path: Path) -> None:
 def test_what_is_no_certificate_is_named(tmp_path: Path) -> None:
     template = written(tmp_path, "t.json", vectors.template("T3_cn_is_node"))
     with pytest.raises(GatewayError, match=r"t\.json cannot be used: .*BEGIN CERTIFICATE"):
-        template_preview(template, template, io.StringIO(), as_json=False)
+        template_preview(template, template, io.StringIO())
 
 
 def test_groups_of_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +137,9 @@ def test_groups_of_groups(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     cert = written(tmp_path, "c.pem", vectors.certificate("D2_cn_only"))
     words = ["huawei", "template", "preview", "--template", str(path), "--cert", str(cert)]
     assert main([*words, "--json"]) == 1
-    assert json.loads(capsys.readouterr().out)["device"] is None
+    found, error = map(json.loads, capsys.readouterr().out.splitlines())
+    assert found["device"] is None
+    assert error["Error"] == "CommandFailed"
 
 
 @pytest.mark.parametrize(

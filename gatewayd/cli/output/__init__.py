@@ -6,6 +6,8 @@ import datetime as dt
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from gatewayd.cli.output.fields import Record
+from gatewayd.cli.output.terminal import Terminal
 from gatewayd.runtime.text import escaped
 
 DeviceRow = tuple[str, str, str, str, int, str]
@@ -37,26 +39,27 @@ def when(microseconds: int) -> str:
     return moment.strftime("%Y-%m-%d %H:%M:%S")
 
 
-def columns(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterator[str]:
-    """Yield the lines of an aligned table."""
-    cells = [tuple(head), *(tuple(safe(cell) for cell in row) for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        yield "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip()
+def devices(rows: Sequence[Record], terminal: Terminal) -> Iterator[str]:
+    """Yield the lines of a list of devices; with the time of the next try where any waits."""
+    waits = any(row["NextAttemptTimestamp"] for row in rows)
+    head = ("ID", "STATE", "PROVIDER", "SINCE", *(["NEXT TRY"] if waits else []), "NAME")
+    return terminal.columns(head, (_cells(row, waits=waits) for row in rows))
 
 
-def devices(rows: Iterable[DeviceRow]) -> Iterator[str]:
-    """Yield the lines of a list of devices."""
-    shown = ((i, state, cloud or "-", when(at), name) for i, state, cloud, name, at, _ in rows)
-    return columns(("ID", "STATE", "PROVIDER", "SINCE", "NAME"), shown)
+def _cells(row: Record, *, waits: bool) -> Sequence[object]:
+    since, next_try = when(row["StateChangeTimestamp"]), when(row["NextAttemptTimestamp"])
+    waiting = [next_try] if waits else []
+    return row["Id"], row["State"], row["Provider"] or "-", since, *waiting, row["Name"]
 
 
-def change(row: DeviceRow) -> str:
-    """Return one line of `watch`."""
-    device, state, provider, name, at, _ = row
-    return "  ".join(
-        (when(at), safe(device), f"{safe(state):<11}", safe(provider or "-"), safe(name))
-    )
+def change(row: Record, terminal: Terminal) -> str:
+    """Return one line of `watch`.  row: as `watch --json` prints it."""
+    device = safe(row["Id"])
+    if row.get("Removed"):
+        return f"{device} is gone"
+    state = terminal.painted(f"{safe(row['State']):<11}", row["State"])
+    since, cloud = when(row["StateChangeTimestamp"]), safe(row["Provider"] or "-")
+    return "  ".join((since, device, state, cloud, safe(row["Name"])))
 
 
 def properties(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -69,42 +72,61 @@ def properties(facts: Mapping[str, Any]) -> Iterator[str]:
     shown = {k: _value(k, v) for k, v in plain.items() if v not in ("", 0, [])}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
-        yield f"{name:>{width}}: {value}"
+        first, *rest = value.split("\n")
+        yield f"{name:>{width}}: {first}"
+        yield from (f"{'':>{width}}  {line}" for line in rest)
 
 
 def _value(name: str, value: object) -> str:
     if name.endswith(TIME_SUFFIX) and isinstance(value, int):
         return when(value)
-    return ", ".join(map(safe, value)) if isinstance(value, list) else safe(value)
+    if isinstance(value, list):
+        return ", ".join(map(safe, value))
+    if str(value).startswith("-----BEGIN "):
+        return "\n".join(map(safe, str(value).strip().splitlines()))
+    return safe(value)
 
 
 def explain(
     facts: Mapping[str, Any],
-    admission: tuple[str, str, Sequence[str]],
-    messages: Sequence[str] = (),
+    rules: Mapping[str, Any],
+    messages: Sequence[str],
+    terminal: Terminal,
 ) -> Iterator[str]:
     """Yield why a device is in its state, and what to do.
 
-    admission: how the rules decide on it now: action, rule, reasons.
-    messages: lines about what it says.
+    facts: as DescribeDevice() returns them.  rules: how they decide on it now: Action, Rule and
+    Reasons.  messages: lines about what it says.
     """
     since = when(facts["StateChangeTimestamp"])
     doing = f" ({safe(facts['SubState'])})" if facts["SubState"] else ""
-    yield f"{safe(facts['Id'])} is {safe(facts['State'])}{doing} since {since}."
+    state = terminal.painted(safe(facts["State"]), facts["State"])
+    yield f"{safe(facts['Id'])} is {state}{doing} since {since}."
     why = safe(facts["Explanation"] or facts["Reason"])
     yield from [f"Why: {why}"] if why else []
     yield from [f"What to do: {safe(facts['Remedy'])}"] if facts["Remedy"] else []
+    if facts["NextAttemptTimestamp"]:
+        at = when(facts["NextAttemptTimestamp"])
+        yield f"Next try: {at}; at once with: gatewayctl retry {safe(facts['Id'])}"
     yield ""
     yield from _evidence(facts)
     yield ""
-    action, rule, reasons = admission
-    yield f"Rules decide now: {safe(action)}" + (f", by rule {safe(rule)}" if rule else "")
-    yield from (f"  {safe(reason)}" for reason in reasons)
+    yield from _rules_now(facts, rules)
     yield ""
     if messages:
-        yield from ("Messages:", *(f"  {line}" for line in messages), "")
-    yield "History:"
+        yield from (terminal.bold("Messages:"), *(f"  {line}" for line in messages), "")
+    yield terminal.bold("History:")
     yield from (_step(*step) for step in facts["History"])
+
+
+def _rules_now(facts: Mapping[str, Any], rules: Mapping[str, Any]) -> Iterator[str]:
+    """Yield how the rules decide on a device: nothing where it was not seen, so not judged."""
+    if not facts["LastSeenTimestamp"]:
+        yield "Rules: not evaluated, as it was not seen since gatewayd started."
+        return
+    by = f", by rule {safe(rules['Rule'])}" if rules["Rule"] else ""
+    yield f"Rules decide now: {safe(rules['Action'])}{by}"
+    yield from (f"  {safe(reason)}" for reason in rules["Reasons"])
 
 
 def _evidence(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -122,16 +144,17 @@ def _step(at: int, event: str, state: str, text: str) -> str:
     return f"  {when(at)}  {safe(event)} -> {safe(state)}" + (f": {safe(text)}" if text else "")
 
 
-def rules(listed: Iterable[tuple[str, str, str, int]]) -> Iterator[str]:
+def rules(listed: Iterable[Record], terminal: Terminal) -> Iterator[str]:
     """Yield the lines of a list of rules."""
-    return columns(
-        ("RULE", "ACTION", "PROVIDER", "HITS"), ((n, a, p or "-", h) for n, a, p, h in listed)
+    return terminal.columns(
+        ("RULE", "ACTION", "PROVIDER", "HITS"),
+        ((r["Rule"], r["Action"], r["Provider"] or "-", r["Hits"]) for r in listed),
     )
 
 
-def clouds(listed: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+def clouds(listed: Iterable[Mapping[str, Any]], terminal: Terminal) -> Iterator[str]:
     """Yield the lines of a list of clouds."""
-    return columns(
+    return terminal.columns(
         ("CLOUD", "STATE", "REASON", "DEVICES", "QUEUED", "CERTIFICATE UNTIL"),
         (
             (c["Id"], c["State"], c["Reason"] or "-", c["NDevices"], c["NQueued"], _until(c))
@@ -142,6 +165,24 @@ def clouds(listed: Iterable[Mapping[str, Any]]) -> Iterator[str]:
 
 def _until(cloud: Mapping[str, Any]) -> str:
     return when(cloud["CertificateExpiryTimestamp"])
+
+
+def decisions(listed: Iterable[Record], terminal: Terminal) -> Iterator[str]:
+    """Yield the lines of the log of decisions."""
+    return terminal.columns(
+        ("WHEN", "WHAT", "DEVICE", "BY", "FROM", "NOTE"),
+        (
+            (
+                when(d["Timestamp"]),
+                d["Kind"],
+                d["Device"] or "-",
+                d["By"],
+                d["From"] or "-",
+                d["Note"],
+            )
+            for d in listed
+        ),
+    )
 
 
 def store(facts: Mapping[str, Any]) -> Iterator[str]:

@@ -1,0 +1,222 @@
+"""gatewayctl --json: what every command prints is as its fields are documented."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.ca.certificates import request
+from gatewayd.ca.keys import make_key
+from gatewayd.cli.main import COMMANDS, main
+from gatewayd.cli.output.fields import ERROR, LINES, FieldKind, JsonField, faults, of_interface
+from gatewayd.dbus.interfaces import SERVED
+from gatewayd.dbus.methods import (
+    AUTHORITY_METHODS,
+    BROKER_METHODS,
+    MESSAGE_METHODS,
+    PROVIDER_METHODS,
+    SECRET_STORE_METHODS,
+)
+from gatewayd.dbus.names import (
+    AUTHORITY,
+    OUTBOX,
+    OWN_BROKER,
+    PROVIDER,
+    STORE,
+    ObjectInterface,
+    provider_path,
+)
+from gatewayd.dbus.objects import ExportedObject
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.views import MessageCounts, MessagesView, ProviderView, StoreView
+from gatewayd.simulator.bus import PrivateBus
+from tests.dbus.support import RecordingCommands, run, served, view
+from tests.support.gatewayctl import GATEWAYCTL
+from tools.json_manual import PAGE, page
+
+BY_WORDS = {command.words: command for command in COMMANDS}
+PEM = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
+CSR = request(make_key("ec-p256"))
+
+
+class Everything(RecordingCommands):
+    """All commands of all objects, which succeed."""
+
+    def __getattr__(self, name: str) -> Any:
+        async def any_command(*_: object) -> Any:
+            return RESULTS.get(name)
+
+        return any_command
+
+    async def reload(self, caller: str) -> None:
+        """Done."""
+
+    async def rename(self, device: str, label: str, caller: str) -> None:
+        """Done."""
+
+    def list_users(self) -> Sequence[tuple[str, str, Sequence[str], Sequence[str]]]:
+        return [("child-1a", "child", ["password"], ["child-1a"])]
+
+    async def set_password(self, device: str, target: int, caller: str) -> None:
+        await asyncio.to_thread(os.write, target, b"secret\n")
+
+    async def add_program(
+        self, name: str, devices: Sequence[str], target: int, caller: str
+    ) -> None:
+        await asyncio.to_thread(os.write, target, b"secret\n")
+
+
+RESULTS: Mapping[str, Any] = {
+    "make": PEM, "import_authority": PEM, "prove": PEM, "issue": PEM, "issue_certificate": PEM,
+    "authority": PEM,
+    "show": {"Present": True, "Generation": 1, "Subject": "CN=x", "Fingerprint": "aa",
+             "Algorithm": "rsa-2048", "StartTimestamp": 1, "ExpiryTimestamp": 2,
+             "Explanation": "", "Certificate": PEM},
+}  # fmt: skip
+
+
+@pytest.fixture
+async def gateway(bus: PrivateBus) -> AsyncIterator[PrivateBus]:
+    everything: Any = Everything("child-1a", "child-2b")
+    counts = MessageCounts(1, 100, 1_700_000_000_000_000, 2, 1)
+    said = MessagesView(state="ready", total=counts, children={DeviceId("child-1a"): counts})
+    huawei = provider_path("huawei")
+    cloud = ProviderView("huawei", "huawei", "h:8883", "ready")
+    other = ObjectInterface(provider_path("alibaba"), PROVIDER)
+    further = (
+        ExportedObject(
+            STORE, StoreView("vault", "none", "sealed", "No key."),
+            SECRET_STORE_METHODS.bind(everything),
+        ),
+        ExportedObject(OUTBOX, said, MESSAGE_METHODS.bind(everything)),
+        ExportedObject(OWN_BROKER, None, BROKER_METHODS.bind(everything)),
+        ExportedObject(
+            ObjectInterface(huawei, PROVIDER), cloud, PROVIDER_METHODS.bind(everything), "huawei"
+        ),
+        ExportedObject(other, ProviderView("alibaba", "alibaba", "", "idle")),
+        ExportedObject(
+            ObjectInterface(huawei, AUTHORITY), None, AUTHORITY_METHODS.bind(everything), "huawei"
+        ),
+    )  # fmt: skip
+    waiting = view("child-2b", state="admitted", next_attempt=1_700_000_000_000_000)
+    online = view("child-1a", state="online", name="Meter \x1b[31m ü")
+    async with served(bus, everything, online, waiting, further=further, gather=0.02):
+        yield bus
+
+
+WORDS: Mapping[str, Sequence[str]] = {
+    "show": ("child-1",), "explain": ("child-1",), "approve": ("child-1", "--wait", "5"),
+    "reject": ("child-1",), "retry": ("child-1",), "reregister": ("child-1a", "child-1a"),
+    "rename": ("child-1", "Dock"), "forget": ("child-1",), "permit-join": ("60",),
+    "discover": ("0",), "rules suggest": ("child-1",), "cloud test": ("huawei",),
+    "rules check": ("rules.toml",), "rules test": ("sightings", "rules.toml"),
+    "door password": ("child-1",), "door program": ("logger", "--children", "child-1a"),
+    "door certificate": ("child-1", "--csr", "csr.pem"), "door revoke": ("logger",),
+    "store export": ("--output", "export"), "huawei ca import": ("ca.pem",),
+    "huawei ca prove": ("1234",), "huawei ca issue": ("--request", "csr.pem"),
+    "huawei ca renew": ("child-1",),
+    "huawei template lint": ("template.json",),
+    "huawei template new": ("--product", "p1", "--node-id", "common_name"),
+    "store add-recovery": ("public.pem",),
+}  # fmt: skip
+"""The arguments of commands that need any, in a directory with these files."""
+ENDLESS = {"watch"}
+"""Until it is interrupted."""
+OFFLINE = re.compile(r"(vault .*|credential|preflight|setup|huawei template preview)")
+"""Commands that print text for people alone, or that have tests of their own."""
+FILES: Mapping[str, str] = {
+    "rules.toml": '[[rule]]\nname = "phones"\nmatch = { service = "_phone._tcp" }\n'
+    'action = "ignore"\n',
+    "sightings": '{"source": "mdns", "attributes": {"service": "_phone._tcp"}}\n',
+    "csr.pem": CSR.decode(),
+    "ca.pem": PEM,
+    "template.json": "{}",
+    "public.pem": "no key",
+}
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, text in FILES.items():
+        (tmp_path / name).write_text(text)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def validate(printed: str, fields: Sequence[JsonField], status: int) -> None:
+    """Each line is an object of these fields; the last is an error where the status is one."""
+    *records, last = [json.loads(line) for line in printed.splitlines()]
+    assert printed.isascii()
+    if status:
+        assert list(faults(last, ERROR)) == [], printed
+    else:
+        records.append(last)
+    for record in records:
+        assert list(faults(record, fields)) == [], record
+
+
+COVERED = [c.words for c in COMMANDS if not OFFLINE.fullmatch(c.words) and c.words not in ENDLESS]
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("words", COVERED)
+async def test_a_command_prints_what_is_documented(
+    gateway: PrivateBus, files: Path, words: str
+) -> None:
+    command = (*GATEWAYCTL, "--bus", gateway.address, *words.split(), *WORDS.get(words, ()))
+    status, printed = await run(*command, "--json")
+    validate(printed, BY_WORDS[words].fields, status)
+    failing = ("huawei template lint", "store add-recovery")
+    assert (status == 0) == (words not in failing), printed
+
+
+@pytest.mark.integration
+async def test_errors_are_objects_too(gateway: PrivateBus) -> None:
+    ctl = (*GATEWAYCTL, "--bus", gateway.address, "--json")
+    status, printed = await run(*ctl, "show", "child-9")
+    assert (status, json.loads(printed)) == (
+        1, {"Error": "org.gatewayd1.Error.NoSuchDevice", "Message": "No such device"},
+    )  # fmt: skip
+    status, printed = await run(*ctl, "list", "--state", "green")
+    assert status == 2
+    assert json.loads(printed)["Error"] == "WrongUsage"
+    status, printed = await run(*GATEWAYCTL, "--bus", "unix:path=/nonexistent", "list", "--json")
+    assert status == 1
+    validate(printed, (), status)
+
+
+def test_a_command_that_prints_for_people_is_wrapped(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = tmp_path / "gatewayd.toml"
+    config.write_text(f'[gateway]\nstate_directory = "{tmp_path}/state"\n')
+    status = main(["vault", "status", "--config", str(config), "--json"], {})
+    validate(capsys.readouterr().out, LINES, status)
+
+
+def test_the_manual_is_made_from_the_tables() -> None:
+    assert PAGE.read_text() == page(), (
+        "run python -m tools.json_manual > packaging/man/gatewayctl-json.5"
+    )
+
+
+def test_faults_are_found() -> None:
+    fields = (
+        JsonField("A", FieldKind.TEXT, ""),
+        JsonField("B", FieldKind.NUMBER, "", optional=True),
+    )
+    assert list(faults({"A": "x"}, fields)) == []
+    assert list(faults({"A": 1, "C": 2}, fields)) == ["C is not documented", "A is no text"]
+    assert list(faults({"B": True}, fields)) == ["A is missing", "B is no number"]
+
+
+@pytest.mark.parametrize("interface", SERVED)
+def test_every_property_has_a_kind(interface: str) -> None:
+    assert all(one.kind in FieldKind for one in of_interface(interface))
