@@ -9,6 +9,7 @@ boot, as the units do that they are about.  They hold no secret.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections.abc import Callable
@@ -55,19 +56,24 @@ class CredentialNotices:
         self._directory, self._settings, self._records = directory, settings, records
         self._is_for_holder = is_for_holder
         self._given: dict[str, tuple[DeviceId, int]] = {}
-        self._changed = asyncio.Event()
         self._stale: set[str] = set()
-        self._unsaved = self._failed = False
+        self._changed, self._lock = asyncio.Event(), asyncio.Lock()
+        self._loaded = self._unsaved = self._failed = False
 
-    def given(self, holder: Holder, record: Record) -> bool:
-        """Note what a holder got; return whether that is another credential than before."""
+    async def given(self, holder: Holder, record: Record) -> bool:
+        """Note what a holder is about to get; return whether that is another than before.
+
+        The note is written when this returns: a gatewayd that is killed then gives notice later.
+        """
         name, what = str(holder), (record.device, record.stored)
-        if self._given.get(name) == what:
-            return False
-        if len(self._given) < MAX_NOTES or name in self._given:
-            self._given[name] = what
-            self._unsaved = True
-            self._changed.set()
+        async with self._lock:
+            await self._load()
+            if self._given.get(name) == what:
+                return False
+            if len(self._given) < MAX_NOTES or name in self._given:
+                self._given[name] = what
+                self._unsaved = True
+                await self._write()
         return True
 
     def secret_held(self, _: DeviceId) -> None:
@@ -79,20 +85,25 @@ class CredentialNotices:
         self._changed.set()
 
     async def run(self) -> None:
-        """Read the notes, and give notice of each change.  Runs until cancelled."""
-        if self._directory is None:
-            return
-        self._given = await asyncio.to_thread(_read, self._directory / NOTES) | self._given
-        self._changed.set()
-        while True:
-            await self._changed.wait()
-            self._changed.clear()
+        """Give notice of each change, also of those before the start.  Runs until cancelled."""
+        while self._directory is not None:
+            async with self._lock:
+                await self._load()
+                self._changed.clear()
+                for name in [one for one in self._given if not self._is_good(one)]:
+                    del self._given[name]
+                    self._stale.add(name)
+                await self._write()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(AGAIN if self._failed else None):
+                    await self._changed.wait()
             await asyncio.sleep(SETTLE)
-            for name in [one for one in self._given if not self._is_good(one)]:
-                del self._given[name]
-                self._stale.add(name)
-            if self._stale or self._unsaved:
-                await self._write(self._directory)
+
+    async def _load(self) -> None:
+        """Read the notes, once."""
+        if not self._loaded and self._directory is not None:
+            self._given = await asyncio.to_thread(_read, self._directory / NOTES)
+        self._loaded = True
 
     def _is_good(self, name: str) -> bool:
         """Whether a holder may still use what it got, by what is on record.
@@ -112,26 +123,26 @@ class CredentialNotices:
             and self._is_for_holder(record)
         )
 
-    async def _write(self, directory: Path) -> None:
+    async def _write(self) -> None:
         """Write notices, then notes: a notice that comes twice does no harm."""
-        notes, stale = json.dumps(self._given).encode(), sorted(self._stale)
-        self._unsaved = False  # what is given meanwhile is for the next time
+        if self._directory is None or not (self._stale or self._unsaved):
+            return
         try:
-            for name in stale:
+            for name in sorted(self._stale):
                 if unit := _holder(name).unit:
-                    await asyncio.to_thread(write_private, directory / CHANGED / unit, b"\n")
+                    notice = self._directory / CHANGED / unit
+                    await asyncio.to_thread(write_private, notice, b"\n")
                     log.info("The credential of %s has changed, or is no longer its own.", name)
-            await asyncio.to_thread(write_private, directory / NOTES, notes)
+            notes = json.dumps(self._given).encode()
+            await asyncio.to_thread(write_private, self._directory / NOTES, notes)
         except OSError as error:
             if not self._failed:
                 sentence = "Units do not notice new credentials: %s: %s.  It is tried again."
-                log.warning(sentence, directory, error.strerror)
+                log.warning(sentence, self._directory, error.strerror)
             self._failed = self._unsaved = True
-            await asyncio.sleep(AGAIN)
-            self._changed.set()
         else:
-            self._stale.difference_update(stale)
-            self._failed = False
+            self._stale.clear()
+            self._failed = self._unsaved = False
 
 
 def _holder(name: str) -> Holder:

@@ -59,7 +59,7 @@ class HeldCredentials(Protocol):
 class CredentialServer:
     """A server of credentials, which listens to what children's holders may have.
 
-    given: called with a holder and the record of the child whose credential it got.
+    given: called with a holder and the record of the child whose credential it is about to get.
     """
 
     def __init__(
@@ -131,15 +131,14 @@ class CredentialServer:
         try:
             async with asyncio.timeout(self._settings.wait):
                 record, credential = await self._wait_for(holder)
+            answer = document(record, credential).reveal()
+            await self._given(holder, record)
             async with asyncio.timeout(PATIENCE):
-                answer = document(record, credential).reveal()
                 await asyncio.get_running_loop().sock_sendall(client, answer)
         except TimeoutError:
             log.debug("%s has waited for its child, and gets an empty answer.", holder)
         except (OSError, GatewayError) as error:
             self._note(str(holder), f"{holder} does not get its credential: {error}")
-        else:
-            await self._given(holder, record)
 
     async def _wait_for(self, holder: Holder) -> tuple[Record, Credential]:
         """Return the child of a holder, and its credential, once it is handed over."""

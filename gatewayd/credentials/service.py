@@ -80,8 +80,8 @@ class CredentialService:
         log.info("The credential of device %s was read by %s.", name, caller, extra=_of(name))
 
     async def _given(self, holder: Holder, record: Record) -> None:
-        """Note that a holder got a credential; one that it had before is not logged again."""
-        if not self._notices.given(holder, record):
+        """Note that a holder gets a credential; one that it had before is not logged again."""
+        if not await self._notices.given(holder, record):
             return
         name = record.device
         log.info("The credential of device %s was given to %s.", name, holder, extra=_of(name))

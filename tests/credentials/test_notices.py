@@ -78,9 +78,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Site:
 async def test_a_renewal_is_noticed_once(site: Site) -> None:
     child = site.put(a_record("TH20-1"))
     async with site.running() as notices:
-        assert notices.given(BRIDGE, child)
-        assert not notices.given(BRIDGE, child), "it is the same"
-        assert notices.given(USER, site.put(a_record("TH20-2")))
+        assert await notices.given(BRIDGE, child)
+        assert not await notices.given(BRIDGE, child), "it is the same"
+        assert await notices.given(USER, site.put(a_record("TH20-2")))
         await site.until_noted(2)
         assert site.notices() == []
         site.put(replace(child, stored=2))
@@ -90,14 +90,14 @@ async def test_a_renewal_is_noticed_once(site: Site) -> None:
         notices.secret_held(child.device)
         await site.until_noted(1)
         assert site.notices() == [], "until it was given again"
-        assert notices.given(BRIDGE, replace(child, stored=2))
+        assert await notices.given(BRIDGE, replace(child, stored=2))
 
 
 @pytest.mark.parametrize("what", ["rejected", "forgotten", "reset", "rule", "other-child"])
 async def test_what_is_taken_away_is_noticed(site: Site, what: str) -> None:
     child = site.put(a_record("TH20-1"))
     async with site.running() as notices:
-        notices.given(BRIDGE, child)
+        await notices.given(BRIDGE, child)
         await site.until_noted(1)
         match what:
             case "rejected":
@@ -117,24 +117,31 @@ async def test_what_is_taken_away_is_noticed(site: Site, what: str) -> None:
 async def test_a_store_that_cannot_be_read_takes_nothing_away(site: Site) -> None:
     child = site.put(a_record("TH20-1"))
     async with site.running() as notices:
-        notices.given(BRIDGE, child)
+        await notices.given(BRIDGE, child)
         await site.until_noted(1)
         notices.secret_withheld(child.device)
-        notices.given(USER, site.put(a_record("TH20-2")))
+        await notices.given(USER, site.put(a_record("TH20-2")))
         await site.until_noted(2)
         assert site.notices() == []
+
+
+async def test_a_note_is_there_before_the_credential_leaves(site: Site) -> None:
+    child = site.put(a_record("TH20-1"))
+    async with site.running() as notices:
+        await notices.given(BRIDGE, child)
+        assert site.noted() == 1, "gatewayd may be killed at once"
 
 
 @pytest.mark.parametrize("changed", [True, False])
 async def test_what_changes_while_gatewayd_is_away_is_noticed(site: Site, changed: bool) -> None:
     child = site.put(a_record("TH20-1"))
     async with site.running() as notices:
-        notices.given(BRIDGE, child)
+        await notices.given(BRIDGE, child)
         await site.until_noted(1)
     if changed:
         site.put(replace(child, stored=2))
     async with site.running() as notices:
-        notices.given(USER, site.put(a_record("TH20-2")))
+        await notices.given(USER, site.put(a_record("TH20-2")))
         if changed:
             await site.until("bridge")
         await site.until_noted(1 if changed else 2)
@@ -144,7 +151,7 @@ async def test_what_changes_while_gatewayd_is_away_is_noticed(site: Site, change
 async def test_a_unit_that_the_settings_name_no_more_is_noticed(site: Site) -> None:
     child = site.put(a_record("TH20-1"))
     async with site.running() as notices:
-        notices.given(Holder(unit="meter@TH20-1"), child)
+        await notices.given(Holder(unit="meter@TH20-1"), child)
         await site.until_noted(1)
     site.settings = CredentialSettings()
     async with site.running():
@@ -155,7 +162,7 @@ async def test_a_unit_that_the_settings_name_no_more_is_noticed(site: Site) -> N
 async def test_notes_that_cannot_be_read_are_none(site: Site, notes: bytes) -> None:
     (site.directory / NOTES).write_bytes(notes)
     async with site.running() as notices:
-        notices.given(BRIDGE, site.put(a_record("TH20-1")))
+        await notices.given(BRIDGE, site.put(a_record("TH20-1")))
         async with asyncio.timeout(60):
             while b"child-p-th20-1" not in (site.directory / NOTES).read_bytes():
                 await asyncio.sleep(0.01)
@@ -166,7 +173,7 @@ async def test_a_notice_that_cannot_be_given_is_given_later(
 ) -> None:
     child = site.put(a_record("TH20-1"))
     async with site.running() as notices:
-        notices.given(BRIDGE, child)
+        await notices.given(BRIDGE, child)
         await site.until_noted(1)
         (site.directory / CHANGED).rmdir()
         site.put(replace(child, stored=2))
