@@ -118,7 +118,7 @@ class RecordDatabase(Database):
     """
 
     def __init__(self, directory: Path) -> None:
-        self._lock = DirectoryLock(directory)
+        self._lock, self.directory = DirectoryLock(directory), directory
         self._group: dict[DeviceId, Record | None] = {}
         self._rows: dict[DeviceId, tuple[Any, ...]] = {}
         self._committed: dict[str, tuple[Any, ...]] | None = None

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 
 from gatewayd.errors import Busy, ConfigError, InvalidArgs, StoreError, StoreUnavailable
 from gatewayd.secretstore.store import StoreContents, SupportsKeyManagement
-from gatewayd.storage.import_staging import RECORDS
+from gatewayd.storage.import_staging import RECORDS, beside
 from gatewayd.storage.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -83,8 +83,9 @@ class StoreService:
     async def export(self, target: int, caller: str) -> None:
         store, database = self._store, self._storage.database
         async with self._turn():
+            others = await asyncio.to_thread(beside, database.directory)
             whole = await self._storage.thread.run(
-                lambda: store.export({RECORDS: database.snapshot()})
+                lambda: store.export({RECORDS: database.snapshot(), **others})
             )
             await asyncio.to_thread(write_out, target, whole)
             log.info("Secrets and records were exported by %s.", caller)

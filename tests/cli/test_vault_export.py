@@ -16,6 +16,7 @@ from gatewayd.cli.vault.commands import export_all, import_all
 from gatewayd.cli.vault.init import init
 from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.errors import ConfigError, GatewayError
+from gatewayd.messages.broker.access import FILE as USERS
 from gatewayd.secretstore.keyslots.factory import VaultSettings
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.vault.export import export
@@ -110,6 +111,14 @@ def test_records_that_are_none_of_ours_change_nothing(
         import_all(new, whole, KEY)
     assert untouched(new)
     assert known(new.directory) == [OURS]
+
+
+def test_the_users_of_the_broker_come_too(old: OfflineVault, new: OfflineVault) -> None:
+    """Else every child that speaks there would need another password."""
+    (old.directory / USERS).write_bytes(b"users")
+    import_all(new, export_all(old), KEY)
+    assert (new.directory / USERS).read_bytes() == b"users"
+    assert (new.directory / USERS).stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.integration

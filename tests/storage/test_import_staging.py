@@ -11,8 +11,16 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Admission, Record, Verdict
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreUnavailable
+from gatewayd.messages.broker.access import FILE as USERS
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
-from gatewayd.storage.import_staging import STAGED, finish_import, recover_import, stage_records
+from gatewayd.storage.import_staging import (
+    BESIDE,
+    STAGED,
+    beside,
+    finish_import,
+    recover_import,
+    stage_records,
+)
 from gatewayd.storage.records import RecordDatabase
 from gatewayd.testing.contracts.secretstore import REF, keep
 
@@ -40,7 +48,7 @@ def ready(tmp_path: Path) -> Path:
     theirs = records(tmp_path / "other", THEIRS)
     records(tmp_path / "state", OURS)
     Vault(VaultSettings(key="development-file"), tmp_path / "state").close()
-    stage_records(tmp_path / "state", theirs)
+    stage_records(tmp_path / "state", theirs, {USERS: b"{}", "../escape": b"x"})
     return tmp_path / "state"
 
 
@@ -49,9 +57,26 @@ def commit(directory: Path) -> None:
         keep(vault, REF, b"x")
 
 
+def test_the_users_of_the_broker_move_with_the_records(ready: Path) -> None:
+    assert BESIDE == (USERS,)
+    assert not (ready / USERS).exists()
+    commit(ready)
+    assert known(ready) == [THEIRS]
+    assert beside(ready) == {USERS: b"{}"}
+    assert not list(ready.parent.rglob("*escape*")), "of other names, nothing is written"
+    assert not list(ready.glob("*.imported"))
+
+
+def test_what_cannot_be_read_is_not_left_out_in_silence(ready: Path) -> None:
+    (ready / USERS).mkdir()
+    with pytest.raises(StoreUnavailable, match=USERS):
+        beside(ready)
+
+
 def test_before_the_secrets_are_there_nothing_has_happened(ready: Path) -> None:
     assert known(ready) == [OURS]
-    assert not (ready / STAGED).exists()
+    assert not list(ready.glob("*.imported"))
+    assert not (ready / USERS).exists()
 
 
 def test_without_a_vault_nothing_has_happened(ready: Path) -> None:
@@ -92,6 +117,6 @@ def test_a_vault_that_cannot_be_read_keeps_the_staged_records(ready: Path) -> No
 
 def test_a_directory_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StoreUnavailable, match="No such file"):
-        stage_records(tmp_path / "nowhere", b"x")
+        stage_records(tmp_path / "nowhere", b"x", {})
     with pytest.raises(StoreUnavailable, match="No such file"):
         finish_import(tmp_path)

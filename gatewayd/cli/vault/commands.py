@@ -56,7 +56,7 @@ from gatewayd.secretstore.vault.offline import finish_rotation, group
 from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.settings.files import ConfigPaths
 from gatewayd.storage import records as statefile
-from gatewayd.storage.import_staging import RECORDS, finish_import, stage_records
+from gatewayd.storage.import_staging import RECORDS, beside, finish_import, stage_records
 
 NO_CHOICE = "No recovery key is chosen. Use --recovery FILE, or --no-recovery to do without"
 QUESTION = """\
@@ -207,7 +207,7 @@ def _import(_connect: Connect, arguments: Namespace) -> Iterable[str]:
 def export_all(vault: OfflineVault) -> bytes:
     """Return everything that another gateway needs.  Raises GatewayError."""
     with vault.locked("store export"), vault.opened() as opened:
-        return export(opened, {RECORDS: _records(vault.directory)})
+        return export(opened, {RECORDS: _records(vault.directory), **beside(vault.directory)})
 
 
 def import_all(vault: OfflineVault, whole: bytes, key: RecoveryKey) -> tuple[ImportResult, int]:
@@ -225,7 +225,7 @@ def import_all(vault: OfflineVault, whole: bytes, key: RecoveryKey) -> tuple[Imp
             if records is None:
                 raise ConfigError("The export contains no records of devices")
             count = _count(records)
-            stage_records(vault.directory, records)
+            stage_records(vault.directory, records, imported.enclosures)
         finish_import(vault.directory)
         return imported, count
 
