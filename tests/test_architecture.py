@@ -94,6 +94,7 @@ SHORTER: Mapping[str, str] = {
     "cli/store.py": "a module for each group of commands",
     "messages/broker/connection_limit.py": "a command, which a unit of its own runs",
     "messages/broker/takeover.py": "the one place that speaks MQTT for the broker's users",
+    "settings/former_names.py": "a table of its own, which grows with each renaming",
     "settings/named_files.py": "one idea that the configuration alone uses",
     "testing/clock.py": "for authors of plug-ins",
 }

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from gatewayd.settings.files import KeyPath, Problems, SettingsSource, shown
+from gatewayd.settings.former_names import renamed, renamed_word
 
 T = TypeVar("T")
 
@@ -142,9 +143,11 @@ def _no_array(hint: Any, at: KeyPath) -> str:  # noqa: ANN401  # a hint is any t
 
 
 def unknown_key(key: str, known: Iterable[str], at: KeyPath) -> str:
-    """Return the problem of an unknown key, with the most similar known one."""
+    """Return the problem of an unknown key, with its newer name, or the most similar known one."""
     known = sorted(known)
     table = f" in [{dotted(at)}]" if at else ""
+    if became := renamed(key, known):
+        return f"'{key}'{table} is a setting of an earlier version: {became}"
     near = difflib.get_close_matches(key, known, 1)
     hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(known) or 'none'}"
     return f"unknown key '{shown(key)}'{table}: {hint}"
@@ -226,5 +229,7 @@ def _check(value: object, one: Field[Any]) -> None:
 
 def _one_of(words: Iterable[str], raw: object) -> str:
     words = [word for word in words if word]
+    if new := renamed_word(raw, words):
+        return f"one of {', '.join(words)}: what was '{raw}' in an earlier version is '{new}' now"
     near = difflib.get_close_matches(raw, words, 1) if isinstance(raw, str) else []
     return f"one of {', '.join(words)}" + (f": did you mean '{near[0]}'?" if near else "")

@@ -243,7 +243,7 @@ def test_each_setting_of_a_kind_declares_it(section: str, key: str, kind: Any, m
     for pattern, of in KINDS:
         if re.fullmatch(pattern, key) and section != "tables":
             assert meta["grammar"] is of, f"{section}.{key}"
-    if key.endswith("port"):
+    if key == "port" or key.endswith("_port"):
         assert (meta["low"] in (0, 1), meta["high"]) == (True, 65535)
     if key.endswith(("_file", "_directory")) and Path in (kind, *get_args(kind)):
         assert meta["file"] is not None or key == "state_directory"

@@ -19,6 +19,8 @@ from gatewayd.dbus.names import NAME
 from gatewayd.discovery.helper.connect import MODULE, SOCKET_VARIABLE
 from gatewayd.messages.broker import files
 from gatewayd.messages.broker.settings import BrokerPlaces
+from gatewayd.messages.outbox import file as outbox
+from gatewayd.secretstore.keyring import index
 from gatewayd.secretstore.vault import schema
 from gatewayd.secretstore.vault.vault import VaultSettings
 from gatewayd.storage import records
@@ -115,6 +117,8 @@ def test_the_package_knows_the_newest_files_that_the_daemon_reads() -> None:
     script = (TOP / "packaging/debian/gatewayd.preinst").read_text()
     assert f"\nstate={records.VERSION}\n" in script
     assert f"\nvault={schema.VERSION}\n" in script
+    assert f"\nkeyring={index.VERSION}\n" in script
+    assert f"\nmessages={outbox.VERSION}\n" in script
 
 
 @pytest.mark.parametrize("name", list(completion.parsers()))

@@ -30,6 +30,8 @@ from gatewayd.network import tls
 from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 
 DEFAULT_ROUTE, FREE_ROUTE = "direct", "direct-preregistration-free"
+FORMER_FREE_ROUTE = "direct-unlisted"
+"""What FREE_ROUTE was called in earlier versions: children on record have come by it."""
 SUB_DEVICE_ROUTES = frozenset({"sub-device", "sub-device-secret", "sub-device-known"})
 
 
@@ -42,7 +44,9 @@ class Alibaba(RoutedProvider):
 
     Settings: ClassVar[type] = AlibabaSettings
     preflight = staticmethod(preflight)
-    holdable: ClassVar[frozenset[str]] = frozenset({"", DEFAULT_ROUTE, FREE_ROUTE})
+    holdable: ClassVar[frozenset[str]] = frozenset(
+        {"", DEFAULT_ROUTE, FREE_ROUTE, FORMER_FREE_ROUTE}
+    )
 
     def __init__(
         self,
@@ -61,7 +65,9 @@ class Alibaba(RoutedProvider):
         self._children: AlibabaSubDevices | None = None
         direct = self._direct_route(clock)
         self._routes[DEFAULT_ROUTE] = direct
-        self._routes[FREE_ROUTE] = PreregistrationFreeRoute(self._account, clock.now)
+        self._routes[FREE_ROUTE] = self._routes[FORMER_FREE_ROUTE] = PreregistrationFreeRoute(
+            self._account, clock.now
+        )
         if settings.gateway is not None:
             self._add_gateway(settings.gateway, direct, clock)
 

@@ -15,7 +15,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.runtime.sqlite import Database
 from gatewayd.secretstore.store import username_range
 
-VERSION = 1
+VERSION = 2
 SCHEMA = (
     "CREATE TABLE witness (value TEXT NOT NULL) STRICT",
     """CREATE TABLE slot (
@@ -40,6 +40,22 @@ class EntryState(StrEnum):
     QUARANTINED = "quarantined"
     DELETING = "deleting"  # to be deleted as soon as the keyring allows
 
+
+_FORMER_STATES = {
+    "held": EntryState.STORED,
+    "aside": EntryState.QUARANTINED,
+    "doomed": EntryState.DELETING,
+}
+"""The words of the first version; some of its files have the newer ones, and some have both."""
+
+STEPS = {
+    0: SCHEMA,
+    1: tuple(
+        f"UPDATE slot SET state = '{state}' WHERE state = '{former}'"  # noqa: S608  # ours alone
+        for former, state in _FORMER_STATES.items()
+    ),
+}
+"""From each earlier version to the next; from 0 to the first."""
 
 LIVE = (EntryState.INTENDED, EntryState.STORED)
 
@@ -73,7 +89,7 @@ class KeyringIndex(Database):
     """A list of entries, in `directory`/keyring.db.  A change is durable when the call returns."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory / "keyring.db", SCHEMA, VERSION)
+        super().__init__(directory / "keyring.db", SCHEMA, VERSION, STEPS)
 
     def witness(self, new: str) -> str:
         """Return the text by which the keyring is recognised: `new`, the first time."""

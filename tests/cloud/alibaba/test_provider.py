@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.alibaba.provider import Alibaba
+from gatewayd.cloud.alibaba.provider import FORMER_FREE_ROUTE, FREE_ROUTE, Alibaba
 from gatewayd.cloud.alibaba.rate_limits import CHILD_LOGINS, EXHAUSTED
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.credentials import read_secret
@@ -447,3 +447,11 @@ def test_the_gateways_own_name(folder: Path) -> None:
     assert provider.check_name(provider.gateway_name) is None
     with pytest.raises(ConfigError, match=r"cloud\.cloud: gateway\.device"):
         provider_for(settings_for(folder, 8883, gateway=replace(own, device="x")))
+
+
+def test_children_on_record_keep_a_route_that_has_another_name_now(folder: Path) -> None:
+    settings = settings_for(folder, 8883, preregistration_free=True)
+    provider = provider_for(settings)
+    for route in (FREE_ROUTE, FORMER_FREE_ROUTE):
+        assert provider.check_name(replace(ONE, route=route)) is None
+    assert provider.check_name(replace(ONE, route="direct-unknown")) is not None

@@ -1,0 +1,40 @@
+"""gatewayd as it was at an earlier commit, from the history of this repository."""
+
+from __future__ import annotations
+
+import subprocess
+import tomllib
+from pathlib import Path
+
+from gatewayd.settings.former_names import SETTINGS
+
+TOP = Path(__file__).parents[2]
+COMMIT = "f297b8a"
+"""The earliest version whose gateways are upgraded: state.db has schema 2, the vault 3."""
+
+
+def unpack(directory: Path, commit: str = COMMIT) -> Path:
+    """Write its files into a directory, with what makes its plug-ins known.  Blocks."""
+    whole = subprocess.run(
+        ["git", "-C", TOP, "archive", commit], check=True, capture_output=True
+    ).stdout
+    subprocess.run(["tar", "-x", "-C", directory], input=whole, check=True)
+    project = tomllib.loads((directory / "pyproject.toml").read_text())["project"]
+    metadata = directory / "gatewayd-0.1.0.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: gatewayd\nVersion: 0.1.0\n")
+    groups = project["entry-points"].items()
+    (metadata / "entry_points.txt").write_text(
+        "\n".join(
+            f"[{group}]\n" + "\n".join(f"{name} = {value}" for name, value in points.items())
+            for group, points in groups
+        )
+    )
+    return directory
+
+
+def in_former_words(config: str) -> str:
+    """Return a configuration with the names that the earlier version has."""
+    for former, new in SETTINGS.items():
+        config = config.replace(f"{new} = ", f"{former} = ")
+    return config
