@@ -81,6 +81,12 @@ class Safe:
     Settings: ClassVar[type] = SafeSettings
 
 
+class HoldableCloud(ListCloud):
+    @classmethod
+    def hands_over(cls, route: str) -> bool:
+        return route in {"", "direct"}
+
+
 class ProxiedCloud:
     Settings: ClassVar[type] = OutboundSettings
 
@@ -91,6 +97,7 @@ PLUGINS = Plugins(
         EntryPoint("ear", f"{HERE}:Ear", DISCOVERERS),
         EntryPoint("sky", f"{HERE}:Cloud", CLOUDS),
         EntryPoint("list", f"{HERE}:ListCloud", CLOUDS),
+        EntryPoint("holdable", f"{HERE}:HoldableCloud", CLOUDS),
         EntryPoint("far", f"{HERE}:ProxiedCloud", CLOUDS),
         EntryPoint("vault", f"{HERE}:Safe", SECRETSTORES),
         EntryPoint("safe", f"{HERE}:Safe", SECRETSTORES),
@@ -188,7 +195,7 @@ def test_a_file_that_is_named_brings_only_what_lies_beside_it(
         ("[cloud.sky]\nkind = 1", 2, "cloud.sky.kind"),
         ("[cloud.sky]", 1, "cloud.sky lacks 'host'"),
         ("[cloud.sky]\nhost = 'h'\nproduct_secret = 'CANARY'", 3, "'product_secret'"),
-        ("[cloud.moon]", 1, "no plug-in 'moon' in gatewayd.clouds; installed: far, list"),
+        ("[cloud.moon]", 1, "no plug-in 'moon' in gatewayd.clouds; installed: far, holdable, list"),
         ("[discovery]\nsetle = 1", 2, "'setle' in [discovery]"),
         ("[discovery.ear]\nintefaces = []", 2, "'interfaces'"),
         ("[secretstore]\nbackend = 'sfe'", 1, "[secretstore.sfe]: no plug-in 'sfe'"),
@@ -292,6 +299,33 @@ product = "p1"
 )
 def test_the_check_looks_at_rules_too(paths: ConfigPaths, text: str, found: list[str]) -> None:
     write(paths.main.parent / "rules.d/1.toml", RULE)
+    assert [problem.partition(": ")[0] for problem in problems_of(paths, text)] == found
+
+
+HELD = RULE.replace('action = "ask"', 'action = "ask"\nsession = "holder"')
+SKY = "[cloud.sky]\nkind = 'holdable'\n"
+
+
+@pytest.mark.parametrize(("rule", "text", "found"), [
+    (HELD, SKY, []),
+    (HELD + "route = 'direct'\n", SKY, []),
+    (HELD + "route = 'sub-device'\n", SKY, ["rules.d/1.toml:8"]),
+    (HELD, "[cloud.sky]\nkind = 'list'\n", ["rules.d/1.toml:8"]),  # a plug-in that knows of none
+    (HELD, SKY + "[credentials.units.bridge]\nchild = 'x'\nrule = 'r'\n", []),
+    (HELD, SKY + "[credentials.units.'b@']\nrule = 'r'\n", []),
+    (HELD, SKY + "[credentials.users.1000]\nchild = 'p1/x'\nrule = 's'\n", ["gatewayd.toml:5"]),
+    (RULE, SKY + "[credentials.units.bridge]\nchild = 'x'\nrule = 'r'\n", ["gatewayd.toml:5"]),
+    (HELD, SKY + "[credentials.units.bridge]\nrule = 'r'\n", ["gatewayd.toml:3"]),
+    (HELD, SKY + "[credentials.units.'a.service']\nchild = 'x'\n", ["gatewayd.toml:3"]),
+    (HELD, SKY + "[credentials.units.bridge]\nchild = 'a b'\n", ["gatewayd.toml:3"]),
+    (HELD, SKY + "[credentials.users.1000]\nrule = 'r'\n", ["gatewayd.toml:3"]),
+    (HELD, SKY + "[credentials]\nwait = 0\n", ["gatewayd.toml:4"]),
+    (HELD, SKY + "[credentials.units.bridge]\npassword = 'x'\n", ["gatewayd.toml:4"]),
+])  # fmt: skip
+def test_what_holders_may_have_is_checked_with_its_line(
+    paths: ConfigPaths, rule: str, text: str, found: list[str]
+) -> None:
+    write(paths.main.parent / "rules.d/1.toml", rule)
     assert [problem.partition(": ")[0] for problem in problems_of(paths, text)] == found
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.admission.rules import MAX_USELESS, RuleSet, read_installed, read_rules
+from gatewayd.admission.rules import MAX_USELESS, RuleBook, RuleSet, read_installed, read_rules
 from gatewayd.device.identity import MAX_VALUE
 from gatewayd.errors import ConfigError
 from gatewayd.settings.files import Problems
@@ -98,7 +98,7 @@ def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
             a_rule("a", "priority = 1"),
             (
                 "a.toml:10: unknown key 'priority' in [rule[1]]: known are action, commands, "
-                "device_name, extract, limits, list, match, name, product, provider, require"
+                "device_name, extract, limits, list, match, messages, name, product, provider, "
             ),
         ),
         (a_rule("a b"), "a.toml:3: rule a b: name: is at most 64 letters, digits and _ . -"),
@@ -112,6 +112,18 @@ def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
         (
             a_rule("a", "limits = { devices = 0 }"),
             "a.toml:10: rule[1].limits.devices must be at least 1",
+        ),
+        (
+            a_rule("a", "session = 'other'"),
+            "a.toml:10: rule[1].session must be one of gateway, holder",
+        ),
+        (
+            a_rule("a", "session = 'holder'\ncommands = ['set']"),
+            "a.toml:11: rule a: commands: the holder gets the commands of the cloud",
+        ),
+        (
+            a_rule("a", "session = 'holder'").replace("register", "reject"),
+            "a.toml:10: rule a: session: action reject admits no child",
         ),
         (a_rule("a", "secret = 'CANARY'"), "a.toml:10: 'secret' looks like a secret"),
         (
@@ -272,3 +284,13 @@ def test_a_file_that_no_rule_names_is_reported(tmp_path: Path) -> None:
 def test_a_list_does_not_lead_out_of_its_directory(tmp_path: Path) -> None:
     (found,) = problems_of(tmp_path / "a.toml", a_rule("meters", 'list = "../site.list"'))
     assert found.startswith("a.toml:10: rule[1].list must not lead out")
+
+
+def test_the_rule_of_a_child_says_who_has_its_session(tmp_path: Path) -> None:
+    write(tmp_path / "a.toml", a_rule("meters", 'session = "holder"') + a_rule("others"))
+    book = RuleBook(tuple(load_rules([tmp_path]).rules))
+    assert book.hands_over("meters")
+    assert not book.hands_over("others")
+    assert not book.hands_over(""), "of a child that an operator has approved without a rule"
+    book.replace(())
+    assert not book.hands_over("meters"), "of a rule that is no longer there"
