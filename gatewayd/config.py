@@ -216,6 +216,7 @@ def examine(paths: ConfigPaths, plugins: PluginLoader, *, as_daemon: bool) -> Ex
     rules = read_installed(config.rule_directories, problems)
     rules.check(problems, config.products(), partial(_hands_over, config.clouds))
     _check_holders(config, rules, source, problems)
+    _check_doors(config.messages, source, problems)
     return Examined(config, rules, problems)
 
 
@@ -234,6 +235,14 @@ def _check_holders(
             why = 'does not say session = "holder"' if rule in held else "does not exist"
             at = ("credentials", kind, name, "rule")
             problems.add(source.where(at), f"{dotted(at)}: rule {shown(rule)} {why}: correct it")
+
+
+def _check_doors(messages: MessageSettings, source: LayeredDocuments, problems: Problems) -> None:
+    """Warn of messages that nothing can come in by."""
+    if messages.enabled and not messages.broker.enabled and not messages.doors:
+        at = ("messages", "enabled")
+        text = "no message can come in: enable [messages.broker], or add a [messages.doors.NAME]"
+        problems.add(source.where(at), f"{dotted(at)}: {text}", fatal=False)
 
 
 def _hands_over(clouds: Iterable[ConfiguredPlugin], cloud: str, route: str) -> bool:

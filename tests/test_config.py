@@ -263,6 +263,25 @@ def test_what_is_no_proxy_is_refused_and_not_repeated(paths: ConfigPaths, proxy:
     assert "word" not in problem.replace("password", "")
 
 
+DOOR = '{ socket = "/run/s", topics = [{ topic = "s/{name}" }] }'
+
+
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        ("broker = { enabled = false }", [2]),
+        ("", []),
+        (f"broker = {{ enabled = false }}\ndoors.site = {DOOR}", []),
+    ],
+)
+def test_messages_without_a_door_are_a_warning(
+    paths: ConfigPaths, more: str, warned: list[int]
+) -> None:
+    write(paths.main, f"[messages]\nenabled = true\n{more}\n")
+    found = check(paths, PLUGINS)
+    assert [(one.line, one.fatal) for one in found] == [(line, False) for line in warned]
+
+
 def test_a_share_is_no_more_than_what_is_kept(paths: ConfigPaths) -> None:
     (problem,) = problems_of(paths, "[messages]\nkeep = 1048576\nchild = { share = 1048577 }")
     assert "child.share" in problem

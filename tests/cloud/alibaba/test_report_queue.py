@@ -177,6 +177,27 @@ async def test_a_refused_request_goes_again_one_by_one_before_what_came_later() 
     assert order.index(("c", 1)) < order.index(("c", 2))
 
 
+async def test_one_report_without_a_reply_delays_the_others_once() -> None:
+    """The cloud keeps silent about a: b and c do not wait for its time-out again."""
+    sender = Sender(code=lambda said: NoAnswer() if ("a", 1) in said else 200)
+    sender.answering.set()
+    answers = submitted(queue := queue_with(sender), ("a", 1), ("b", 1), ("c", 1))
+    first = await results(answers)
+    assert all(isinstance(one.publication, MessageDelayed) for one in first if one is not None)
+    answers = submitted(queue, ("a", 1), ("b", 1), ("c", 1), ("d", 1))
+    silent, *others = await results(answers)
+    assert silent is not None
+    assert isinstance(silent.publication, MessageDelayed)
+    assert others == [DONE] * 3
+    assert sender.asked[0] == [("a", 1), ("b", 1), ("c", 1)]
+    assert sorted(sender.asked[1:]) == [[("a", 1)], [("b", 1)], [("c", 1)], [("d", 1)]]
+    # whom the cloud has replied to is among others again
+    assert await results(submitted(queue, ("b", 2), ("a", 1), ("c", 2), ("d", 2))) == [
+        DONE, silent, DONE, DONE,
+    ]  # fmt: skip
+    assert [("b", 2), ("c", 2), ("d", 2)] in sender.asked
+
+
 async def test_what_waits_behind_a_delayed_report_is_delayed_and_others_are_not() -> None:
     sender = Sender(code=lambda said: NoAnswer() if ("a", 1) in said else 200)
     answers = submitted(queue := queue_with(sender), ("a", 1))

@@ -123,13 +123,16 @@ class ReportQueue:
 
     A device has reports in one request at a time: a request that is refused for one of its reports
     goes again as a request for each, and what a device said later comes after that.  Where a report
-    is delayed, so is what its device has waiting.
+    is delayed, so is what its device has waiting.  Which report of several the cloud keeps silent
+    about is not known: each of those devices has its next request for itself, so that one report
+    does not delay the others again and again.
     """
 
     def __init__(self, sender: ReportSender, form: ReportForm) -> None:
         self._sender, self._form = sender, form
         self._waiting: deque[_Entry] = deque()
         self._busy: set[SubName] = set()
+        self._alone: set[SubName] = set()
         self._freed = asyncio.Event()
         self._filling: asyncio.Task[None] | None = None
         self._asking: set[asyncio.Task[None]] = set()
@@ -184,8 +187,12 @@ class ReportQueue:
             entry = self._waiting.popleft()
             if entry.answer.done():
                 continue
-            if entry.one.device not in left_behind and draft.add(entry.one):
+            alone = entry.one.device in self._alone
+            free = entry.one.device not in left_behind and not (alone and taken)
+            if free and draft.add(entry.one):
                 taken.append(entry)
+                if alone:
+                    break
             else:
                 left_behind.add(entry.one.device)
                 left.append(entry)
@@ -224,12 +231,18 @@ class ReportQueue:
 
     async def _ask(self, entries: Sequence[_Entry]) -> int | None:
         """Return the code of the reply; None where there is none, and all is settled."""
+        devices = {entry.one.device for entry in entries}
         try:
-            return await self._sender.ask(self._form.compose([entry.one for entry in entries]))
+            code = await self._sender.ask(self._form.compose([entry.one for entry in entries]))
         except LinkDown:
             self._settle(entries, None)
         except LinkError as error:
+            if len(devices) > 1 and len(self._alone) < MAX_WAITING:
+                self._alone |= devices
             self._hold_back(entries, ReportResult(MessageDelayed(unanswered(error))))
+        else:
+            self._alone -= devices
+            return code
         return None
 
     def _conclude(self, entries: Sequence[_Entry], code: int) -> None:
