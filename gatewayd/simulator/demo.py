@@ -46,6 +46,8 @@ STALLED = 10.0
 """Seconds in which no more devices come online, until their reasons are taken for final."""
 FOREIGN = "another demo, or a simulator, announces its children on this loopback.  End it first."
 """Why more devices are online than there should be: all have the serials of the same seed."""
+INTERVAL = 60
+"""Seconds between two reports of a child, as the cloud sets them; nothing changes by that."""
 LAST = 5
 """Children whose temperatures are shown."""
 NONE = Measurement(0.0, 0.0)
@@ -112,7 +114,7 @@ async def main(
     made = MISTAKES[cloud].get(mistake, SiteMistake())
     with tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as directory:
         plant = ("--children", str(children - 2), "--late", "2", "--unlisted", "1", *made.plant)
-        site = Site(Path(directory), plant_options=plant, cloud=cloud, speaks=True)
+        site = Site(Path(directory), plant_options=plant, cloud=cloud, speaks=True, commanded=True)
         async with site.open():
             await made.spoil(site)
             try:
@@ -144,10 +146,23 @@ async def _perform(site: Site, children: int, outage: float) -> None:
         async for sentence in story.perform(SiteWorld(site, admitted, pending), pace):
             screen.say(f"✓ {sentence}")
         await all_online(site, total, "all children to be online")
+        await _command(site, admitted)
+        screen.say("✓ What the cloud sets of a child is carried out, and the cloud has the answer.")
     await screen.draw()
     await _compare(site)
     await _read_temperatures(site)
     await _show_commands(site, pending)
+
+
+async def _command(site: Site, child: str) -> None:
+    """Have the cloud set a property of a child, whose program begins to listen meanwhile."""
+    assert site.broker is not None, "the site has one"
+
+    async def carried_out() -> bool:
+        return await story.set_interval(site, child, INTERVAL)
+
+    async with site.broker.carrying_out(child):
+        await site.until(carried_out, f"{child} to carry out a command")
 
 
 async def _prepare(site: Site, screen: Screen) -> None:

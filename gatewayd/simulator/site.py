@@ -37,6 +37,7 @@ class Site:
     route: that of all rules; "" leaves it to each.
     key_algorithm: of the devices' certificates.  policies: of the message bus.
     speaks: whether the site has a broker of MQTT, to which its children publish.
+    commanded: whether they get commands there, too: that properties be set.
     """
 
     directory: Path
@@ -48,6 +49,7 @@ class Site:
     route: str = ""
     key_algorithm: str = "ec-p256"
     speaks: bool = False
+    commanded: bool = False
     broker: SiteBroker | None = None
     policies: Sequence[Path] = (POLICY,)
     bus: str = ""

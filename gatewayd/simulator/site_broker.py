@@ -11,11 +11,11 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Self
 
-PROGRAM, PUBLISHER = "mosquitto", "mosquitto_pub"
+PROGRAM, PUBLISHER, SUBSCRIBER = "mosquitto", "mosquitto_pub", "mosquitto_sub"
 SYSTEM = "/usr/sbin:/usr/bin"
 """Where Debian has them, if not in PATH."""
 
@@ -30,6 +30,8 @@ log_dest stderr
 """
 TOPIC = "site/{child}/state"
 """Where a child publishes; its name is its serial number."""
+COMMAND, RESULT = "site/{child}/set", "site/{child}/result"
+"""Where a child gets commands, and where it answers with what it was sent."""
 PATIENCE, POLL = 30.0, 0.02
 """Seconds that the broker may take to listen or to end; seconds between two looks."""
 
@@ -92,10 +94,36 @@ class SiteBroker:
 
         The publisher is mosquitto_pub, unmodified.  Raises OSError with what it has printed.
         """
-        topic = TOPIC.format(child=child)
+        await self._publish(TOPIC.format(child=child), json.dumps(values))
+
+    @contextlib.asynccontextmanager
+    async def carrying_out(self, child: str) -> AsyncIterator[None]:
+        """Have a child carry out its commands, while the `async with` lasts; it begins soon.
+
+        Each is answered with itself.  The subscriber is mosquitto_sub, unmodified.
+        """
         process = await asyncio.create_subprocess_exec(
-            _find(PUBLISHER), "--unix", str(self.socket), "-q", "1", "-t", topic,
-            "-m", json.dumps(values),
+            _find(SUBSCRIBER), "--unix", str(self.socket), "-q", "1", "-t",
+            COMMAND.format(child=child),
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        answers = asyncio.create_task(self._answer(process, RESULT.format(child=child)))
+        try:
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.terminate()
+            await process.wait()
+            await answers
+
+    async def _answer(self, process: asyncio.subprocess.Process, topic: str) -> None:
+        assert process.stdout is not None, "it was asked for"
+        async for line in process.stdout:
+            await self._publish(topic, line.decode().rstrip("\n"))
+
+    async def _publish(self, topic: str, payload: str) -> None:
+        process = await asyncio.create_subprocess_exec(
+            _find(PUBLISHER), "--unix", str(self.socket), "-q", "1", "-t", topic, "-m", payload,
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
         )  # fmt: skip

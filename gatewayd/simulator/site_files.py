@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from gatewayd.simulator.alibaba import account as alibaba
-from gatewayd.simulator.site_broker import TOPIC
+from gatewayd.simulator.site_broker import COMMAND, RESULT, TOPIC
 
 if TYPE_CHECKING:
     from gatewayd.simulator.site import Site
@@ -105,6 +106,19 @@ _VALUES: Mapping[str, str] = {
 }
 """What a child measures, as each cloud's model of its product names it."""
 
+_COMMANDS = """\
+[[messages.doors.site.commands]]
+kind = "set"
+topic = "{topic}"
+values = {{ {values} }}
+answer = "{answer}"
+"""
+_SETTINGS: Mapping[str, str] = {
+    "alibaba": 'ReportInterval = "interval"',
+    "huawei": '"climate:interval" = "interval"',
+}
+"""What the cloud may set of a child, as its model names it."""
+
 _RULE = """\
 # A sensor on the operator's list is admitted; any other waits for approval.
 [[rule]]
@@ -118,6 +132,7 @@ product = "{product}"
 device_name = "{{serial}}"
 route = "{route}"
 limits = {{ devices = 100000 }}
+commands = {commands}
 """
 
 
@@ -132,8 +147,11 @@ def config(site: Site, tuning: str = SWIFT) -> str:
 def _door(site: Site) -> str:
     if site.broker is None:
         return ""
-    topic = TOPIC.format(child="{name}")
-    return _MESSAGES.format(socket=site.broker.socket, topic=topic, values=_VALUES[site.cloud])
+    said, set_, answer = (one.format(child="{name}") for one in (TOPIC, COMMAND, RESULT))
+    text = _MESSAGES.format(socket=site.broker.socket, topic=said, values=_VALUES[site.cloud])
+    if site.commanded:
+        text += _COMMANDS.format(topic=set_, values=_SETTINGS[site.cloud], answer=answer)
+    return text
 
 
 def rules(site: Site, *, found: str = ANNOUNCED, action: str = "register") -> str:
@@ -142,6 +160,7 @@ def rules(site: Site, *, found: str = ANNOUNCED, action: str = "register") -> st
         _RULE.format(
             name=name, found=found, serials=serials, action=action, provider=provider,
             product=site.plant["product"], route=site.route or route, directory=site.directory,
+            commands=json.dumps(["set"] if site.commanded else []),
         )
         for name, serials, provider, route in _PROVIDERS[site.cloud]
     )  # fmt: skip

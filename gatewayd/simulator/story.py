@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from gatewayd.simulator.alibaba.alink import AlinkCode
 from gatewayd.simulator.huawei import account as huawei
 from gatewayd.simulator.site import Site
 
@@ -232,6 +233,23 @@ class SiteWorld:
         return (await self._site.devices())[child][0]
 
 
+async def set_interval(site: Site, child: str, seconds: int) -> bool:
+    """Have the cloud set a child's interval; return whether the child has carried that out."""
+    return await _INTERVALS[site.cloud](site, child, seconds)
+
+
+async def _alibaba_interval(site: Site, child: str, seconds: int) -> bool:
+    values = {"ReportInterval": seconds}
+    answer = await site.ask(do="set_properties", child=child, values=values)
+    return bool(answer["code"] == AlinkCode.SUCCESS)
+
+
+async def _huawei_interval(site: Site, child: str, seconds: int) -> bool:
+    properties = {"interval": seconds}
+    answer = await site.ask(do="set", child=child, service="climate", properties=properties)
+    return bool(answer["result_code"] == 0)
+
+
 async def measurements(site: Site, child: str) -> Sequence[Measurement]:
     """Return the temperatures that the cloud has of a child, in the order of their arrival."""
     return await _MEASUREMENTS[site.cloud](site, child)
@@ -297,6 +315,10 @@ def _huawei(site: Site, truth: Mapping[str, Any]) -> dict[str, Ledger]:
 _LEDGERS: Mapping[str, Callable[[Site, Mapping[str, Any]], dict[str, Ledger]]] = {
     "alibaba": _alibaba,
     "huawei": _huawei,
+}
+_INTERVALS: Mapping[str, Callable[[Site, str, int], Awaitable[bool]]] = {
+    "alibaba": _alibaba_interval,
+    "huawei": _huawei_interval,
 }
 _MEASUREMENTS: Mapping[str, Callable[[Site, str], Awaitable[Sequence[Measurement]]]] = {
     "alibaba": _alibaba_measurements,

@@ -31,7 +31,7 @@ class Asked:
 
     service, set: verbs of the plant for commands that the rule allows; other: for one that it does
     not.  reply: how a child answers.  done: what the cloud is answered then.
-    property: that is set, as the table of a door names it.  rule: a line of the rule.
+    words: of the rule.
     """
 
     service: Mapping[str, Any]
@@ -39,8 +39,7 @@ class Asked:
     set: Mapping[str, Any]
     reply: React
     done: object
-    property: str
-    rule: str
+    words: Sequence[str]
 
 
 def alibaba_reply(received: Received) -> Sequence[tuple[str, bytes]]:
@@ -65,8 +64,7 @@ CLOUDS = {
         set={"do": "set_properties", "values": {"ReportInterval": 60}},
         reply=alibaba_reply,
         done={"code": 200, "data": {"Value": 1}},
-        property="ReportInterval",
-        rule='commands = ["service:Measure", "set:ReportInterval"]\n',
+        words=("service:Measure", "set:ReportInterval"),
     ),
     "huawei": Asked(
         service={"do": "command", "service": "climate", "name": "identify"},
@@ -74,16 +72,16 @@ CLOUDS = {
         set={"do": "set", "service": "climate", "properties": {"interval": 60}},
         reply=huawei_reply,
         done={"result_code": 0, "paras": {"Value": 1}},
-        property='"climate:interval"',
-        rule='commands = ["service:climate:identify", "set:climate:interval"]\n',
+        words=("service:climate:identify", "set:climate:interval"),
     ),
 }
 
 
-def allow(directory: Path, words: str) -> None:
-    """Add the words to each rule of a site."""
+def allow(directory: Path, words: Sequence[str]) -> None:
+    """Put the words into each rule of a site."""
     rule = directory / "rules.d/10-sensors.toml"
-    rule.write_text(rule.read_text().replace("limits =", f"{words}limits ="))
+    allowed = f"commands = {json.dumps(words)}"
+    rule.write_text(rule.read_text().replace("commands = []", allowed))
 
 
 @dataclass(frozen=True)
@@ -151,7 +149,7 @@ async def commanded(
             monkeypatch.setenv(SOCKET_VARIABLE, str(broker.places.socket))
             config, asked = directory / "gatewayd.toml", CLOUDS[cloud]
             config.write_text(config.read_text() + MESSAGES.format(settings=broker.settings))
-            allow(directory, asked.rule)
+            allow(directory, asked.words)
             await site.start()
             serial = await online(site)
             child = (await site.devices())[serial][0]
@@ -208,16 +206,6 @@ async def test_what_is_not_answered_fails_before_the_cloud_gives_up(
         assert len(await one.last(1)) == 1, "it has ended, and stays so"
 
 
-COMMANDS = """
-[[messages.doors.site.commands]]
-kind = "set"
-topic = "site/{name}/set"
-values = { PROPERTY = "interval" }
-answer = "site/{name}/result"
-failed = "error"
-"""
-
-
 async def carry_out(device: MqttClient, serial: str) -> dict[str, Any]:
     """Carry out one command; return what it says."""
     topic, payload = await device.received()
@@ -232,18 +220,17 @@ async def test_a_device_at_a_broker_of_the_site_carries_out_a_command(
     tmp_path: Path, cloud: str, route: str
 ) -> None:
     options = ("--children", "0", "--late", "1", "--seed", "7")
-    site = Site(tmp_path, cloud=cloud, route=route, speaks=True, plant_options=options)
+    site = Site(
+        tmp_path, cloud=cloud, route=route, speaks=True, commanded=True, plant_options=options
+    )
     async with site.open():
-        config, asked = tmp_path / "gatewayd.toml", CLOUDS[cloud]
-        config.write_text(config.read_text() + COMMANDS.replace("PROPERTY", asked.property))
-        allow(tmp_path, asked.rule)
         await site.start()
         serial = await online(site)
         assert site.broker is not None
         async with connected(Place(socket=site.broker.socket), client_id="device") as device:
             await device.subscribe(f"site/{serial}/set")
             said = asyncio.create_task(carry_out(device, serial))
-            answer = await site.ask(**asked.set, child=serial)
+            answer = await site.ask(**CLOUDS[cloud].set, child=serial)
             assert await said == {"interval": 60}
             assert answer.get("code", 200) == 200
             assert answer.get("result_code", 0) == 0
