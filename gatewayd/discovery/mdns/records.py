@@ -15,6 +15,7 @@ from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.sanitize import is_clean, label
 from gatewayd.errors import ConfigError
+from gatewayd.runtime.text import escaped
 
 MAX_LABEL = 63
 """Bytes in one label of a domain name (RFC 1035, 2.3.4)."""
@@ -46,8 +47,6 @@ MAX_MACS = 8
 """MACs in one entry of a TXT record."""
 
 _BETWEEN = re.compile(r"[,; ]+")
-_ENDS = b"\0\r\n"
-"""What some firmware leaves at the end of a value, as the end of a string or a line in C."""
 _DOMAIN = ".local"
 _SERVICE = re.compile(r"_[a-z0-9](?:[a-z0-9_-]{0,60}[a-z0-9])?\._(?:tcp|udp)", re.IGNORECASE)
 
@@ -238,9 +237,10 @@ def usable_addresses(addresses: tuple[str, ...], interface: str) -> tuple[str, .
 def txt(raw: bytes) -> dict[str, str]:
     """Return the textual entries of a TXT record, keys in lower case.
 
-    Of a key that occurs twice the first counts (RFC 6763, 6.4).  A value that is not clean UTF-8
-    is left out: some vendors put raw bytes there.  What is beyond a bound is left out, too, and the
-    device is seen without it; what may claim an identity stays longest.
+    Of a key that occurs twice the first counts (RFC 6763, 6.4).  A value that is not UTF-8 is left
+    out: some vendors put raw bytes there.  What does not print is escaped, never removed: some
+    firmware ends a value with NUL, and a cleaned value could become another device's.  What is
+    beyond a bound is left out, too; what may claim an identity stays longest.
     """
     entries: dict[str, str] = {}
     keys: set[bytes] = set()
@@ -301,6 +301,6 @@ def _strings(raw: bytes) -> Iterator[bytes]:
 
 def _pair(key: bytes, value: bytes) -> tuple[str, str] | None:
     try:
-        return sanitize.attribute(key.decode("ascii"), value.rstrip(_ENDS).decode())
+        return sanitize.attribute(key.decode("ascii"), escaped(value.decode()))
     except UnicodeDecodeError:
         return None
