@@ -91,6 +91,7 @@ SHORTEST_MODULE = 80
 SHORTER: Mapping[str, str] = {
     "admission/authenticated_devices.py": "one idea, between discovery and admission",
     "cli/credentials.py": "a module for each group of commands",
+    "cli/pass_secret.py": "a command, which a unit of its own runs",
     "cli/store.py": "a module for each group of commands",
     "messages/broker/connection_limit.py": "a command, which a unit of its own runs",
     "messages/broker/takeover.py": "the one place that speaks MQTT for the broker's users",

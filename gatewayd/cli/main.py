@@ -21,6 +21,9 @@ from gatewayd.cli.command import Command, Connect
 from gatewayd.cli.huawei import ca as huawei_ca
 from gatewayd.cli.huawei import template as huawei_template
 from gatewayd.cli.output import safe
+from gatewayd.cli.output.fields import Record
+from gatewayd.cli.output.terminal import Terminal
+from gatewayd.cli.setup import commands as setup
 from gatewayd.cli.vault import commands as vault
 from gatewayd.errors import GatewayError
 
@@ -32,6 +35,7 @@ USAGE = 2
 """The exit status of wrong usage, as argparse has it."""
 
 COMMANDS: tuple[Command, ...] = (
+    *setup.COMMANDS,
     *devices.COMMANDS,
     *rules.COMMANDS,
     *clouds.COMMANDS,

@@ -228,6 +228,11 @@ def read(path: Path, problems: Problems) -> Document | None:
     return None
 
 
+def parse(text: str) -> dict[str, Any]:
+    """Return the tables of a TOML text.  Raises ValueError, which says where it is wrong."""
+    return tomli.loads(text)
+
+
 def read_text(path: Path, problems: Problems) -> str | None:
     """Read one file; None if there was a problem.
 

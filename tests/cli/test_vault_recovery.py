@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +11,7 @@ from gatewayd.cli.vault import recovery
 from gatewayd.errors import GatewayError
 from gatewayd.secretstore.keyslots import recovery_words
 from tests.cli.test_vault import Operator
+from tests.support.pseudo_terminal import on_terminal
 
 SEED = bytes(range(recovery_words.SEED_SIZE))
 WORDS = recovery_words.encode(SEED)
@@ -32,39 +30,6 @@ def shown_words(printed: str) -> str:
 def answers(*lines: str) -> Callable[[str], str]:
     left = iter(lines)
     return lambda _prompt: next(left)
-
-
-def typed(operator: Operator, *lines: str) -> str:
-    """Type lines at the prompts of `vault recover` on a terminal; return what that shows."""
-    ours, theirs = pty.openpty()
-    with os.fdopen(ours, "r+b", buffering=0) as terminal:
-        process = subprocess.Popen(
-            operator.command("recover"), stdin=theirs, stdout=theirs, stderr=theirs,
-            env=operator.environ, start_new_session=True,
-        )  # fmt: skip
-        os.close(theirs)
-        shown = b""
-        for line in lines:
-            shown += until(terminal.fileno(), b"of 8: ")
-            terminal.write(line.encode() + b"\n")
-        shown += until(terminal.fileno(), b"")
-    assert process.wait() == 0, shown
-    return shown.decode()
-
-
-def until(terminal: int, end: bytes) -> bytes:
-    """Return what a terminal shows until it ends so; b"" for all."""
-    shown = b""
-    while not end or not shown.endswith(end):
-        try:
-            more = os.read(terminal, 4096)
-        except OSError:  # EIO: no process has it open any more
-            more = b""
-        if not more:
-            assert not end, shown
-            return shown
-        shown += more
-    return shown
 
 
 def test_the_words_open_what_the_key_of_the_machine_does_not(operator: Operator) -> None:
@@ -90,9 +55,13 @@ def test_words_are_typed_on_a_terminal_and_a_wrong_one_is_asked_for_again(
     (operator.state / "development.key").unlink()
     wrong = words[2][:-1] + ("c" if words[2][-1] != "c" else "b")
     lines = (*words[:2], wrong, words[2].upper(), " ".join(words[3:]))
-    shown = typed(operator, *lines)
-    assert "word 3 of the recovery key" in shown
-    assert not any(word in shown for word in words)
+    with on_terminal(operator.command("recover"), operator.environ) as terminal:
+        for line in lines:
+            terminal.wait_for("of 8: ")
+            terminal.type(line)
+        assert terminal.end() == 0, terminal.shown
+    assert "word 3 of the recovery key" in terminal.shown
+    assert not any(word in terminal.shown for word in words)
     assert "State: unsealed" in operator.succeeds("status")
 
 

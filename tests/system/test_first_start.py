@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from gatewayd.cli.output import PROTECTION_TEXTS
+from tests.support.pseudo_terminal import on_terminal
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import KEY, Gateway, install
 
@@ -32,3 +34,104 @@ def test_the_first_start_is_the_last_and_exposes_little(bare: Gateway, package: 
     assert bare.box.run("systemd-analyze", "--man=no", "verify", "gatewayd.service") == ""
     told = bare.box.run("systemd-analyze", "--no-pager", "--threshold=11", "security", "gatewayd")
     assert "Overall exposure level for gatewayd.service: " in told
+
+
+ANSWERS = """\
+interface = "lan0"
+cloud = "alibaba"
+endpoint = "{facts[host]}:{facts[port]}"
+ca_file = "/etc/gatewayd/ca.pem"
+product = "{facts[product]}"
+secret = "{secret}"
+admission = "list"
+"""
+
+
+def give_files(gateway: Gateway) -> None:
+    """Put what an operator has at hand in place."""
+    for name in ("ca.pem", "serials.txt"):
+        gateway.box.write(f"/etc/gatewayd/{name}", gateway.plant.text(name))
+
+
+def is_set_up(gateway: Gateway) -> None:
+    gateway.await_online(CHILDREN)
+    assert gateway.property("State") == "running"
+    assert set(gateway.plant.secrets_issued().values()) == {1}
+    secret = gateway.plant.text("product-secret").strip()
+    found = gateway.box.run("sh", "-c", f"grep -rl {secret} /etc /var/lib /run || true")
+    assert [name for name in found.split() if not name.startswith("/run/credentials/")] == []
+    assert secret not in gateway.box.run("journalctl", "--no-pager", "--boot")
+
+
+def test_a_file_of_answers_brings_children_online(bare: Gateway, package: Path) -> None:
+    begin = time.monotonic()
+    install(bare.box, package)
+    give_files(bare)
+    secret = bare.plant.text("product-secret").strip()
+    answers = ANSWERS.format(facts=bare.plant.facts, secret=secret)
+    told = bare.box.run("gatewayctl", "setup", "--answers", "-", input=answers)
+    assert "There is no recovery key yet" in told
+    assert secret not in told
+    is_set_up(bare)
+    print(f"{time.monotonic() - begin:.1f} s from apt install to all children online")
+
+    words = bare.box.run("gatewayctl", "vault", "add-recovery")
+    assert "Added the key slot recovery-" in words
+    told = bare.box.run("gatewayctl", "setup", "--answers", "-", input='admission = "approval"\n')
+    assert "There is no recovery key yet" not in told
+    assert 'action = "ask"' in bare.box.path("/etc/gatewayd/rules.d/50-setup.toml").read_text()
+    is_set_up(bare)
+
+    refused = bare.refused("gatewayctl", "setup", "--answers", "/etc/hostname")
+    assert "The answers are not TOML" in refused
+    is_set_up(bare)
+
+
+def test_the_same_typed_on_a_terminal(new: Gateway) -> None:
+    give_files(new)
+    facts, secret = new.plant.facts, new.plant.text("product-secret").strip()
+    answers = (
+        ("On which network interface", "lan0"), ("Which service", ""), ("Which cloud", "1"),
+        ("Where is it", f"{facts['host']}:{facts['port']}"),
+        ("Which root certificates", "/etc/gatewayd/ca.pem"),
+        ("Which product", facts["product"]), ("What is the secret", secret),
+        ("What may join", "1"), ("Which TXT record", ""), ("Where is the list", ""),
+        ("Write them?", ""),
+    )  # fmt: skip
+    assert len(answers) <= 12
+    begin = time.monotonic()
+    with on_terminal([*new.box.inside, "gatewayctl", "setup", "--watch", "5"]) as terminal:
+        for question, answer in answers:
+            terminal.wait_for(question)
+            terminal.wait_for("] " if not answer else "> ")  # typed before, it would be echoed
+            terminal.type(answer)
+        assert terminal.end() == 0, terminal.shown
+    is_set_up(new)
+    print(
+        f"{time.monotonic() - begin:.1f} s from the first question to all children online: "
+        f"{len(answers)} questions, {terminal.keystrokes} keystrokes"
+    )
+    assert secret not in terminal.shown
+    assert "There is no recovery key yet" in terminal.shown
+
+    with on_terminal([*new.box.inside, "gatewayctl", "setup", "--watch", "0"]) as terminal:
+        terminal.wait_for("Number of what is to change")
+        terminal.type("")
+        terminal.wait_for("[Y/n] ")
+        terminal.type("n")
+        assert terminal.end() == 0
+    assert "(sealed)" in terminal.shown
+
+
+def test_an_image_of_a_gateway_that_was_set_up_starts_and_says_cloned(new: Gateway) -> None:
+    give_files(new)
+    secret = new.plant.text("product-secret").strip()
+    answers = ANSWERS.format(facts=new.plant.facts, secret=secret)
+    new.box.run("gatewayctl", "setup", "--answers", "-", input=answers)
+    is_set_up(new)
+    new.box.power_off()
+    (new.box.changes / "upper/etc/machine-id").write_text("")
+    new.box.boot()
+    new.await_state("cloned")
+    assert new.shown("ActiveState") == "active"
+    assert new.counts().get("online", 0) == 0

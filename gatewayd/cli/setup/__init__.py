@@ -1,0 +1,1 @@
+"""`gatewayctl setup`: from an installed package to children online, by questions or a file."""

@@ -1,0 +1,216 @@
+"""How setup changes the machine: files, a sealed secret, the service; and what it sees of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import pwd
+import socket
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gatewayd.cli.output import safe
+from gatewayd.cli.setup.plan import NAME, SetupPlan, answers_of, cloud_settings
+from gatewayd.cli.setup.questions import ALIBABA, Answers, MachineFacts
+from gatewayd.cli.systemd_creds import SERVICE, SystemdCredentials
+from gatewayd.cloud.alibaba.settings import AlibabaProduct
+from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, checks
+from gatewayd.config import check
+from gatewayd.errors import ConfigError, GatewayError
+from gatewayd.plugins import CLOUDS, Plugins
+from gatewayd.runtime.private_files import write_private
+from gatewayd.settings.files import ConfigPaths, parse
+
+USER = "gatewayd"
+ROUTES = Path("/proc/net/route")
+MAX_FILE = 1 << 20
+"""Bytes of a file that setup has written."""
+TIMEOUT = 120.0
+"""Seconds that systemctl may take: longer than the start of the daemon."""
+
+
+@dataclass(frozen=True, slots=True)
+class SetupTarget:
+    """Where setup writes.
+
+    directory: of the configuration.  systemd: the credentials of this machine.
+    systemctl: the program.
+    """
+
+    config: Path
+    systemd: SystemdCredentials = field(default_factory=SystemdCredentials)
+    systemctl: Sequence[str] = ("systemctl",)
+
+    @property
+    def directory(self) -> Path:
+        """Where conf.d and rules.d are."""
+        return self.config.parent
+
+    def answers(self) -> dict[str, str]:
+        """Return the answers that were given before; none where there were none.
+
+        Raises GatewayError where the files of setup are no longer such.
+        """
+        found = [self._read(f"{kind}.d/{NAME}.toml") for kind in ("conf", "rules")]
+        return answers_of(*found) if all(found) else {}
+
+    def paths(self, plan: SetupPlan) -> list[Path]:
+        """Return the files that a plan writes."""
+        files = [self.directory / name for name in plan.files]
+        if plan.secret:
+            files.append(self.systemd.file(plan.credential))
+        return [*files, self.drop_in] if plan.drop_in else files
+
+    @property
+    def drop_in(self) -> Path:
+        """The drop-in of the service."""
+        return self.systemd.units[0] / f"{SERVICE}.d" / f"{NAME}.conf"
+
+    def write(self, plan: SetupPlan) -> None:
+        """Write a plan, and check the whole configuration.
+
+        Each file is replaced completely or not at all.  Raises GatewayError; then the files are as
+        they were.
+        """
+        with contextlib.ExitStack() as undo:
+            for name, text in plan.files.items():
+                undo.callback(_restorer(self.directory / name))
+                _write(self.directory / name, text)
+            if plan.secret:
+                undo.callback(_restorer(self.systemd.file(plan.credential)))
+                sealed = self.systemd.encrypt(plan.credential, plan.secret.encode())
+                self.systemd.write(plan.credential, sealed)
+            if plan.drop_in:
+                undo.callback(_restorer(self.drop_in))
+                self.systemd.write_drop_in(self.drop_in.name, plan.drop_in)
+            problems = check(ConfigPaths.of(self.config), Plugins.installed())
+            if fatal := [str(problem) for problem in problems if problem.fatal]:
+                raise ConfigError("\n".join(fatal))
+            undo.pop_all()
+
+    def restart(self) -> None:
+        """Have the service use what was written.  Raises GatewayError."""
+        for words in (("daemon-reload",), ("restart", SERVICE)):
+            _run((*self.systemctl, *words))
+
+    def _read(self, name: str) -> dict[str, object]:
+        path = self.directory / name
+        try:
+            if path.stat().st_size > MAX_FILE:
+                raise GatewayError(f"{path} is too large: setup has not written it")
+            return parse(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError) as error:
+            raise GatewayError(
+                f"{path} cannot be read: {error}. Remove it to begin again"
+            ) from error
+
+
+def machine_facts() -> MachineFacts:
+    """Return what the checks have to know of this machine."""
+    names = [name for _, name in socket.if_nameindex() if name != "lo"]
+    return MachineFacts(tuple(sorted(names)) or ("lo",), uplinks(ROUTES), file_fault)
+
+
+def uplinks(routes: Path) -> tuple[str, ...]:
+    """Return the interfaces of the default routes, by /proc/net/route."""
+    try:
+        rows = [line.split() for line in routes.read_text(encoding="ascii").splitlines()[1:]]
+    except OSError:
+        return ()
+    return tuple(dict.fromkeys(row[0] for row in rows if len(row) > 1 and row[1] == "00000000"))
+
+
+def file_fault(text: str) -> str:
+    """Return why the daemon could not read a file; "" where it can."""
+    path = Path(text)
+    if not path.is_absolute():
+        return "must be a complete path, from /"
+    try:
+        path = path.resolve(strict=True)
+        if not path.is_file():
+            return "must be a file"
+        uid, groups = _user()
+        closed = [one for one in (*path.parents, path) if not _may_use(one, uid, groups)]
+    except OSError as error:
+        return f"cannot be used: {error.strerror}"
+    return f"cannot be read by the user {USER}: {closed[0]} is closed to it" if closed else ""
+
+
+def probe(answers: Answers, context: PreflightContext) -> Iterator[tuple[bool, str]]:
+    """Try the cloud, as `gatewayctl preflight` does; yield if each step is good, and a line."""
+    plugin = Plugins.installed().load(CLOUDS, answers["cloud"])
+    settings = cloud_settings(answers)
+    if answers["cloud"] == ALIBABA:
+        settings["products"] = {answers["product"]: AlibabaProduct()}
+
+    async def found() -> list[Check]:
+        async with contextlib.aclosing(
+            checks(plugin, plugin.Settings(**settings), context)
+        ) as steps:
+            return [step async for step in steps]
+
+    for step in asyncio.run(found()):
+        if step.step != "secret":
+            remedy = f" {step.remedy}" if step.remedy else ""
+            yield (
+                step.verdict is not CheckResult.FAILED,
+                f"{step.verdict:<7} {step.step:<9} {safe(step.text)}{safe(remedy)}",
+            )
+
+
+def _user() -> tuple[int, set[int]]:
+    try:
+        entry = pwd.getpwnam(USER)
+    except KeyError:  # not installed as a package: the user who runs this
+        return os.geteuid(), set(os.getgroups())
+    return entry.pw_uid, set(os.getgrouplist(USER, entry.pw_gid))
+
+
+def _may_use(path: Path, uid: int, groups: set[int]) -> bool:
+    """Whether a user may read a file, or search a directory, by their modes."""
+    status = path.stat()
+    needed = 0o1 if path.is_dir() else 0o4
+    shift = 6 if status.st_uid == uid else 3 if status.st_gid in groups else 0
+    return uid == 0 or bool(status.st_mode >> shift & needed)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+        write_private(path, text.encode())
+        path.chmod(0o644)
+    except OSError as error:
+        raise GatewayError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _restorer(path: Path) -> Callable[[], None]:
+    """Return what puts a file back as it is now."""
+    try:
+        content, mode = path.read_bytes(), path.stat().st_mode & 0o7777
+    except FileNotFoundError:
+        return lambda: path.unlink(missing_ok=True)
+    except OSError as error:
+        raise GatewayError(f"{path} cannot be read: {error.strerror}") from error
+
+    def restore() -> None:
+        write_private(path, content)
+        path.chmod(mode)
+
+    return restore
+
+
+def _run(command: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(  # noqa: S603  # a fixed program and fixed words
+            command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise GatewayError(f"{' '.join(command)} cannot be run: {error}") from error
+    if done.returncode:
+        lines = done.stderr.decode(errors="replace").strip().splitlines()
+        raise GatewayError(lines[0] if lines else f"{' '.join(command)} failed")

@@ -1,0 +1,169 @@
+"""`gatewayctl setup`: asks, or reads a file of answers; writes; and shows the children arrive."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from gatewayd.cli import output
+from gatewayd.cli.command import Client, Command, Connect, add_config, number, read_file
+from gatewayd.cli.output import safe
+from gatewayd.cli.setup.apply import MAX_FILE, SetupTarget, machine_facts, probe
+from gatewayd.cli.setup.dialogue import Dialogue
+from gatewayd.cli.setup.plan import RULE, SetupPlan, next_steps, plan
+from gatewayd.cli.setup.questions import Answers, complete
+from gatewayd.cloud.preflight import local_context
+from gatewayd.dbus.names import STORE
+from gatewayd.errors import ConfigError, GatewayError
+from gatewayd.settings.files import parse
+
+WATCH_ON_TERMINAL = 60
+"""Seconds for which children are shown to arrive, if no option says otherwise."""
+LOOK = 1.0
+"""Seconds between two looks at the children."""
+NO_TERMINAL = "There is no terminal to ask on. Use --answers FILE: its fields are in gatewayctl(1)"
+
+
+def read_answers(text: str) -> dict[str, str]:
+    """Return the answers in a TOML text.  Raises ConfigError, a line for each that is none."""
+    try:
+        table = parse(text)
+    except ValueError as error:
+        raise ConfigError(f"The answers are not TOML: {error}") from None
+    answers = {key: _text(value) for key, value in table.items()}
+    wrong = [key for key, answer in answers.items() if answer is None]
+    if wrong:
+        raise ConfigError("\n".join(f"{key} must be a text, or a list of texts" for key in wrong))
+    return {key: answer for key, answer in answers.items() if answer is not None}
+
+
+def _text(value: object) -> str | None:
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):
+        return " ".join(value)
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return value if isinstance(value, str) else None
+
+
+def _setup(connect: Connect, arguments: Namespace) -> Iterator[str]:
+    if os.geteuid() != 0:
+        raise GatewayError("setup writes below /etc and seals secrets: run it as root")
+    target, machine = SetupTarget(arguments.config), machine_facts()
+    before = target.answers()
+    tries = partial(probe, context=local_context(os.environ))
+    if arguments.answers is not None:
+        given = read_answers(read_file(arguments.answers, MAX_FILE).decode("utf-8", "replace"))
+        answers, faults = complete(given, machine, before)
+        if faults:
+            raise ConfigError("\n".join(faults))
+        if arguments.preflight:
+            yield from _passes(tries(answers))
+        dialogue = None
+    elif sys.stdin.isatty() and not arguments.json:
+        dialogue = Dialogue(input, getpass.getpass, print, tries, machine)
+        answers = _asked(dialogue, before)
+    else:
+        raise GatewayError(NO_TERMINAL)
+    todo = plan(answers)
+    yield from shown(todo, target)
+    if arguments.dry_run or (dialogue is not None and not dialogue.agrees("Write them?")):
+        yield "Nothing was written."
+        return
+    target.write(todo)
+    target.restart()
+    yield from _arrivals(connect(), todo, answers, _seconds(arguments, dialogue))
+
+
+def _asked(dialogue: Dialogue, before: Answers) -> dict[str, str]:
+    try:
+        return dialogue.changed(before) if before else dialogue.answers({})
+    except EOFError:
+        raise GatewayError("The answers have ended: nothing was written") from None
+
+
+def _passes(steps: Iterable[tuple[bool, str]]) -> Iterator[str]:
+    """Yield a line for each step of a preflight.  Raises GatewayError if one has failed."""
+    good = True
+    for passed, line in steps:
+        good &= passed
+        yield line
+    if not good:
+        raise GatewayError(
+            "The cloud cannot be used so: nothing was written. Correct the answers, or use "
+            "--no-preflight"
+        )
+
+
+def shown(todo: SetupPlan, target: SetupTarget) -> Iterator[str]:
+    """Yield the files that a plan writes, with their texts; no secret is among them."""
+    texts = {target.directory / name: text for name, text in todo.files.items()}
+    texts[target.drop_in] = todo.drop_in
+    for path in target.paths(todo):
+        yield f"{path}:"
+        lines = texts.get(path, "(the secret, encrypted for this machine)").splitlines()
+        yield from (f"    {line}" if line else "" for line in lines)
+        yield ""
+
+
+def _arrivals(client: Client, todo: SetupPlan, answers: Answers, seconds: int) -> Iterator[str]:
+    """Yield what is left to do, and the children that arrive, for some seconds."""
+    if todo.window:
+        client.call("PermitJoin", todo.window, {"rule": client.variant(RULE)})
+        yield f"The join window is open for {todo.window} s."
+    yield from next_steps(answers)
+    yield from _protected(client.properties(STORE))
+    end, known = time.monotonic() + seconds, set[tuple[str, str]]()
+    while True:
+        for row in client.call("ListDevices"):
+            if (row[0], row[1]) not in known:
+                known.add((row[0], row[1]))
+                yield f"{safe(row[0])} is {safe(row[1])}  {safe(row[3])}".rstrip()
+        if time.monotonic() >= end:
+            return
+        time.sleep(LOOK)
+
+
+def _protected(store: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what the secrets are protected from, and what is missing for their recovery."""
+    protection = str(store["Protection"])
+    yield f"Secrets: {output.PROTECTION_TEXTS.get(protection, protection)}."
+    if not store["RecoverySlots"] and store["Backend"] == "vault":
+        yield "There is no recovery key yet: run gatewayctl vault add-recovery, and write it down."
+
+
+def _seconds(arguments: Namespace, dialogue: Dialogue | None) -> int:
+    if arguments.watch is not None:
+        return int(arguments.watch)
+    return WATCH_ON_TERMINAL if dialogue is not None else 0
+
+
+def _options(parser: ArgumentParser) -> None:
+    parser.add_argument(
+        "--answers", type=Path, metavar="FILE",
+        help="take the answers from this file, TOML, and ask nothing; - for the standard input",
+    )  # fmt: skip
+    parser.add_argument("--dry-run", action="store_true", help="show what would be written")
+    parser.add_argument(
+        "--no-preflight", action="store_false", dest="preflight",
+        help="write the answers of a file even where the cloud cannot be reached",
+    )  # fmt: skip
+    parser.add_argument(
+        "--watch", type=number(0, 3600), metavar="SECONDS",
+        help=f"show children arriving for so long (default: {WATCH_ON_TERMINAL} on a terminal)",
+    )  # fmt: skip
+    add_config(parser)
+
+
+COMMANDS: tuple[Command, ...] = (
+    Command(
+        "setup", "ask what this gateway needs, write it, and show children arriving",
+        _options, _setup,
+    ),
+)  # fmt: skip

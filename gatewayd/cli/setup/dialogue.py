@@ -1,0 +1,101 @@
+"""Setup on a terminal: it asks what is not answered yet, and what is wrong is asked again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from gatewayd.cli.setup.questions import (
+    BY_KEY,
+    KEPT,
+    Answers,
+    MachineFacts,
+    Question,
+    asked,
+    is_number,
+    next_question,
+    settled,
+)
+
+Probe = Callable[[Answers], Iterable[tuple[bool, str]]]
+"""Tries the cloud by the answers so far; yields whether each step is good, and a line about it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialogue:
+    """The two ends of a terminal.
+
+    ask: shows a prompt and returns a line.  ask_secret: the same, without an echo.
+    say: shows a line.  probe: see `Probe`.
+    """
+
+    ask: Callable[[str], str]
+    ask_secret: Callable[[str], str]
+    say: Callable[[str], object]
+    probe: Probe
+    machine: MachineFacts
+
+    def answers(self, before: Answers) -> dict[str, str]:
+        """Return complete answers; only what is not answered before is asked.  Raises EOFError."""
+        answers = {key: before[key] for key in before if key in BY_KEY}
+        while (question := next_question(answers)) is not None:
+            answers[question.key] = self._answer(question, answers)
+            if question.probes and not self._is_good(answers):
+                answers = settled(answers, {"endpoint": ""})
+                del answers[question.key]
+        return {question.key: answers[question.key] for question in asked(answers)}
+
+    def changed(self, before: Answers) -> dict[str, str]:
+        """Show answers that were given before, and ask for another one to one of them.
+
+        Raises EOFError.
+        """
+        present = [question for question in asked(before) if question.key in before]
+        for number, question in enumerate(present, 1):
+            answer = before[question.key]
+            shown = "(sealed)" if answer == KEPT else answer or "-"
+            self.say(f"{number:>3}  {question.key:<10} {shown}")
+        while True:
+            text = self.ask("Number of what is to change, or empty for nothing: ").strip()
+            if not text:
+                return dict(before)
+            if is_number(text) and 0 < int(text[:3]) <= len(present):
+                break
+            self.say(f"A number from 1 to {len(present)}, please.")
+        question = present[int(text) - 1]
+        answer = self._answer(question, before)
+        return self.answers({**settled(before, {question.key: answer}), question.key: answer})
+
+    def agrees(self, text: str) -> bool:
+        """Ask a question that has yes for its default."""
+        return self.ask(f"{text} [Y/n] ").strip().lower() in ("", "y", "yes")
+
+    def _answer(self, question: Question, answers: Answers) -> str:
+        self.say("")
+        self.say(question.text)
+        self.say(f"  {question.help}")
+        choices = question.choices or self._choices(question)
+        for number, choice in enumerate(choices, 1):
+            uplink = "  (uplink)" if choice in self.machine.uplinks else ""
+            self.say(f"  {number}  {choice}{uplink}")
+        default = question.default
+        prompt = f"[{default}] " if default else "> "
+        while True:
+            text = (self.ask_secret if question.secret else self.ask)(prompt).strip()
+            answer = text or default or ""
+            if choices and is_number(text) and 0 < int(text[:3]) <= len(choices):
+                answer = choices[int(text) - 1]
+            if not (fault := question.fault(answer, answers, self.machine)):
+                return answer
+            self.say(f"  This {fault}.")
+
+    def _choices(self, question: Question) -> tuple[str, ...]:
+        return tuple(self.machine.interfaces) if question.key == "interface" else ()
+
+    def _is_good(self, answers: Answers) -> bool:
+        """Try the cloud, and show how; return whether the answers stay."""
+        good = True
+        for passed, line in self.probe(answers):
+            good &= passed
+            self.say(f"  {line}")
+        return good or not self.agrees("Answer these questions again?")
