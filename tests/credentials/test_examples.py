@@ -1,0 +1,104 @@
+"""The examples of holders do what they say, with what gatewayd gives them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gatewayd.cloud.provider import Credential
+from gatewayd.credentials.document import document
+from gatewayd.device.secret import Secret
+from tests.cloud.alibaba.direct import PRODUCT, furnish
+from tests.cloud.test_hand_over import staged
+from tests.credentials.support import a_record
+
+EXAMPLES = Path(__file__).parents[2] / "systemd/examples"
+
+
+async def run(name: str, *arguments: Path) -> tuple[int, str]:
+    """Run an example; return its exit status, and what it complains of."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, EXAMPLES / name, *arguments, stderr=asyncio.subprocess.PIPE
+    )
+    _, told = await process.communicate()
+    return process.returncode or 0, told.decode()
+
+
+def written(directory: Path, credential: Credential) -> Path:
+    path = directory / "child.json"
+    path.write_bytes(document(a_record("TH20-1"), credential).reveal())
+    return path
+
+
+BY_KEY = Credential(
+    "iot.example", 8883, "id_0_0_2026", "id",
+    {"prefix": "$oc/devices/id/sys/", "properties": "$oc/devices/id/sys/properties/report",
+     "set": "$oc/devices/id/sys/properties/set/#"},
+    ca="ROOTS", certificate="CERTIFICATE", key=Secret(b"KEY"), address="192.0.2.7",
+)  # fmt: skip
+BY_PASSWORD = Credential(
+    "iot.example", 1883, "a.b|securemode=2,signmethod=hmacsha256|", "b&a",
+    {"prefix": "/sys/a/b/", "properties": "/sys/a/b/post", "set": "/sys/a/b/set"},
+    password=Secret(b'12"$`\\34'),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["mosquitto-bridge.py", "credential-environment.py"])
+async def test_without_a_credential_the_unit_does_not_start(name: str, tmp_path: Path) -> None:
+    (tmp_path / "child.json").touch()
+    status, told = await run(name, tmp_path / "child.json", tmp_path)
+    assert status == 1
+    assert "not handed over" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["child.json"]
+
+
+async def test_a_bridge_shows_a_certificate_or_a_password(tmp_path: Path) -> None:
+    assert await run("mosquitto-bridge.py", written(tmp_path, BY_KEY), tmp_path) == (0, "")
+    lines = (tmp_path / "bridge.conf").read_text().splitlines()
+    assert "address 192.0.2.7:8883" in lines
+    assert f"bridge_keyfile {tmp_path}/key.pem" in lines
+    assert (tmp_path / "key.pem").read_text() == "KEY"
+    assert "topic # in 1 child/set/ $oc/devices/id/sys/properties/set/" in lines
+    assert not [line for line in lines if line.startswith("remote_password")]
+    assert await run("mosquitto-bridge.py", written(tmp_path, BY_PASSWORD), tmp_path) == (0, "")
+    lines = (tmp_path / "bridge.conf").read_text().splitlines()
+    assert "remote_clientid a.b|securemode=2,signmethod=hmacsha256|" in lines
+    assert 'remote_password 12"$`\\34' in lines
+    assert 'topic "" in 1 child/set /sys/a/b/set' in lines
+    assert "bridge_capath /etc/ssl/certs" in lines
+
+
+async def test_an_environment_file_is_read_as_it_was_meant(tmp_path: Path) -> None:
+    made = await run("credential-environment.py", written(tmp_path, BY_PASSWORD), tmp_path)
+    assert made == (0, "")
+    shell = ["env", "-i", "sh", "-c", 'set -a; . "$0"; env -0', tmp_path / "environment"]
+    told = (await asyncio.to_thread(subprocess.run, shell, check=True, capture_output=True)).stdout
+    values = dict(entry.split("=", 1) for entry in told.decode().split("\0") if entry)
+    assert values["CHILD_PASSWORD"] == '12"$`\\34'
+    assert values["CHILD_CLIENT_ID"] == "a.b|securemode=2,signmethod=hmacsha256|"
+    assert values["CHILD_TOPIC_PROPERTIES"] == "/sys/a/b/post"
+    assert values["CHILD_KEY_FILE"] == values["CHILD_CA_FILE"] == ""
+
+
+async def test_a_program_with_paho_keeps_the_session_of_its_child(tmp_path: Path) -> None:
+    async with staged(furnish(tmp_path), "direct") as (stage, provider):
+        secret = await stage.issued()
+        await (await provider.connect(stage.name, secret)).close()
+        path = written(tmp_path, await provider.credential(stage.name, secret))
+        assert json.loads(path.read_text())["host"] == "localhost"
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, EXAMPLES / "paho-holder.py", path
+        )
+        try:
+            async with asyncio.timeout(60):
+                while (PRODUCT, stage.name.device) not in stage.cloud.online:
+                    assert process.returncode is None
+                    await asyncio.sleep(0.05)
+        finally:
+            process.kill()
+            await process.wait()
