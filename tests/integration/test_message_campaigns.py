@@ -22,11 +22,14 @@ from script.soaking.messages.marks import (
     repeated_at_once,
     stored_twice,
 )
+from script.soaking.messages.silence import be_silent
 from script.soaking.powercut import trace
 from script.soaking.powercut.cuts import scratch
 from script.soaking.powercut.trace import Operation
 
 KILLS, GATEWAY_KILLS, CUTS, SEED = 8, 3, 40, 20261129
+SILENCE = 1.5
+"""Seconds."""
 
 # None of these is asynchronous: the played door writes its marks on the loop.
 pytestmark = pytest.mark.integration
@@ -68,6 +71,14 @@ def test_no_power_cut_loses_a_message_or_its_order(
     for cut in message_cuts(recorded, CUTS, SEED):
         broken += asyncio.run(judge_messages(cut, directory / "cut"))
     assert not broken
+
+
+@pytest.mark.namespace
+def test_no_silent_host_keeps_a_known_child_from_connecting() -> None:
+    tally = asyncio.run(be_silent(SILENCE))
+    assert not tally.wrong
+    assert tally.connected
+    assert 0 < tally.most < tally.tried
 
 
 def test_a_log_that_is_not_synced_is_seen(recorded: Sequence[Operation], directory: Path) -> None:

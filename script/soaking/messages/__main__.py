@@ -19,6 +19,7 @@ from script.soaking.messages.door_kills import DoorTally, kill_brokers, kill_doo
 from script.soaking.messages.fleet import FleetTally
 from script.soaking.messages.gateway import WAYS, kill_gateways
 from script.soaking.messages.kill_loop import MessageTally, kill_relays
+from script.soaking.messages.silence import be_silent
 from script.soaking.powercut import trace
 from script.soaking.powercut.cuts import scratch
 
@@ -36,6 +37,7 @@ def main() -> int:
         "broker": _brokers,
         "cuts": _power_cuts,
         "fleet": _fleets,
+        "silence": _silence,
     }
     if unknown := set(options.parts) - set(parts):
         _say(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
@@ -48,7 +50,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak messages", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", help="relay, gateway, door, broker, cuts, fleet; default: all"
+        "parts", nargs="*", help="relay, gateway, door, broker, cuts, fleet, silence; default: all"
     )
     parser.add_argument("--kills", type=int, default=300, help="of a relay (300)")
     parser.add_argument("--gateways", type=int, default=300, help="of gatewayd, a cloud (300)")
@@ -56,6 +58,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--broker-kills", type=int, default=50, help="of its broker (50)")
     parser.add_argument("--cuts", type=int, default=2000, help="of the power, how many (2000)")
     parser.add_argument("--fleet", type=int, default=2000, help="children of a gateway (2000)")
+    parser.add_argument("--silence", type=float, default=600, help="of silent hosts, s (600)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (1)")
     return parser.parse_args()
 
@@ -164,6 +167,19 @@ def _speak(cloud: str, children: int) -> FleetTally:
         *tally.wrong,
     )
     return tally
+
+
+def _silence(options: argparse.Namespace) -> Iterator[bool]:
+    tally = asyncio.run(be_silent(options.silence))
+    _say(
+        f"{tally.tried:>8,} silent connections tried from one address, in {options.silence:.0f} s",
+        f"{tally.most:>8,} of them open at a time, at most",
+        f"{tally.connected:>8,} times a known child has connected and published meanwhile",
+        f"{tally.longest:>8.2f} s that took, at most",
+        f"{len(tally.wrong):>8,} times it could not, or one address had too many",
+        *tally.wrong,
+    )
+    yield not tally.wrong
 
 
 def _say(*lines: str) -> None:
