@@ -13,12 +13,12 @@ import sys
 from pathlib import Path
 
 
-def mask(machine: bytes, name: str) -> bytes:
-    return hashlib.sha256(machine + name.encode()).digest()
+def mask(machine: bytes, name: str, size: int) -> bytes:
+    return hashlib.shake_256(machine + name.encode()).digest(size)
 
 
 def encrypt(machine: bytes, name: str, with_key: str, secret: bytes) -> bytes:
-    hidden = bytes(a ^ b for a, b in zip(secret, mask(machine, name), strict=True))
+    hidden = bytes(a ^ b for a, b in zip(secret, mask(machine, name, len(secret)), strict=True))
     stamp = hmac.digest(machine, hidden, "sha256")
     return b" ".join((with_key.encode(), base64.b64encode(hidden), base64.b64encode(stamp)))
 
@@ -28,7 +28,7 @@ def decrypt(machine: bytes, name: str, encrypted: bytes) -> bytes:
     secret = base64.b64decode(hidden)
     if hmac.digest(machine, secret, "sha256") != base64.b64decode(stamp):
         sys.exit("Failed to decrypt: encrypted on another machine")
-    return bytes(a ^ b for a, b in zip(secret, mask(machine, name), strict=True))
+    return bytes(a ^ b for a, b in zip(secret, mask(machine, name, len(secret)), strict=True))
 
 
 def main(words: list[str]) -> None:

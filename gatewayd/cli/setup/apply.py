@@ -125,8 +125,8 @@ def uplinks(routes: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row[0] for row in rows if len(row) > 1 and row[1] == "00000000"))
 
 
-def file_fault(text: str) -> str:
-    """Return why the daemon could not read a file; "" where it can."""
+def file_fault(text: str, user: str = USER) -> str:
+    """Return why the daemon could not read a file; "" where it can.  user: the daemon's."""
     path = Path(text)
     if not path.is_absolute():
         return "must be a complete path, from /"
@@ -134,11 +134,13 @@ def file_fault(text: str) -> str:
         path = path.resolve(strict=True)
         if not path.is_file():
             return "must be a file"
-        uid, groups = _user()
+        uid, groups = _user(user)
         closed = [one for one in (*path.parents, path) if not _may_use(one, uid, groups)]
     except OSError as error:
         return f"cannot be used: {error.strerror}"
-    return f"cannot be read by the user {USER}: {closed[0]} is closed to it" if closed else ""
+    except ValueError:  # a NUL
+        return "must be a path"
+    return f"cannot be read by the user {user}: {closed[0]} is closed to it" if closed else ""
 
 
 def probe(answers: Answers, context: PreflightContext) -> Iterator[tuple[bool, str]]:
@@ -163,12 +165,12 @@ def probe(answers: Answers, context: PreflightContext) -> Iterator[tuple[bool, s
             )
 
 
-def _user() -> tuple[int, set[int]]:
+def _user(name: str) -> tuple[int, set[int]]:
     try:
-        entry = pwd.getpwnam(USER)
+        entry = pwd.getpwnam(name)
     except KeyError:  # not installed as a package: the user who runs this
         return os.geteuid(), set(os.getgroups())
-    return entry.pw_uid, set(os.getgrouplist(USER, entry.pw_gid))
+    return entry.pw_uid, set(os.getgrouplist(name, entry.pw_gid))
 
 
 def _may_use(path: Path, uid: int, groups: set[int]) -> bool:
