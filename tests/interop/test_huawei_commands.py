@@ -5,14 +5,11 @@ What gatewayd responds has the form of what the vendor's device SDK does (huawei
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from gatewayd.cloud.huawei.provider import Huawei
-from gatewayd.cloud.provider import Session, SupportsCommands
 from gatewayd.device.command import (
     REFUSALS,
     ChildCommand,
@@ -21,6 +18,7 @@ from gatewayd.device.command import (
     CommandOutcome,
 )
 from gatewayd.testing.waiting import until
+from tests.cloud.commanded import ObedientChild
 from tests.interop.huawei_device_peer import RECORDED
 from tests.interop.huawei_owner import refusal
 from tests.interop.test_huawei_exchange import DIM
@@ -35,23 +33,6 @@ RESULTS: dict[CommandKind, dict[str, object]] = {
     CommandKind.GET: {"level": 7},
 }
 WANTED = {"services": [{"service_id": "lamp", "properties": {"level": 7}}]}
-
-
-def obey(
-    session: Session, answer: Callable[[ChildCommand], CommandAnswer]
-) -> tuple[list[ChildCommand], set[asyncio.Task[bool]]]:
-    """Have a child answer what the owner sends; return what it receives, and its answers."""
-    received: list[ChildCommand] = []
-    tasks: set[asyncio.Task[bool]] = set()
-    assert isinstance(session, SupportsCommands)
-
-    def handle(command: ChildCommand) -> None:
-        received.append(command)
-        if command.kind is not CommandKind.MESSAGE:
-            tasks.add(asyncio.ensure_future(session.answer(command, answer(command))))
-
-    session.receive_commands(handle)
-    return received, tasks
 
 
 def done(command: ChildCommand) -> CommandAnswer:
@@ -73,7 +54,8 @@ async def test_the_owner_commands_a_child_and_its_gateway(
     sdk: Sdk, provider: Huawei, device_id: str
 ) -> None:
     gateway, child = await log_in(provider, OWN), await log_in(provider, C1)
-    received, tasks = obey(child if device_id == CHILD else gateway, done)
+    obedient = ObedientChild(child if device_id == CHILD else gateway, done)
+    received = obedient.received
     responses = await demand(sdk, device_id)
     theirs = RECORDED["responses"]
     assert responses[0] == theirs["commands"]
@@ -91,7 +73,7 @@ async def test_the_owner_commands_a_child_and_its_gateway(
     assert [command.name for command in received[:3]] == ["dim", "", "lamp"]
     assert [dict(command.arguments) for command in received[:2]] == [{"to": 5}, {"level": 7}]
     assert received[3].identifier == "m2"
-    assert await asyncio.gather(*tasks) == [True] * 3
+    assert await obedient.acknowledged() == [True] * 3
     await child.close()
     await gateway.close()
 
@@ -101,7 +83,7 @@ async def test_the_owner_reads_why_a_child_did_not_obey(
     sdk: Sdk, provider: Huawei, outcome: CommandOutcome
 ) -> None:
     gateway, child = await log_in(provider, OWN), await log_in(provider, C1)
-    obey(child, lambda _: CommandAnswer(outcome, REFUSALS[outcome]))
+    ObedientChild(child, lambda _: CommandAnswer(outcome, REFUSALS[outcome]))
     command, change, read = await demand(sdk, CHILD)
     assert (command["result_code"], command["paras"]) == (1, {"error": REFUSALS[outcome]})
     assert (change["result_code"], change["result_desc"]) == (1, REFUSALS[outcome])

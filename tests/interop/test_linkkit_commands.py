@@ -17,7 +17,6 @@ import pytest
 
 from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.credentials import read_secret
-from gatewayd.cloud.provider import SupportsCommands
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -27,6 +26,7 @@ from gatewayd.simulator.mqtt.link import MqttLink
 from gatewayd.simulator.mqtt.packets import Publish
 from gatewayd.testing.waiting import PATIENCE
 from tests.cloud.alibaba.direct import furnish, settings_for
+from tests.cloud.commanded import ObedientChild
 from tests.interop.test_linkkit import CERTIFICATE, DIRECT, sdk
 from tests.simulator.alibaba.client import PRODUCT
 from tests.simulator.alibaba.gateway import site
@@ -84,21 +84,18 @@ async def of_sdk(cloud: AlibabaCloud, folder: Path, secret: str) -> list[object]
         return await command(cloud)
 
 
+def obey(command: ChildCommand) -> CommandAnswer:
+    raw = command.payload if command.kind is CommandKind.REQUEST else None
+    return CommandAnswer(CommandOutcome.DONE, "", RESULTS.get(command.name, {}), raw)
+
+
 async def of_gatewayd(cloud: AlibabaCloud, folder: Path, secret: str) -> list[object]:
     settings = settings_for(furnish(folder), cloud.port)
     provider = Alibaba("cloud", settings, partial(read_secret, None))
     session = await provider.connect(CloudName("cloud", PRODUCT, DIRECT), Secret(secret.encode()))
-    assert isinstance(session, SupportsCommands)
-    tasks: set[asyncio.Task[bool]] = set()
-
-    def obey(command: ChildCommand) -> None:
-        raw = command.payload if command.kind is CommandKind.REQUEST else None
-        answer = CommandAnswer(CommandOutcome.DONE, "", RESULTS.get(command.name, {}), raw)
-        tasks.add(asyncio.ensure_future(session.answer(command, answer)))
-
-    session.receive_commands(obey)
+    obedient = ObedientChild(session, obey)
     seen = await command(cloud)
-    assert await asyncio.gather(*tasks) == [True] * 4
+    assert await obedient.acknowledged() == [True] * 4
     await session.close()
     await provider.close()
     return seen

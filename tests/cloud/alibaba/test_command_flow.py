@@ -12,13 +12,14 @@ import pytest
 
 from gatewayd.cloud.alibaba.commanding import commands
 from gatewayd.cloud.alibaba.commanding.subscriptions import COMMANDED
-from gatewayd.cloud.provider import ExpectsCommands, SupportsCommands
+from gatewayd.cloud.provider import ExpectsCommands
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 from gatewayd.device.secret import Secret
 from gatewayd.testing.waiting import PATIENCE, until
 from tests.cloud.alibaba import site
 from tests.cloud.alibaba.site import GATEWAY, OWN, SENSORS, Site, at_cloud, child
 from tests.cloud.alibaba.speaking import by_route
+from tests.cloud.commanded import ObedientChild
 
 NUMBER = [{"identifier": "Number", "dataType": {"type": "int"}}]
 TSL: dict[str, Any] = {
@@ -39,20 +40,9 @@ def folder(tmp_path: Path) -> Path:
 DONE = CommandAnswer(CommandOutcome.DONE, result={"done": 1})
 
 
-def obey(
-    session: object, answer: CommandAnswer = DONE
-) -> tuple[list[ChildCommand], set[asyncio.Task[bool]]]:
-    """Have a child answer whatever it is sent; return what it receives, and its answers."""
-    received: list[ChildCommand] = []
-    tasks: set[asyncio.Task[bool]] = set()
-    assert isinstance(session, SupportsCommands)
-
-    def handle(command: ChildCommand) -> None:
-        received.append(command)
-        tasks.add(asyncio.ensure_future(session.answer(command, answer)))
-
-    session.receive_commands(handle)
-    return received, tasks
+def obey(session: object, answer: CommandAnswer = DONE) -> ObedientChild:
+    """Have a child answer whatever it is sent."""
+    return ObedientChild(session, lambda _: answer)
 
 
 async def subscribed(cloud: Any, name: Sequence[str]) -> None:
@@ -67,16 +57,17 @@ async def test_a_synchronous_service_and_an_rrpc_on_a_topic_of_a_user(
     async with by_route(route, tmp_path) as stage:
         own = at_cloud(stage.name)
         stage.cloud.set_model(own[0], TSL)
-        received, tasks = obey(stage.session)
+        obedient = obey(stage.session)
         await subscribed(stage.cloud, own)
         async with asyncio.timeout(PATIENCE):
             seen = await stage.cloud.invoke(*own, "Measure", {"Number": 1}).reply
             answer = await stage.cloud.rrpc(*own, b"hello", "user/get")
         assert seen == {"code": 200, "data": {"done": 1}}
         assert json.loads(answer) == {"done": 1}
+        received = obedient.received
         assert [one.kind for one in received] == [CommandKind.SERVICE, CommandKind.REQUEST]
         assert [one.seconds for one in received] == [commands.SYNCHRONOUS] * 2
-        assert await asyncio.gather(*tasks) == [True, True]
+        assert await obedient.acknowledged() == [True, True]
         assert not stage.ledger["discarded"]
 
 
@@ -102,7 +93,9 @@ async def online(one: Site, *numbers: int) -> dict[int, list[ChildCommand]]:
     """Bring children online that answer; return what each of them receives."""
     one.cloud.set_model(SENSORS, TSL)
     sessions = await one.online(*numbers)
-    return {number: obey(session)[0] for number, session in zip(numbers, sessions, strict=True)}
+    return {
+        number: obey(session).received for number, session in zip(numbers, sessions, strict=True)
+    }
 
 
 async def test_each_child_of_a_gateway_gets_its_own_commands(folder: Path) -> None:
@@ -179,7 +172,7 @@ async def test_a_new_session_of_the_gateway_goes_on_with_commands(folder: Path) 
         assert one.cloud.online == {GATEWAY}
         secret = one.cloud.secret(*own)
         assert secret is not None
-        received[0], _ = obey(await one.connect(child(0), Secret(secret.encode())))
+        received[0] = obey(await one.connect(child(0), Secret(secret.encode()))).received
         await subscribed(one.cloud, own)
         async with asyncio.timeout(PATIENCE):
             seen = await one.cloud.invoke(*own, "Count", {"Number": 1}).reply
@@ -191,10 +184,10 @@ async def test_the_gateway_is_commanded_beside_its_children(folder: Path) -> Non
     async with site.site(folder) as one:
         await online(one, 0)
         one.cloud.set_model(OWN.product, TSL)
-        received, _ = obey(one.session, CommandAnswer(CommandOutcome.FAILED, "no such service"))
+        refusing = obey(one.session, CommandAnswer(CommandOutcome.FAILED, "no such service"))
         async with asyncio.timeout(PATIENCE):
             call = one.cloud.invoke(*GATEWAY, "Count", {"Number": 1})
             seen = await call.reply
         assert seen["code"] == commands.CODES[CommandOutcome.FAILED]
         assert json.loads(call.payload)["message"] == "no such service"
-        assert len(received) == 1
+        assert len(refusing.received) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -103,37 +104,43 @@ async def commanding(stage: AbstractAsyncContextManager[Speaking]) -> AsyncItera
         yield Commanded(one)
 
 
-class TestDirect(CommandsContract):
+class OwnFolder(ABC):
+    """A folder of its own for each test, with what settings name."""
+
     @pytest.fixture(autouse=True)
     def _own_folder(self, tmp_path: Path) -> None:
-        self._folder = direct.furnish(tmp_path)
+        self._folder = self.furnish(tmp_path)
 
+    @abstractmethod
+    def furnish(self, folder: Path) -> Path:
+        """Write what settings name."""
+
+
+class OfDirect(OwnFolder):
+    def furnish(self, folder: Path) -> Path:
+        return direct.furnish(folder)
+
+
+class OfSite(OwnFolder):
+    def furnish(self, folder: Path) -> Path:
+        return site.furnish(folder)
+
+
+class TestDirect(OfDirect, CommandsContract):
     def make_testbed(self) -> AbstractAsyncContextManager[Commanded]:
         return commanding(directly(self._folder))
 
 
-class TestPreregistrationFree(CommandsContract):
-    @pytest.fixture(autouse=True)
-    def _own_folder(self, tmp_path: Path) -> None:
-        self._folder = direct.furnish(tmp_path)
-
+class TestPreregistrationFree(OfDirect, CommandsContract):
     def make_testbed(self) -> AbstractAsyncContextManager[Commanded]:
         return commanding(directly(self._folder, "direct-preregistration-free"))
 
 
-class TestSubDevice(CommandsContract):
-    @pytest.fixture(autouse=True)
-    def _own_folder(self, tmp_path: Path) -> None:
-        self._folder = site.furnish(tmp_path)
-
+class TestSubDevice(OfSite, CommandsContract):
     def make_testbed(self) -> AbstractAsyncContextManager[Commanded]:
         return commanding(behind_the_gateway(self._folder))
 
 
-class TestGateway(CommandsContract):
-    @pytest.fixture(autouse=True)
-    def _own_folder(self, tmp_path: Path) -> None:
-        self._folder = site.furnish(tmp_path)
-
+class TestGateway(OfSite, CommandsContract):
     def make_testbed(self) -> AbstractAsyncContextManager[Commanded]:
         return commanding(as_gateway(self._folder))

@@ -10,12 +10,12 @@ from typing import Any, cast
 import pytest
 
 from gatewayd.cloud.huawei.commanding.commands import COMMANDS, SET
-from gatewayd.cloud.provider import SupportsCommands
 from gatewayd.device.command import REFUSALS, ChildCommand, CommandAnswer, CommandOutcome
 from gatewayd.simulator.huawei.exchange.device_messages import DeviceMessage, DeviceMessageStatus
 from gatewayd.simulator.huawei.options import HuaweiRules
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.testing.waiting import PATIENCE, until
+from tests.cloud.commanded import ObedientChild
 from tests.cloud.huawei import site as behind
 from tests.cloud.huawei.site import child_id, site
 from tests.cloud.huawei.speaking import as_sub_device, by_certificate
@@ -30,17 +30,11 @@ async def folder(tmp_path: Path) -> Path:
 
 def obey(session: object) -> list[ChildCommand]:
     """Have a child answer whatever it is sent; return what it receives."""
-    received: list[ChildCommand] = []
-    tasks: set[asyncio.Task[bool]] = set()
-    assert isinstance(session, SupportsCommands)
+    return ObedientChild(session, _echo).received
 
-    def handle(command: ChildCommand) -> None:
-        received.append(command)
-        done = CommandAnswer(CommandOutcome.DONE, result=dict(command.arguments))
-        tasks.add(asyncio.ensure_future(session.answer(command, done)))
 
-    session.receive_commands(handle)
-    return received
+def _echo(command: ChildCommand) -> CommandAnswer:
+    return CommandAnswer(CommandOutcome.DONE, result=dict(command.arguments))
 
 
 async def ask(instance: IotdaInstance, device_id: str, use: str, body: dict[str, Any]) -> Any:
