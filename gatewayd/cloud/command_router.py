@@ -199,7 +199,7 @@ class CommandRouter(Generic[Child]):
         try:
             read = self._form.read(topic, payload)
         except NoCommand as fault:
-            self._drop(fault.kind)
+            self._drop(fault.child, fault.kind)
             if fault.answer is not None:
                 self._send_soon(fault.child, fault.answer)
             return True
@@ -214,7 +214,7 @@ class CommandRouter(Generic[Child]):
 
     def _handle(self, child: Child, command: ChildCommand) -> None:
         if self._is_repeat(child, command):
-            self._drop("repeated")
+            self.dropped["repeated"] += 1
             return
         session = self._sessions.get(child)
         if session is not None and session.handler is not None:
@@ -268,7 +268,7 @@ class CommandRouter(Generic[Child]):
     def _send_soon(self, child: Child, mapped: MappedMessage) -> None:
         """Send a refusal in the background; it ends with the connection at the latest."""
         if len(self._refusing) >= UNDER_WAY:
-            self._drop("flood")
+            self._drop(child, "too many refusals wait to leave")
             return
 
         async def send() -> bool:
@@ -278,14 +278,14 @@ class CommandRouter(Generic[Child]):
         self._refusing.add(task)
         task.add_done_callback(self._refusing.discard)
 
-    def _drop(self, kind: str) -> None:
+    def _drop(self, child: Child, kind: str) -> None:
         """Count a command that comes to nothing; the first of each kind is logged."""
         if not self.dropped[kind]:
+            name = "/".join(child) if isinstance(child, tuple) else child
             log.warning(
-                "Cloud %r: a command was dropped (%s); more of these are only counted.",
-                self._cloud,
-                kind,
-            )
+                "Cloud %r: a command to %s was dropped (%s); more like it are only counted.",
+                self._cloud, name, kind,
+            )  # fmt: skip
         self.dropped[kind] += 1
 
 
