@@ -84,6 +84,13 @@ def test_the_key_of_the_first_start_opens_the_vault(vault: OfflineVault) -> None
     assert filled(vault)
 
 
+@pytest.mark.parametrize(("machine", "how"), [("host", b"host "), ("with-tpm", b"host+tpm2 ")])
+def test_a_tpm_seals_the_key_where_there_is_one(tmp_path: Path, machine: str, how: bytes) -> None:
+    systemd = credentials(tmp_path, machine)
+    list(make_first_key(OfflineVault(VaultSettings(), tmp_path / "state", systemd, {})))
+    assert systemd.file(NAME).read_bytes().startswith(how)
+
+
 def test_two_machines_make_two_keys(tmp_path: Path) -> None:
     keys = set()
     for name in ("one", "other"):

@@ -13,7 +13,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gatewayd.cli.output import safe
-from gatewayd.cli.setup.plan import NAME, SetupPlan, answers_of, cloud_settings
+from gatewayd.cli.setup.plan import (
+    NAME,
+    SetupPlan,
+    answers_of,
+    cloud_settings,
+    credential_of,
+)
 from gatewayd.cli.setup.questions import ALIBABA, Answers, MachineFacts
 from gatewayd.cli.systemd_creds import SERVICE, SystemdCredentials
 from gatewayd.cloud.alibaba.settings import AlibabaProduct
@@ -22,12 +28,15 @@ from gatewayd.config import check
 from gatewayd.errors import ConfigError, GatewayError
 from gatewayd.plugins import CLOUDS, Plugins
 from gatewayd.runtime.private_files import write_private
+from gatewayd.settings import grammar
 from gatewayd.settings.files import ConfigPaths, parse
 
 USER = "gatewayd"
 ROUTES = Path("/proc/net/route")
 MAX_FILE = 1 << 20
 """Bytes of a file that setup has written."""
+PROBED = ("endpoint", "dns", "tcp", "tls", "root", "clock")
+"""The steps of a preflight that the first answers suffice for."""
 TIMEOUT = 120.0
 """Seconds that systemctl may take: longer than the start of the daemon."""
 
@@ -70,11 +79,12 @@ class SetupTarget:
         return self.systemd.units[0] / f"{SERVICE}.d" / f"{NAME}.conf"
 
     def write(self, plan: SetupPlan) -> None:
-        """Write a plan, and check the whole configuration.
+        """Write a plan, check the whole configuration, and remove a secret that it does not need.
 
         Each file is replaced completely or not at all.  Raises GatewayError; then the files are as
         they were.
         """
+        before = credential_of(answers) if (answers := self.answers()) else ""
         with contextlib.ExitStack() as undo:
             for name, text in plan.files.items():
                 undo.callback(_restorer(self.directory / name))
@@ -83,13 +93,17 @@ class SetupTarget:
                 undo.callback(_restorer(self.systemd.file(plan.credential)))
                 sealed = self.systemd.encrypt(plan.credential, plan.secret.encode())
                 self.systemd.write(plan.credential, sealed)
+            undo.callback(_restorer(self.drop_in))
             if plan.drop_in:
-                undo.callback(_restorer(self.drop_in))
                 self.systemd.write_drop_in(self.drop_in.name, plan.drop_in)
+            else:
+                self.drop_in.unlink(missing_ok=True)
             problems = check(ConfigPaths.of(self.config), Plugins.installed())
             if fatal := [str(problem) for problem in problems if problem.fatal]:
                 raise ConfigError("\n".join(fatal))
             undo.pop_all()
+        if before not in ("", plan.credential) and not grammar.credential_name(before):
+            self.systemd.file(before).unlink(missing_ok=True)
 
     def restart(self) -> None:
         """Have the service use what was written.  Raises GatewayError."""
@@ -112,8 +126,10 @@ class SetupTarget:
 
 def machine_facts() -> MachineFacts:
     """Return what the checks have to know of this machine."""
-    names = [name for _, name in socket.if_nameindex() if name != "lo"]
-    return MachineFacts(tuple(sorted(names)) or ("lo",), uplinks(ROUTES), file_fault)
+    names = sorted(
+        (name for _, name in socket.if_nameindex()), key=lambda name: (name == "lo", name)
+    )
+    return MachineFacts(tuple(names), uplinks(ROUTES), file_fault)
 
 
 def uplinks(routes: Path) -> tuple[str, ...]:
@@ -157,7 +173,7 @@ def probe(answers: Answers, context: PreflightContext) -> Iterator[tuple[bool, s
             return [step async for step in steps]
 
     for step in asyncio.run(found()):
-        if step.step != "secret":
+        if step.step in PROBED:
             remedy = f" {step.remedy}" if step.remedy else ""
             yield (
                 step.verdict is not CheckResult.FAILED,

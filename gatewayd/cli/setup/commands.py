@@ -26,6 +26,8 @@ from gatewayd.settings.files import parse
 
 WATCH_ON_TERMINAL = 60
 """Seconds for which children are shown to arrive, if no option says otherwise."""
+MOST_SHOWN = 200
+"""Lines about children, of which there may be thousands."""
 LOOK = 1.0
 """Seconds between two looks at the children."""
 NO_TERMINAL = "There is no terminal to ask on. Use --answers FILE: its fields are in gatewayctl(1)"
@@ -122,7 +124,7 @@ def _arrivals(client: Client, todo: SetupPlan, answers: Answers, seconds: int) -
     end, known = time.monotonic() + seconds, set[tuple[str, str]]()
     while True:
         for row in client.call("ListDevices"):
-            if (row[0], row[1]) not in known:
+            if (row[0], row[1]) not in known and len(known) < MOST_SHOWN:
                 known.add((row[0], row[1]))
                 yield f"{safe(row[0])} is {safe(row[1])}  {safe(row[3])}".rstrip()
         if time.monotonic() >= end:

@@ -68,8 +68,8 @@ def plan(answers: Answers) -> SetupPlan:
 
 def credential_of(answers: Answers) -> str:
     """Return the name of the credential that the answers need; "" for none."""
-    if answers["cloud"] == ALIBABA:
-        return f"product.{answers['product']}"
+    if answers.get("cloud") == ALIBABA:
+        return f"product.{answers.get('product', '')}"
     return f"gateway.{HUAWEI}" if answers.get("gateway") else ""
 
 

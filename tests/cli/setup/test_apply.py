@@ -85,6 +85,23 @@ def test_a_configuration_that_is_wrong_as_a_whole_is_put_back(
     assert everything(target) == before
 
 
+def test_a_secret_that_is_not_needed_any_more_is_removed(target: SetupTarget) -> None:
+    target.write(todo())
+    target.write(todo(product="a1Other", secret="another"))
+    assert not target.systemd.exists(CREDENTIAL)
+    assert target.systemd.decrypt("product.a1Other") == b"another"
+    (target.directory / "template.json").write_text("{}")
+    answers, faults = complete(
+        {"interface": "lan0", **CLOUDS["huawei, certificates"], **WAYS["approval"],
+         "template": str(target.directory / "template.json")}, MACHINE,
+    )  # fmt: skip
+    assert not faults
+    target.write(plan(answers))
+    assert not target.drop_in.exists()
+    assert not list(target.systemd.directory.iterdir())
+    assert target.answers()["cloud"] == "huawei"
+
+
 def test_a_secret_that_cannot_be_sealed_leaves_everything(target: SetupTarget) -> None:
     before = everything(target)
     broken = replace(target, systemd=replace(target.systemd, program=("false",)))
