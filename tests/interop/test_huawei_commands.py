@@ -5,6 +5,8 @@ What gatewayd responds has the form of what the vendor's device SDK does (huawei
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +19,16 @@ from gatewayd.device.command import (
     CommandKind,
     CommandOutcome,
 )
+from gatewayd.simulator.huawei.account import device_id, home
 from gatewayd.testing.waiting import until
 from tests.cloud.commanded import ObedientChild
+from tests.commands.children import V5
+from tests.integration.test_commands import commanded
 from tests.interop.huawei_device_peer import RECORDED
 from tests.interop.huawei_owner import refusal
 from tests.interop.test_huawei_exchange import DIM
 from tests.interop.test_huawei_messages import C1, CHILD, GATEWAY, OWN, log_in, provider, sdk
-from tests.interop.vendor_process import Sdk
+from tests.interop.vendor_process import Sdk, vendor
 
 __all__ = ["provider", "sdk"]  # fixtures
 
@@ -91,3 +96,30 @@ async def test_the_owner_reads_why_a_child_did_not_obey(
     await child.close()
     assert await refusal(sdk, "create_command", device_id=CHILD, body=DIM) == (403, "IOTDA.014016")
     await gateway.close()
+
+
+@pytest.mark.integration
+async def test_the_owner_commands_a_device_of_the_lan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the vendor's SDK by gatewayd and its broker to a program of the child, and back."""
+    async with commanded(tmp_path, monkeypatch, "huawei", "sub-device") as one:
+        keys = json.loads((tmp_path / "management.json").read_text())
+        host = one.site.plant["hosts"][home(one.serial)]
+        facts = {
+            "host": host.replace("iotda-device", "iotda-app"), "region": "cn-north-4",
+            "port": one.site.plant["management"], "project": "a project",
+            "ca_file": str(tmp_path / "ca.pem"),
+        }  # fmt: skip
+        command = {"service_id": "climate", "command_name": "identify", "paras": {}}
+        child = {"device_id": device_id(one.serial)}
+        async with vendor("huawei_peer.py", facts | keys) as owner:
+            away = await owner.do("create_command", **child, body=command)
+            assert away["response"]["paras"] == {"error": REFUSALS[CommandOutcome.NO_LISTENER]}
+            async with one.program(one.asked.reply, V5) as program:
+                there = await owner.do("create_command", **child, body=command)
+                assert there["response"] == one.asked.done
+                read = await owner.do("list_properties", **child, service_id="climate")
+                assert read["response"]["result_desc"] == REFUSALS[CommandOutcome.NOT_ALLOWED]
+                assert len(program.received) == 1
+        assert await one.last(3) == ["no-listener", "done", "not-allowed"]
