@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from gatewayd.device.command import ChildCommand, CommandOutcome
 from gatewayd.device.identity import DeviceId
@@ -43,7 +44,7 @@ class CommandJournal:
         """Note how a command has ended.  seconds: since it was received."""
         entry = EndedCommand(
             self._clock.wall(),
-            one_line(command.identifier, _SHOWN),
+            _shown(command.identifier),
             command.kind.value,
             _name_of(command),
             outcome.value,
@@ -107,4 +108,9 @@ class CommandJournal:
 
 def _name_of(command: ChildCommand) -> str:
     """Return the name of a command or, where it has none, those of its properties."""
-    return one_line(command.name or " ".join(list(command.arguments)[:LAST]), _SHOWN)
+    named = (name[:_SHOWN] for name in islice(command.arguments, LAST))
+    return _shown(command.name or " ".join(named))
+
+
+def _shown(text: str) -> str:
+    return one_line(text[: 4 * _SHOWN], _SHOWN)  # a cloud may send a long one, as often as it likes

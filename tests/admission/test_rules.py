@@ -95,6 +95,13 @@ def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
         ("rule = [1]", "a.toml:1: rule[1] must be a table, as {"),
         ("[[rules]]", "a.toml:1: unknown key 'rules': did you mean 'rule'?"),
         (
+            a_rule("a", 'commands = ["get", "reboot"]'),
+            (
+                "a.toml:10: rule a: commands: 'reboot' begins with no kind of command: write one "
+                "of service, set, get, request, message"
+            ),
+        ),
+        (
             a_rule("a", "priority = 1"),
             (
                 "a.toml:10: unknown key 'priority' in [rule[1]]: known are action, commands, "

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gatewayd.commands.answers import (
     MAX_ANSWER,
@@ -164,3 +166,23 @@ def test_what_is_remembered_is_bounded() -> None:
     assert not ended.knows(ALICE, command(""))
     known = [ended.knows(DeviceId(f"child-{n}"), command("1")) for n in range(REMEMBERED)]
     assert sum(known) == REMEMBERED
+
+
+@given(st.binary(max_size=300) | st.text(max_size=80).map(str.encode))
+def test_no_payload_of_a_child_is_a_fault(payload: bytes) -> None:
+    assert in_cloud_form(payload).raw == payload
+    assert in_neutral_form(command(), payload).outcome in (DONE, FAILED)
+    waiting(alibaba("1")).answered(ALICE, "thing/service/reboot_reply", payload, payload)
+
+
+@given(st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner),
+))  # fmt: skip
+def test_no_document_of_a_child_is_a_fault(content: object) -> None:
+    for one in (content, {"error": content}, {"id": content, "code": content, "v": 1}):
+        payload = json.dumps(one).encode()
+        answer = in_neutral_form(command(), payload)
+        json.dumps({**answer.result, "text": answer.text}, allow_nan=False)
+        in_cloud_form(payload)
+        waiting(alibaba("1")).answered(ALICE, "thing/service/reboot_reply", payload, b"")

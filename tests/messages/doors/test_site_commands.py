@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gatewayd.commands.door import AnswerFate, DoorCommand
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
@@ -28,6 +30,14 @@ IDENTITIES: Mapping[DeviceId, Mapping[ChildKey, str]] = {
     CHILD: {ChildKey.ID: CHILD, ChildKey.NAME: "kitchen", ChildKey.MAC: "a8032abe54dc"},
     OTHER: {ChildKey.ID: OTHER, ChildKey.NAME: "green/house", ChildKey.MAC: "b8032abe54dc"},
 }
+
+RECIPES_OF_COMMANDS = [
+    name.removeprefix("Commands by ") for name in RECIPES if name.startswith("Commands by ")
+]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("id"), inner),
+)
 
 
 @dataclass
@@ -233,3 +243,27 @@ def test_a_publishers_name_stands_for_its_child() -> None:
     assert table.send("get") == ("z/0x00158d/get", "{}")
     assert table.send("get", child=OTHER) == ("z/other/get", "{}")
     assert table.commands.priority(table.wanted("get")) == NAMED
+
+
+@given(st.sampled_from(RECIPES_OF_COMMANDS), st.binary(max_size=99) | JSON.map(json.dumps))
+def test_nothing_that_a_device_says_is_a_fault(project: str, payload: bytes | str) -> None:
+    table = recipe(project)
+    table.send("set", "", {"power": 1, "level": 50})
+    table.send("set", "", {"relay": 1})
+    for expected in list(table.commands._expected):
+        table.say(expected, payload)
+
+
+@given(
+    st.sampled_from(RECIPES_OF_COMMANDS),
+    st.dictionaries(
+        st.sampled_from(["power", "level", "relay", "x", "+", "a/b", ""]),
+        JSON | st.floats() | st.text(max_size=9), max_size=3,
+    ),
+)  # fmt: skip
+def test_no_arguments_of_a_cloud_are_a_fault(project: str, arguments: dict[str, object]) -> None:
+    for kind in ("set", "get", "service"):
+        sent = recipe(project).send(kind, "restart", arguments)
+        if isinstance(sent, tuple):
+            topic, _ = sent
+            assert not set(topic) & set("+#"), "that would close the connection"
