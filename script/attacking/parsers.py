@@ -23,8 +23,9 @@ from gatewayd.cloud.http import parse_response
 from gatewayd.cloud.huawei import messages as huawei
 from gatewayd.cloud.huawei import template
 from gatewayd.cloud.huawei.commanding.commands import HuaweiCommands
+from gatewayd.commands.answers import in_cloud_form, in_neutral_form
 from gatewayd.device import reading
-from gatewayd.device.command import CommandAnswer, CommandOutcome
+from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.discovery import neighbours, sanitize
@@ -32,7 +33,9 @@ from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.helper import messages as helper
 from gatewayd.discovery.mdns import records, traffic
 from gatewayd.errors import ConfigError, InvalidArgs
+from gatewayd.messages.door_settings import CommandSettings
 from gatewayd.messages.doors import packets
+from gatewayd.messages.doors.site.command_payloads import DeviceAnswer
 from gatewayd.network import mqtt_rules, proxy, websocket
 from gatewayd.network.http_head import HttpError
 from gatewayd.runtime.read_only_copy import with_log
@@ -207,6 +210,24 @@ def _of_children() -> Iterator[Parser]:
         [b'{"temperature": 21.5, "time": 1700000000000}', b'{"a": [1, {"b": null}], "c": true}'],
         (reading.UnfitMessage,),
     )  # fmt: skip
+    yield Parser(
+        "what a child answers to a command", _answers,
+        [b"", b'{"opened": true, "error": "stuck"}', b'{"result_code": 0, "paras": {"x": 1}}',
+         b'{"id": "7", "dst": "gatewayd", "result": {"was_on": true}, "error": {"message": "x"}}'],
+        (), (b'"id":"7"', b'"error":', b'"was_on":', b"NaN", b"1e999"),
+    )  # fmt: skip
+
+
+def _answers(data: bytes) -> object:
+    """Read an answer in each form that there is."""
+    command = ChildCommand("7", CommandKind.SET, "", {"on": 1}, "t", b"{}", "r", 20.0)
+    entry = CommandSettings(
+        CommandKind.SET, "x/{name}", values={"on": "on"}, id_path="id", answer="y/{name}",
+        answer_id_path="id", result={"was_on": "result.was_on"}, failed="error.message",
+    )  # fmt: skip
+    device = DeviceAnswer(entry, command, {"on": 1})
+    forms = in_cloud_form(data), in_neutral_form(command, data), device.read(data)
+    return [one for one in forms if one is not None]
 
 
 def _of_files() -> Iterator[Parser]:
