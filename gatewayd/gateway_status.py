@@ -20,6 +20,7 @@ from gatewayd.dbus.names import (
 )
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State
+from gatewayd.device.reason import addressed
 from gatewayd.device.views import LogView, ManagerView, ProviderView, StoreView
 from gatewayd.manager.manager import Child
 from gatewayd.manager.statistics import DeviceStatistics
@@ -138,7 +139,7 @@ class GatewayStatus:
             state=reported.state or counted.state,
             reason=reason.code,
             explanation=reason.text,
-            remedy=reason.remedy,
+            remedy=addressed(reason, "CHILD", cloud.name).remedy,
             n_devices=counted.devices,
             n_queued=counted.queued,
             certificate_expiry=reported.certificate_expiry,

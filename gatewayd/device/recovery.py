@@ -24,13 +24,13 @@ SECRET_LOST = Reason(
     "secret-lost",
     "The cloud knows this child by a secret that this gateway no longer has.",
     "Reset the child at the cloud, or empty its fingerprint there if it has a certificate; "
-    "then call Reregister.",
+    "then run gatewayctl reregister CHILD CHILD.",
     "needs-reset",
 )
 REPEATEDLY_STALE = Reason(
     "secret-repeatedly-stale",
     "The cloud refused each secret at the first login, though it had just issued it.",
-    "Check that nothing else registers the same device name, then call Retry.",
+    "Check that nothing else registers the same device name, then run gatewayctl retry CHILD.",
 )
 
 

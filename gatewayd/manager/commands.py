@@ -91,7 +91,8 @@ class OperatorCommands:
             return
         if child.state is State.FAILED:
             raise WrongState(
-                f"Device {child.id} needs a reset at the cloud: do it there, then Reregister"
+                f"Device {child.id} needs a reset at the cloud: do it there, then run "
+                f"gatewayctl reregister {child.id} {child.id}"
             )
         _demand(child, child.state in _RETRIABLE, "failed or waiting")
         if child.state is State.ADMITTED and (seconds := self._quiet_for(child.id)) > 0:

@@ -157,7 +157,7 @@ def _name(child: Child, record: Record | None, evidence: Evidence) -> str:
 
 
 def _secret_state(child: Child, record: Record | None) -> str:
-    if child.reason is SECRET_LOST:
+    if child.reason.code == SECRET_LOST.code:
         return "lost"
     return "stored" if record and record.stored else "none"
 

@@ -18,7 +18,7 @@ from gatewayd.admission.policy.engine import ADMITTED_BY_RULE
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import PostEvent, State
-from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.reason import NONE, Reason, addressed
 from gatewayd.device.record import Record, RecordStore
 from gatewayd.device.recovery import HANDED_OVER, reason_of, restore
 from gatewayd.device.secret import SecretRef
@@ -313,6 +313,8 @@ class DeviceManager:
         self._enter(child, entered, event.reason, type(event).__name__)
 
     def _enter(self, child: Child, state: State, reason: Reason, event: str) -> None:
+        if reason.remedy:
+            reason = addressed(reason, child.id, self._cloud_of(child.id))
         before, child.reason = child.state, reason
         child.first_seen = child.first_seen or self._wall()
         if state is not before:
@@ -332,6 +334,10 @@ class DeviceManager:
         self._publisher.show(child)
         if state is State.ABSENT and self._is_to_be_held(child):
             self.post(child.id, lc.HandedOver(HANDED_OVER))
+
+    def _cloud_of(self, device: DeviceId) -> str:
+        record = self._records.get(device)
+        return record.cloud.provider if record and record.cloud else ""
 
     def _log(self, child: Child, event: str) -> None:
         """Log an event; of strangers only so many, as anybody on the LAN can make them."""

@@ -105,7 +105,7 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ),
     ConnectFault.CA_FILE: (
         "The trusted root certificates cannot be read.",
-        "Check ca_file: a PEM file that gatewayd may read; then call Reload.",
+        "Check ca_file: a PEM file that gatewayd may read; then run gatewayctl reload.",
     ),
     ConnectFault.IDENTITY: (
         "The key or the certificate of this device cannot be read.",
@@ -177,7 +177,7 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ),
     ConnectFault.TLS_UNKNOWN_CA: (
         "The certificate of {host} comes from an authority that is not trusted here.",
-        "Put the root certificate of this endpoint into ca_file, then call Reload; or set ca_file.",
+        "Put the root of this endpoint into ca_file, then run gatewayctl reload; or set ca_file.",
     ),
     ConnectFault.PORTAL: (
         "A captive portal or proxy seems to answer for {host}: name and root are another server's.",

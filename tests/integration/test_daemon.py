@@ -112,11 +112,7 @@ async def test_a_list_that_changed_is_named_at_a_reload(tmp_path: Path) -> None:
         [[rule]]
         name = "meters"
         match = { service = "_meter._tcp" }
-        extract = { serial = "txt.sn" }
-        device_name = "pm-{serial}"
-        action = "ask"
-        provider = "nowhere"
-        product = "p"
+        action = "reject"
         list = "site.list"
     """
     async with alone(tmp_path) as (site, _):

@@ -66,7 +66,7 @@ BEFORE_RESOLVING = frozenset({"source", "service", "instance", "interface"})
 NO_RULE = Reason(
     "no-rule",
     "No rule matches this device.",
-    "Write a rule that matches it, then call Reload.",
+    "Write a rule that matches it, then run gatewayctl reload.",
 )
 CONFLICT = Reason(
     "identity-conflict",
@@ -228,7 +228,7 @@ def _check_name(
 ) -> Reason | None:
     """Return why this name cannot be given to the device; None if it can."""
     if named.cloud is None:
-        remedy = f"Correct 'extract' or 'device_name' of rule {rule.name}, then call Reload."
+        remedy = f"Correct extract or device_name of rule {rule.name}, then run gatewayctl reload."
         return Reason("name-unusable", named.fault, remedy)
     owner = context.names.get(named.cloud)
     if owner not in (None, device):

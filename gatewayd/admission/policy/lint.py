@@ -112,9 +112,10 @@ def _cloud(
 ) -> Iterator[LintFinding]:
     if rule.provider not in clouds:
         known = ", ".join(sorted(clouds)) or "none"
-        yield LintFinding(number, "provider", f"is not a configured cloud: known are {known}", True)
+        text = f"names the provider {rule.provider}, which is not a configured cloud: known are "
+        yield LintFinding(number, "provider", text + known, serious=True)
         return
     products = clouds[rule.provider]
     if products is not None and rule.product not in products:
-        text = f"is not a configured product of cloud {rule.provider}"
+        text = f"names {rule.product}, which is not a configured product of cloud {rule.provider}"
         yield LintFinding(number, "product", text, serious=True)

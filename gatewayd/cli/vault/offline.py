@@ -167,5 +167,5 @@ def _check_owner(directory: Path) -> None:
         owner = directory.owner()
         raise StoreUnavailable(
             f"The key is in the keyring of user {owner}. "
-            f"Run runuser -u {owner} -- gatewayctl vault ..."
+            f"Repeat the command as that user, with runuser -u {owner} -- before it"
         )

@@ -55,13 +55,14 @@ REFUSALS: Mapping[int, Refused] = {
         "cloud-auth-failed",
         "The cloud does not accept this product secret, or does not register devices that were "
         f"not created before; it does not say which. {CONDITIONS}",
-        "Check the product secret and these conditions; then call Retry.",
+        "Check the product secret and these conditions; then run gatewayctl retry CHILD.",
     )),
     5: Refused(Reason(
         "cloud-not-authorised",
         "The cloud does not let this device register: most likely five have this name already, "
         f"counting registrations whose answer was lost, or it is disabled. {CONDITIONS}",
-        "Look at the device in the console: enable it, or delete it; then call Retry.",
+        "Look at the device in the console: enable it, or delete it; then run gatewayctl retry "
+        "CHILD.",
         substate="needs-reset",
     )),
 }  # fmt: skip

@@ -46,14 +46,15 @@ REGISTRATION: Mapping[int, port.Refused | port.Failed] = {
         "The cloud does not accept this product secret with this device name; it does not say why.",
         f"{NODE_TYPE}  Check also {{secret}}, that the device name was created in the console, "
         "that dynamic registration is on for the product, and that {host} is the endpoint of its "
-        "region and instance; then call Retry, or Reload where a file was corrected.",
+        "region and instance; then run gatewayctl retry CHILD, or gatewayctl reload where a file "
+        "was corrected.",
     )),
     5: port.Refused(Reason(
         "cloud-not-authorised",
         "The cloud does not let this device register: most likely it is already activated, "
         "or dynamic registration is off for the product, or its devices are gateway sub-devices.",
         "Reset the device at the cloud (ResetThing), or turn dynamic registration on in the "
-        f"console; then call Reregister.  {NODE_TYPE}",
+        f"console; then run gatewayctl reregister CHILD CHILD.  {NODE_TYPE}",
         substate="needs-reset",
     )),
 }  # fmt: skip
@@ -87,7 +88,8 @@ LOGIN: Mapping[int, tuple[type[port.LoginError], Reason]] = {
         "The cloud does not accept this login: the secret is no longer valid, or the device was "
         "disabled or deleted at the cloud, or {host} is of another region or instance, or the "
         "devices of this product are gateway sub-devices.",
-        "Check the device in the console: enable it, or reset it and call Reregister.  Check also "
+        "Check the device in the console: enable it, or reset it and run gatewayctl reregister "
+        "CHILD CHILD.  Check also "
         f"host, region and instance_id.  {NODE_TYPE}",
         substate="credential-rejected",
     )),
@@ -170,9 +172,9 @@ def _filled(reason: Reason, **facts: str) -> Reason:
 
 def no_product_secret(text: str) -> Reason:
     """Return why a product secret cannot be used; `text` names the file, and what to do."""
-    return Reason("product-secret-unusable", text, "Correct this, then call Reload.")
+    return Reason("product-secret-unusable", text, "Correct this, then run gatewayctl reload.")
 
 
 def no_device_secret(text: str) -> Reason:
     """Return why a device secret cannot be used; `text` names the file, and what to do."""
-    return Reason("device-secret-unusable", text, "Correct this, then call Reload.")
+    return Reason("device-secret-unusable", text, "Correct this, then run gatewayctl reload.")

@@ -32,12 +32,12 @@ _BAD_SIGN = _meaning(
 _BAD_PRODUCT_SIGN = _meaning(
     ResultKind.OPERATOR, "cloud-auth-failed",
     "The cloud does not accept the product secret of this child's product.",
-    "Check the product secret, then call Retry.",
+    "Check the product secret, then run gatewayctl retry CHILD.",
 )  # fmt: skip
 _NO_PRODUCT = _meaning(
     ResultKind.OPERATOR, "cloud-no-product",
     "The cloud does not know the product of this child.",
-    "Correct the product in the rule, then call Retry.",
+    "Correct the product in the rule, then run gatewayctl retry CHILD.",
 )  # fmt: skip
 _DISABLED = _meaning(
     ResultKind.DISABLED, "cloud-disabled",
@@ -67,7 +67,7 @@ CODES: Mapping[int, ResultMeaning] = {
     428: _meaning(
         ResultKind.OPERATOR, "cloud-too-many-online",
         "The gateway has as many children online as the cloud allows.",
-        "Move children to another gateway, then call Retry.",
+        "Move children to another gateway, then run gatewayctl retry CHILD.",
     ),
     TOO_FAST: ResultMeaning(
         ResultKind.TRANSIENT,
@@ -90,7 +90,7 @@ CODES: Mapping[int, ResultMeaning] = {
     521: _meaning(
         ResultKind.REMOVED, "cloud-removed",
         "The device was deleted at the cloud.",
-        "To get it back, create it again, and call Approve.",
+        "To get it back, create it again, and run gatewayctl approve CHILD.",
     ),
     522: _DISABLED,
     527: _ELSEWHERE,
@@ -98,12 +98,13 @@ CODES: Mapping[int, ResultMeaning] = {
     5244: _meaning(
         ResultKind.OPERATOR, "cloud-no-product",
         "The cloud does not know the LoRaWAN product of this child.",
-        "Correct the product in the rule, then call Retry.",
+        "Correct the product in the rule, then run gatewayctl retry CHILD.",
     ),
     6100: _meaning(
         ResultKind.OPERATOR, "cloud-no-device",
         "The cloud does not know this device name.",
-        "Create the device in the console, or correct its name in the rule; then call Retry.",
+        "Create the device in the console, or correct its name in the rule; then run gatewayctl "
+        "retry CHILD.",
     ),
     6203: _meaning(
         ResultKind.PERMANENT, "cloud-topic-refused",
@@ -117,12 +118,12 @@ CODES: Mapping[int, ResultMeaning] = {
     6288: _meaning(
         ResultKind.OPERATOR, "cloud-registration-off",
         "Dynamic registration is off for the product of this child.",
-        "Turn it on in the console, for the product of the child; then call Retry.",
+        "Turn it on in the console, for the product of the child; then run gatewayctl retry CHILD.",
     ),
     6289: _meaning(
         ResultKind.OPERATOR, "cloud-already-activated",
         "The device was activated before, so the cloud issues no secret for it.",
-        "Reset the device at the cloud (ResetThing), then call Reregister.",
+        "Reset the device at the cloud (ResetThing), then run gatewayctl reregister CHILD CHILD.",
         "needs-reset",
     ),
     6292: _meaning(
@@ -135,8 +136,8 @@ CODES: Mapping[int, ResultMeaning] = {
     6400: _meaning(
         ResultKind.OPERATOR, "cloud-too-many-children",
         "The gateway has as many children in its topology as the cloud allows.",
-        "Remove children from its topology in the console, or use one more gateway; then call "
-        "Retry.",
+        "Remove children from its topology in the console, or use one more gateway; then run "
+        "gatewayctl retry CHILD.",
     ),
     6401: _meaning(
         ResultKind.TOPOLOGY, "cloud-not-in-topology",
@@ -157,7 +158,7 @@ CODES: Mapping[int, ResultMeaning] = {
     6619: _meaning(
         ResultKind.OPERATOR, "cloud-other-gateway",
         "The child belongs to another gateway at the cloud.",
-        "Remove it from that gateway's topology in the console, then call Retry.",
+        "Remove it from that gateway's topology in the console, then run gatewayctl retry CHILD.",
     ),
     6760: _meaning(
         ResultKind.TRANSIENT, "cloud-error",

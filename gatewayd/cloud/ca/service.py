@@ -19,6 +19,7 @@ from gatewayd.ca.keys import ALGORITHMS
 from gatewayd.cloud.ca.store import NO_AUTHORITY, AuthorityGeneration, AuthoritySlots
 from gatewayd.cloud.provider import CertificateIssuer
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import addressed
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret, SecretRef, SecretSlots
 from gatewayd.device.views import Facts
@@ -136,7 +137,7 @@ class AuthorityService:
     async def show(self) -> Facts:
         current = await self._authorities.current()
         if current is None:
-            reason = NO_AUTHORITY
+            reason = addressed(NO_AUTHORITY, "", self._provider)
             return {"Present": False, "Explanation": reason.text, "Remedy": reason.remedy}
         return _facts(current, self._authorities.now())
 

@@ -36,7 +36,7 @@ from gatewayd.network.addresses import AddressBook
 
 OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 
-_LINT = "Correct it, here and at the platform: gatewayctl huawei template lint"
+_LINT = "Correct it, here and at the platform: gatewayctl huawei template lint FILE"
 NO_CERTIFICATES = Check(
     "template", OK, "No table 'certificates': devices do not register themselves by certificate."
 )
@@ -45,7 +45,7 @@ NOT_SEEN = Check(
     UNSURE,
     "The device CA is in the secret store of the service, which this check cannot read; whether "
     "the platform has verified it shows only when a device registers.",
-    "While gatewayd is running: gatewayctl huawei ca show",
+    "While gatewayd is running: gatewayctl huawei ca show --cloud CLOUD",
 )
 
 

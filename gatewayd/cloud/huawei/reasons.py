@@ -65,20 +65,21 @@ ALERTS: Mapping[str, Reason] = {
     "unknown-ca": Reason(
         "authority-unknown",
         "The platform does not know the CA of this device's certificate.",
-        "Check that host is the domain of your instance; upload the device CA there, and verify "
-        "it: gatewayctl huawei ca show, prove.",
+        "Check that host is the domain of your instance; upload the device CA there, which is "
+        "shown by gatewayctl huawei ca show --cloud CLOUD, and verify it.",
         REJECTED,
     ),
     "certificate-expired": Reason(
         "certificate-expired",
         "The platform rejected the certificate, or its CA, as not valid now.",
-        "Check the gateway's clock, and the device CA: gatewayctl huawei ca show.",
+        "Check the gateway's clock, and the CA: gatewayctl huawei ca show --cloud CLOUD.",
         REJECTED,
     ),
     "certificate-revoked": Reason(
         "certificate-revoked",
         "The certificate is revoked at the platform.",
-        "Empty or reset the device's fingerprint at the platform, then call Reregister.",
+        "Empty or reset the device's fingerprint at the platform, then run gatewayctl reregister "
+        "CHILD CHILD.",
         REJECTED,
     ),
 }
@@ -100,13 +101,14 @@ HUNG_UP = Reason(
 NO_IDENTITY = Reason(
     "certificate-unusable",
     "The secret kept for this device is no key with its certificate.",
-    "Empty or reset the device's fingerprint at the platform, then call Reregister.",
+    "Empty or reset the device's fingerprint at the platform, then run gatewayctl reregister "
+    "CHILD CHILD.",
     REJECTED,
 )
 NO_SECRET = Reason(
     "secret-unusable",
     "The secret kept for the gateway is no device secret of this platform.",
-    "If gateway.login was changed in the configuration, call Reregister.",
+    "If gateway.login was changed in the configuration, run gatewayctl reregister CHILD CHILD.",
     REJECTED,
 )
 NO_CERTIFICATES = Reason(
@@ -127,7 +129,7 @@ NO_PRODUCT = Reason(
 TEMPLATE_CHANGED = Reason(
     "template-unusable",
     "The template file was replaced by one that cannot be used.",
-    "Check it: gatewayctl huawei template lint; once it is corrected, call Reload.",
+    "Check it: gatewayctl preflight CLOUD; once it is corrected, run gatewayctl reload.",
 )
 
 
@@ -178,7 +180,7 @@ def template(code: str, text: str) -> Reason:
         code,
         f"The template cannot make this device: {text}.",
         "Change the template, here and at the platform, or the rule that names the device; then "
-        "call Reload.",
+        "run gatewayctl reload.",
     )
 
 
@@ -230,7 +232,8 @@ NO_DEVICE_ID = Reason(
 OTHER_INSTANCE = Reason(
     "cloud-instance-changed",
     "The child was added at another instance; the instance configured now does not know it.",
-    "Correct host in the configuration of the cloud; to add the child here, call Reregister.",
+    "Correct host in the configuration of the cloud; to add the child here, run gatewayctl "
+    "reregister CHILD CHILD.",
     substate="credential-rejected",
 )
 
@@ -269,7 +272,7 @@ RESULT_CODES: Mapping[str, ResultMeaning] = {
             "cloud-other-gateway",
             "The platform already has a device of this node ID, which belongs to another gateway.",
             "Move it to this gateway at the platform (change-gateway), or delete it there; then "
-            "call Retry.",
+            "run gatewayctl retry CHILD.",
         ),
     ),
     "IOTDA.014111": _LATER,  # a command timed out

@@ -114,7 +114,7 @@ FORGOTTEN = Reason("forgotten", "The child was removed from the gateway.")
 REMOVED = Reason(
     "cloud-removed",
     "The child was deleted at the cloud, or taken from this gateway.",
-    "To get it back, create it again, and call Approve.",
+    "To get it back, create it again, and run gatewayctl approve CHILD.",
 )
 
 
@@ -183,7 +183,7 @@ def gateway_offline(gateway: str, state: Reason | None) -> Reason:
 
 def no_gateway_secret(text: str) -> Reason:
     """Return why the gateway's secret cannot be used; `text` names the file."""
-    return Reason("gateway-secret-unusable", text, "Correct this, then call Reload.")
+    return Reason("gateway-secret-unusable", text, "Correct this, then run gatewayctl reload.")
 
 
 def given_secret_refused(reason: Reason, where: str) -> Reason:
@@ -191,5 +191,5 @@ def given_secret_refused(reason: Reason, where: str) -> Reason:
 
     where: as "the file /etc/gatewayd/secret".
     """
-    remedy = f"Check the secret of this device, {where}, then call Reload. {reason.remedy}"
-    return replace(reason, remedy=remedy.strip())
+    remedy = f"Check the secret of this device, {where}, then run gatewayctl reload."
+    return replace(reason, remedy=f"{remedy} {reason.remedy}".strip())

@@ -207,5 +207,5 @@ def wrapped_key(query: Execute, kid: int, kind: str) -> WrappedKey:
         )
     raise KeyUnavailable(
         f"the vault has no key slot of the kind {kind} (it has: {kinds}): correct `key` under "
-        "[secretstore.vault], or add the slot by gatewayctl vault reseal"
+        f"[secretstore.vault], or add the slot by gatewayctl vault reseal {kind}"
     )
