@@ -227,3 +227,18 @@ async def test_a_broker_that_restarts_amid_a_command() -> None:
             assert {item.topic for item in child.received} == {
                 f"c/{CHILD}/down/sys/commands/request_id=7"
             }
+
+
+async def test_what_was_under_way_when_gatewayd_ended_has_no_answer_and_is_no_message() -> None:
+    with own_broker() as broker:
+        async with listening_child(broker.port, CHILD, USERS[CHILD]) as child:
+            async with way(broker) as one:
+                one.session.send(command("7"))
+                await until(lambda: child.received, lambda: child.received)
+            child.say(CLOUD_FORM + "7", b'{"result_code":0}')  # the broker keeps it
+            async with way(broker) as next_run:
+                await until(lambda: next_run.dropped, lambda: next_run.dropped)
+                assert next_run.dropped == {"late-answer": 1}
+                assert not next_run.intake.received
+        assert not one.session.answers
+        assert len(child.received) == 1, "it is not sent again"
