@@ -1,4 +1,4 @@
-"""The commands that wait for an answer, and those that were carried out of late.  Pure.
+"""The commands that wait for an answer, and those that have ended of late.  Pure.
 
 Both are in memory only: after a restart the cloud runs into its own limit, and nothing is carried
 out that it has given up.
@@ -15,10 +15,12 @@ from gatewayd.commands.door import ANSWER, DoorCommand
 from gatewayd.device.command import ChildCommand, CommandAnswer
 from gatewayd.device.identity import DeviceId
 
-MOST_OF_CHILD, MOST = 16, 1000
-"""Commands that wait for an answer: of one child, and in all."""
+MOST_OF_CHILD, MOST, MOST_BYTES = 16, 1000, 16 * 1024 * 1024
+"""Commands that wait for an answer: of one child, and in all; and the bytes of their payloads."""
 REMEMBERED_OF_CHILD, REMEMBERED = 256, 10_000
 """Commands that have ended and are known again, should the cloud send them once more."""
+LACKING, LACKING_BYTES = 64, 64 * 1024
+"""Answers that a cloud may lack, and are given where it does so; and the bytes of one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,11 +45,12 @@ class PendingCommands:
 
     def __init__(self) -> None:
         self._of: dict[DeviceId, dict[Hashable, PendingCommand]] = {}
-        self.count = 0
+        self.count = self._bytes = 0
 
-    def has_room(self, child: DeviceId) -> bool:
-        """Whether one more command of a child may wait."""
-        return self.count < MOST and len(self._of.get(child, ())) < MOST_OF_CHILD
+    def has_room(self, child: DeviceId, command: ChildCommand) -> bool:
+        """Whether this command of a child may wait, too."""
+        fits = self._bytes + len(command.payload) <= MOST_BYTES
+        return fits and self.count < MOST and len(self._of.get(child, ())) < MOST_OF_CHILD
 
     def waits(self, child: DeviceId, command: ChildCommand) -> bool:
         """Whether this very command waits already."""
@@ -58,6 +61,7 @@ class PendingCommands:
         own = self._of.setdefault(pending.sent.child, {})
         own[pending.key] = pending
         self.count += 1
+        self._bytes += len(pending.command.payload)
 
     def end(self, pending: PendingCommand) -> bool:
         """Let a command wait no more; return whether it did."""
@@ -67,6 +71,7 @@ class PendingCommands:
             return False
         del own[pending.key]
         self.count -= 1
+        self._bytes -= len(pending.command.payload)
         if not own:
             del self._of[child]
         return True
@@ -115,35 +120,42 @@ def key_of(command: ChildCommand) -> Hashable:
 
 
 class EndedCommands:
-    """The commands that have ended of late, with the answer where the cloud may lack it."""
+    """The commands that have ended of late, and the answers that a cloud may lack."""
 
     def __init__(self) -> None:
-        self._of: OrderedDict[DeviceId, OrderedDict[Hashable, CommandAnswer | None]] = OrderedDict()
+        self._of: OrderedDict[DeviceId, dict[Hashable, None]] = OrderedDict()
+        self._lacking: dict[tuple[DeviceId, Hashable], CommandAnswer] = {}
         self._count = 0
 
     def knows(self, child: DeviceId, command: ChildCommand) -> bool:
         """Whether this very command has ended already; one without an identifier never has."""
         return bool(command.identifier) and key_of(command) in self._of.get(child, {})
 
-    def unacknowledged(self, child: DeviceId, command: ChildCommand) -> CommandAnswer | None:
-        """Return the answer that the cloud may lack; None where it has it."""
-        return self._of[child][key_of(command)]
-
-    def remember(
-        self, child: DeviceId, command: ChildCommand, answer: CommandAnswer | None
-    ) -> None:
-        """Remember a command.  answer: None where the cloud has it, or awaits none."""
-        own = self._of.setdefault(child, OrderedDict())
+    def remember(self, child: DeviceId, command: ChildCommand) -> None:
+        """Remember a command."""
+        own = self._of.setdefault(child, {})
         self._of.move_to_end(child)
         self._count += key_of(command) not in own
-        own[key_of(command)] = answer
+        own[key_of(command)] = None
         if len(own) > REMEMBERED_OF_CHILD:
             self._forget_oldest(child)
         elif self._count > REMEMBERED:
             self._forget_oldest(next(iter(self._of)))
 
+    def keep(self, child: DeviceId, command: ChildCommand, answer: CommandAnswer) -> None:
+        """Keep an answer that the cloud may lack, unless it is too large."""
+        if len(answer.raw or b"") <= LACKING_BYTES:
+            self._lacking[child, key_of(command)] = answer
+            if len(self._lacking) > LACKING:
+                del self._lacking[next(iter(self._lacking))]
+
+    def take(self, child: DeviceId, command: ChildCommand) -> CommandAnswer | None:
+        """Return the answer that the cloud may lack, and keep it no more; None where it has it."""
+        return self._lacking.pop((child, key_of(command)), None)
+
     def _forget_oldest(self, child: DeviceId) -> None:
-        self._of[child].popitem(last=False)
+        own = self._of[child]
+        del own[next(iter(own))]
         self._count -= 1
-        if not self._of[child]:
+        if not own:
             del self._of[child]

@@ -39,9 +39,9 @@ BEFORE_LIMIT = 1.0
 """Seconds by which a command ends before its cloud gives it up; half of a limit below 2 s."""
 UNLIMITED = 20.0
 """Seconds for a command of which the cloud awaits no answer, and which is no message."""
-ANSWERING, ANSWERING_IN_ALL = 32, 2000
-"""Answers that wait for a cloud's acknowledgement: of one child, and in all.  Beyond, refusals stay
-unsaid, and the cloud runs into its own limit."""
+ANSWERING, ANSWERING_IN_ALL, ANSWERING_BYTES = 32, 2000, 16 * 1024 * 1024
+"""Answers that wait for a cloud's acknowledgement: of one child, and in all; and their bytes.
+Beyond, an answer stays unsaid, and the cloud runs into its own limit."""
 
 NOT_OF_GATEWAY = CommandAnswer(
     CommandOutcome.NOT_ALLOWED, "gatewayd: the gateway itself takes no commands"
@@ -95,6 +95,7 @@ class CommandRelay:
         self._timers: dict[PendingCommand, asyncio.TimerHandle] = {}
         self._answering: set[asyncio.Task[None]] = set()
         self._answering_of: Counter[DeviceId] = Counter()
+        self._answering_bytes = 0
 
     def connect(self, doors: CommandDoors) -> None:
         """Pass commands to these doors.  Called once, before any session is open."""
@@ -140,8 +141,7 @@ class CommandRelay:
             self._journal.repeated += 1
         elif self._ended.knows(child, command):
             self._journal.repeated += 1
-            lacking = self._ended.unacknowledged(child, command)
-            if lacking is not None:
+            if (lacking := self._ended.take(child, command)) is not None:
                 self._answer(child, command, lacking)
         else:
             self._journal.received += 1
@@ -180,7 +180,7 @@ class CommandRelay:
             return refusal(CommandOutcome.NOT_ALLOWED)
         if not is_passable(command.topic):
             return BAD_TOPIC
-        if not self._pending.has_room(child):
+        if not self._pending.has_room(child, command):
             return refusal(CommandOutcome.TOO_MANY)
         return None
 
@@ -228,7 +228,7 @@ class CommandRelay:
         """Note how a command has ended, and answer its cloud."""
         child, command = pending.sent.child, pending.command
         self._journal.ended(child, command, answer.outcome, self._clock.now() - pending.begun)
-        self._ended.remember(child, command, None)
+        self._ended.remember(child, command)
         if pending.sent.is_answered:
             self._answer(child, command, answer)
         self._show(
@@ -242,19 +242,25 @@ class CommandRelay:
 
     def _answer(self, child: DeviceId, command: ChildCommand, answer: CommandAnswer) -> None:
         """Have a cloud given an answer; one that it may lack is given where it asks once more."""
-        session = self._sessions.get(child)
-        own, total = self._answering_of[child], len(self._answering)
-        if session is None or own >= ANSWERING or total >= ANSWERING_IN_ALL:
+        session, size = self._sessions.get(child), len(answer.raw or b"")
+        if session is None or not self._may_answer(child, size):
             self._unanswered(child, command, answer)
             return
-        self._ended.remember(child, command, None)
         self._answering_of[child] += 1
+        self._answering_bytes += size
         task = asyncio.create_task(self._give(session, child, command, answer))
         self._answering.add(task)
-        task.add_done_callback(partial(self._given, child))
+        task.add_done_callback(partial(self._given, child, size))
 
-    def _given(self, child: DeviceId, task: asyncio.Task[None]) -> None:
+    def _may_answer(self, child: DeviceId, size: int) -> bool:
+        """Whether one more answer, of so many bytes, may wait for an acknowledgement."""
+        own, total = self._answering_of[child], len(self._answering)
+        fits = self._answering_bytes + size <= ANSWERING_BYTES
+        return fits and own < ANSWERING and total < ANSWERING_IN_ALL
+
+    def _given(self, child: DeviceId, size: int, task: asyncio.Task[None]) -> None:
         self._answering.discard(task)
+        self._answering_bytes -= size
         self._answering_of[child] -= 1
         if not self._answering_of[child]:
             del self._answering_of[child]
@@ -276,4 +282,4 @@ class CommandRelay:
 
     def _unanswered(self, child: DeviceId, command: ChildCommand, answer: CommandAnswer) -> None:
         self._journal.unanswered += 1
-        self._ended.remember(child, command, answer)
+        self._ended.keep(child, command, answer)

@@ -20,6 +20,9 @@ from gatewayd.commands.answers import (
 )
 from gatewayd.commands.door import DoorCommand, answer_topic
 from gatewayd.commands.pending import (
+    LACKING,
+    LACKING_BYTES,
+    MOST_BYTES,
     REMEMBERED,
     REMEMBERED_OF_CHILD,
     EndedCommands,
@@ -154,14 +157,36 @@ def test_an_identifier_that_no_level_can_hold_goes_by_correlation() -> None:
     assert pending.answered(ALICE, "answer", b"", b"") is None
 
 
+def test_answers_that_a_cloud_may_lack_are_bounded() -> None:
+    ended, answer = EndedCommands(), CommandAnswer(DONE, raw=b"x")
+    for number in range(LACKING + 1):
+        ended.keep(ALICE, command(str(number)), answer)
+    assert ended.take(ALICE, command("0")) is None
+    assert ended.take(ALICE, command("1")) == answer
+    assert ended.take(ALICE, command("1")) is None, "it is given once"
+    ended.keep(ALICE, command("1"), CommandAnswer(DONE, raw=b"x" * (LACKING_BYTES + 1)))
+    assert ended.take(ALICE, command("1")) is None
+
+
+def test_the_bytes_of_commands_that_wait_are_bounded() -> None:
+    large = [command(str(n), payload=b"x" * (MOST_BYTES // 8)) for n in range(9)]
+    pending = waiting(*large[:8])
+    assert not pending.has_room(ALICE, large[8])
+    assert not pending.has_room(DeviceId("child-b"), large[8])
+    assert pending.has_room(ALICE, command("9", payload=b""))
+    for one in list(pending.all()):
+        pending.end(one)
+    assert pending.has_room(ALICE, large[8])
+
+
 def test_what_is_remembered_is_bounded() -> None:
     ended = EndedCommands()
     for number in range(REMEMBERED_OF_CHILD + 10):
-        ended.remember(ALICE, command(str(number)), None)
+        ended.remember(ALICE, command(str(number)))
     assert not ended.knows(ALICE, command("9"))
     assert ended.knows(ALICE, command("10"))
     for number in range(REMEMBERED):
-        ended.remember(DeviceId(f"child-{number}"), command("1"), None)
+        ended.remember(DeviceId(f"child-{number}"), command("1"))
     assert not ended.knows(ALICE, command(str(REMEMBERED_OF_CHILD)))
     assert not ended.knows(ALICE, command(""))
     known = [ended.knows(DeviceId(f"child-{n}"), command("1")) for n in range(REMEMBERED)]

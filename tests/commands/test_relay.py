@@ -7,9 +7,10 @@ import logging
 
 import pytest
 
+from gatewayd.commands.answers import MAX_ANSWER
 from gatewayd.commands.door import AnswerFate
 from gatewayd.commands.pending import MOST, MOST_OF_CHILD
-from gatewayd.commands.relay import ANSWERING
+from gatewayd.commands.relay import ANSWERING, ANSWERING_BYTES
 from gatewayd.device.command import REFUSALS, CommandAnswer, CommandKind, CommandOutcome
 from gatewayd.device.identity import DeviceId
 from tests.commands.doubles import ALICE, BOB, CommandedSession, RecordedDoors, Relayed, command
@@ -233,6 +234,21 @@ async def test_refusals_that_a_cloud_does_not_acknowledge_are_bounded() -> None:
     one.session.may_answer.set()
     await one.settle()
     assert len(one.session.answers) == ANSWERING
+
+
+async def test_the_bytes_of_answers_that_a_cloud_does_not_acknowledge_are_bounded() -> None:
+    one, largest = Relayed(), b"x" * MAX_ANSWER
+    children = ANSWERING_BYTES // (MOST_OF_CHILD * MAX_ANSWER) + 1
+    for number in range(children):
+        session, child = CommandedSession(), DeviceId(f"child-{number}")
+        session.may_answer.clear()
+        one.relay.session_opened(child, session)
+        for which in map(str, range(MOST_OF_CHILD)):
+            session.send(command(which))
+            reply = f"sys/commands/response/request_id={which}"
+            assert one.relay.receive(child, reply, largest, b"") is AnswerFate.ANSWERED
+    assert one.relay.statistics().unanswered == MOST_OF_CHILD
+    await one.relay.aclose()
 
 
 async def test_a_message_is_done_when_the_broker_has_it() -> None:
