@@ -20,7 +20,7 @@ from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreCloned, StoreRolledBack, StoreSealed
 from gatewayd.secretstore.store import StoreState
 from gatewayd.secretstore.vault import admin
-from gatewayd.secretstore.vault.binding import machine_digest
+from gatewayd.secretstore.vault.binding import hardware_id, is_same_machine, machine_digest
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage import records
 from gatewayd.storage.storage import Storage
@@ -320,6 +320,51 @@ async def test_a_machine_without_an_id_is_none_that_is_known(site: Path, machine
         assert vault.state is StoreState.UNSEALED
     async with opened(site, ELSEWHERE) as (_, vault):
         assert (vault.state is StoreState.CLONED) == bool(machine)
+
+
+async def test_an_image_that_keeps_the_machine_id_is_known_by_the_hardware(site: Path) -> None:
+    """Where it is known: until then, and where it is not, the id alone decides."""
+    await fill(site, 1)  # as an earlier version, which knew of no hardware
+    here, elsewhere = HERE + b"x" * 32, HERE + b"y" * 32
+    async with opened(site, here) as (storage, vault):
+        assert vault.state is StoreState.UNSEALED
+        await bound(storage, vault)
+    async with opened(site, elsewhere) as (storage, vault):
+        assert vault.state is StoreState.CLONED
+        with pytest.raises(StoreCloned):
+            await storage.secrets.get(child(1).slot(1))
+    async with opened(site, HERE) as (storage, vault):
+        assert vault.state is StoreState.UNSEALED
+        await register(storage, 2)
+    async with opened(site, elsewhere) as (storage, vault):
+        assert vault.state is StoreState.CLONED, "what is not known is not forgotten"
+        await storage.administer(vault.accept_machine)
+        assert await storage.secrets.get(child(1).slot(1)) == Secret(b"x")
+    async with opened(site, here) as (_, vault):
+        assert vault.state is StoreState.CLONED
+
+
+def test_the_id_of_the_hardware_is_passed_or_read(tmp_path: Path) -> None:
+    credentials, serial = tmp_path / "credentials", tmp_path / "serial-number"
+    credentials.mkdir()
+    assert hardware_id(credentials, [serial]) == hardware_id(None, [serial]) == ""
+    serial.write_bytes(b"10000000ABCDEF01\0")
+    assert hardware_id(credentials, [tmp_path / "none", serial]) == "10000000abcdef01"
+    (credentials / "hardware").write_text("none")
+    assert hardware_id(credentials, [serial]) == "10000000abcdef01"
+    (credentials / "hardware").write_text("4C4C4544-0042\n")
+    assert hardware_id(credentials, [serial]) == "4c4c4544-0042"
+
+
+def test_the_hardware_is_known_by_the_second_half_of_a_digest(tmp_path: Path) -> None:
+    file = tmp_path / "machine-id"
+    assert machine_digest(file, hardware="one") == b""
+    file.write_text("0123456789abcdef" * 2)
+    plain, one, two = (machine_digest(file, hardware=text) for text in ("", "one", "two"))
+    assert one[: len(plain)] == two[: len(plain)] == plain
+    assert is_same_machine(plain, one)
+    assert is_same_machine(two, plain)
+    assert not is_same_machine(one, two)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,10 @@ Both together can be old: only a counter in the TPM notices that (rollback.py).
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +26,14 @@ from gatewayd.secretstore.vault.data_keys import DataKeys, Random
 MACHINE_ID = Path("/etc/machine-id")
 """machine-id(5): names an installation, and must not leave the machine as it is."""
 MOUNTS = Path("/proc/self/mountinfo")
+HARDWARE = "hardware"
+"""The systemd credential with the id of the machine's hardware, which root alone may read."""
+HARDWARE_FILES = (
+    Path("/sys/class/dmi/id/product_uuid"),
+    Path("/sys/firmware/devicetree/base/serial-number"),
+)
+"""Where the kernel shows that id: a PC's or virtual machine's, and a board's."""
+_MAX_ID = 256
 
 ALTERED = (
     "what binds the vault to this machine and to its records was changed by another program: put "
@@ -47,7 +57,7 @@ COPIED = (
 class VaultBinding:
     """The row.
 
-    machine: a digest of the machine's id; b"" where that is not known.  changes: groups that have
+    machine: as `machine_digest` returns it; b"" where that is not known.  changes: groups that have
     changed the vault.  records: the newest count of the records, 0 where none are bound.
     key: authenticates the records.
     """
@@ -110,7 +120,7 @@ class BoundVault:
     def load(self, keys: DataKeys, machine: bytes) -> None:
         """Read the binding of a vault that was opened, or make one.
 
-        machine: a digest of this machine's id; b"" where it has none.
+        machine: of this one, as `machine_digest` returns it.
         """
         try:
             found = load(self._query, keys)
@@ -120,10 +130,10 @@ class BoundVault:
             self._present, self.due = create(machine, self._random), True
             return
         self._present = self._durable = found
-        if machine and not found.machine:
-            self._present, self.due = replace(found, machine=machine), True
-        elif machine and found.machine != machine:
+        if not is_same_machine(found.machine, machine):
             self.cloned = CLONED
+        elif len(machine) > len(found.machine):  # it says more than it did
+            self._present, self.due = replace(found, machine=machine), True
 
     def stamp(self, keys: DataKeys, *, changed: bool) -> None:
         """Write the binding, within a group, if that changes the vault or it is due."""
@@ -162,12 +172,36 @@ class BoundVault:
         self.cloned = ""
 
 
-def machine_digest(path: Path, mounts: Path = MOUNTS) -> bytes:
-    """Return a digest of the id of this machine; b"" where it has none that lasts.
+def hardware_id(credentials: Path | None, files: Sequence[Path] = HARDWARE_FILES) -> str:
+    """Return the id of this machine's hardware; "" where none is known.  Blocks.
+
+    An image of a disk has it on no other machine, as a copy has the machine-id.
+    credentials: $CREDENTIALS_DIRECTORY, or None.
+    """
+    given = [credentials / HARDWARE] if credentials else []
+    for file in [*given, *files]:
+        with contextlib.suppress(OSError):
+            text = file.read_bytes()[:_MAX_ID].strip(b" \t\r\n\0").decode(errors="replace")
+            if text and text != "none":  # what the unit sets where there is no such file
+                return text.lower()
+    return ""
+
+
+def is_same_machine(found: bytes, here: bytes) -> bool:
+    """Whether two digests may be of one machine: they agree in what both of them know."""
+    if not found or not here:
+        return True
+    both = min(len(found), len(here))
+    return found[:both] == here[:both]
+
+
+def machine_digest(path: Path, mounts: Path = MOUNTS, hardware: str = "") -> bytes:
+    """Return digests of the id of this machine and of its hardware; b"" where no id lasts.
 
     On a read-only system without an id, systemd mounts another one at each boot over the file.
     mounts: of this process, proc_pid_mountinfo(5).  The device of the file does not show it: in an
     overlay, a file may have another than its directory.
+    hardware: the id of the hardware; "" where it is not known: then there is one digest.
     """
     try:
         lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -178,16 +212,19 @@ def machine_digest(path: Path, mounts: Path = MOUNTS) -> bytes:
         return b""
     if not re.fullmatch("[0-9a-f]{32}", text):
         return b""  # "uninitialized", during the first boot
-    return hmac.digest(bytes.fromhex(text), b"gatewayd-vault-machine", "sha256")
+    key = bytes.fromhex(text)
+    own = hmac.digest(key, b"gatewayd-vault-machine", "sha256")
+    parts = b"gatewayd-vault-hardware\0" + hardware.encode()
+    return own + (hmac.digest(key, parts, "sha256") if hardware else b"")
 
 
 def is_of_another_machine(query: Execute, machine: bytes) -> bool:
     """Whether a vault without its key names another machine: nothing vouches for that name.
 
-    machine: a digest of this machine's id; b"" where it has none.
+    machine: of this one, as `machine_digest` returns it.
     """
     rows = query("SELECT machine FROM binding")
-    return bool(machine) and any(row[0] not in (b"", machine) for row in rows)
+    return any(not is_same_machine(row[0], machine) for row in rows)
 
 
 def create(machine: bytes, random: Random) -> VaultBinding:

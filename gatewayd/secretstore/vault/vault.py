@@ -20,7 +20,7 @@ from gatewayd.secretstore.keyslots.table import is_recovery
 from gatewayd.secretstore.store import StoreContents
 from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.ballast import Ballast
-from gatewayd.secretstore.vault.binding import MACHINE_ID, machine_digest
+from gatewayd.secretstore.vault.binding import MACHINE_ID, hardware_id, machine_digest
 from gatewayd.secretstore.vault.data_keys import KeyOpener, Random
 from gatewayd.secretstore.vault.export import export
 from gatewayd.secretstore.vault.rollback import VaultChange
@@ -42,7 +42,7 @@ class Vault(SealedDatabase):
     credentials: $CREDENTIALS_DIRECTORY, or None.
     random: returns so many unpredictable bytes.
     opener: opens it instead of the slot that the settings name: a recovery key.
-    machine: a digest of the machine's id, b"" for none; None for that of this machine.
+    machine: as `machine_digest` returns it, b"" for none; None for that of this machine.
     Without a key it is sealed: it lists and deletes slots, and neither reads nor writes any, and
     `tend` tries to get the key.  Where it may be an old copy, it is read only; where it belongs to
     another machine, it only lists.
@@ -60,9 +60,10 @@ class Vault(SealedDatabase):
         opener: KeyOpener | None = None,
         machine: bytes | None = None,
     ) -> None:
-        own = machine_digest(MACHINE_ID) if machine is None else machine
+        if machine is None:
+            machine = machine_digest(MACHINE_ID, hardware=hardware_id(credentials))
         key_slots = KeySlotFactory(settings, directory, credentials)
-        super().__init__(directory / "vault.db", key_slots, settings.key, random, opener, own)
+        super().__init__(directory / "vault.db", key_slots, settings.key, random, opener, machine)
         self._secrets = SecretTable(self._run, random)
         self._ballast = Ballast(directory / "vault.ballast")
         try:
