@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
@@ -46,7 +47,8 @@ class Batcher(Generic[Item, Result]):
 
     def __init__(self, size: int, wait: float, send: Send[Item, Result]) -> None:
         self._size, self._wait, self._send = size, wait, send
-        self._slots = asyncio.Semaphore(size * BATCHES)
+        self._free = size * BATCHES
+        self._queue: deque[_Entry[Item, Result]] = deque()
         self._open: list[_Entry[Item, Result]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._sending: set[asyncio.Task[None]] = set()
@@ -57,20 +59,32 @@ class Batcher(Generic[Item, Result]):
 
         Cancelled: the item is not sent, unless it is under way.  Raises BatcherClosed.
         """
-        async with self._slots:
-            if self._closed:
-                raise BatcherClosed
-            entry = _Entry[Item, Result](item, asyncio.get_running_loop().create_future())
+        return await self.post(item)
+
+    def post(self, item: Item) -> asyncio.Future[Result]:
+        """Add an item at once; the future ends as `submit` does.
+
+        Cancelled: likewise.
+        """
+        entry = _Entry[Item, Result](item, asyncio.get_running_loop().create_future())
+        if self._closed:
+            _settle(entry, BatcherClosed())
+        elif self._free:
             self._add(entry)
-            return await entry.result
+        else:
+            self._queue.append(entry)
+        return entry.result
 
     async def close(self) -> None:
         """End what is under way; waiting callers get BatcherClosed.  Closing twice is fine."""
         self._closed = True
         self._start()
         await cancel_and_wait(self._sending)
+        for entry in self._queue:
+            _settle(entry, BatcherClosed())
 
     def _add(self, entry: _Entry[Item, Result]) -> None:
+        self._free -= 1
         self._open.append(entry)
         if len(self._open) >= self._size:
             self._start()
@@ -82,16 +96,26 @@ class Batcher(Generic[Item, Result]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        batch, self._open = self._open, []
-        if batch := [entry for entry in batch if not entry.result.done()]:
+        opened, self._open = self._open, []
+        if batch := [entry for entry in opened if not entry.result.done()]:
             task = asyncio.create_task(self._run(batch))
             self._sending.add(task)
             task.add_done_callback(lambda done: self._finish(done, batch))
+        self._release(len(opened) - len(batch))
 
     def _finish(self, task: asyncio.Task[None], batch: list[_Entry[Item, Result]]) -> None:
         self._sending.discard(task)
         for entry in batch:
             _settle(entry, BatcherClosed())  # unless it has a result
+        self._release(len(batch))
+
+    def _release(self, count: int) -> None:
+        """Let as many of those that wait have their turn."""
+        self._free += count
+        while self._queue and self._free and not self._closed:
+            entry = self._queue.popleft()
+            if not entry.result.done():
+                self._add(entry)
 
     async def _run(self, batch: list[_Entry[Item, Result]]) -> None:
         try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from functools import cached_property
 from typing import ClassVar, Protocol, runtime_checkable
 
 from gatewayd.cloud.provider import (
@@ -91,9 +93,8 @@ class RoutedProvider(ABC):
 
         Otherwise it does not expire, unless the cloud says so.
         """
-        route = self._routes.get(self._route_of(name))
-        replaced = isinstance(route, SupportsReplacement) and route.is_replaced(name, secret)
-        return 0.0 if replaced else None
+        route = self._replacing.get(self._route_of(name))
+        return 0.0 if route is not None and route.is_replaced(name, secret) else None
 
     async def connect(self, name: CloudName, secret: Secret) -> Session:
         """Log in once by the name's route.  Raises LoginRefused, LoginRemoved, LoginFailed."""
@@ -125,6 +126,12 @@ class RoutedProvider(ABC):
             await self._sub_devices.close()
         for route in self._routes.values():
             await route.close()
+
+    @cached_property
+    def _replacing(self) -> Mapping[str, SupportsReplacement]:
+        """The routes for whose names an operator gives secrets: to find out takes long."""
+        routes = self._routes.items()
+        return {name: route for name, route in routes if isinstance(route, SupportsReplacement)}
 
     def _illegal(self, _: CloudName) -> Reason | None:
         """Return why the cloud has no such name, whatever the route; None if the routes know it."""

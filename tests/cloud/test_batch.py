@@ -156,6 +156,20 @@ async def test_no_more_is_taken_than_can_be_under_way() -> None:
     assert [n for batch in cloud.batches for n in batch] == list(range(2 * BATCHES + 2))
 
 
+async def test_one_that_gives_up_before_its_turn_is_not_sent() -> None:
+    cloud = Cloud(held=True)
+    async with batching(cloud, size=2) as batcher:
+        posted = [batcher.post(n) for n in range(2 * BATCHES + 3)]
+        await cloud.until(BATCHES)
+        given_up = posted.pop(-2)
+        given_up.cancel()
+        cloud.go.set()
+        numbers = [n for n in range(2 * BATCHES + 3) if n != 2 * BATCHES + 1]
+        assert await asyncio.gather(*posted) == [n * n for n in numbers]
+        assert await all_of(batcher, [2, 3]) == [4, 9]
+    assert [n for batch in cloud.batches for n in batch] == [*numbers, 2, 3]
+
+
 async def test_closed_it_lets_everybody_go() -> None:
     cloud = Cloud(held=True)
     async with batching(cloud, size=2) as batcher:

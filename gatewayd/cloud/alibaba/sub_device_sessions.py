@@ -209,7 +209,7 @@ class AlibabaSubDeviceSessions:
         self.topology.add(child)
 
     async def _log_in(self, name: CloudName, secret: Secret) -> None:
-        step = self._requests.log_in.submit(self._to_log_in(name, secret))
+        step = self._requests.log_in.post(self._to_log_in(name, secret))
         await self._online.commit(sub_name(name), step)
 
     def _to_log_in(self, name: CloudName, secret: Secret) -> Entry:

@@ -77,7 +77,7 @@ class HuaweiSubDeviceSessions:
         """Report a child online.  Raises LoginRemoved, LoginFailed."""
 
         async def log_in() -> None:
-            await self.online.commit(device_id, self._requests.log_in.submit(device_id))
+            await self.online.commit(device_id, self._requests.log_in.post(device_id))
 
         publisher = self._publisher(name, device_id)
         try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Generic, TypeVar
@@ -62,7 +62,7 @@ class Logouts(Generic[Key]):
         """Log a child out, after what is under way; return what ends when it is done."""
         return self._start(name, None)
 
-    def follow(self, name: Key, login: asyncio.Task[None]) -> None:
+    def follow(self, name: Key, login: asyncio.Future[None]) -> None:
         """Log a child out again, if the login that was given up succeeds."""
         self._start(name, login)
 
@@ -85,7 +85,7 @@ class Logouts(Generic[Key]):
         """End what is under way."""
         await cancel_and_wait(self._under_way.values())
 
-    def _start(self, name: Key, login: asyncio.Task[None] | None) -> asyncio.Task[None]:
+    def _start(self, name: Key, login: asyncio.Future[None] | None) -> asyncio.Task[None]:
         before = self._under_way.get(name)
         task = asyncio.create_task(self._log_out(name, login, before))
         self._under_way[name] = task
@@ -97,7 +97,7 @@ class Logouts(Generic[Key]):
             del self._under_way[name]
 
     async def _log_out(
-        self, name: Key, login: asyncio.Task[None] | None, before: asyncio.Task[None] | None
+        self, name: Key, login: asyncio.Future[None] | None, before: asyncio.Task[None] | None
     ) -> None:
         if before is not None:
             await asyncio.wait({before})
@@ -193,7 +193,7 @@ class OpenSessions(Generic[Key]):
         self._commands = commands
         self._sessions: dict[Key, SubDeviceSession] = {}
         self._logouts = Logouts(log_out, now)
-        self._opening: dict[Key, asyncio.Task[None]] = {}
+        self._opening: dict[Key, asyncio.Future[None]] = {}
         self._unbinding: set[Key] = set()
         self._removed: set[Key] = set()
         self._links = 0
@@ -247,9 +247,12 @@ class OpenSessions(Generic[Key]):
         self._sessions[child] = session
         return session
 
-    async def commit(self, child: Key, step: Coroutine[None, None, None]) -> None:
-        """Take a step to log in; if this is cancelled, the step is undone."""
-        login = asyncio.create_task(step)
+    async def commit(self, child: Key, step: Awaitable[None]) -> None:
+        """Take a step to log in; if this is cancelled, the step is undone.
+
+        step: a future, as of a batch; else it is made a task.
+        """
+        login = asyncio.ensure_future(step)
         self._opening[child] = login
         try:
             await asyncio.shield(login)
