@@ -148,6 +148,40 @@ def test_what_is_typed_is_completed(typed: str, offered: str) -> None:
     assert ran.stderr == ""
 
 
+@pytest.mark.parametrize("name", list(completion.parsers()))
+def test_zsh_completes_every_command(name: str) -> None:
+    kept = (completion.ZSH_DIRECTORY / f"_{name}").read_text()
+    assert kept == completion.zsh_completion(name, completion.parsers()[name]), (
+        "run python -m tools.completion"
+    )
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("gatewayctl ", "permit-join:open the join window"),
+        ("gatewayctl list ", "--state:show only devices in this state"),
+        ("gatewayctl --bus list list --state ", "online"),
+        ("gatewayctl rules ", "suggest:"),
+        ("gatewayctl vault export --output ", "files"),
+        ("gatewayd ", "--check-config:"),
+    ],
+)
+def test_what_is_typed_is_completed_in_zsh(typed: str, offered: str) -> None:
+    name, *words = typed.split(" ")
+    script = """
+        _describe() { print -l -- "${(P@)2}" }
+        _files() { print files }
+        file=$1; shift
+        words=("$@"); CURRENT=$#; complete() { source $file }; complete
+    """
+    file = completion.ZSH_DIRECTORY / f"_{name}"
+    command = ["zsh", "-f", "-c", script, "zsh", str(file), name, *words]
+    ran = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert offered in ran.stdout
+    assert ran.stderr == ""
+
+
 def test_the_manual_tells_every_setting() -> None:
     assert config_manual.PAGE.read_text() == config_manual.manual(), (
         "run python -m tools.config_manual > packaging/man/gatewayd.toml.5"
