@@ -286,3 +286,19 @@ def test_unused_intents_are_bounded_and_old_ones_make_room() -> None:
     now[0] += AT_HAND + 1
     assert intents.reserve(DeviceId("child-3"), 1)
     assert not intents.covers(a_record("child-1", 1, 1))
+
+
+def test_the_oldest_unused_intent_makes_room_first() -> None:
+    now = [0.0]
+    intents = UnusedIntents(2, lambda: now[0])
+    one, two, three = (DeviceId(f"child-{n}") for n in (1, 2, 3))
+    assert intents.reserve(one, 0)
+    intents.add(a_record("child-2", 1, 2))
+    now[0] += AT_HAND
+    intents.add(a_record("child-1", 1, 1))  # it was reserved before, and is the newest now
+    assert not intents.reserve(three, 0)
+    now[0] += 1
+    assert intents.reserve(three, 0)
+    assert intents.covers(a_record("child-1", 1, 1))
+    assert not intents.covers(a_record("child-2", 1, 2))
+    assert not intents.reserve(two, 0)
