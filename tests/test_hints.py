@@ -39,20 +39,6 @@ JOINING = {"and", "or", "then", "with", "in", "of", "on", "to", "is", "does", "a
 """Words of a sentence that end a command inside it."""
 
 
-FLAGS = {
-    "--replace",
-    "--no-recovery",
-    "--check-config",
-    "--watch",
-    "--json",
-    "--accept-machine",
-    "--yes",
-    "--help",
-    "--wait",
-}
-"""Options without a value."""
-
-
 @dataclass(frozen=True)
 class Hint:
     """A command, and where it is printed."""
@@ -66,8 +52,6 @@ def commands(text: str, place: str) -> Iterator[Hint]:
     for found in PROGRAM.finditer(text):
         rest = text[found.end() :].partition("\n")[0]
         words = [found[0].strip(), *_words(rest)]
-        if words[-1].startswith("--") and words[-1] not in FLAGS:
-            words.append("host")  # the value is quoted, or set in another font
         if len(words) > 1:
             yield Hint(place, tuple(words))
 
@@ -146,6 +130,14 @@ def complaint(hint: Hint) -> str:
     A name of a group or of a command that needs more is a name in a sentence, and no hint.
     """
     program, *words = runnable(hint.words)
+    why = _parse(program, words)
+    if "expected one argument" in why:  # the value is quoted, or set in another font
+        why = _parse(program, [*words, "host"])
+    return why
+
+
+def _parse(program: str, words: list[str]) -> str:
+    """Return why the parser does not accept a command; "" if it does."""
     parser = PARSERS[program]
     said = io.StringIO()
     try:

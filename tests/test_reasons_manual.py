@@ -7,6 +7,7 @@ import re
 from gatewayd.admission.policy.engine import NO_RULE
 from gatewayd.cloud.alibaba.result_codes import CODES
 from gatewayd.device.recovery import SECRET_LOST
+from tools import quick_start
 from tools.reasons_manual import PAGE, ROOT, DocumentedReason, in_module, page, reasons
 
 
@@ -49,3 +50,10 @@ def other(reason):
         DocumentedReason("gone", "The ... is gone.", "Check it."),
         DocumentedReason("back", "It is back.", "Check it. Or not."),
     ]
+
+
+def test_the_quick_start_is_made_from_its_document() -> None:
+    assert quick_start.PAGE.read_text() == quick_start.page(), (
+        "run python -m tools.quick_start > packaging/man/gatewayd-quickstart.7"
+    )
+    assert quick_start.SOURCE.name in (ROOT / "packaging/debian/gatewayd.docs").read_text()
