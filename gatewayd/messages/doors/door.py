@@ -181,7 +181,10 @@ class Door:
 
         It is not while no answer could be read.  refused: called where nothing listens there.
         """
-        if not self._window or self._intake.blocked:
+        session = self._session
+        if session is None or not self._window or self._intake.blocked:
+            return False
+        if not session.expires and session.connection.is_congested:
             return False
         encoded = self.commands.encode(command)
         if isinstance(encoded, EncodedCommand) and self._is_too_large(encoded):
@@ -189,11 +192,15 @@ class Door:
         if isinstance(encoded, CommandAnswer):
             command.concluded(encoded)
             return True
-        self._leave(command, encoded, refused)
+        self._leave(session, command, encoded, refused)
         return True
 
     def _leave(
-        self, command: DoorCommand, encoded: EncodedCommand, refused: Callable[[], None]
+        self,
+        session: DoorSession,
+        command: DoorCommand,
+        encoded: EncodedCommand,
+        refused: Callable[[], None],
     ) -> None:
         def passed(passage: Passage) -> None:
             self._leaving.pop(command, None)
@@ -210,6 +217,12 @@ class Door:
             encoded.payload,
             properties=PublishProperties(encoded.correlation, encoded.response_topic),
         )
+        if not session.expires:
+            # QoS 0, which such a broker does not keep for a device that is away: it would get it
+            # whenever it comes back
+            session.publish(0, message)
+            passed(Passage.PASSED)
+            return
         leaving = self._leaving[command] = OutgoingCommand(message, command.deadline, passed)
         self._outgoing.add_command(leaving)
         self._send_waiting()

@@ -193,11 +193,11 @@ def publish(
     retained: bool = False,
     properties: PublishProperties = NO_PROPERTIES,
 ) -> bytes:
-    """Encode PUBLISH with QoS 1 [3.3]."""
-    body = _sized(topic.encode()) + _word(packet)
+    """Encode PUBLISH with QoS 1, or with QoS 0 where the packet identifier is 0 [3.3]."""
+    body = _sized(topic.encode()) + (_word(packet) if packet else b"")
     if version == V5:
         body += properties.encode()
-    header = _PUBLISH << 4 | _QOS_1 | (_RETAIN if retained else 0)
+    header = _PUBLISH << 4 | (_QOS_1 if packet else 0) | (_RETAIN if retained else 0)
     return _packet(header, body + payload)
 
 

@@ -101,8 +101,13 @@ class DoorSession:
             self.connection.send(encode(self._version, _SUBSCRIBE_ID, part))
             yield part, (await self._answer(self._suback)).codes
 
+    @property
+    def expires(self) -> bool:
+        """Whether the broker drops a message that has expired, and says if nothing listens."""
+        return self._version == V5
+
     def publish(self, packet: int, message: OutgoingMessage) -> None:
-        """Send a message of our own."""
+        """Send a message of our own.  packet: 0 for one that is not acknowledged."""
         encoded = publish(
             self._version,
             packet,

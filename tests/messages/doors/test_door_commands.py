@@ -17,12 +17,13 @@ from gatewayd.messages.doors.translation import Translated
 from gatewayd.runtime.clock import SYSTEM_CLOCK
 from tests.commands.doubles import command
 from tests.messages.doors.intakes import CHILD, Children, Intake, until
-from tests.messages.doors.own_door import running
+from tests.messages.doors.own_door import SOON, running
 from tests.messages.doors.scripted import SITE, Peer, Script, no_secret, scripted
 
 NO_LISTENER, FAILED = CommandOutcome.NO_LISTENER, CommandOutcome.FAILED
 CONNACK_OF_1000_BYTES = bytes.fromhex("20 08 00 00 05 27 000003e8")
 NO_MATCH = 0x10
+NEVER = Retry(30.0, 30.0)
 
 
 @dataclass
@@ -65,14 +66,17 @@ class Sent:
 
 @contextlib.asynccontextmanager
 async def door(
-    script: Script, commands: Commands, intake: Intake | None = None
+    script: Script,
+    commands: Commands,
+    intake: Intake | None = None,
+    retry: Retry = NEVER,
 ) -> AsyncIterator[Sent]:
     async with scripted(script) as broker:
-        settings = replace(SITE, port=broker.port, retry_first=30.0, retry_last=30.0)
+        settings = replace(SITE, port=broker.port)
         access = SiteBrokerAccess(settings, "gatewayd-test", no_secret)  # type: ignore[arg-type]  # it is never called
         made = Door(
             "site", access, SiteTopics(settings, Children()), intake or Intake(), SYSTEM_CLOCK,
-            Retry(30.0, 30.0), commands=commands,
+            retry, commands=commands,
         )  # fmt: skip
         async with running(made):
             yield Sent(made)
@@ -144,3 +148,20 @@ async def test_nothing_is_sent_while_no_answer_could_be_read() -> None:
         intake.blocked = True
         assert not sent.send()
         intake.unblock()
+
+
+async def test_a_broker_of_mqtt_3_1_1_keeps_no_command_for_a_device_that_is_away() -> None:
+    published: list[bytes] = []
+
+    async def play(peer: Peer) -> None:
+        if peer.version != 4:
+            return  # it closes the connection, as it does not know MQTT 5
+        await peer.accept()
+        published.append(await peer.packet())
+        await peer.gone()
+
+    async with door(play, Commands(), retry=SOON) as sent:
+        assert sent.send()
+        assert sent.concluded == [None]
+        await until(lambda: published, sent.door.status)
+        assert published == [b"\x30\x05\0\1x{}"], "QoS 0, without properties"
