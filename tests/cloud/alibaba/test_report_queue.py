@@ -177,6 +177,22 @@ async def test_a_refused_request_goes_again_one_by_one_before_what_came_later() 
     assert order.index(("c", 1)) < order.index(("c", 2))
 
 
+@pytest.mark.parametrize("why", [NoAnswer(), 429])
+async def test_one_that_goes_alone_and_is_delayed_is_not_overtaken(why: int | Exception) -> None:
+    """A request is refused for one of its reports, and the first of a is delayed by itself."""
+    sender = Sender(code=lambda said: 460 if len(said) > 1 else why if said == [("a", 1)] else 200)
+    sender.answering.set()
+    queue = queue_with(sender, HISTORY)
+    one, two, other = await results(submitted(queue, ("a", 1), ("a", 2), ("b", 1)))
+    assert one is not None
+    assert two is not None
+    assert isinstance(one.publication, MessageDelayed)
+    assert one.publication.left
+    assert two.publication == MessageDelayed(one.publication.reason, left=False)
+    assert other == DONE
+    assert sender.asked == [[("a", 1), ("a", 2), ("b", 1)], [("a", 1)], [("b", 1)]]
+
+
 async def test_one_report_without_a_reply_delays_the_others_once() -> None:
     """The cloud keeps silent about a: b and c do not wait for its time-out again."""
     sender = Sender(code=lambda said: NoAnswer() if ("a", 1) in said else 200)

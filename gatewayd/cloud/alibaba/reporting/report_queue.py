@@ -222,15 +222,19 @@ class ReportQueue:
         if len(entries) == 1 or not concerns_one(code):
             self._conclude(entries, code)
             return
-        for entry in entries:
+        for place, entry in enumerate(entries):
             if entry.answer.done():
                 continue
             await self._wait_turn()
-            if (own := await self._ask((entry,))) is not None:
-                self._conclude((entry,), own)
+            later = entries[place + 1 :]
+            if (own := await self._ask((entry,), later)) is not None:
+                self._conclude((entry,), own, later)
 
-    async def _ask(self, entries: Sequence[_Entry]) -> int | None:
-        """Return the code of the reply; None where there is none, and all is settled."""
+    async def _ask(self, entries: Sequence[_Entry], later: Sequence[_Entry] = ()) -> int | None:
+        """Return the code of the reply; None where there is none, and all is settled.
+
+        later: what is sent after that.
+        """
         devices = {entry.one.device for entry in entries}
         try:
             code = await self._sender.ask(self._form.compose([entry.one for entry in entries]))
@@ -239,13 +243,13 @@ class ReportQueue:
         except LinkError as error:
             if len(devices) > 1 and len(self._alone) < MAX_WAITING:
                 self._alone |= devices
-            self._hold_back(entries, ReportResult(MessageDelayed(unanswered(error))))
+            self._hold_back(entries, ReportResult(MessageDelayed(unanswered(error))), later)
         else:
             self._alone -= devices
             return code
         return None
 
-    def _conclude(self, entries: Sequence[_Entry], code: int) -> None:
+    def _conclude(self, entries: Sequence[_Entry], code: int, later: Sequence[_Entry] = ()) -> None:
         result = result_of(code)
         if not isinstance(result.publication, MessageDelayed):
             self._failures = 0
@@ -254,15 +258,18 @@ class ReportQueue:
         if result.denied is None:
             self._failures += 1
             self._pause = delay(self._failures, RETRY_FIRST, RETRY_LAST, _MIDDLE)
-        self._hold_back(entries, result)
+        self._hold_back(entries, result, later)
 
-    def _hold_back(self, entries: Sequence[_Entry], result: ReportResult) -> None:
-        """Delay reports, with what their devices have waiting behind them."""
+    def _hold_back(
+        self, entries: Sequence[_Entry], result: ReportResult, later: Sequence[_Entry]
+    ) -> None:
+        """Delay reports, with what their devices have waiting behind them, in `later` too."""
         devices = {entry.one.device for entry in entries}
         self._settle(entries, result)
         delayed = result.publication
         assert isinstance(delayed, MessageDelayed), "else nothing is held back"
-        behind = (entry for entry in self._waiting if entry.one.device in devices)
+        after = itertools.chain(later, self._waiting)
+        behind = (entry for entry in after if entry.one.device in devices)
         self._settle(behind, result._replace(publication=replace(delayed, left=False)))
 
     def _settle(self, entries: Iterable[_Entry], result: ReportResult | None) -> None:
