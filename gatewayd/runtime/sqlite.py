@@ -333,6 +333,10 @@ class Database:
         for copy in self._path.parent.glob(f"{self._path.name}.v*"):
             with suppress(OSError):
                 copy.unlink()
+        self._write_back()
+
+    def _write_back(self) -> None:
+        """Write the content of the log into the file, and remove it there."""
         with suppress(StoreError):  # while it is being read, it cannot be removed
             self._run("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -412,6 +416,8 @@ class Database:
             if keep_copy:
                 self._copy(found)
             upgrade(self._run, self._migrations, found, version)
+        if found < version:
+            self._write_back()  # the package of an older gatewayd looks for the version there
         assert has_schema(self._run, schema), "the steps lead to the schema"
 
     def _copy(self, version: int) -> None:

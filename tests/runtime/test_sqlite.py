@@ -37,6 +37,16 @@ def test_a_schema_that_fails_leaves_no_half_file(tmp_path: Path) -> None:
         assert db._run("SELECT * FROM t") == []
 
 
+@pytest.mark.parametrize("found", [0, 1])
+def test_the_version_is_in_the_file_itself_while_it_is_open(tmp_path: Path, found: int) -> None:
+    """A package that is installed over this one reads it there, and knows nothing of the log."""
+    file = tmp_path / "test.db"
+    if found:
+        Database(file, SCHEMA, 1).close()
+    with closing(Database(file, SCHEMA, 2, {0: SCHEMA, 1: ()})):
+        assert int.from_bytes(file.read_bytes()[60:64]) == 2
+
+
 def test_a_newer_file_is_not_touched(tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "test.db")) as file:
         file.execute("PRAGMA user_version = 2")
