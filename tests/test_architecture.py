@@ -53,7 +53,7 @@ LAST = {"cli", "app", "daemon", "simulator", "testing", "__main__"}
 LAST_AMONG_THEMSELVES = {("__main__", "daemon"), ("daemon", "app")}
 
 HOME: dict[str, set[str]] = {
-    "aiohttp": {"simulator/huawei/management/server.py"},
+    "aiohttp": {"simulator/alibaba/open_api/server.py", "simulator/huawei/management/server.py"},
     "paho": {"cloud/mqtt.py"},
     "gi": {"dbus/glib.py"},
     "pydbus": {"cli/client.py"},

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
 import secrets
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -12,6 +15,7 @@ from gatewayd.simulator import pki
 from gatewayd.simulator.account import CERTIFICATES, LOOPBACK, AccountOptions, CloudVerb
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.devices import AlibabaNodeType
+from gatewayd.simulator.alibaba.open_api.server import OpenApi
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.thing import specification
 from gatewayd.simulator.alibaba.thing.commands import ThingCommand
@@ -57,7 +61,7 @@ READING: Mapping[str, object] = {"CurrentTemperature": 21.5, "RelativeHumidity":
 class SimulatedAlibabaAccount:
     """An account of the simulated Alibaba cloud.  Implements CloudAccount.
 
-    Its files: product-secret and gateway-secret.
+    Its files: product-secret and gateway-secret, and open-api.json, with the keys for calls.
     """
 
     def __init__(self, options: AccountOptions) -> None:
@@ -93,12 +97,24 @@ class SimulatedAlibabaAccount:
             ),
         )
 
+        self._keys = {"access_key": secrets.token_hex(8), "secret_key": secrets.token_hex(15)}
+        self._open_api = OpenApi(
+            self._cloud,
+            authority=options.authority,
+            credentials={self._keys["access_key"]: self._keys["secret_key"]},
+            region=REGION,
+            wall=time.time,
+            address=options.address,
+        )
+        self._stack = contextlib.AsyncExitStack()
+
     async def __aenter__(self) -> Self:
-        await self._cloud.__aenter__()
+        await self._stack.enter_async_context(self._cloud)
+        await self._stack.enter_async_context(self._open_api)
         return self
 
-    async def __aexit__(self, *error: object) -> None:
-        await self._cloud.__aexit__(*error)
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
 
     def set_faults(self, text: str, seed: int = 0) -> None:
         """Plan faults from now on.  Raises ConfigError."""
@@ -106,7 +122,13 @@ class SimulatedAlibabaAccount:
 
     def facts(self) -> Mapping[str, object]:
         """Return the facts that a client needs."""
-        return {"host": self._cloud.host, "port": self._cloud.port, "product": PRODUCT}
+        return {
+            "host": self._cloud.host,
+            "port": self._cloud.port,
+            "open_api": self._open_api.port,
+            "region": REGION,
+            "product": PRODUCT,
+        }
 
     def truth(self) -> Mapping[str, Any]:
         """Return the true state of the cloud now."""
@@ -120,8 +142,8 @@ class SimulatedAlibabaAccount:
     def write(self, directory: Path) -> None:
         """Write the secrets of the products."""
         for name, product in (("product-secret", PRODUCT), ("gateway-secret", GATEWAY[0])):
-            (directory / name).touch(mode=0o600)
-            (directory / name).write_text(self._secrets[product])
+            _write_secret(directory / name, self._secrets[product])
+        _write_secret(directory / "open-api.json", json.dumps(self._keys))
 
     async def _reset(self, request: Mapping[str, Any]) -> None:
         self._cloud.reset(PRODUCT, request["child"])
@@ -163,6 +185,11 @@ class SimulatedAlibabaAccount:
 
     async def _model(self, request: Mapping[str, Any]) -> None:
         self._cloud.set_model(PRODUCT, request["tsl"])
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
 
 
 async def _answer(command: ThingCommand) -> object:
