@@ -34,7 +34,7 @@ IDENTITIES = {ChildKey.ID: CHILD, ChildKey.NAME: "kitchen", ChildKey.MAC: MAC}
 class SiteWay:
     """The way from a session to a broker of the site."""
 
-    def __init__(self, broker: Mosquitto, recipe: str) -> None:
+    def __init__(self, broker: Mosquitto, text: str) -> None:
         clock = Clock(asyncio.get_running_loop().time, wall_time)
         self.intake, self.session = Intake(), CommandedSession()
         self.relay = CommandRelay(lambda *_: True, 3600.0, clock, lambda *_, **__: None)
@@ -43,7 +43,6 @@ class SiteWay:
             self.intake, Children(known), clock, lambda *_: Secret(b""), "host", broker.directory,
             answers=self.relay, identities=lambda _: IDENTITIES,
         )  # fmt: skip
-        text = f"{RECIPES.get(recipe, '')}\n{RECIPES[f'Commands by {recipe}']}"
         settings = replace(door_settings(text), host="127.0.0.1", port=broker.port)
         self.doors = Doors(parts, {"site": settings}, None)
         self.relay.connect(self.doors)
@@ -58,16 +57,22 @@ class SiteWay:
 
 
 @contextlib.asynccontextmanager
+async def running_way(one: SiteWay) -> AsyncIterator[SiteWay]:
+    tasks = [asyncio.create_task(service()) for service in one.doors.services()]
+    try:
+        await until(lambda: one.doors.states()["site"][0] == "connected", one.doors.states)
+        yield one
+    finally:
+        await cancel_and_wait(tasks)
+        await one.relay.aclose()
+
+
+@contextlib.asynccontextmanager
 async def way(recipe: str) -> AsyncIterator[tuple[SiteWay, Mosquitto]]:
+    text = f"{RECIPES[recipe]}\n{RECIPES[f'Commands by {recipe}']}"
     with mosquitto() as broker:
-        one = SiteWay(broker, recipe)
-        tasks = [asyncio.create_task(service()) for service in one.doors.services()]
-        try:
-            await until(lambda: one.doors.states()["site"][0] == "connected", one.doors.states)
+        async with running_way(SiteWay(broker, text)) as one:
             yield one, broker
-        finally:
-            await cancel_and_wait(tasks)
-            await one.relay.aclose()
 
 
 @contextlib.asynccontextmanager
@@ -172,3 +177,14 @@ async def test_what_has_no_entry_is_not_written() -> None:
         one.session.send(setting("3", relay=1))
         await until(lambda: child.received, lambda: child.received)
         assert [item.topic for item in child.received] == ["cmnd/kitchen/POWER"]
+
+
+async def test_a_door_for_commands_alone_subscribes_to_nothing() -> None:
+    entry = '[[messages.doors.site.commands]]\nkind = "set"\ntopic = "x/{name}"\n'
+    with mosquitto() as broker:
+        async with running_way(SiteWay(broker, entry)) as one:
+            assert (await one.answer(setting("1", v=1))).outcome is CommandOutcome.NO_LISTENER
+            async with listening_child(broker.port, "device", "", topics=["x/kitchen"]) as child:
+                assert (await one.answer(setting("2", v=1))).outcome is DONE
+                await until(lambda: child.received, lambda: child.received)
+                assert child.received[0].payload == b'{"v":1}'
