@@ -5,22 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 
-from gatewayd.commands.relay import CommandRelay
 from gatewayd.device.command import CommandAnswer, CommandKind, CommandOutcome
 from gatewayd.device.secret import Secret
 from gatewayd.messages.doors.access import OwnBrokerAccess
-from gatewayd.messages.doors.doors import DoorParts, Doors
-from gatewayd.runtime.clock import Clock, wall_time
-from gatewayd.runtime.tasks import cancel_and_wait
 from tests.commands.children import V5, V311, Received, listening_child
-from tests.commands.doubles import CommandedSession, command
-from tests.messages.doors.intakes import CHILD, Children, Intake, until
+from tests.commands.doubles import command
+from tests.messages.doors.command_path import CommandPath
+from tests.messages.doors.intakes import CHILD, until
 from tests.messages.doors.own_door import PASSWORD, USERS, own_broker
-from tests.support.mosquitto import Mosquitto
+from tests.messages.doors.test_site_topics import door_settings
+from tests.support.mosquitto import Mosquitto, mosquitto
 
 pytestmark = pytest.mark.integration
 
@@ -28,47 +27,10 @@ DONE, NO_LISTENER = CommandOutcome.DONE, CommandOutcome.NO_LISTENER
 CLOUD_FORM = f"c/{CHILD}/up/sys/commands/response/request_id="
 
 
-class Way:
-    """The way from a session to the own broker, with an intake for what is no answer."""
-
-    def __init__(self, broker: Mosquitto) -> None:
-        loop = asyncio.get_running_loop()
-        clock, self.intake, self.session = Clock(loop.time, wall_time), Intake(), CommandedSession()
-        self.relay = CommandRelay(lambda *_: True, 3600.0, clock, lambda *_, **__: None)
-        parts = DoorParts(
-            self.intake, Children(), clock, lambda *_: Secret(b""), "host", broker.directory,
-            answers=self.relay,
-        )  # fmt: skip
-        access = OwnBrokerAccess(broker.socket, lambda: Secret(PASSWORD.encode()))
-        self.doors = Doors(parts, {}, access)
-        self.relay.connect(self.doors)
-        self.relay.session_opened(CHILD, self.session)
-
-    async def answered(self, count: int = 1) -> list[tuple[str, CommandAnswer]]:
-        await until(lambda: len(self.session.answers) >= count, lambda: self.session.answers)
-        return self.session.answers
-
-    @property
-    def state(self) -> str:
-        ((state, _, _),) = self.doors.states().values()
-        return state
-
-    @property
-    def dropped(self) -> dict[str, int]:
-        ((_, _, dropped),) = self.doors.states().values()
-        return dict(dropped)
-
-
-@contextlib.asynccontextmanager
-async def way(broker: Mosquitto) -> AsyncIterator[Way]:
-    one = Way(broker)
-    tasks = [asyncio.create_task(service()) for service in one.doors.services()]
-    try:
-        await until(lambda: one.state == "connected", lambda: one.state)
-        yield one
-    finally:
-        await cancel_and_wait(tasks)
-        await one.relay.aclose()
+def way(broker: Mosquitto) -> contextlib.AbstractAsyncContextManager[CommandPath]:
+    """Run a path to gatewayd's own broker."""
+    access = OwnBrokerAccess(broker.socket, lambda: Secret(PASSWORD.encode()))
+    return CommandPath(broker.directory, {}, access).running()
 
 
 def in_cloud_form(received: Received) -> Sequence[tuple[str, bytes]]:
@@ -203,7 +165,7 @@ async def test_the_door_is_away() -> None:
     with own_broker() as broker:
         async with way(broker) as one:
             broker.stop()
-            await until(lambda: one.state == "connecting", lambda: one.state)
+            await until(lambda: one.states == {"connecting"}, lambda: one.states)
             one.session.send(command())
             ((_, answer),) = await one.answered()
             assert answer.outcome is NO_LISTENER
@@ -217,9 +179,9 @@ async def test_a_broker_that_restarts_amid_a_command() -> None:
                 one.session.send(command("7"))
                 await until(lambda: child.received, lambda: one.session.answers)
                 broker.kill()
-                await until(lambda: one.state == "connecting", lambda: one.state)
+                await until(lambda: one.states == {"connecting"}, lambda: one.states)
                 await asyncio.to_thread(broker.start)
-                await until(lambda: one.state == "connected", lambda: one.state)
+                await until(lambda: one.states == {"connected"}, lambda: one.states)
                 await until(child.client.is_connected)
                 child.say(CLOUD_FORM + "7", b'{"result_code":0}')
                 ((_, answer),) = await one.answered()
@@ -242,3 +204,21 @@ async def test_what_was_under_way_when_gatewayd_ended_has_no_answer_and_is_no_me
                 assert not next_run.intake.received
         assert not one.session.answers
         assert len(child.received) == 1, "it is not sent again"
+
+
+async def test_where_nothing_listens_the_next_door_is_asked() -> None:
+    """A child whose broker is not known yet: its own user is not connected, its device is."""
+    entry = '[[messages.doors.site.commands]]\nkind = "set"\ntopic = "x/{name}"\n'
+    wanted = command(kind=CommandKind.SET, arguments={"v": 1})
+    with own_broker() as own, mosquitto() as site:
+        settings = replace(door_settings(entry), host="127.0.0.1", port=site.port)
+        access = OwnBrokerAccess(own.socket, lambda: Secret(PASSWORD.encode()))
+        async with CommandPath(own.directory, {"site": settings}, access).running() as one:
+            assert (await one.answer(replace(wanted, identifier="1"))).outcome is NO_LISTENER
+            async with listening_child(site.port, "device", "", topics=["x/kitchen"]) as device:
+                assert (await one.answer(replace(wanted, identifier="2"))).outcome is DONE
+                await until(lambda: device.received, one.relay.statistics)
+                async with listening_child(own.port, CHILD, USERS[CHILD], react=neutral) as child:
+                    answer = await one.answer(replace(wanted, identifier="3"))
+                    assert answer.result == {"opened": True}, "the own broker comes first"
+                assert (len(device.received), len(child.received)) == (1, 1)

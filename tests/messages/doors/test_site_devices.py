@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -10,16 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from gatewayd.commands.relay import CommandRelay
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
-from gatewayd.device.secret import Secret
-from gatewayd.messages.doors.doors import DoorParts, Doors
-from gatewayd.messages.doors.site.topic_pattern import ChildKey
-from gatewayd.runtime.clock import Clock, wall_time
-from gatewayd.runtime.tasks import cancel_and_wait
 from tests.commands.children import ListeningChild, Received, listening_child, silent
-from tests.commands.doubles import CommandedSession, command
-from tests.messages.doors.intakes import CHILD, Children, Intake, until
+from tests.commands.doubles import command
+from tests.messages.doors.command_path import MAC, CommandPath
+from tests.messages.doors.intakes import until
 from tests.messages.doors.test_site_topics import RECIPES, door_settings
 from tests.support.mosquitto import Mosquitto, mosquitto
 
@@ -27,58 +21,26 @@ pytestmark = pytest.mark.integration
 
 DONE = CommandOutcome.DONE
 Device = Callable[[Received], Sequence[tuple[str, bytes]]]
-MAC = "a8032abe54dc"
-IDENTITIES = {ChildKey.ID: CHILD, ChildKey.NAME: "kitchen", ChildKey.MAC: MAC}
 
 
-class SiteWay:
-    """The way from a session to a broker of the site."""
-
-    def __init__(self, broker: Mosquitto, text: str) -> None:
-        clock = Clock(asyncio.get_running_loop().time, wall_time)
-        self.intake, self.session = Intake(), CommandedSession()
-        self.relay = CommandRelay(lambda *_: True, 3600.0, clock, lambda *_, **__: None)
-        known = dict.fromkeys(IDENTITIES.items(), CHILD)
-        parts = DoorParts(
-            self.intake, Children(known), clock, lambda *_: Secret(b""), "host", broker.directory,
-            answers=self.relay, identities=lambda _: IDENTITIES,
-        )  # fmt: skip
-        settings = replace(door_settings(text), host="127.0.0.1", port=broker.port)
-        self.doors = Doors(parts, {"site": settings}, None)
-        self.relay.connect(self.doors)
-        self.relay.session_opened(CHILD, self.session)
-
-    async def answer(self, wanted: ChildCommand) -> CommandAnswer:
-        """Send a command, and return how it is answered."""
-        before = len(self.session.answers)
-        self.session.send(wanted)
-        await until(lambda: len(self.session.answers) > before, self.relay.statistics)
-        return self.session.answers[-1][1]
+def at_site(broker: Mosquitto, text: str) -> CommandPath:
+    """Make a path to a broker.  text: of its door."""
+    settings = replace(door_settings(text), host="127.0.0.1", port=broker.port)
+    return CommandPath(broker.directory, {"site": settings})
 
 
 @contextlib.asynccontextmanager
-async def running_way(one: SiteWay) -> AsyncIterator[SiteWay]:
-    tasks = [asyncio.create_task(service()) for service in one.doors.services()]
-    try:
-        await until(lambda: one.doors.states()["site"][0] == "connected", one.doors.states)
-        yield one
-    finally:
-        await cancel_and_wait(tasks)
-        await one.relay.aclose()
-
-
-@contextlib.asynccontextmanager
-async def way(recipe: str) -> AsyncIterator[tuple[SiteWay, Mosquitto]]:
+async def way(recipe: str) -> AsyncIterator[tuple[CommandPath, Mosquitto]]:
     text = f"{RECIPES[recipe]}\n{RECIPES[f'Commands by {recipe}']}"
     with mosquitto() as broker:
-        async with running_way(SiteWay(broker, text)) as one:
+        async with at_site(broker, text).running() as one:
             yield one, broker
 
 
 @contextlib.asynccontextmanager
 async def device_at(
     recipe: str, topic: str, react: Device
-) -> AsyncIterator[tuple[SiteWay, ListeningChild]]:
+) -> AsyncIterator[tuple[CommandPath, ListeningChild]]:
     async with (
         way(recipe) as (one, broker),
         listening_child(broker.port, "device", "", topics=[topic], react=react) as child,
@@ -166,7 +128,7 @@ async def test_a_report_that_answers_is_a_message_too() -> None:
         child.say("zigbee2mqtt/kitchen", b'{"temperature":21.5}')
         (message,) = await one.intake.until(1)
         assert json.loads(message.payload) == {"temperature": 21.5}
-        assert one.doors.states()["site"][2] == {"no-value": 1}, "the state has none that is listed"
+        assert one.dropped == {"no-value": 1}, "the state has none that is listed"
 
 
 async def test_what_has_no_entry_is_not_written() -> None:
@@ -182,7 +144,7 @@ async def test_what_has_no_entry_is_not_written() -> None:
 async def test_a_door_for_commands_alone_subscribes_to_nothing() -> None:
     entry = '[[messages.doors.site.commands]]\nkind = "set"\ntopic = "x/{name}"\n'
     with mosquitto() as broker:
-        async with running_way(SiteWay(broker, entry)) as one:
+        async with at_site(broker, entry).running() as one:
             assert (await one.answer(setting("1", v=1))).outcome is CommandOutcome.NO_LISTENER
             async with listening_child(broker.port, "device", "", topics=["x/kitchen"]) as child:
                 assert (await one.answer(setting("2", v=1))).outcome is DONE
