@@ -72,15 +72,12 @@ class _Held:
     asked: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def next_step(record: Record, renew_at: float | None, ends: float | None) -> float | None:
-    """Return when the next step of a renewal is due, seconds since the epoch; None for never.
+def halfway(made: float, ends: float | None) -> float:
+    """Return when a new secret is put into use: halfway to the end of the one in use.
 
-    A new secret is made when the one in use is due, and put into use halfway to the end of that.
-    renew_at, ends: of the secret in use, seconds since the epoch; None where it has no end.
+    made: when the new one was made, seconds since the epoch.  ends: None where there is no end,
+    and nothing to wait for.
     """
-    if renew_at is None or not record.candidate:
-        return renew_at
-    made = record.attempted_at / 1e6
     return made if ends is None else max(made, (made + ends) / 2)
 
 
@@ -158,7 +155,7 @@ class HeldSecrets:
         held = self._held[device] = _Held()
         try:
             self._notify(device)
-            if record.candidate:
+            if await self._renewal.is_offered(record):
                 await self._show_offer(device, post)
             while True:
                 await self._until_due(device, held)
@@ -182,8 +179,9 @@ class HeldSecrets:
     async def _renew(self, device: DeviceId, post: PostEvent) -> float:
         """Take the next step of a renewal; return the seconds to wait after a failure."""
         try:
+            hint = await self._renewal.enrolment_hint(self._records[device])
             if await self._renewal.put_into_use(device):
-                post(lc.SecretRenewed(REPLACED))
+                post(lc.SecretRenewed(replace(REPLACED, remedy=hint)))
                 self._notify(device)
             else:
                 await self._renewal.offer(device)
@@ -209,10 +207,10 @@ class HeldSecrets:
 
     async def _next_step(self, record: Record) -> float | None:
         due = await self._renewal.due(record)
-        if due is None or not record.candidate:
-            return due
+        if due is None or not await self._renewal.is_offered(record):
+            return due  # also where the process died before the new secret was in its slot
         found = await self._credential(record)
-        return next_step(record, due, found.valid_until if found else None)
+        return halfway(record.attempted_at / 1e6, found.valid_until if found else None)
 
     async def _credential(self, record: Record) -> Credential | None:
         issuer = self._issuer(record)

@@ -141,6 +141,10 @@ class SecretRenewal:
             record = self._records[device]
             await self._make(record, *self._at(record))
 
+    async def is_offered(self, record: Record) -> bool:
+        """Whether a new secret is ready, and not due for renewal itself.  Raises StoreError."""
+        return await self._usable_candidate(record) is not None
+
     async def put_into_use(self, device: DeviceId) -> bool:
         """Put the new secret of a child into use without a login; False where there is none.
 
@@ -148,10 +152,10 @@ class SecretRenewal:
         Raises StoreError.
         """
         record = self._records[device]
-        if await self._usable_candidate(record) is None:
-            return False
-        await self._put_into_use(record)
-        return True
+        offered = await self.is_offered(record)
+        if offered:
+            await self._put_into_use(record)
+        return offered
 
     async def rescue(self, record: Record, error: LoginRefused | StoreError) -> OpenSession:
         """Log in with a new secret after the old one was refused or is gone, as `error` says.

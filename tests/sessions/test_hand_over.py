@@ -10,10 +10,10 @@ import pytest
 
 from gatewayd.cloud.provider import Credential
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.record import Admission, CloudName, Record, Verdict
+from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreFull, WrongState
-from gatewayd.sessions.hand_over import next_step
+from gatewayd.sessions.hand_over import halfway
 from tests.support.fakes import FakeSession, MemoryRecords
 from tests.support.renewing_cloud import BEFORE, LIFE, HoldableCloud
 from tests.support.stage import NameRules, Stage
@@ -258,18 +258,28 @@ async def test_a_cloud_that_cannot_hand_over_keeps_the_session() -> None:
         await stage.tape.wait_for(device, "online")
 
 
-def test_the_new_secret_is_given_halfway_to_the_end_of_the_old_one() -> None:
-    record = Record(
-        device=DeviceId("child-1"), claims=frozenset(), label="", verdict=Verdict.ADMITTED,
-        admission=Admission.RULE, rule="r", reason="", cloud=NAME, verdict_at=1, first_seen=1,
-        attempted_at=100_000_000,
-    )  # fmt: skip
-    with_new = record.with_candidate(200_000_000)
-    assert next_step(record, None, 1000.0) is None
-    assert next_step(record, 500.0, 1000.0) == 500.0
-    assert next_step(with_new, 500.0, 1000.0) == 600.0
-    assert next_step(with_new, 500.0, None) == 200.0
-    assert next_step(with_new, 500.0, 100.0) == 200.0, "the old one is over: at once"
+@pytest.mark.parametrize(("made", "ends", "given"), [
+    (200.0, 1000.0, 600.0), (200.0, None, 200.0), (200.0, 100.0, 200.0),
+])  # fmt: skip
+def test_the_new_secret_is_given_halfway_to_the_end_of_the_old_one(
+    made: float, ends: float | None, given: float
+) -> None:
+    assert halfway(made, ends) == given
+
+
+async def test_a_new_secret_that_is_on_record_alone_is_not_offered() -> None:
+    """The process has died before it was in its slot."""
+    records, cloud = MemoryRecords(), HoldableCloud(life=4 * LIFE)
+    async with handed_over(cloud, records) as (_, __, device):
+        pass
+    records.rows[device] = records.rows[device].with_candidate(1)
+    stage = Stage(records, cloud, rules=NameRules(held=True))
+    async with stage.running():
+        await asyncio.sleep(60)
+        assert stage.tape.shown[device].reason == "handed-over"
+        assert await _asked(stage, device)
+        await stage.tape.wait_for(device, "handed-over", "renewal-offered")
+        assert records.rows[device].candidate == 3
 
 
 async def test_a_credential_never_shows_its_secrets() -> None:
