@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,6 +20,7 @@ from script.soaking.messages.door_kills import DoorTally, kill_brokers, kill_doo
 from script.soaking.messages.fleet import FleetTally
 from script.soaking.messages.gateway import WAYS, kill_gateways
 from script.soaking.messages.kill_loop import MessageTally, kill_relays
+from script.soaking.messages.outages import let_fail
 from script.soaking.messages.silence import be_silent
 from script.soaking.powercut import trace
 from script.soaking.powercut.cuts import scratch
@@ -38,6 +40,8 @@ def main() -> int:
         "cuts": _power_cuts,
         "fleet": _fleets,
         "silence": _silence,
+        "outages": _outages,
+        "days": _days,
     }
     if unknown := set(options.parts) - set(parts):
         _say(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(parts)}")
@@ -50,7 +54,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak messages", description=__doc__)
     parser.add_argument(
-        "parts", nargs="*", help="relay, gateway, door, broker, cuts, fleet, silence; default: all"
+        "parts",
+        nargs="*",
+        help="relay, gateway, door, broker, cuts, fleet, silence, outages, days; default: all",
     )
     parser.add_argument("--kills", type=int, default=300, help="of a relay (300)")
     parser.add_argument("--gateways", type=int, default=300, help="of gatewayd, a cloud (300)")
@@ -59,6 +65,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cuts", type=int, default=2000, help="of the power, how many (2000)")
     parser.add_argument("--fleet", type=int, default=2000, help="children of a gateway (2000)")
     parser.add_argument("--silence", type=float, default=600, help="of silent hosts, s (600)")
+    parser.add_argument("--minutes", type=float, default=60, help="of outages (60)")
+    parser.add_argument("--days", type=float, default=2, help="of outages with a fast clock (2)")
+    parser.add_argument("--speed", type=float, default=20, help="of that clock (20)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (1)")
     return parser.parse_args()
 
@@ -180,6 +189,32 @@ def _silence(options: argparse.Namespace) -> Iterator[bool]:
         *tally.wrong,
     )
     yield not tally.wrong
+
+
+def _outages(options: argparse.Namespace) -> Iterator[bool]:
+    with tempfile.TemporaryDirectory(prefix="soak-") as directory:
+        tally = asyncio.run(let_fail(Path(directory), options.minutes, options.seed))
+    _say(
+        f"{sum(tally.outages.values()):>8,} outages in {options.minutes:.0f} minutes: "
+        + ", ".join(f"{count} times {name}" for name, count in sorted(tally.outages.items())),
+        f"{tally.acknowledged:>8,} messages acknowledged",
+        f"{tally.received:>8,} received by the cloud",
+        f"{tally.missing:>8,} never came",
+        f"{sum(tally.dropped.values()):>8,} dropped and counted: {dict(tally.dropped)}",
+        f"{tally.memory:>8,.0f} MB of gatewayd, at most",
+        f"{len(tally.wrong):>8,} laws broken",
+        *tally.wrong,
+    )
+    yield not tally.wrong
+
+
+def _days(options: argparse.Namespace) -> Iterator[bool]:
+    """Play outages once more, with one clock for all parts that runs faster (faketime(1))."""
+    command = [
+        "faketime", "-f", f"+0 x{options.speed:g}", sys.executable, "-m", "script.soaking.messages",
+        "outages", "--minutes", str(options.days * 24 * 60), "--seed", str(options.seed),
+    ]  # fmt: skip
+    yield subprocess.run(command, check=False).returncode == 0
 
 
 def _say(*lines: str) -> None:

@@ -8,7 +8,7 @@ import random
 import signal
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from gatewayd.messages.settings import ChildMessageSettings
@@ -66,8 +66,17 @@ class SpeakingChildren:
                 group.create_task(self._speak(child))
 
     async def _speak(self, child: str) -> None:
+        while True:
+            with suppress(OSError, EOFError):  # the broker may be gone for a while
+                await self._publish(child, await self._connected(child))
+            await asyncio.sleep(PAUSE)
+
+    async def _connected(self, child: str) -> MqttClient:
         assert self._site.broker is not None, "the site has one"
-        client = await MqttClient.open_local(self._site.broker.socket, child)
+        return await MqttClient.open_local(self._site.broker.socket, child)
+
+    async def _publish(self, child: str, client: MqttClient) -> None:
+        """Publish until the broker is gone.  Raises OSError, EOFError."""
         try:
             while True:
                 number = self.acknowledged[child]
@@ -105,7 +114,7 @@ async def kill_gateways(
 ) -> MessageTally:
     """Kill gatewayd so many times; then let it bring all that waits to the cloud."""
     rng, tally = random.Random(seed), MessageTally()
-    async with _speaking_site(directory, cloud, route) as (site, children):
+    async with speaking_site(directory, cloud, route) as (site, children):
         speaking = SpeakingChildren(site, children)
         follow = asyncio.create_task(speaking.follow())
         speak = asyncio.create_task(speaking.speak())
@@ -129,7 +138,7 @@ async def kill_gateways(
 
 
 @asynccontextmanager
-async def _speaking_site(
+async def speaking_site(
     directory: Path, cloud: str, route: str
 ) -> AsyncIterator[tuple[Site, Sequence[str]]]:
     """A site whose children are online, with gatewayd running."""

@@ -1,0 +1,210 @@
+"""A site that speaks while each of its parts fails in turn, for an hour, or days of a fast clock.
+
+The broker of the site is stopped, the cloud is gone, gatewayd is killed or restarted, and its disk
+is full twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gatewayd.runtime.tasks import cancel_and_wait
+from gatewayd.simulator.site import Site
+from script.soaking.messages.gateway import SpeakingChildren, speaking_site
+from script.soaking.messages.marks import out_of_order
+
+DISK = 64 * 1024 * 1024
+"""Bytes of the disk of gatewayd: room for the reserve, and little else."""
+SHORTEST, LONGEST = 2.0, 20.0
+"""Seconds of an outage, and between two."""
+FULL = 10.0
+"""Seconds for which the disk is full."""
+SHOWN = 12.0
+"""Seconds after which D-Bus shows what was dropped."""
+STANDSTILL = 30.0
+"""Seconds without a further message after which the rest is missing."""
+LOOK = 2.0
+"""Seconds between two looks at the memory of gatewayd."""
+MOST_MEMORY = 150.0
+"""MB that gatewayd may have at any time."""
+
+
+@dataclass(slots=True)
+class OutageTally:
+    """What was counted.  outages: by what failed.  memory: MB of gatewayd, at most.
+
+    dropped: messages that gatewayd says it has dropped, by the reason.  missing: what never came.
+    """
+
+    outages: Counter[str] = field(default_factory=Counter)
+    acknowledged: int = 0
+    received: int = 0
+    missing: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+    memory: float = 0.0
+    wrong: list[str] = field(default_factory=list)
+
+
+class FailingSite:
+    """What can fail of a site.  disk: that of gatewayd."""
+
+    def __init__(self, site: Site, disk: Path, rng: random.Random, tally: OutageTally) -> None:
+        self._site, self._disk, self._rng, self._tally = site, disk, rng, tally
+
+    async def fail(self) -> None:
+        """Let one part fail, and come back."""
+        failures: Mapping[str, Callable[[], Awaitable[None]]] = {
+            "cloud": self._without_cloud,
+            "broker": self._without_broker,
+            "gatewayd killed": self._killed,
+            "gatewayd restarted": self._restarted,
+        }
+        name = self._rng.choice(list(failures))
+        await failures[name]()
+        self._tally.outages[name] += 1
+
+    async def fill_disk(self) -> None:
+        """Let the disk be full for a while."""
+        filling = self._disk / "filling"
+        with filling.open("wb", buffering=0) as file, suppress(OSError):
+            while True:
+                file.write(bytes(65536))
+        await asyncio.sleep(FULL)
+        filling.unlink()
+        await asyncio.sleep(SHOWN)  # before a kill, what was dropped is shown
+        self._tally.outages["disk full"] += 1
+
+    async def _without_cloud(self) -> None:
+        await self._site.ask(do="faults", plan="down")
+        await self._rest()
+        await self._site.ask(do="faults", plan="")
+
+    async def _without_broker(self) -> None:
+        assert self._site.broker is not None, "the site has one"
+        await self._site.broker.stop()
+        await self._rest()
+        await self._site.broker.start()
+
+    async def _killed(self) -> None:
+        await self._note_dropped()
+        assert self._site.daemon is not None, "it runs"
+        self._site.daemon.send_signal(signal.SIGKILL)
+        await self._site.daemon.wait()
+        await self._rest()
+        await self._site.start()
+
+    async def _restarted(self) -> None:
+        await self._note_dropped()
+        if status := await self._site.stop():
+            self._tally.wrong.append(f"gatewayd ended with status {status}")
+        await self._site.start()
+
+    async def _rest(self) -> None:
+        await asyncio.sleep(self._rng.uniform(SHORTEST, LONGEST))
+
+    async def _note_dropped(self) -> None:
+        """Count what this gatewayd has dropped."""
+        target = ("org.gatewayd1", "/org/gatewayd1/messages", "org.gatewayd1.Messages")
+        shown = await self._site.busctl("--json=short", "get-property", *target, "Dropped")
+        self._tally.dropped.update(json.loads(shown)["data"])
+
+    async def end(self) -> None:
+        """Count what the last gatewayd has dropped."""
+        await self._note_dropped()
+
+    async def watch_memory(self) -> None:
+        """Look at the memory of gatewayd, until cancelled."""
+        while True:
+            await asyncio.sleep(LOOK)
+            daemon = self._site.daemon
+            if daemon is not None and daemon.returncode is None:
+                self._tally.memory = max(self._tally.memory, _memory(daemon.pid))
+
+
+async def let_fail(
+    directory: Path, minutes: float, seed: int, *, cloud: str = "alibaba"
+) -> OutageTally:
+    """Let parts of a site fail for so long; then all that was acknowledged has to be at the cloud.
+
+    Needs root, for a small disk.
+    """
+    rng, tally = random.Random(seed), OutageTally()
+    with _small_disk(directory / "state") as disk:
+        async with speaking_site(directory, cloud, "") as (site, children):
+            await site.ask(do="faults", plan="")
+            failing = FailingSite(site, disk, rng, tally)
+            speaking = SpeakingChildren(site, children)
+            async with _in_background(speaking.follow(), failing.watch_memory()):
+                async with _in_background(speaking.speak()):
+                    await _fail_for(failing, minutes * 60)
+                for child in children:
+                    await _judge(speaking, child, tally)
+            await failing.end()
+    if tally.missing > sum(tally.dropped.values()):
+        tally.wrong.append(f"{tally.missing} never came, and {dict(tally.dropped)} were dropped")
+    if tally.memory > MOST_MEMORY:
+        tally.wrong.append(f"gatewayd had {tally.memory:.0f} MB")
+    return tally
+
+
+async def _fail_for(failing: FailingSite, seconds: float) -> None:
+    """Let parts fail for so long, the disk in the first half and in the second."""
+    began = time.monotonic()
+    for half in (0.5, 1.0):
+        await failing.fill_disk()
+        while time.monotonic() - began < seconds * half:
+            await failing.fail()
+            await asyncio.sleep(SHORTEST)
+
+
+async def _judge(speaking: SpeakingChildren, child: str, tally: OutageTally) -> None:
+    """Wait until nothing more of a child comes; count what is wrong with it."""
+    said, before = set(range(speaking.acknowledged[child])), -1
+    while not said <= set(speaking.received[child]) and len(speaking.received[child]) > before:
+        before = len(speaking.received[child])
+        await asyncio.sleep(STANDSTILL)
+    received = speaking.received[child]
+    tally.acknowledged += len(said)
+    tally.received += len(received)
+    tally.missing += len(said - set(received))
+    tally.wrong += [f"{child}: {number} is late" for number in out_of_order(received)]
+
+
+@asynccontextmanager
+async def _in_background(*works: Awaitable[None]) -> AsyncIterator[None]:
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        yield
+    finally:
+        await cancel_and_wait(tasks)
+
+
+@contextmanager
+def _small_disk(directory: Path) -> Iterator[Path]:
+    """Mount a small disk in a new directory."""
+    directory.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=0700", "tmpfs", str(directory)]
+    subprocess.run(mount, check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", str(directory)], check=True)
+
+
+def _memory(pid: int) -> float:
+    """Return the MB that a process has in memory; 0 for one that has ended."""
+    with suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+    return 0.0
