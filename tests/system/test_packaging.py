@@ -6,6 +6,7 @@ import configparser
 import re
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import tomli
@@ -29,8 +30,17 @@ from tools import completion, config_manual
 TOP = Path(__file__).parents[2]
 
 
+class _Joined(dict[str, Any]):
+    """The settings of a section: lines that repeat one add to it, as systemd has it."""
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        before = self.get(key)
+        joined = isinstance(value, list) and isinstance(before, list)
+        super().__setitem__(key, [*before, *value] if joined and before else value)
+
+
 def _ini(path: str) -> configparser.ConfigParser:
-    parser = configparser.ConfigParser(strict=False, interpolation=None)
+    parser = configparser.ConfigParser(dict_type=_Joined, strict=False, interpolation=None)
     parser.optionxform = str  # type: ignore[assignment, method-assign]  # as its manual says
     parser.read_string((TOP / path).read_text())
     return parser
@@ -73,11 +83,20 @@ def test_the_unit_asks_the_opener_for_the_key_of_the_vault() -> None:
     passed = f"\nLoadCredential={VaultSettings().credential}:{socket}\n"
     assert passed in (TOP / "systemd/gatewayd.service").read_text()
     assert "gatewayd-vault-key.socket" in UNIT["Unit"]["Wants"]
+    keygen = _ini("systemd/gatewayd-vault-keygen.service")
+    assert "gatewayd-vault-keygen.service" in UNIT["Unit"]["Wants"].split()
+    assert "gatewayd-vault-keygen.service" in UNIT["Unit"]["After"].split()
     opener = _ini("systemd/gatewayd-vault-key@.service")
     path = opener["Unit"]["ConditionPathExists"]
     assert opener["Service"]["ExecStart"].split()[1:] == [
         f"--name={VaultSettings().credential}", "decrypt", path, "-",
     ]  # fmt: skip
+    assert keygen["Unit"]["ConditionPathExists"] == f"!{path}"
+    assert keygen["Service"]["ExecStart"] == "gatewayctl vault make-key"
+    assert (
+        f"d {Path(path).parent} 0700 root root -"
+        in (TOP / "systemd/gatewayd.tmpfiles").read_text().splitlines()
+    )
 
 
 def test_the_unit_reaches_discovery_by_its_socket() -> None:
@@ -96,7 +115,7 @@ def test_the_broker_and_the_daemon_meet_in_the_same_places() -> None:
     assert access["Path"]["PathChanged"] == str(places.access / files.PASSWORDS)
     assert access["Unit"]["PartOf"] == "gatewayd.service"
     assert "gatewayd-broker-access.path" in UNIT["Unit"]["Wants"]
-    assert UNIT["Service"]["ReadWritePaths"] == f"-{places.access}"
+    assert f"-{places.access}" in UNIT["Service"]["ReadWritePaths"].split()
     broker = (TOP / "systemd/gatewayd-broker.service").read_text()
     for name in (files.PASSWORDS, files.ACCESS, files.LISTENERS):
         assert f"{places.access / name}" in broker
@@ -108,9 +127,8 @@ def test_the_broker_and_the_daemon_meet_in_the_same_places() -> None:
     group = _ini("systemd/gatewayd-broker.service")["Service"]["Group"]
     assert UNIT["Service"]["SupplementaryGroups"] == group
     user = _ini("systemd/gatewayd-broker.service")["Service"]["User"]
-    assert (TOP / "systemd/gatewayd.tmpfiles").read_text().splitlines()[-1] == (
-        f"d {places.access} 2750 gatewayd {user} -"
-    )
+    made = (TOP / "systemd/gatewayd.tmpfiles").read_text().splitlines()
+    assert f"d {places.access} 2750 gatewayd {user} -" in made
 
 
 def test_the_package_knows_the_newest_files_that_the_daemon_reads() -> None:

@@ -116,7 +116,11 @@ class CredentialSlot:
             why = f"the systemd credential {self._name} cannot be read ({error.strerror})"
             raise KeyUnavailable(f"{why}: {remedy}") from None
         if not key:  # gatewayd-vault-key@.service found none, or could not open it
-            raise KeyUnavailable(f"the systemd credential {self._name} is empty: {remedy}")
+            raise KeyUnavailable(
+                f"the systemd credential {self._name} is empty: where there never was a key, "
+                "restart gatewayd, which makes one; where it does not open here, stop gatewayd, "
+                "and run gatewayctl vault recover"
+            )
         return _checked(key, f"the systemd credential {self._name}")
 
     @property
