@@ -406,6 +406,11 @@ class Application:
             for name, gateway in list(self._unrecorded.items()):
                 await self._admit_gateway_at(name, gateway)
 
+    def rules_changed(self) -> None:
+        """Note that other rules are in force, which may allow children other commands."""
+        if self.message_stage is not None:
+            self.message_stage.commands.rules_changed()
+
     async def reread(self, clouds: Collection[str]) -> None:
         """Have files read again that the settings name, and try what failed with the old ones.
 

@@ -269,6 +269,7 @@ class Daemon:
         self, config: Config, rules: tuple[Rule, ...], changed: list[ChangedFile]
     ) -> None:
         self._rules.replace(rules)
+        self._app.rules_changed()
         journal.set_level(config.log.level)
         self._restart_needed = differences(self._config, config)
         if waiting := ", ".join(self._restart_needed):

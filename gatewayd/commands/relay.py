@@ -116,8 +116,7 @@ class CommandRelay:
     def session_opened(self, device: DeviceId, session: Session) -> None:
         """Receive the commands of a child from now on."""
         self._sessions.pop(device, None)
-        if isinstance(session, ExpectsCommands):
-            session.expect_commands(expected=self._allowed(device, None))
+        self._expect(device, session)
         if isinstance(session, SupportsCommands):
             self._sessions[device] = session
             session.receive_commands(partial(self._receive, device))
@@ -127,6 +126,15 @@ class CommandRelay:
         session = self._sessions.pop(device, None)
         if session is not None:
             session.receive_commands(None)
+
+    def rules_changed(self) -> None:
+        """Have clouds that have room for the commands of some children serve those of now."""
+        for device, session in self._sessions.items():
+            self._expect(device, session)
+
+    def _expect(self, device: DeviceId, session: Session | SupportsCommands) -> None:
+        if isinstance(session, ExpectsCommands):
+            session.expect_commands(expected=self._allowed(device, None))
 
     def forget(self, device: DeviceId) -> None:
         """Forget a child that is gone."""

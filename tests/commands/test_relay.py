@@ -82,19 +82,26 @@ async def test_what_the_rule_does_not_allow_is_refused_at_once() -> None:
 class RankedSession(CommandedSession):
     """A session of a cloud that has room for the commands of some children only."""
 
-    expected: bool | None = None
+    def __init__(self) -> None:
+        super().__init__()
+        self.expected: list[tuple[bool, bool]] = []
 
     def expect_commands(self, *, expected: bool) -> None:
-        assert self.handler is None, "it is known before commands are received"
-        self.expected = expected
+        self.expected.append((expected, self.handler is None))
 
 
 @pytest.mark.parametrize("allowed", [True, False])
 async def test_a_cloud_learns_whether_commands_are_to_be_expected(allowed: bool) -> None:
     one, session = Relayed(allowed=allowed), RankedSession()
     one.relay.session_opened(BOB, session)
-    assert session.expected is allowed
+    assert session.expected == [(allowed, True)], "it is known before commands are received"
     assert session.handler is not None
+    one.allowed = not allowed
+    one.relay.rules_changed()
+    assert session.expected[1:] == [(not allowed, False)]
+    one.relay.session_closed(BOB)
+    one.relay.rules_changed()
+    assert len(session.expected) == 2
 
 
 async def test_the_gateway_itself_takes_no_commands() -> None:
