@@ -117,10 +117,9 @@ def test_the_same_typed_on_a_terminal(new: Gateway) -> None:
     with on_terminal([*new.box.inside, "gatewayctl", "setup", "--watch", "0"]) as terminal:
         terminal.wait_for("Number of what is to change")
         terminal.type("")
-        terminal.wait_for("[Y/n] ")
-        terminal.type("n")
         assert terminal.end() == 0
     assert "(sealed)" in terminal.shown
+    assert "nothing was written" in terminal.shown
 
 
 def test_an_image_of_a_gateway_that_was_set_up_starts_and_says_cloned(new: Gateway) -> None:

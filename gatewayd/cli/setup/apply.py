@@ -35,7 +35,7 @@ USER = "gatewayd"
 ROUTES = Path("/proc/net/route")
 MAX_FILE = 1 << 20
 """Bytes of a file that setup has written."""
-PROBED = ("endpoint", "dns", "tcp", "tls", "root", "clock")
+STEPS = ("endpoint", "dns", "tcp", "tls", "root", "clock")
 """The steps of a preflight that the first answers suffice for."""
 TIMEOUT = 120.0
 """Seconds that systemctl may take: longer than the start of the daemon."""
@@ -77,6 +77,20 @@ class SetupTarget:
     def drop_in(self) -> Path:
         """The drop-in of the service."""
         return self.systemd.units[0] / f"{SERVICE}.d" / f"{NAME}.conf"
+
+    def has(self, plan: SetupPlan) -> bool:
+        """Whether all of a plan is there already.  Raises GatewayError."""
+        texts = {self.directory / name: text for name, text in plan.files.items()}
+        if plan.drop_in:
+            texts[self.drop_in] = plan.drop_in
+        try:
+            if any(path.read_text(encoding="utf-8") != text for path, text in texts.items()):
+                return False
+        except (OSError, ValueError):
+            return False
+        if plan.credential and not self.systemd.exists(plan.credential):
+            return False
+        return not plan.secret or self.systemd.decrypt(plan.credential) == plan.secret.encode()
 
     def write(self, plan: SetupPlan) -> None:
         """Write a plan, check the whole configuration, and remove a secret that it does not need.
@@ -173,7 +187,7 @@ def probe(answers: Answers, context: PreflightContext) -> Iterator[tuple[bool, s
             return [step async for step in steps]
 
     for step in asyncio.run(found()):
-        if step.step in PROBED:
+        if step.step in STEPS:
             remedy = f" {step.remedy}" if step.remedy else ""
             yield (
                 step.verdict is not CheckResult.FAILED,

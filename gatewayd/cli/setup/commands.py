@@ -74,12 +74,15 @@ def _setup(connect: Connect, arguments: Namespace) -> Iterator[str]:
     else:
         raise GatewayError(NO_TERMINAL)
     todo = plan(answers)
-    yield from shown(todo, target)
-    if arguments.dry_run or (dialogue is not None and not dialogue.agrees("Write them?")):
-        yield "Nothing was written."
-        return
-    target.write(todo)
-    target.restart()
+    if target.has(todo):
+        yield "This is how it is set up already: nothing was written."
+    else:
+        yield from shown(todo, target)
+        if arguments.dry_run or (dialogue is not None and not dialogue.agrees("Write them?")):
+            yield "Nothing was written."
+            return
+        target.write(todo)
+        target.restart()
     yield from _arrivals(connect(), todo, answers, _seconds(arguments, dialogue))
 
 

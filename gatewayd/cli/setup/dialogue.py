@@ -17,6 +17,9 @@ from gatewayd.cli.setup.questions import (
     settled,
 )
 
+PROBED = ("endpoint", "ca_file", "product")
+"""What is asked again where the cloud cannot be used so."""
+
 Probe = Callable[[Answers], Iterable[tuple[bool, str]]]
 """Tries the cloud by the answers so far; yields whether each step is good, and a line about it."""
 
@@ -41,8 +44,7 @@ class Dialogue:
         while (question := next_question(answers)) is not None:
             answers[question.key] = self._answer(question, answers)
             if question.probes and not self._is_good(answers):
-                answers = settled(answers, {"endpoint": ""})
-                del answers[question.key]
+                answers = {key: one for key, one in answers.items() if key not in PROBED}
         return {question.key: answers[question.key] for question in asked(answers)}
 
     def changed(self, before: Answers) -> dict[str, str]:

@@ -92,7 +92,7 @@ def cloud_settings(answers: Answers) -> dict[str, Any]:
 def answers_of(configuration: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[str, str]:
     """Return the answers that lead to what was written; those that cannot be read are left out.
 
-    configuration, rules: the two files.  The secret is KEPT.
+    configuration, rules: the two files.  The secret is KEPT, and no window is to be opened.
     """
     found: dict[str, str] = {}
     mdns = _table(_table(configuration, "discovery"), "mdns")
@@ -118,7 +118,7 @@ def answers_of(configuration: Mapping[str, Any], rules: Mapping[str, Any]) -> di
     }  # fmt: skip
     found["admission"] = ways.get((str(rule.get("action")), bool(rule.get("window"))), "")
     found = {key: value for key, value in found.items() if value or key in ("ca_file", "gateway")}
-    found |= {"secret": KEPT}
+    found |= {"secret": KEPT, "window": "0"}
     return {key: found[key] for key in _asked_keys(found) if key in found}
 
 

@@ -70,6 +70,22 @@ def test_what_was_written_is_read_again(target: SetupTarget) -> None:
     assert everything(target) == before
 
 
+def test_what_is_there_already_is_known(target: SetupTarget) -> None:
+    assert not target.has(todo())
+    target.write(todo())
+    kept, faults = complete({}, MACHINE, target.answers())
+    assert not faults
+    assert target.has(todo())
+    assert target.has(plan(kept))
+    assert not target.has(todo(secret="another"))
+    assert not target.has(todo(interface="wan0"))
+    target.drop_in.unlink()
+    assert not target.has(todo())
+    target.write(todo())
+    target.systemd.file(CREDENTIAL).unlink()
+    assert not target.has(plan(kept))
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_configuration_that_is_wrong_as_a_whole_is_put_back(
     target: SetupTarget, first: bool
