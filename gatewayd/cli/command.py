@@ -184,7 +184,7 @@ def confirm(arguments: Namespace, consequences: Sequence[str], question: str) ->
     if not consequences or arguments.yes:
         return
     text = " ".join(map(safe, consequences))
-    if arguments.json or not sys.stdin.isatty():
+    if not may_ask(arguments):
         raise GatewayError(f"{text} Use --yes to do it all the same")
     if input(f"{text} {question} [y/N] ").strip().lower() not in ("y", "yes"):
         raise GatewayError("Nothing was done")
@@ -236,11 +236,18 @@ def _naming(path: Path) -> Iterator[None]:
         raise GatewayError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def read_passphrase(file: Path | None, key: str) -> bytes:
-    """Return the passphrase in a file; without a file, ask for it on the terminal.
+def may_ask(arguments: Namespace) -> bool:
+    """Whether there is an operator to ask: at a terminal, and not with --json."""
+    return not arguments.json and sys.stdin.isatty()
+
+
+def read_passphrase(arguments: Namespace, key: str) -> bytes:
+    """Return the passphrase in the file of --passphrase-file; without one, ask for it.
 
     key: what the passphrase opens, for the prompt.  Raises GatewayError.
     """
-    if file is not None:
-        return read_file(file, MAX_PEM).rstrip(b"\r\n")
+    if arguments.passphrase_file is not None:
+        return read_file(arguments.passphrase_file, MAX_PEM).rstrip(b"\r\n")
+    if arguments.json:
+        raise GatewayError(f"{key} has a passphrase. Use --passphrase-file FILE")
     return getpass.getpass(f"Passphrase of {key}: ").encode()

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import re
+import subprocess
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -199,6 +200,32 @@ def test_a_command_that_prints_for_people_is_wrapped(
     config.write_text(f'[gateway]\nstate_directory = "{tmp_path}/state"\n')
     status = main(["vault", "status", "--config", str(config), "--json"], {})
     validate(capsys.readouterr().out, LINES, status)
+
+
+@pytest.mark.parametrize(("words", "told"), [
+    (("vault", "init"), "--no-recovery"),
+    (("vault", "recover"), "The words are missing"),
+    (("vault", "rotate", "--recovery-key", "locked.pem"), "--passphrase-file"),
+    (("huawei", "ca", "import", "locked.pem"), "--passphrase-file"),
+])  # fmt: skip
+def test_nothing_is_asked(tmp_path: Path, words: Sequence[str], told: str) -> None:
+    config = tmp_path / "gatewayd.toml"
+    config.write_text(f'[gateway]\nstate_directory = "{tmp_path}/state"\n')
+    make = "openssl genpkey -algorithm X25519 -aes256 -pass pass:sesame -out locked.pem"
+    subprocess.run(make.split(), cwd=tmp_path, check=True, capture_output=True)
+    more = () if words[0] == "huawei" else ("--config", str(config))
+    ours, theirs = os.openpty()
+    try:
+        ran = subprocess.run(
+            [*GATEWAYCTL, "--bus", "unix:path=/nonexistent", *words, *more, "--json"],
+            cwd=tmp_path, stdin=theirs, stdout=subprocess.PIPE, start_new_session=True,
+            text=True, timeout=60, check=False,
+        )  # fmt: skip
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert ran.returncode == 1
+    assert told in json.loads(ran.stdout)["Message"]
 
 
 def test_the_manual_is_made_from_the_tables() -> None:

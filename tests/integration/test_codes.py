@@ -167,7 +167,7 @@ async def test_a_child_that_was_activated_before_needs_a_reset(tmp_path: Path) -
         view = await reach(site, used, "failed", "cloud-already-activated")
         assert view["SubState"] == "needs-reset"
         assert "ResetThing" in view["Remedy"]
-        assert "Reregister" in view["Remedy"]
+        assert "gatewayctl reregister" in view["Remedy"]
         assert not view["NextAttemptTimestamp"]
         device = (await site.devices())[used][0]
         with pytest.raises(RuntimeError, match="needs a reset"):

@@ -142,7 +142,7 @@ async def test_a_secret_lost_after_activation_needs_a_reset(stage: Stage) -> Non
     stage.cloud.drop("TH20-1")
     view = await stage.tape.wait_for(device, "failed", "secret-lost")
     assert (view.substate, view.secret_state) == ("needs-reset", "lost")
-    assert "Reregister" in view.remedy
+    assert f"gatewayctl reregister {view.id} {view.id}" in view.remedy
 
 
 async def test_a_secret_lost_before_activation_is_registered_again() -> None:

@@ -55,7 +55,7 @@ def _make(connect: Connect, arguments: Namespace) -> Iterable[str]:
 def _import(connect: Connect, arguments: Namespace) -> Iterable[str]:
     data = read_file(arguments.file, MAX_PEM)
     if is_locked(data):
-        data = unlock(data, read_passphrase(arguments.passphrase_file, "the CA's key"))
+        data = unlock(data, read_passphrase(arguments, "the CA's key"))
     file = os.memfd_create("ca", os.MFD_CLOEXEC)
     try:
         os.write(file, data)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable
 from contextlib import closing
@@ -24,6 +23,7 @@ from gatewayd.cli.command import (
     add_config,
     argument,
     arguments,
+    may_ask,
     read_file,
     replace_file,
 )
@@ -79,7 +79,7 @@ def _chosen_recovery(arguments: Namespace) -> bytes | None:
         return read_file(arguments.recovery, MAX_PEM)
     if arguments.no_recovery:
         return None
-    if not sys.stdin.isatty():
+    if not may_ask(arguments):
         raise GatewayError(NO_CHOICE)
     answer = input(QUESTION).strip()
     return read_file(Path(answer), MAX_PEM) if answer else None
@@ -140,7 +140,9 @@ def _add_recovery(connect: Connect, arguments: Namespace) -> Iterable[str]:
 
 def _recover(_connect: Connect, arguments: Namespace) -> Iterable[str]:
     vault = _vault(arguments)
-    vault = vault if vault.recovery is not None else replace(vault, recovery=typed_opener())
+    vault = (
+        vault if vault.recovery is not None else replace(vault, recovery=typed_opener(arguments))
+    )
     done = recover(vault, arguments.protect, accept_machine=arguments.accept_machine)
     with vault.locked():
         return [*done, *_lines(replace(vault, recovery=None).report()), START]

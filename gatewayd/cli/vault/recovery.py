@@ -128,11 +128,13 @@ def opener_of(arguments: Namespace) -> RecoveryKey | None:
         return key_of(data.decode("ascii", "replace"))
     if not is_locked(data):
         return RecoveryKey(data)
-    return RecoveryKey(data, read_passphrase(arguments.passphrase_file, "the recovery key"))
+    return RecoveryKey(data, read_passphrase(arguments, "the recovery key"))
 
 
-def typed_opener() -> RecoveryKey:
+def typed_opener(arguments: Namespace) -> RecoveryKey:
     """Return the key whose words are typed, or are on the standard input.  Raises GatewayError."""
+    if arguments.json and sys.stdin.isatty():
+        raise GatewayError("The words are missing. Use --recovery-key FILE, or the standard input")
     if not sys.stdin.isatty():
         return key_of(sys.stdin.read(recovery_words.MAX_TEXT))
     try:

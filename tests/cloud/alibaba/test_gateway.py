@@ -247,7 +247,7 @@ async def test_a_refused_secret_is_due_once_another_is_configured(
         with pytest.raises(LoginRefused) as same:
             await route.connect(OWN, SECRET)
         assert not same.value.stale
-        assert "Reload" in same.value.reason.remedy
+        assert "gatewayctl reload" in same.value.reason.remedy
         assert str(secret_file) in same.value.reason.remedy
         assert not route.is_replaced(OWN, SECRET)
         secret_file.write_bytes(b"0123456789abcdef0123456789abcdef")

@@ -283,7 +283,7 @@ async def test_a_secret_that_was_reset_at_the_platform_is_replaced_by_the_config
         one.instance.devices.reset_secret(site.OWN_ID, "the-new-Secret")
         with pytest.raises(LoginRefused) as before:
             await provider.connect(site.OWN, old)
-        assert "Reload" in before.value.reason.remedy
+        assert "gatewayctl reload" in before.value.reason.remedy
         assert str(tmp_path / "secret") in before.value.reason.remedy
         assert provider.renew_at(site.OWN, old) is None
         (tmp_path / "secret").write_text("the-new-Secret\n")
