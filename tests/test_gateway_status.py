@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -62,6 +63,12 @@ def test_facts() -> None:
     )
     assert list(found.children) == [State.ONLINE, State.PENDING]
     assert (found.messages, found.certificate_expiry, found.now) == (COUNTS, NOW + DAY, NOW)
+
+
+def test_what_waits_for_a_restart_is_in_the_line() -> None:
+    waiting = replace(status({}), restart_needed=lambda: ("clouds", "bus"))
+    assert waiting.line().endswith("restart needed for clouds and bus")
+    assert "restart" not in status({}).line()
 
 
 def test_a_gateway_without_certificates() -> None:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from gatewayd.admission.policy.suggestion import CloudChoice
+from gatewayd.cloud.provider import SessionEnd
 from gatewayd.device.decision_log import DecisionKind
 from gatewayd.device.lifecycle import State
+from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.recovery import MAX_STALE
 from gatewayd.errors import (
@@ -74,10 +76,32 @@ async def test_a_rejection_survives_a_restart() -> None:
         await stage.tape.wait_for(device, "online")
         await stage.app.commands.reject(device, "not \x1bours", "uid 0")
         await stage.tape.wait_for(device, "rejected")
-        assert "not ours" in stage.tape.shown[device].explanation
+        before = stage.tape.shown[device]
+        assert "not ours" in before.explanation
     async with Stage(records, cloud).running() as stage:
         stage.announce("TH20-1")
-        assert (await stage.tape.wait_for(device, "rejected")).admission == "operator"
+        after = await stage.tape.wait_for(device, "rejected")
+        assert after.admission == "operator"
+        assert (after.reason, after.explanation, after.remedy) == (
+            before.reason, before.explanation, before.remedy,
+        )  # fmt: skip
+
+
+async def test_a_removal_at_the_cloud_is_explained_as_fully_after_a_restart() -> None:
+    records, cloud = MemoryRecords(), FakeCloud()
+    removed = Reason("cloud-removed", "The cloud has removed it.", "Run gatewayctl approve CHILD.")
+    async with Stage(records, cloud).running() as stage:
+        device = stage.announce("TH20-1")
+        await stage.tape.wait_for(device, "online")
+        (session,) = cloud.online.values()
+        session.ended.set_result(SessionEnd(removed, removed=True))
+        before = await stage.tape.wait_for(device, "retired")
+    async with Stage(records, cloud).running() as stage:
+        after = await stage.tape.wait_for(device, "retired")
+    assert (after.reason, after.explanation, after.remedy) == (
+        "cloud-removed", removed.text, f"Run gatewayctl approve {device}.",
+    )  # fmt: skip
+    assert after.remedy == before.remedy
 
 
 async def test_a_forgotten_child_begins_again_as_a_stranger(stage: Stage) -> None:
