@@ -18,6 +18,7 @@ def unpack(directory: Path, commit: str = COMMIT) -> Path:
     whole = subprocess.run(
         ["git", "-C", TOP, "archive", commit], check=True, capture_output=True
     ).stdout
+    directory.mkdir(parents=True, exist_ok=True)
     subprocess.run(["tar", "-x", "-C", directory], input=whole, check=True)
     project = tomllib.loads((directory / "pyproject.toml").read_text())["project"]
     metadata = directory / "gatewayd-0.1.0.dist-info"

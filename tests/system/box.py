@@ -44,13 +44,16 @@ class Box:
         self._process: subprocess.Popen[bytes] | None = None
         self._leader = 0
 
-    def boot(self) -> None:
-        """Boot, and return when systemd has started what it was to start.  Raises CannotBoot."""
+    def boot(self, *more: str) -> None:
+        """Boot, and return when systemd has started what it was to start.
+
+        more: options of systemd-nspawn for this once.  Raises CannotBoot.
+        """
         self.changes.mkdir(parents=True, exist_ok=True)
         layers = ":".join(map(str, self._layers))
         with self._notifications() as told, (self.changes / "console").open("ab") as console:
             self._process = subprocess.Popen(
-                [BOOT, self.name, layers, self.changes, *self._options],
+                [BOOT, self.name, layers, self.changes, *self._options, *more],
                 env=os.environ | {"NOTIFY_SOCKET": told.getsockname()},
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, start_new_session=True,
             )  # fmt: skip

@@ -110,14 +110,14 @@ def lan(tmp_path: Path) -> Iterator[tuple[str, Plant]]:
 @pytest.fixture
 def bare(root: Path, lan: tuple[str, Plant], memory: Path) -> Iterator[Gateway]:
     """A gateway on the LAN, without gatewayd."""
-    with _booted([root], lan, memory) as gateway:
+    with booted([root], lan, memory) as gateway:
         yield gateway
 
 
 @pytest.fixture
 def new(installed: Path, root: Path, lan: tuple[str, Plant], memory: Path) -> Iterator[Gateway]:
     """A gateway with gatewayd as it was installed: with a key, and not configured."""
-    with _booted([installed, root], lan, memory) as gateway:
+    with booted([installed, root], lan, memory) as gateway:
         yield gateway
 
 
@@ -130,7 +130,8 @@ def gateway(new: Gateway) -> Gateway:
 
 
 @contextlib.contextmanager
-def _booted(layers: list[Path], lan: tuple[str, Plant], memory: Path) -> Iterator[Gateway]:
+def booted(layers: list[Path], lan: tuple[str, Plant], memory: Path) -> Iterator[Gateway]:
+    """Boot a machine of these layers on a LAN."""
     namespace, running = lan
     changes = memory / "changes"
     box = Box(layers, changes, (f"--network-namespace-path=/run/netns/{namespace}",))

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import CHILDREN
+from tests.integration.lan import namespaces
+from tests.support.former_gatewayd import unpack
+from tests.system import roots
+from tests.system.conftest import CHILDREN, booted
 from tests.system.gateway import KEY, STATE, Gateway, apt, install
+from tests.system.plant import plant
 
 pytestmark = pytest.mark.system
 
 EARLIER = "0.0.9"
+FIFTY = 50
 FROM_THE_FUTURE = f"""\
 import sqlite3
 with sqlite3.connect("{STATE}/state.db") as db:
@@ -21,19 +27,57 @@ with sqlite3.connect("{STATE}/state.db") as db:
 """
 
 
-@pytest.fixture(scope="session")
-def earlier(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package, with the version and the files of an earlier one."""
-    tree = tmp_path_factory.mktemp("earlier") / "tree"
+def _of_earlier_version(package: Path, directory: Path, sample: str = "") -> Path:
+    """Return the package with the version of an earlier one.  sample: added to a conffile."""
+    tree = directory / "tree"
     _run("dpkg-deb", "--raw-extract", package, tree)
     control = tree / "DEBIAN/control"
     version = _run("dpkg-deb", "--field", package, "Version").strip()
     control.write_text(control.read_text().replace(f"Version: {version}", f"Version: {EARLIER}"))
-    sample = tree / "etc/gatewayd/gatewayd.toml"
-    sample.write_text(sample.read_text() + "# of an earlier version\n")
-    made = tree.with_name(f"gatewayd_{EARLIER}_all.deb")
+    with (tree / "etc/gatewayd/gatewayd.toml").open("a") as file:
+        file.write(sample)
+    made = directory / f"gatewayd_{EARLIER}_all.deb"
     _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, made)
     return made
+
+
+@pytest.fixture(scope="session")
+def earlier(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package, with the version and the files of an earlier one."""
+    directory = tmp_path_factory.mktemp("earlier")
+    return _of_earlier_version(package, directory, "# of an earlier version\n")
+
+
+@pytest.fixture(scope="session")
+def former(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of the earliest version that is upgraded, built from the history."""
+    directory = tmp_path_factory.mktemp("former")
+    tree = unpack(directory / "source/gatewayd")
+    (tree / "packaging/debian").rename(tree / "debian")
+    built = subprocess.run(
+        ["dpkg-buildpackage", "--no-sign", "--build=binary"],
+        cwd=tree, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
+        check=False, capture_output=True, text=True,
+    )  # fmt: skip
+    assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
+    return _of_earlier_version(next(tree.parent.glob("gatewayd_*.deb")), directory)
+
+
+@pytest.fixture
+def fifty(
+    release: str, packages: Path, former: Path, memory: Path, tmp_path: Path
+) -> Iterator[Gateway]:
+    """A gateway without gatewayd, with what both packages need, on a LAN with fifty children."""
+    needed = [former, *packages.glob("*.deb")]
+    wanted = {name for package in needed for name in roots.dependencies(package)}
+    root = roots.root(release, wanted - {"gatewayd"}, "upgraded-gateway")
+    options = ("--children", str(FIFTY), "--rate", "0")
+    with (
+        namespaces() as (gateway, children),
+        plant(tmp_path / "plant", children, *options) as running,
+        booted([root], (gateway[-1], running), memory) as made,
+    ):
+        yield made
 
 
 @pytest.fixture
@@ -95,6 +139,46 @@ def test_an_upgrade_keeps_everybody_online_and_a_downgrade_is_guarded(
     assert _version(bare) == f"{EARLIER} installed"
     bare.refused("systemctl", "start", "gatewayd")
     assert bare.shown("ExecMainStatus") == "78"
+
+
+def test_the_earliest_package_is_upgraded_with_its_children(
+    fifty: Gateway, former: Path, package: Path
+) -> None:
+    install(fifty.box, former)
+    fifty.write_key("--with-key=host")
+    fifty.configure()
+    fifty.await_online(FIFTY)
+    before = set(fifty.children())
+
+    install(fifty.box, package)
+    assert fifty.shown("NRestarts") == "0"
+    fifty.await_online(FIFTY)
+    assert set(fifty.children()) == before
+    assert set(fifty.plant.secrets_issued().values()) == {1}
+
+    told = fifty.refused("apt-get", "-qqy", "--allow-downgrades", "install", f"/opt/{former.name}")
+    assert f"{STATE} was written by a newer version" in told
+    fifty.await_online(FIFTY)
+
+
+def test_a_root_that_is_read_only_suffices_where_var_is_kept(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    var = tmp_path / "var"
+    gateway.systemctl("stop")
+    _run("cp", "-a", gateway.box.path("/var"), var)
+    gateway.box.power_off()
+    gateway.box.boot("--read-only", f"--bind={var}:/var")
+    gateway.refused("touch", "/etc/gatewayd/mark")
+    _is_untouched(gateway)
+    assert gateway.property("State") == "running"
+    child, *_ = gateway.children()
+    gateway.call("Reject", "ss", child, "not ours")
+    gateway.await_online(CHILDREN - 1)
+    gateway.box.cut_power()
+    gateway.box.boot("--read-only", f"--bind={var}:/var")
+    gateway.await_online(CHILDREN - 1)
+    assert gateway.children()[child] == "rejected"
 
 
 def test_removal_keeps_the_vault_and_says_so(gateway: Gateway, package: Path) -> None:

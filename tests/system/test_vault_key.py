@@ -114,6 +114,26 @@ def test_an_image_of_a_running_gateway_says_cloned_and_logs_nobody_in(gateway: G
     assert len(gateway.children()) == CHILDREN
 
 
+def test_an_image_that_keeps_the_machine_id_says_cloned_on_other_hardware(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    """The hardware's id comes from a file here: the kernel of a test machine may show none."""
+    gateway.drop_in("hardware", "[Service]\nLoadCredential=hardware:/opt/hardware\n")
+    gateway.box.power_off()
+    for name, text in (("one", "4c4c4544-0042\n"), ("two", "4c4c4544-0099\n")):
+        (tmp_path / name).write_text(text)
+    gateway.box.boot(f"--bind-ro={tmp_path}/one:/opt/hardware")
+    gateway.await_online(CHILDREN)
+    gateway.box.power_off()
+    gateway.box.boot(f"--bind-ro={tmp_path}/two:/opt/hardware")
+    gateway.await_state("cloned")
+    assert gateway.counts().get("online", 0) == 0
+    gateway.box.power_off()
+    gateway.box.boot(f"--bind-ro={tmp_path}/one:/opt/hardware")
+    gateway.await_online(CHILDREN)
+    assert set(gateway.plant.secrets_issued().values()) == {1}
+
+
 def test_machines_of_one_image_have_keys_of_their_own(
     release: str, root: Path, package: Path, memory: Path
 ) -> None:
