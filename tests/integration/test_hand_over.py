@@ -16,6 +16,7 @@ import pytest
 from gatewayd.simulator.huawei.account import home
 from gatewayd.simulator.site import Site
 from gatewayd.simulator.site_files import config, rules
+from tests.integration.test_huawei_renewal import reason, renew
 from tests.support.gatewayctl import ctl
 
 pytestmark = pytest.mark.integration
@@ -48,21 +49,9 @@ async def killed(site: Site) -> None:
     assert await site.daemon.wait() == -signal.SIGKILL
 
 
-async def renew(site: Site, child: str) -> None:
-    """Have the next step of a renewal taken."""
-    device, _ = (await site.devices())[child]
-    await site.authority(home(child), "Renew", "s", device)
-
-
-async def shown(site: Site, child: str, reason: str) -> dict[str, Any]:
+async def shown(site: Site, child: str, code: str) -> dict[str, Any]:
     """Return what D-Bus says of the child, when this is why it is as it is."""
-
-    async def described() -> dict[str, Any] | None:
-        facts = await site.describe(child)
-        return facts if (facts["State"], facts["Reason"]) == ("handed-over", reason) else None
-
-    facts: dict[str, Any] = await site.until(described, f"{child} to be handed over: {reason}")
-    return facts
+    return await reason(site, child, code, "handed-over")
 
 
 async def credential(site: Site, child: str) -> dict[str, Any]:

@@ -42,14 +42,14 @@ async def renew(site: Site, child: str) -> None:
     await site.authority(home(child), "Renew", "s", device)
 
 
-async def reason(site: Site, child: str, code: str) -> dict[str, Any]:
-    """Return what D-Bus says of a child that is online, when this is why."""
+async def reason(site: Site, child: str, code: str, state: str = "online") -> dict[str, Any]:
+    """Return what D-Bus says of a child in a state, when this is why."""
 
     async def described() -> dict[str, Any] | None:
         facts = await site.describe(child)
-        return facts if (facts["State"], facts["Reason"]) == ("online", code) else None
+        return facts if (facts["State"], facts["Reason"]) == (state, code) else None
 
-    facts: dict[str, Any] = await site.until(described, f"{child} to be online with {code}")
+    facts: dict[str, Any] = await site.until(described, f"{child} to be {state} with {code}")
     return facts
 
 
