@@ -96,6 +96,11 @@ def _read(path: Path, *, private: bool) -> Secret:
             os.close(descriptor)
     except OSError as error:
         raise ConfigError(f"The secret {path} cannot be read: {error.strerror}.") from error
+    if not value and not private:  # as gatewayd-secret@.service passes what it cannot decrypt
+        raise ConfigError(
+            f"The secret {path} is empty: its credential is missing, or cannot be decrypted on this "
+            "machine. Give it again with gatewayctl setup"
+        )
     if not value or len(value) > MAX_BYTES:
         raise ConfigError(f"The secret {path} must hold 1 to {MAX_BYTES} bytes.")
     return Secret(value)

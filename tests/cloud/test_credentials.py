@@ -70,3 +70,12 @@ def test_what_is_no_secret(file: Path, content: bytes) -> None:
     file.write_bytes(content)
     with pytest.raises(ConfigError, match="1 to 4096 bytes"):
         read_secret(None, "", file)
+
+
+def test_a_credential_that_could_not_be_decrypted_is_empty(file: Path) -> None:
+    file.write_bytes(b"\n")
+    with pytest.raises(ConfigError, match="cannot be decrypted on this machine"):
+        read_secret(file.parent, "secret", None)
+    file.write_bytes(b"x" * (MAX_BYTES + 1))
+    with pytest.raises(ConfigError, match="1 to 4096 bytes"):
+        read_secret(file.parent, "secret", None)
