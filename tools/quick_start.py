@@ -46,7 +46,7 @@ def _lines(paragraphs: list[str]) -> Iterator[str]:
             yield from (".PP", ".in +4n", ".EX", *code, ".EE", ".in")
         elif paragraph.startswith("- "):
             for item in re.split(r"\n(?=- )", paragraph):
-                yield from (".IP \\(bu 2", _plain(" ".join(item[2:].split())))
+                yield from (".IP \\- 2", _plain(" ".join(item[2:].split())))
         else:
             yield from [] if after_heading else [".PP"]
             yield _plain(" ".join(paragraph.split()))
