@@ -96,7 +96,7 @@ def _read(path: Path, *, private: bool) -> Secret:
             os.close(descriptor)
     except OSError as error:
         raise ConfigError(f"The secret {path} cannot be read: {error.strerror}.") from error
-    if not value and not private:  # as gatewayd-secret@.service passes what it cannot decrypt
+    if not value and not private:  # by gatewayd-secret@.service, where it cannot decrypt it
         raise ConfigError(
             f"The secret {path} is empty: its credential is missing, or cannot be decrypted on this "
             "machine. Give it again with gatewayctl setup"

@@ -86,6 +86,14 @@ def test_what_is_there_already_is_known(target: SetupTarget) -> None:
     assert not target.has(plan(kept))
 
 
+def test_on_another_machine_the_secret_is_given_again(target: SetupTarget, tmp_path: Path) -> None:
+    target.write(todo())
+    (tmp_path / "host").write_text("another machine")
+    assert not target.has(todo())
+    target.write(todo())
+    assert target.has(todo())
+
+
 @pytest.mark.parametrize("first", [True, False])
 def test_a_configuration_that_is_wrong_as_a_whole_is_put_back(
     target: SetupTarget, first: bool
