@@ -16,6 +16,8 @@ from gatewayd.__main__ import EX_CONFIG
 from gatewayd.admission.policy.naming import FILTERS
 from gatewayd.admission.policy.patterns import MATCH_KEYS
 from gatewayd.admission.policy.rules import RuleTable
+from gatewayd.credentials.notices import CHANGED, DIRECTORY_VARIABLE
+from gatewayd.credentials.service import OF_SYSTEMD, OF_USERS
 from gatewayd.dbus.names import NAME
 from gatewayd.discovery.helper.connect import MODULE, SOCKET_VARIABLE
 from gatewayd.messages.broker import files
@@ -129,6 +131,29 @@ def test_the_broker_and_the_daemon_meet_in_the_same_places() -> None:
     user = _ini("systemd/gatewayd-broker.service")["Service"]["User"]
     made = (TOP / "systemd/gatewayd.tmpfiles").read_text().splitlines()
     assert f"d {places.access} 2750 gatewayd {user} -" in made
+
+
+def test_units_and_the_daemon_meet_at_the_credentials() -> None:
+    of_systemd = _ini("systemd/gatewayd-credentials.socket")
+    of_user = _ini("systemd/gatewayd-credentials@.socket")
+    assert of_systemd["Socket"]["FileDescriptorName"] == OF_SYSTEMD
+    assert of_user["Socket"]["FileDescriptorName"] == f"{OF_USERS}%i"
+    assert of_systemd["Socket"]["SocketMode"] == of_user["Socket"]["SocketMode"] == "0600"
+    for unit in (of_systemd, of_user):
+        assert unit["Unit"]["PartOf"] == unit["Socket"]["Service"] == "gatewayd.service"
+    assert "gatewayd-credentials.socket" in UNIT["Unit"]["Wants"]
+    directory = re.findall(rf"{DIRECTORY_VARIABLE}=(\S+)", UNIT["Service"]["Environment"])[0]
+    assert f"-{directory}" in UNIT["Service"]["ReadWritePaths"].split()
+    notice = _ini("systemd/gatewayd-credential@.path")["Path"]["PathChanged"]
+    assert notice == f"{directory}/{CHANGED}/%i"
+    made = (TOP / "systemd/gatewayd.tmpfiles").read_text().splitlines()
+    assert f"d {directory}/{CHANGED} 0755 gatewayd gatewayd -" in made
+    examples = [*(TOP / "systemd/examples").glob("*.service")]
+    assert examples
+    for example in examples:
+        text = example.read_text()
+        assert f"LoadCredential=child.json:{of_systemd['Socket']['ListenStream']}\n" in text
+        assert "Wants=gatewayd-credential@%N.path\n" in text
 
 
 def test_the_package_knows_the_newest_files_that_the_daemon_reads() -> None:
