@@ -98,8 +98,8 @@ def _read(path: Path, *, private: bool) -> Secret:
         raise ConfigError(f"The secret {path} cannot be read: {error.strerror}.") from error
     if not value and not private:  # by gatewayd-secret@.service, where it cannot decrypt it
         raise ConfigError(
-            f"The secret {path} is empty: its credential is missing, or cannot be decrypted on this "
-            "machine. Give it again with gatewayctl setup"
+            f"The secret {path} is empty: its credential is missing, or cannot be decrypted on "
+            "this machine. Give it again with gatewayctl setup"
         )
     if not value or len(value) > MAX_BYTES:
         raise ConfigError(f"The secret {path} must hold 1 to {MAX_BYTES} bytes.")
