@@ -242,7 +242,7 @@ class Application:
         self.authorities: dict[str, AuthorityService] = {}
         self.message_stage: MessageStage | None = None
         self.broker: BrokerAccess | None = None
-        self.credentials: CredentialService
+        self.credentials: CredentialService | None = None
         self._broker_files: AccessDirectory | None = None
         self._unrecorded: dict[str, CloudName] = {}
         self.window, self._on_window_change = self.admission.window, on_window_change
@@ -420,15 +420,19 @@ class Application:
             if isinstance(provider, SupportsReread):
                 await provider.reread()
         await self.commands.retry_all(clouds)
+        if self.credentials is not None:
+            self.credentials.reread(clouds)
 
     def services(self) -> Iterable[Service]:
         """Return what has to run besides the manager."""
         watches = (authority.watch for authority in self.authorities.values())
-        own = (self._admit_gateway_later, self._watch_clock, self.credentials.run)
+        own = (self._admit_gateway_later, self._watch_clock)
+        credentials = (self.credentials.run,) if self.credentials else ()
         broker = self.broker.run if self.broker else self._stop_broker
         messages = self.message_stage.services() if self.message_stage else ()
         return (
-            *self.discovery.services(), self.cloud_requests.run, *own, *watches, broker, *messages
+            *self.discovery.services(), self.cloud_requests.run, *own, *credentials, *watches,
+            broker, *messages,
         )  # fmt: skip
 
     def faults(self) -> Sequence[str]:

@@ -44,7 +44,7 @@ def exported_objects(
     environ: Mapping[str, str],
     authorities: Mapping[str, AuthorityCommands],
     broker: BrokerCommands | None,
-    credentials: CredentialCommands,
+    credentials: CredentialCommands | None,
     *,
     changed: Callable[[], None],
 ) -> Iterator[ExportedObject]:
@@ -52,7 +52,7 @@ def exported_objects(
 
     environ: of the process.  authorities: the device CAs, by the name of their cloud.
     broker: the users of gatewayd's own; None where it is not enabled.
-    credentials: what the holders of children get.
+    credentials: what the holders of children get; None where none may have anything.
     changed: called when a command has changed what is shown.
     """
     store = StoreService.of(status.monitor, changed)
@@ -61,7 +61,8 @@ def exported_objects(
     yield ExportedObject(OUTBOX, status.messages.view(), messages)
     if broker is not None:
         yield ExportedObject(OWN_BROKER, None, BROKER_METHODS.bind(broker))
-    yield ExportedObject(HANDED_OVER, None, CREDENTIAL_METHODS.bind(credentials))
+    if credentials is not None:
+        yield ExportedObject(HANDED_OVER, None, CREDENTIAL_METHODS.bind(credentials))
     yield ExportedObject(LOG, status.log(), LOG_METHODS.bind(LogControl(changed)))
     for cloud in status.config.clouds:
         location, name = provider_object(cloud.name), cloud.name

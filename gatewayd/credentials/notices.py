@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
@@ -57,6 +57,7 @@ class CredentialNotices:
         self._is_for_holder = is_for_holder
         self._given: dict[str, tuple[DeviceId, int]] = {}
         self._stale: set[str] = set()
+        self._reread: set[str] = set()
         self._changed, self._lock = asyncio.Event(), asyncio.Lock()
         self._loaded = self._unsaved = self._failed = False
 
@@ -84,6 +85,11 @@ class CredentialNotices:
         """Note that a child's credential may not be used any more."""
         self._changed.set()
 
+    def reread(self, clouds: Collection[str]) -> None:
+        """Have units ask again whose clouds have other files, as roots to trust.  Never blocks."""
+        self._reread.update(clouds)
+        self._changed.set()
+
     async def run(self) -> None:
         """Give notice of each change, also of those before the start.  Runs until cancelled."""
         while self._directory is not None:
@@ -93,6 +99,7 @@ class CredentialNotices:
                 for name in [one for one in self._given if not self._is_good(one)]:
                     del self._given[name]
                     self._stale.add(name)
+                self._reread.clear()
                 await self._write()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(AGAIN if self._failed else None):
@@ -117,6 +124,7 @@ class CredentialNotices:
             record is not None
             and selector is not None
             and selector.selects(record)
+            and (record.cloud is None or record.cloud.provider not in self._reread)
             and record.verdict is Verdict.ADMITTED
             and record.stored == stored
             and bool(record.activated_at)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from gatewayd.credentials.document import document
@@ -59,6 +59,10 @@ class CredentialService:
     def secret_withheld(self, device: DeviceId) -> None:
         """Let a child's holder have its credential no more.  Never blocks."""
         self._notices.secret_withheld(device)
+
+    def reread(self, clouds: Collection[str]) -> None:
+        """Have units ask again whose clouds have other files, as roots to trust.  Never blocks."""
+        self._notices.reread(clouds)
 
     async def run(self) -> None:
         """Serve until cancelled."""

@@ -73,12 +73,17 @@ async def test_a_bridge_shows_a_certificate_or_a_password(tmp_path: Path) -> Non
     assert "bridge_capath /etc/ssl/certs" in lines
 
 
+def sourced(path: Path) -> str:
+    """Return the environment that a shell makes of a file, each entry with a null after it."""
+    script = ["env", "-i", "sh", "-c", 'set -a; . "$0"; env -0', str(path)]
+    return subprocess.run(script, check=True, capture_output=True, text=True).stdout
+
+
 async def test_an_environment_file_is_read_as_it_was_meant(tmp_path: Path) -> None:
     made = await run("credential-environment.py", written(tmp_path, BY_PASSWORD), tmp_path)
     assert made == (0, "")
-    shell = ["env", "-i", "sh", "-c", 'set -a; . "$0"; env -0', tmp_path / "environment"]
-    told = (await asyncio.to_thread(subprocess.run, shell, check=True, capture_output=True)).stdout
-    values = dict(entry.split("=", 1) for entry in told.decode().split("\0") if entry)
+    told = await asyncio.to_thread(sourced, tmp_path / "environment")
+    values = dict(entry.split("=", 1) for entry in told.split("\0") if entry)
     assert values["CHILD_PASSWORD"] == '12"$`\\34'
     assert values["CHILD_CLIENT_ID"] == "a.b|securemode=2,signmethod=hmacsha256|"
     assert values["CHILD_TOPIC_PROPERTIES"] == "/sys/a/b/post"

@@ -114,6 +114,19 @@ async def test_what_is_taken_away_is_noticed(site: Site, what: str) -> None:
         await site.until("bridge")
 
 
+async def test_other_roots_of_its_cloud_are_noticed(site: Site) -> None:
+    child = site.put(a_record("TH20-1"))
+    async with site.running() as notices:
+        await notices.given(BRIDGE, child)
+        notices.reread({"another"})
+        notices.secret_held(child.device)
+        await notices.given(USER, site.put(a_record("TH20-2")))
+        assert site.notices() == []
+        notices.reread({"cloud"})
+        await site.until("bridge")
+        assert await notices.given(BRIDGE, child), "it asks again"
+
+
 async def test_a_store_that_cannot_be_read_takes_nothing_away(site: Site) -> None:
     child = site.put(a_record("TH20-1"))
     async with site.running() as notices:
