@@ -175,4 +175,4 @@ def test_a_keyring_is_asked_by_its_owner_alone(operator: Operator) -> None:
     operator.configure('key = "keyring"')
     operator.state.mkdir(mode=0o700)
     os.chown(operator.state, 65534, 65534)
-    assert "runuser -u nobody -- gatewayctl vault" in operator.fails("init", "--no-recovery")
+    assert "runuser -u nobody -- before it" in operator.fails("init", "--no-recovery")
