@@ -268,13 +268,16 @@ class SimulatedHuaweiAccount:
         return [one.decode(errors="replace") for one in found]
 
     async def _arrivals(self, request: Mapping[str, Any]) -> Sequence[object]:
-        """Return all that a child has said, or the gateway of an instance, as it arrived."""
+        """Return all that a child has said, or the gateway of an instance, as it arrived.
+
+        "skip" in the request: how many of the first to leave out, which were returned before.
+        """
         if name := request.get("instance"):
             arrivals = self._instances[name].arrivals.of(f"{GATEWAYS}_{GATEWAY}")
         else:
             instance, device = self._device(request)
             arrivals = instance.arrivals.of(device.device_id)
-        return [one.truth() for one in arrivals]
+        return [one.truth() for one in arrivals[request.get("skip", 0) :]]
 
     def _device(self, request: Mapping[str, Any]) -> tuple[IotdaInstance, HuaweiDevice]:
         """Return a child's device, and its instance.  Raises KeyError."""

@@ -97,6 +97,11 @@ class SpeakingChildren:
             await asyncio.sleep(FOLLOW)
 
     async def _look(self, child: str) -> None:
+        if self._site.cloud == "huawei":  # which keeps all: to return it each time would take long
+            skip = len(self.received[child])
+            more = await self._site.ask(do="arrivals", child=child, skip=skip)
+            self.received[child] += [round(one["body"]["temperature"] / STEP) for one in more]
+            return
         newest = [round(one.value / STEP) for one in await measurements(self._site, child)]
         self.received[child] += newest[overlap(self.received[child], newest) :]
 
