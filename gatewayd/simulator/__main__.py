@@ -15,6 +15,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import fields
 from pathlib import Path
 
+from gatewayd.errors import ConfigError
 from gatewayd.simulator.account import CERTIFICATES, LOOPBACK
 from gatewayd.simulator.control import ControlSocket, ask
 from gatewayd.simulator.lan.child import NETWORK
@@ -93,7 +94,14 @@ def main() -> int:
     if options.ask is not None:
         return _ask(options.directory, options.ask)
     layout = {field.name: getattr(options, field.name) for field in fields(PlantLayout)}
-    asyncio.run(_run(PlantLayout(**layout)))
+    try:
+        options.directory.mkdir(parents=True, exist_ok=True)
+        asyncio.run(_run(PlantLayout(**layout)))
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(f"cannot be started: {where}{error.strerror}. Check the options")
+    except ConfigError as error:
+        return _failed(str(error))
     return 0
 
 
