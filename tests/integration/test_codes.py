@@ -144,7 +144,7 @@ async def test_what_waits_and_is_shown(tmp_path: Path) -> None:
         view = await reach(site, strange, "admitted", "cloud-code-unknown")
         assert "9876" in view["Explanation"]
         view = await reach(site, removed, "retired", "cloud-removed")
-        assert "Approve" in view["Remedy"]
+        assert "gatewayctl approve" in view["Remedy"]
         assert await online(site, fine) == 1
         assert await answered(site, LOGIN, 427) == 1
         assert await answered(site, LOGIN, 521) == 1
