@@ -346,6 +346,7 @@ class Application:
             boot=environ.get(BOOT_VARIABLE, ""),
             allows=allows,
             wanted=wanted,
+            clouds=self.providers,
             notes=runtime_directory(environ),
         )
         await stage.open()

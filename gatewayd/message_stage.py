@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 
 from gatewayd.admission.policy.rules import MAX_RULES, RuleMessages
 from gatewayd.cloud.credentials import ReadSecret
-from gatewayd.cloud.provider import Session
+from gatewayd.cloud.provider import Session, SupportsAnswers
 from gatewayd.commands.relay import CommandRelay
 from gatewayd.device.command import ChildCommand
 from gatewayd.device.identity import DeviceId
@@ -138,6 +138,21 @@ def permission(
     return may_get
 
 
+def answer_form(
+    records: RecordStore, clouds: Mapping[str, object]
+) -> Callable[[DeviceId], SupportsAnswers | None]:
+    """Return the form of a child's answers: of its cloud, which may have none."""
+
+    def form_of(device: DeviceId) -> SupportsAnswers | None:
+        record = records.get(device)
+        if record is None or record.cloud is None:
+            return None
+        cloud = clouds.get(record.cloud.provider)
+        return cloud if isinstance(cloud, SupportsAnswers) else None
+
+    return form_of
+
+
 def nothing(_rule: str, _command: ChildCommand | None) -> bool:
     """Allow no command."""
     return False
@@ -151,6 +166,7 @@ class MessageStage:
     notes: as in `MessageOutbox`.
     allows: whether a rule allows a command to its children.
     wanted: returns how a rule treats messages, by its name.
+    clouds: the providers, by their names.
     intake: where messages enter that come from no door.
     """
 
@@ -170,6 +186,7 @@ class MessageStage:
         notes: Path | None = None,
         allows: Allows = nothing,
         wanted: Callable[[str], RuleMessages] = lambda _: USUAL,
+        clouds: Mapping[str, object],
     ) -> None:
         arrival = ArrivalClock(
             clock.wall, is_right=lambda: clock_is_right() and not clock.fault(), boot=boot
@@ -181,7 +198,11 @@ class MessageStage:
         )  # fmt: skip
         self.intake: MessageIntake = TappedIntake(self.relay, tap)
         self.commands = CommandRelay(
-            permission(records, allows), settings.child.down_keep, clock, tap.show
+            permission(records, allows),
+            settings.child.down_keep,
+            clock,
+            tap.show,
+            answer_form(records, clouds),
         )
         known = RecordedChildren(records, clock.now)
         parts = DoorParts(

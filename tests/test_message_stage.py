@@ -15,12 +15,19 @@ import pytest
 from gatewayd import message_stage
 from gatewayd.admission.policy.rules import RuleMessages
 from gatewayd.cloud.provider import MessageDelayed
+from gatewayd.device.command import ChildCommand
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.message import Acceptance, AfterOutage, OnFull
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret
-from gatewayd.message_stage import USUAL, ChildSessions, MessageStage, RecordedStanding
+from gatewayd.message_stage import (
+    USUAL,
+    ChildSessions,
+    MessageStage,
+    RecordedStanding,
+    answer_form,
+)
 from gatewayd.messages.doors.doors import ChildCloudStatus, Doors
 from gatewayd.messages.intake import IncomingMessage
 from gatewayd.messages.outbox import outbox
@@ -107,6 +114,7 @@ async def running(directory: Path, records: MemoryRecords) -> AsyncIterator[Mess
         own=None,
         read_secret=lambda *_: Secret(b""),
         host="gateway",
+        clouds={},
     )
     await stage.open()
     tasks = [asyncio.ensure_future(service()) for service in stage.services()]
@@ -205,3 +213,20 @@ async def test_an_outbox_that_cannot_be_opened_is_tried_again(
         (tmp_path / "aside").rename(file)
         async with running(tmp_path / "after", records) as stage:
             assert stage.statistics().total.waiting == 1
+
+
+class SpokenTo:
+    """A provider whose children answer in a form of their cloud."""
+
+    def is_answer(self, topic: str) -> bool:
+        return topic == "result"
+
+    def is_success(self, _: ChildCommand, payload: bytes) -> bool:
+        return payload == b"good"
+
+
+async def test_the_cloud_of_a_child_says_what_its_answers_are(records: MemoryRecords) -> None:
+    spoken_to = SpokenTo()
+    assert answer_form(records, {"sky": spoken_to, "sea": object()})(ALICE) is spoken_to
+    assert answer_form(records, {"sky": object(), "sea": spoken_to})(ALICE) is None
+    assert answer_form(records, {"sky": spoken_to})(DeviceId("gone")) is None

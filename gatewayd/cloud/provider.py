@@ -323,6 +323,20 @@ class Credential:
 
 
 @runtime_checkable
+class SupportsAnswers(Protocol):
+    """A provider whose children are commanded, and may answer in the form of their cloud."""
+
+    def is_answer(self, topic: str) -> bool:
+        """Whether only answers have this topic: then one that is not awaited is no message.
+
+        topic: as `ChildCommand.reply_topic`.
+        """
+
+    def is_success(self, command: ChildCommand, payload: bytes) -> bool:
+        """Whether an answer says that the child could do it: for the log, and operators."""
+
+
+@runtime_checkable
 class SupportsHandOver(Protocol):
     """A provider to which others than gatewayd can log in, with the secrets of some routes."""
 

@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import json
 import math
-import re
-from collections.abc import Mapping
 from typing import Any
 
-from gatewayd.commands.door import ANSWER
+from gatewayd.cloud.provider import SupportsAnswers
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 from gatewayd.runtime.text import one_line
 
@@ -24,17 +22,6 @@ MAX_TEXT = 256
 """Characters of a sentence of a child that its cloud is given to show."""
 ERROR = "error"
 
-_REPLIES = re.compile(
-    rf"{ANSWER}(/.*)?"
-    r"|thing/service/.+_reply"  # Alibaba: services and properties
-    r"|rrpc/response/.+|ext/rrpc/.+"  # Alibaba: RRPC
-    r"|sys/(commands|properties/set|properties/get)/response/.+"  # Huawei
-)
-"""Topics that only answers have, in the documents of both clouds: what comes there and is not
-awaited is no message."""
-_SUCCESS: Mapping[str, int] = {"result_code": 0, "code": 200}
-"""How an answer in a cloud's own form says that the child could do it: Huawei, and Alibaba."""
-
 TOO_LARGE = CommandAnswer(
     CommandOutcome.FAILED, "gatewayd: the answer of the child is larger than 256 KiB"
 )
@@ -43,18 +30,17 @@ UNREADABLE = CommandAnswer(
 )
 
 
-def is_reply(topic: str) -> bool:
-    """Whether only answers have this topic.  topic: what follows `c/CHILD/up/`."""
-    return _REPLIES.fullmatch(topic) is not None
+def in_cloud_form(
+    form: SupportsAnswers | None, command: ChildCommand, payload: bytes
+) -> CommandAnswer:
+    """Return an answer that passes unchanged; whether the child could do it is for the log.
 
-
-def in_cloud_form(payload: bytes) -> CommandAnswer:
-    """Return an answer that passes unchanged; whether the child could do it is for the log."""
+    form: of the child's cloud; None where that has none.
+    """
     if len(payload) > MAX_ANSWER:
         return TOO_LARGE
-    content = document(payload) or {}
-    failed = any(content.get(name, good) != good for name, good in _SUCCESS.items())
-    return CommandAnswer(CommandOutcome.FAILED if failed else CommandOutcome.DONE, raw=payload)
+    done = form is None or form.is_success(command, payload)
+    return CommandAnswer(CommandOutcome.DONE if done else CommandOutcome.FAILED, raw=payload)
 
 
 def in_neutral_form(command: ChildCommand, payload: bytes) -> CommandAnswer:

@@ -79,6 +79,11 @@ def is_passable(topic: str) -> bool:
     )
 
 
+def is_answer_topic(topic: str) -> bool:
+    """Whether the remainder of a topic is that of an answer in the neutral form."""
+    return topic == ANSWER or topic.startswith(f"{ANSWER}/")
+
+
 def answer_topic(identifier: str) -> str:
     """Return the remainder of the topic of an answer in the neutral form."""
     fits = is_passable(identifier) and len(identifier) <= MAX_IDENTIFIER and "/" not in identifier

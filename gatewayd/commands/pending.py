@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
 from gatewayd.commands.answers import document
-from gatewayd.commands.door import ANSWER, DoorCommand
+from gatewayd.commands.door import ANSWER, DoorCommand, is_answer_topic
 from gatewayd.device.command import ChildCommand, CommandAnswer
 from gatewayd.device.identity import DeviceId
 
@@ -90,7 +90,7 @@ class PendingCommands:
         own = self._of.get(child)
         if own is None:
             return None
-        if topic == ANSWER or topic.startswith(f"{ANSWER}/"):
+        if is_answer_topic(topic):
             meant = _text(correlation) or topic.removeprefix(ANSWER).removeprefix("/")
             named = (one for one in own.values() if meant and one.command.identifier == meant)
             return next(named, None)

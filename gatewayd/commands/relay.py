@@ -16,9 +16,20 @@ from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from gatewayd.cloud.provider import ExpectsCommands, Session, SupportsCommands
-from gatewayd.commands.answers import ERROR, in_cloud_form, in_neutral_form, is_reply
-from gatewayd.commands.door import ANSWER, AnswerFate, CommandDoors, DoorCommand, is_passable
+from gatewayd.cloud.provider import (
+    ExpectsCommands,
+    Session,
+    SupportsAnswers,
+    SupportsCommands,
+)
+from gatewayd.commands.answers import ERROR, in_cloud_form, in_neutral_form
+from gatewayd.commands.door import (
+    AnswerFate,
+    CommandDoors,
+    DoorCommand,
+    is_answer_topic,
+    is_passable,
+)
 from gatewayd.commands.journal import CommandJournal
 from gatewayd.commands.pending import EndedCommands, PendingCommand, PendingCommands
 from gatewayd.device.command import (
@@ -78,6 +89,7 @@ class CommandRelay:
     allowed: whether a child may get a command; None for any at all.
     down_keep: seconds for which a message of a cloud may wait for a child that is away.
     show: as of the tap.
+    form: of answers, as the cloud of a child has it; None where that has none.
     """
 
     def __init__(
@@ -86,7 +98,9 @@ class CommandRelay:
         down_keep: float,
         clock: Clock,
         show: ShowStep,
+        form: Callable[[DeviceId], SupportsAnswers | None],
     ) -> None:
+        self._form = form
         self._allowed, self._down_keep, self._clock, self._show = allowed, down_keep, clock, show
         self._doors: CommandDoors | None = None
         self._sessions: dict[DeviceId, SupportsCommands] = {}
@@ -207,14 +221,18 @@ class CommandRelay:
     ) -> AnswerFate:
         """Use a message of a child if it is an answer."""
         pending = self._pending.answered(child, topic, payload, correlation)
+        neutral, form = is_answer_topic(topic), self._form(child)
         if pending is None:
-            if not is_reply(topic):
+            if not (neutral or (form is not None and form.is_answer(topic))):
                 return AnswerFate.NONE
             self._journal.late += 1
             self._show(child, "late-answer", topic, payload)
             return AnswerFate.LATE
-        neutral = topic.partition("/")[0] == ANSWER
-        answer = in_neutral_form(pending.command, payload) if neutral else in_cloud_form(payload)
+        command = pending.command
+        if neutral:
+            answer = in_neutral_form(command, payload)
+        else:
+            answer = in_cloud_form(form, command, payload)
         self._conclude(pending, answer)
         return AnswerFate.ANSWERED
 

@@ -18,11 +18,13 @@ from gatewayd.ca.certificates import common_name, read_certificates, read_reques
 from gatewayd.ca.keys import key_pem, make_key, read_key
 from gatewayd.cloud.alibaba import alink, payloads
 from gatewayd.cloud.alibaba.commanding.commands import AlibabaCommands
+from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.command_router import CommandForm, NoCommand
 from gatewayd.cloud.http import parse_response
 from gatewayd.cloud.huawei import messages as huawei
 from gatewayd.cloud.huawei import template
 from gatewayd.cloud.huawei.commanding.commands import HuaweiCommands
+from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.commands.answers import in_cloud_form, in_neutral_form
 from gatewayd.device import reading
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
@@ -226,7 +228,8 @@ def _answers(data: bytes) -> object:
         answer_id_path="id", result={"was_on": "result.was_on"}, failed="error.message",
     )  # fmt: skip
     device = DeviceAnswer(entry, command, {"on": 1})
-    forms = in_cloud_form(data), in_neutral_form(command, data), device.read(data)
+    of_clouds = [in_cloud_form(form, command, data) for form in (Alibaba, Huawei)]
+    forms = *of_clouds, in_neutral_form(command, data), device.read(data)
     return [one for one in forms if one is not None]
 
 

@@ -87,6 +87,19 @@ def command(
     return ChildCommand(identifier, kind, arguments=arguments or {}, seconds=seconds, **facts)
 
 
+class OwnForm:
+    """The form of answers of the commands that `command` makes."""
+
+    def is_answer(self, topic: str) -> bool:
+        return topic.startswith("sys/commands/response/")
+
+    def is_success(self, _: ChildCommand, payload: bytes) -> bool:
+        return b'"result_code":1' not in payload
+
+
+FORM = OwnForm()
+
+
 @dataclass
 class Relayed:
     """A relay between a session of ALICE and doors.  steps, payloads: what the tap was shown."""
@@ -101,7 +114,7 @@ class Relayed:
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
         clock = Clock(lambda: loop.time() + self.offset, lambda: 1_800_000_000_000_000)
-        self.relay = CommandRelay(lambda *_: self.allowed, 3600.0, clock, self._show)
+        self.relay = CommandRelay(lambda *_: self.allowed, 3600.0, clock, self._show, self._form)
         self.relay.connect(self.doors)
         self.relay.session_opened(ALICE, self.session)
 
@@ -110,6 +123,9 @@ class Relayed:
     ) -> None:
         self.steps.append((child, step))
         self.payloads.append(payload)
+
+    def _form(self, child: DeviceId) -> OwnForm | None:
+        return FORM if child in (ALICE, BOB) else None
 
     async def settle(self) -> None:
         """Let what was begun go as far as it can."""

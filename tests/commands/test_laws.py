@@ -15,7 +15,7 @@ from gatewayd.device.command import ChildCommand, CommandAnswer, CommandOutcome
 from gatewayd.device.identity import DeviceId
 from gatewayd.runtime.clock import Clock
 from gatewayd.testing.clock import run
-from tests.commands.doubles import ALICE, BOB, CommandedSession, command
+from tests.commands.doubles import ALICE, BOB, FORM, CommandedSession, command
 
 LIMIT = 20.0
 CHILDREN, NUMBERS = st.sampled_from((ALICE, BOB)), st.integers(0, 25).map(str)
@@ -49,7 +49,9 @@ class World:
         self.ended: dict[tuple[DeviceId, str], list[float]] = defaultdict(list)
         self.answers: dict[tuple[DeviceId, str], list[CommandAnswer]] = defaultdict(list)
         clock = Clock(self.loop.time, lambda: 0)
-        self.relay = CommandRelay(lambda child, _: child in self.allowed, 60.0, clock, self._show)
+        self.relay = CommandRelay(
+            lambda child, _: child in self.allowed, 60.0, clock, self._show, lambda _: FORM
+        )
         self.relay.connect(self)
 
     def _show(

@@ -280,6 +280,19 @@ async def test_a_message_like_others_is_no_answer() -> None:
     assert one.relay.receive(ALICE, "answers", b"{}", b"1") is AnswerFate.NONE
 
 
+async def test_what_an_answer_is_says_the_cloud_of_the_child() -> None:
+    one, session, third = Relayed(), CommandedSession(), DeviceId("child-of-a-third-cloud")
+    one.relay.session_opened(third, session)
+    session.send(command("1", topic="call/1", reply_topic="result/1"))
+    assert one.relay.receive(third, "result/1", b'{"result_code":1}', b"") is AnswerFate.ANSWERED
+    await one.settle()
+    assert session.outcomes == [("1", DONE)], "another cloud's code means nothing there"
+    assert one.relay.receive(third, "result/1", b"", b"") is AnswerFate.NONE
+    assert one.relay.receive(third, REPLY, b"", b"") is AnswerFate.NONE
+    assert one.relay.receive(third, "answer", b"", b"") is AnswerFate.LATE
+    assert one.relay.receive(ALICE, REPLY, b"", b"") is AnswerFate.LATE
+
+
 async def test_each_command_has_one_line_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "gatewayd.commands")
     one = Relayed()

@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from gatewayd.cloud.alibaba import https_registration, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount, connect_limit
+from gatewayd.cloud.alibaba.commanding import commands
 from gatewayd.cloud.alibaba.direct import DirectRoute, PreregisteredRoute
 from gatewayd.cloud.alibaba.gateway import AlibabaGatewayRoute
 from gatewayd.cloud.alibaba.preflight import preflight
@@ -44,6 +45,8 @@ class Alibaba(RoutedProvider):
 
     Settings: ClassVar[type] = AlibabaSettings
     preflight = staticmethod(preflight)
+    is_answer = staticmethod(commands.is_answer)
+    is_success = staticmethod(commands.is_success)
     holdable: ClassVar[frozenset[str]] = frozenset(
         {"", DEFAULT_ROUTE, FREE_ROUTE, FORMER_FREE_ROUTE}
     )

@@ -10,6 +10,7 @@ from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei import settings as names
 from gatewayd.cloud.huawei.certificate import CertificateRoute
+from gatewayd.cloud.huawei.commanding import commands
 from gatewayd.cloud.huawei.gateway import HuaweiGatewayRoute
 from gatewayd.cloud.huawei.login import SecretLogin
 from gatewayd.cloud.huawei.preflight import preflight
@@ -38,6 +39,8 @@ class Huawei(RoutedProvider):
 
     Settings: ClassVar[type] = HuaweiSettings
     preflight = staticmethod(preflight)
+    is_answer = staticmethod(commands.is_answer)
+    is_success = staticmethod(commands.is_success)
     holdable: ClassVar[frozenset[str]] = frozenset({"", DEFAULT_ROUTE})
 
     def __init__(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from gatewayd.cloud.alibaba.alink import MAX_MESSAGE, SubName
 from gatewayd.cloud.alibaba.commanding import commands
 from gatewayd.cloud.alibaba.commanding.commands import AlibabaCommands
+from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.command_router import NoCommand
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 
@@ -244,3 +245,41 @@ def test_any_bytes_are_a_command_or_none(topic: str, payload: bytes) -> None:
 def test_any_topic_is_read_without_an_error(topic: str, payload: bytes) -> None:
     with suppress(NoCommand):
         FORM.read(topic, payload)
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("thing/service/reboot_reply", True),
+        ("thing/service/property/set_reply", True),
+        ("rrpc/response/123", True),
+        ("ext/rrpc/123/thing/service/reboot", True),
+        ("ext/rrpc/123/user/get", True),
+        ("thing/event/property/post", False),
+        ("thing/service/reboot", False),
+        ("sys/commands/response/request_id=1", False),
+        ("user/answer", False),
+        ("properties", False),
+    ],
+)
+def test_what_only_an_answer_has_as_its_topic(topic: str, expected: bool) -> None:
+    assert Alibaba.is_answer(topic) is expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b'{"id":"1","code":200,"data":{}}', True),
+        (b'{"id":"1","code":100001}', False),
+        (b'{"code":"200"}', False),
+        (b'{"code":null}', False),
+        (b"{}", True),
+        (b"\xff", True),
+    ],
+)
+def test_whether_an_answer_is_a_success(payload: bytes, expected: bool) -> None:
+    service = read(f"/sys/{OWN}/thing/service/Calibrate", alink("thing.service.Calibrate", {}))
+    assert Alibaba.is_success(service, payload) is expected
+    assert Alibaba.is_answer(service.reply_topic)
+    request = read(f"/sys/{OWN}/rrpc/request/{RRPC}", b"any bytes")
+    assert Alibaba.is_success(request, payload), "they have no code"

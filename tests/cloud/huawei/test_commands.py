@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from gatewayd.cloud.command_router import NoCommand
 from gatewayd.cloud.huawei.commanding.commands import MAX_COMMAND, HuaweiCommands
+from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.cloud.publisher import MappedMessage
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 
@@ -242,3 +243,37 @@ def test_any_bytes_are_a_command_or_none(use: str, payload: bytes) -> None:
         answer = FORM.write(child, command, FAILED)
     assert answer is not None
     assert json.loads(answer.payload)["result_code"] == 1
+
+
+@pytest.mark.parametrize(
+    ("topic", "expected"),
+    [
+        ("sys/commands/response/request_id=1", True),
+        ("sys/properties/set/response/request_id=1", True),
+        ("sys/properties/get/response/request_id=1", True),
+        ("sys/properties/report", False),
+        ("sys/messages/up", False),
+        ("thing/service/reboot_reply", False),
+        ("user/rrpc", False),
+        ("properties", False),
+    ],
+)
+def test_what_only_an_answer_has_as_its_topic(topic: str, expected: bool) -> None:
+    assert Huawei.is_answer(topic) is expected
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b'{"result_code":0,"paras":{}}', True),
+        (b'{"result_code":1}', False),
+        (b'{"result_code":"0"}', False),
+        (b'{"code":500}', True),
+        (b'{"services":[]}', True),
+        (b"\xff", True),
+    ],
+)
+def test_whether_an_answer_is_a_success(payload: bytes, expected: bool) -> None:
+    _, command = read("commands", {"command_name": "calibrate"})
+    assert Huawei.is_success(command, payload) is expected
+    assert Huawei.is_answer(command.reply_topic)

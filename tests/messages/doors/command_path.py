@@ -34,7 +34,9 @@ class CommandPath:
     ) -> None:
         clock = Clock(asyncio.get_running_loop().time, wall_time)
         self.intake, self.session = Intake(), CommandedSession()
-        self.relay = CommandRelay(lambda *_: True, 3600.0, clock, lambda *_, **__: None)
+        self.relay = CommandRelay(
+            lambda *_: True, 3600.0, clock, lambda *_, **__: None, lambda _: None
+        )
         known = dict.fromkeys(IDENTITIES.items(), CHILD)
         parts = DoorParts(
             self.intake, Children(known), clock, lambda *_: Secret(b""), "host", directory,

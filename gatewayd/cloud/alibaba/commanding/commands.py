@@ -49,6 +49,7 @@ _CUSTOM = re.compile(rf"(?:/ext/rrpc/{_RRPC})?/{_DEVICE}/(?P<rest>user/.{{1,128}
 _PATTERNS = (_SERVICE, _REQUEST, _CUSTOM)
 _LEGIBLE = re.compile(r"[!-~]{1,64}")
 _REPLY_TO = re.compile(r"(?P<way>ext/rrpc/[^/]+/)?(?P<rest>.+)")
+_ANSWER = re.compile(r"thing/service/.+_reply|rrpc/response/.+|ext/rrpc/.+")
 _TREES = ("sys", "ext")
 """What stands in the place of a product in topics of the cloud's own."""
 _REPLY, _METHOD = "_reply", "thing.service."
@@ -72,6 +73,18 @@ def topics(device: SubName) -> tuple[str, ...]:
         f"/ext/rrpc/+/{own}/user/#",
         f"/{own}/user/#",
     )
+
+
+def is_answer(topic: str) -> bool:
+    """Whether only answers to commands have the remainder of a topic."""
+    return _ANSWER.fullmatch(topic) is not None
+
+
+def is_success(command: ChildCommand, payload: bytes) -> bool:
+    """Whether an answer in the cloud's form says that the device could do it."""
+    if command.kind is CommandKind.REQUEST:  # bytes in any form
+        return True
+    return (command_json.load(payload, MAX_MESSAGE) or {}).get("code", DONE) == DONE
 
 
 class _Topic(NamedTuple):

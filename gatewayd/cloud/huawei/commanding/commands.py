@@ -32,6 +32,7 @@ _KINDS: Mapping[str, CommandKind] = {
     GET: CommandKind.GET,
 }
 _REQUEST = re.compile(r"(commands|properties/set|properties/get)/request_id=([A-Za-z0-9_-]{1,64})")
+_ANSWER = re.compile(r"sys/(commands|properties/set|properties/get)/response/.+")
 _SEPARATOR = ":"
 """Stands between service and name, as in what devices say."""
 _DONE, _FAILED = 0, 1
@@ -42,6 +43,16 @@ def topics(own: str) -> tuple[str, ...]:
     """Return what a device subscribes to.  own: its device ID."""
     root = _root(own)
     return (*(f"{root}{use}/#" for use in _KINDS), root + MESSAGES)
+
+
+def is_answer(topic: str) -> bool:
+    """Whether only answers to commands have the remainder of a topic."""
+    return _ANSWER.fullmatch(topic) is not None
+
+
+def is_success(_: ChildCommand, payload: bytes) -> bool:
+    """Whether an answer in the platform's form says that the device could do it."""
+    return (command_json.load(payload, MAX_ANSWER) or {}).get("result_code", _DONE) == _DONE
 
 
 class HuaweiCommands:
