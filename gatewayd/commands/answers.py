@@ -1,13 +1,14 @@
 """What a child's answer says: in the cloud's own form, or in the neutral one.  Pure.
 
 The neutral form is a JSON object of values by name, or nothing at all.  A member `error`, a text,
-says that the child could not do it, and why.
+says that the child could not do it, and why; null and false say that it could.
 """
 
 from __future__ import annotations
 
 import json
 import math
+from sys import getsizeof
 from typing import Any
 
 from gatewayd.cloud.provider import SupportsAnswers
@@ -52,13 +53,24 @@ def in_neutral_form(command: ChildCommand, payload: bytes) -> CommandAnswer:
     if not payload.strip():
         return CommandAnswer(CommandOutcome.DONE)
     content = document(payload)
-    if content is None or len(content) > MAX_VALUES or not all(map(_is_value, content.values())):
+    if (
+        content is None
+        or len(content) > MAX_VALUES
+        or not all(_is_member(*one) for one in content.items())
+    ):
         return UNREADABLE
     why = content.pop(ERROR, None)
-    if why is None:
+    if why is None or why is False:
         return CommandAnswer(CommandOutcome.DONE, result=content)
     text = one_line(str(why), MAX_TEXT) or "the child could not do it"
     return CommandAnswer(CommandOutcome.FAILED, text, content)
+
+
+def size_of(answer: CommandAnswer) -> int:
+    """Return how many bytes of memory an answer holds, at least."""
+    if answer.raw is not None:
+        return len(answer.raw)
+    return sum(getsizeof(name) + getsizeof(value) for name, value in answer.result.items())
 
 
 def document(payload: bytes) -> dict[str, Any] | None:
@@ -70,8 +82,10 @@ def document(payload: bytes) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
-def _is_value(value: object) -> bool:
+def _is_member(name: str, value: object) -> bool:
     """Whether a cloud can be given this: a text, a finite number, or true and false."""
+    if name == ERROR and value is None:
+        return True  # a child's way to say that there is none
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, str | int)

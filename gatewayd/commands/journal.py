@@ -6,6 +6,7 @@ import logging
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 from gatewayd.device.command import ChildCommand, CommandOutcome
 from gatewayd.device.identity import DeviceId
@@ -17,13 +18,21 @@ log = logging.getLogger(__name__)
 
 LAST, CHILDREN = 8, 1000
 """Commands of one child that are shown, and the children of which some are."""
-QUIET = 60.0
-"""Seconds in which a child's refusals of one kind have one line in the log."""
+QUIET, LOGGED = 60.0, 60
+"""Seconds in which a child's refusals of one kind have one line in the log, and commands that end
+in another way so many of each."""
 _SHOWN = 64
 """Characters of an identifier or a name that are shown."""
 
 _REFUSED = (CommandOutcome.NOT_ALLOWED, CommandOutcome.TOO_MANY, CommandOutcome.NO_LISTENER)
 """What costs a cloud nothing to bring about, as often as it likes."""
+
+
+class _Lines(NamedTuple):
+    """Lines of one kind in the log.  since: seconds of a steady clock."""
+
+    since: float
+    written: int
 
 
 class CommandJournal:
@@ -33,7 +42,7 @@ class CommandJournal:
         self._clock = clock
         self._ended: Counter[str] = Counter()
         self._last: OrderedDict[DeviceId, deque[EndedCommand]] = OrderedDict()
-        self._logged: OrderedDict[tuple[DeviceId, CommandOutcome], float] = OrderedDict()
+        self._logged: OrderedDict[tuple[DeviceId, CommandOutcome], _Lines] = OrderedDict()
         self._unlogged: Counter[tuple[DeviceId, CommandOutcome]] = Counter()
         self.received = self.sent = self.repeated = self.late = self.unanswered = 0
         self._shown: Mapping[DeviceId, Sequence[EndedCommand]] | None = {}
@@ -57,7 +66,7 @@ class CommandJournal:
         self._last.move_to_end(child)
         if len(self._last) > CHILDREN:
             self._last.popitem(last=False)
-        if outcome not in _REFUSED or self._may_log(child, outcome):
+        if self._may_log(child, outcome):
             self._log(child, entry, self._unlogged.pop((child, outcome), 0))
 
     def forget(self, child: DeviceId) -> None:
@@ -81,12 +90,15 @@ class CommandJournal:
         )
 
     def _may_log(self, child: DeviceId, outcome: CommandOutcome) -> bool:
-        """Whether a refusal has a line of its own; those without one are counted in the next."""
+        """Whether a command has a line of its own; those without one are counted in the next."""
         now, which = self._clock.now(), (child, outcome)
-        if now - self._logged.get(which, -QUIET) < QUIET:
+        lines = self._logged.get(which)
+        if lines is None or now - lines.since >= QUIET:
+            lines = _Lines(now, 0)
+        if lines.written >= (1 if outcome in _REFUSED else LOGGED):
             self._unlogged[which] += 1
             return False
-        self._logged[which] = now
+        self._logged[which] = lines._replace(written=lines.written + 1)
         self._logged.move_to_end(which)
         if len(self._logged) > CHILDREN:
             oldest, _ = self._logged.popitem(last=False)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-from gatewayd.commands.answers import document
+from gatewayd.commands.answers import document, size_of
 from gatewayd.commands.door import ANSWER, DoorCommand, is_answer_topic
 from gatewayd.device.command import ChildCommand, CommandAnswer
 from gatewayd.device.identity import DeviceId
@@ -75,6 +75,10 @@ class PendingCommands:
         if not own:
             del self._of[child]
         return True
+
+    def of(self, child: DeviceId) -> Iterable[PendingCommand]:
+        """Return those of a child that wait now."""
+        return list(self._of.get(child, {}).values())
 
     def all(self) -> Iterable[PendingCommand]:
         """Return all that wait now."""
@@ -144,7 +148,7 @@ class EndedCommands:
 
     def keep(self, child: DeviceId, command: ChildCommand, answer: CommandAnswer) -> None:
         """Keep an answer that the cloud may lack, unless it is too large."""
-        if len(answer.raw or b"") <= LACKING_BYTES:
+        if size_of(answer) <= LACKING_BYTES:
             self._lacking[child, key_of(command)] = answer
             if len(self._lacking) > LACKING:
                 del self._lacking[next(iter(self._lacking))]
@@ -152,6 +156,12 @@ class EndedCommands:
     def take(self, child: DeviceId, command: ChildCommand) -> CommandAnswer | None:
         """Return the answer that the cloud may lack, and keep it no more; None where it has it."""
         return self._lacking.pop((child, key_of(command)), None)
+
+    def forget(self, child: DeviceId) -> None:
+        """Forget a child: what its next cloud sends is not what this one has sent."""
+        self._count -= len(self._of.pop(child, {}))
+        for key in [one for one in self._lacking if one[0] == child]:
+            del self._lacking[key]
 
     def _forget_oldest(self, child: DeviceId) -> None:
         own = self._of[child]

@@ -22,7 +22,7 @@ from gatewayd.cloud.provider import (
     SupportsAnswers,
     SupportsCommands,
 )
-from gatewayd.commands.answers import ERROR, in_cloud_form, in_neutral_form
+from gatewayd.commands.answers import ERROR, in_cloud_form, in_neutral_form, size_of
 from gatewayd.commands.door import (
     AnswerFate,
     CommandDoors,
@@ -151,7 +151,10 @@ class CommandRelay:
             session.expect_commands(expected=self._allowed(device, None))
 
     def forget(self, device: DeviceId) -> None:
-        """Forget a child that is gone."""
+        """Refuse what waits for a child that is gone, and forget it."""
+        for pending in self._pending.of(device):
+            self._conclude(pending, refusal(CommandOutcome.NOT_ALLOWED))
+        self._ended.forget(device)
         self._journal.forget(device)
 
     # The way to the child.
@@ -268,7 +271,7 @@ class CommandRelay:
 
     def _answer(self, child: DeviceId, command: ChildCommand, answer: CommandAnswer) -> None:
         """Have a cloud given an answer; one that it may lack is given where it asks once more."""
-        session, size = self._sessions.get(child), len(answer.raw or b"")
+        session, size = self._sessions.get(child), size_of(answer)
         if session is None or not self._may_answer(child, size):
             self._unanswered(child, command, answer)
             return

@@ -45,6 +45,10 @@ DONE, FAILED = CommandOutcome.DONE, CommandOutcome.FAILED
         (b'{"error":"valve is stuck"}', CommandAnswer(FAILED, "valve is stuck")),
         (b'{"error":"","at":3}', CommandAnswer(FAILED, "the child could not do it", {"at": 3})),
         (b'{"error":5}', CommandAnswer(FAILED, "5")),
+        (b'{"error":true}', CommandAnswer(FAILED, "True")),
+        (b'{"error":false,"a":1}', CommandAnswer(DONE, result={"a": 1})),
+        (b'{"error":null,"a":1}', CommandAnswer(DONE, result={"a": 1})),
+        (b'{"error":{"code":1}}', UNREADABLE),
         (b'{"error":"\\u001b[2J\\n"}', CommandAnswer(FAILED, "[2J")),
         (b'{"a":null}', UNREADABLE),
         (b'{"a":[1]}', UNREADABLE),
@@ -139,6 +143,39 @@ def test_answers_that_a_cloud_may_lack_are_bounded() -> None:
     assert ended.take(ALICE, command("1")) is None, "it is given once"
     ended.keep(ALICE, command("1"), CommandAnswer(DONE, raw=b"x" * (LACKING_BYTES + 1)))
     assert ended.take(ALICE, command("1")) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        CommandAnswer(DONE, result={"a": "x" * LACKING_BYTES}),
+        CommandAnswer(DONE, result={"x" * LACKING_BYTES: 1}),
+        CommandAnswer(DONE, result={"a": 10 ** (3 * LACKING_BYTES)}),
+        CommandAnswer(FAILED, result=dict.fromkeys(map(str, range(LACKING_BYTES // 64)), 1)),
+    ],
+    ids=["text", "name", "number", "count"],
+)
+def test_a_large_answer_in_the_neutral_form_is_not_kept(answer: CommandAnswer) -> None:
+    ended = EndedCommands()
+    ended.keep(ALICE, command("1"), answer)
+    assert ended.take(ALICE, command("1")) is None
+
+
+def test_of_a_child_that_is_gone_nothing_is_remembered() -> None:
+    ended, bob = EndedCommands(), DeviceId("child-b")
+    for child in (ALICE, bob):
+        ended.remember(child, command("1"))
+        ended.keep(child, command("1"), CommandAnswer(DONE))
+    ended.forget(ALICE)
+    ended.forget(DeviceId("never-seen"))
+    assert not ended.knows(ALICE, command("1"))
+    assert ended.take(ALICE, command("1")) is None
+    assert ended.knows(bob, command("1"))
+    assert ended.take(bob, command("1")) is not None
+    for number in range(REMEMBERED):
+        ended.remember(DeviceId(f"child-{number}"), command("1"))
+    assert not ended.knows(bob, command("1"))
+    assert ended.knows(DeviceId("child-0"), command("1"))
 
 
 def test_the_bytes_of_commands_that_wait_are_bounded() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from gatewayd.commands.answers import MAX_ANSWER
 from gatewayd.commands.door import AnswerFate
+from gatewayd.commands.journal import LOGGED, QUIET
 from gatewayd.commands.pending import MOST, MOST_OF_CHILD
 from gatewayd.commands.relay import ANSWERING, ANSWERING_BYTES
 from gatewayd.device.command import REFUSALS, CommandAnswer, CommandKind, CommandOutcome
@@ -16,6 +17,7 @@ from gatewayd.device.identity import DeviceId
 from tests.commands.doubles import ALICE, BOB, CommandedSession, RecordedDoors, Relayed, command
 
 DONE, FAILED = CommandOutcome.DONE, CommandOutcome.FAILED
+ANSWERED = AnswerFate.ANSWERED
 NO_LISTENER, NO_ANSWER = CommandOutcome.NO_LISTENER, CommandOutcome.NO_ANSWER
 REPLY = "sys/commands/response/request_id=1"
 JUMPING = pytest.mark.jumping_clock
@@ -258,6 +260,39 @@ async def test_the_bytes_of_answers_that_a_cloud_does_not_acknowledge_are_bounde
     await one.relay.aclose()
 
 
+async def test_answers_in_the_neutral_form_count_by_their_bytes_too() -> None:
+    one = Relayed()
+    largest = b'{"v":"%s"}' % (b"x" * (MAX_ANSWER - 16))
+    children = ANSWERING_BYTES // (MOST_OF_CHILD * MAX_ANSWER) + 1
+    for number in range(children):
+        session, child = CommandedSession(), DeviceId(f"child-{number}")
+        session.may_answer.clear()
+        one.relay.session_opened(child, session)
+        for which in map(str, range(MOST_OF_CHILD)):
+            session.send(command(which))
+            assert one.relay.receive(child, "answer", largest, which.encode()) is ANSWERED
+    assert one.relay.statistics().unanswered >= MOST_OF_CHILD
+    await one.relay.aclose()
+
+
+async def test_a_child_that_is_gone_has_its_commands_refused_and_forgotten() -> None:
+    one, other_cloud = Relayed(), CommandedSession()
+    one.session.send(command("1"))
+    one.session.send(command("2"))
+    one.relay.receive(ALICE, "answer/2", b"", b"")
+    one.allowed = False
+    one.relay.forget(ALICE)
+    await one.settle()
+    assert one.session.outcomes == [("2", DONE), ("1", CommandOutcome.NOT_ALLOWED)]
+    assert len(one.doors.ended) == 2, "what has not left yet does not"
+    shown = one.relay.statistics()
+    assert (shown.waiting, dict(shown.last)) == (0, {})
+    one.allowed = True
+    one.relay.session_opened(ALICE, other_cloud)
+    other_cloud.send(command("2"))
+    assert len(one.doors.sent) == 3, "an identifier of another cloud is not that of the first"
+
+
 async def test_a_message_is_done_when_the_broker_has_it() -> None:
     one = Relayed()
     message = command(kind=CommandKind.MESSAGE, seconds=0, identifier="", reply_topic="")
@@ -306,6 +341,21 @@ async def test_each_command_has_one_line_in_the_log(caplog: pytest.LogCaptureFix
     assert (last.identifier, last.kind, last.name, last.outcome) == (
         "7 [2J", "service", "reboot", "done",
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("outcome", [DONE, FAILED])
+async def test_a_flood_that_costs_its_cloud_nothing_does_not_fill_the_log(
+    outcome: CommandOutcome, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "gatewayd.commands")
+    one = Relayed(doors=RecordedDoors(CommandAnswer(outcome)))
+    for number in range(LOGGED + 50):
+        one.session.send(command(str(number)))
+        await one.settle()
+    assert len(caplog.records) == LOGGED
+    one.offset += QUIET
+    one.session.send(command("next"))
+    assert "as did 50 since" in caplog.records[-1].getMessage()
 
 
 async def test_a_flood_of_refusals_has_a_line_a_minute(caplog: pytest.LogCaptureFixture) -> None:
