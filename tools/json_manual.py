@@ -71,9 +71,9 @@ def page() -> str:
 def _command(command: Command) -> Iterator[str]:
     yield f".SS {_escaped(command.words)}"
     fields = list(command.fields)
-    for interface in sorted({one.help for one in fields if one.help.startswith("property of ")}):
+    for interface in sorted({one.meaning for one in fields if one.meaning.startswith("property of ")}):
         yield f"The properties of {_escaped(interface.removeprefix('property of '))}, and:"
-    yield from _fields(one for one in fields if not one.help.startswith(f"property of {NAME}"))
+    yield from _fields(one for one in fields if not one.meaning.startswith(f"property of {NAME}"))
 
 
 def _fields(fields: Iterable[JsonField]) -> Iterator[str]:

@@ -35,33 +35,33 @@ class JsonField:
 
     name: str
     kind: FieldKind
-    help: str
+    meaning: str
     optional: bool = False
 
 
-def text(name: str, help: str) -> JsonField:  # noqa: A002  # argparse's word
+def text(name: str, meaning: str) -> JsonField:
     """Return a field that holds a text."""
-    return JsonField(name, FieldKind.TEXT, help)
+    return JsonField(name, FieldKind.TEXT, meaning)
 
 
-def number(name: str, help: str) -> JsonField:  # noqa: A002  # argparse's word
+def number(name: str, meaning: str) -> JsonField:
     """Return a field that holds a number."""
-    return JsonField(name, FieldKind.NUMBER, help)
+    return JsonField(name, FieldKind.NUMBER, meaning)
 
 
-def flag(name: str, help: str) -> JsonField:  # noqa: A002  # argparse's word
+def flag(name: str, meaning: str) -> JsonField:
     """Return a field that is true or false."""
-    return JsonField(name, FieldKind.FLAG, help)
+    return JsonField(name, FieldKind.FLAG, meaning)
 
 
-def texts(name: str, help: str) -> JsonField:  # noqa: A002  # argparse's word
+def texts(name: str, meaning: str) -> JsonField:
     """Return a field that holds a list of texts."""
-    return JsonField(name, FieldKind.TEXTS, help)
+    return JsonField(name, FieldKind.TEXTS, meaning)
 
 
-def anything(name: str, help: str, kind: FieldKind = FieldKind.OBJECT) -> JsonField:  # noqa: A002  # argparse's word
+def anything(name: str, meaning: str, kind: FieldKind = FieldKind.OBJECT) -> JsonField:
     """Return a field that holds an object, or a list of them."""
-    return JsonField(name, kind, help)
+    return JsonField(name, kind, meaning)
 
 
 def maybe(*fields: JsonField) -> tuple[JsonField, ...]:
@@ -140,6 +140,6 @@ def _is_list(value: object, *kinds: type) -> bool:
 
 
 def table(fields: Iterable[JsonField]) -> Iterator[tuple[str, str, str]]:
-    """Yield name, kind and help of each field, for a manual."""
+    """Yield name, kind and meaning of each field, for a manual."""
     for one in fields:
-        yield one.name, f"{one.kind}{', may be missing' if one.optional else ''}", one.help
+        yield one.name, f"{one.kind}{', may be missing' if one.optional else ''}", one.meaning

@@ -97,7 +97,7 @@ def recipe(project: str) -> Table:
 def test_zigbee2mqtt() -> None:
     table = recipe("Zigbee2MQTT")
     assert table.commands.filters == ("zigbee2mqtt/+",)
-    topic, payload = table.send("set", "", {"power": 1, "level": 50})  # type: ignore[misc]
+    topic, payload = table.send("set", "", {"power": 1, "level": 50})  # type: ignore[misc]  # None would fail the test
     assert (topic, json.loads(payload)) == (
         "zigbee2mqtt/kitchen/set",
         {"state": "ON", "brightness": 127},
@@ -134,7 +134,7 @@ def test_tasmota() -> None:
 
 def test_shelly_of_the_second_generation() -> None:
     table = recipe("Shelly, second generation and later")
-    topic, payload = table.send("set", "", {"relay": 0})  # type: ignore[misc]
+    topic, payload = table.send("set", "", {"relay": 0})  # type: ignore[misc]  # None would fail the test
     assert topic == "shellyplus1pm-a8032abe54dc/rpc"
     assert json.loads(payload) == {
         "src": "gatewayd", "method": "Switch.Set", "params": {"id": 0, "on": False}, "id": "7",
@@ -267,3 +267,21 @@ def test_no_arguments_of_a_cloud_are_a_fault(project: str, arguments: dict[str, 
         if isinstance(sent, tuple):
             topic, _ = sent
             assert not set(topic) & set("+#"), "that would close the connection"
+
+
+ENVELOPE = """
+[[commands]]
+kind = "service"
+topic = "{name}/rpc"
+payload = '{"src": "gatewayd"}'
+id_path = "meta.id"
+"""
+
+
+@pytest.mark.parametrize("value", [5, "text", True])
+def test_an_argument_in_the_place_of_the_identifier_is_no_fault(value: object) -> None:
+    table = Table(ENVELOPE)
+    ended = table.send("service", "open", {"meta": value})
+    assert isinstance(ended, CommandAnswer)
+    assert ended.outcome is FAILED
+    assert table.send("service", "open", {"other": value}) is not None
