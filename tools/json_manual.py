@@ -71,7 +71,8 @@ def page() -> str:
 def _command(command: Command) -> Iterator[str]:
     yield f".SS {_escaped(command.words)}"
     fields = list(command.fields)
-    for interface in sorted({one.meaning for one in fields if one.meaning.startswith("property of ")}):
+    meanings = {one.meaning for one in fields}
+    for interface in sorted(one for one in meanings if one.startswith("property of ")):
         yield f"The properties of {_escaped(interface.removeprefix('property of '))}, and:"
     yield from _fields(one for one in fields if not one.meaning.startswith(f"property of {NAME}"))
 
