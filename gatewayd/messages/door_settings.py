@@ -248,7 +248,7 @@ class CommandSettings:
         {},
         "for each argument or property where it goes: a JSON path, or a table with path, and "
         "unit, scale or offset, which are applied backwards; others are not passed on "
-        "(default: each by its own name)",
+        "(default: each by its own name, unless payload or id_path has that)",
     )
     id_path: str = setting("", "JSON path to where the identifier of the command goes")
     answer: str = setting(

@@ -62,6 +62,7 @@ _HEAD = 64
 TOO_LARGE = CommandAnswer(
     CommandOutcome.FAILED, "gatewayd: the command is larger than the broker of the child accepts"
 )
+FAULTY = CommandAnswer(CommandOutcome.FAILED, "gatewayd: the command cannot be passed")
 LOST = CommandAnswer(
     CommandOutcome.NO_ANSWER, "gatewayd: the connection to the broker was lost meanwhile"
 )
@@ -117,6 +118,7 @@ class Door:
         self.name, self._access, self._translator = name, access, translator
         self.commands = commands or NoCommands()
         self._leaving: dict[DoorCommand, OutgoingCommand] = {}
+        self._is_faulty = False
         self._intake, self._clock, self._retry = intake, clock, retry
         self._record = record or NoSubscriptionRecord()
         self._outgoing, self._budget = OutgoingMessages(), ReadBudget()
@@ -186,7 +188,7 @@ class Door:
             return False
         if not session.expires and session.connection.is_congested:
             return False
-        encoded = self.commands.encode(command)
+        encoded = self._encode(command)
         if isinstance(encoded, EncodedCommand) and self._is_too_large(encoded):
             encoded = TOO_LARGE
         if isinstance(encoded, CommandAnswer):
@@ -194,6 +196,16 @@ class Door:
             return True
         self._leave(session, command, encoded, refused)
         return True
+
+    def _encode(self, command: DoorCommand) -> EncodedCommand | CommandAnswer:
+        """Return what is published, or how a command ends without."""
+        try:
+            return self.commands.encode(command)
+        except Exception:  # border: one command must not end the session that received it
+            if not self._is_faulty:
+                log.exception("Door %s: a command cannot be passed.", self.name)
+            self._is_faulty = True
+            return FAULTY
 
     def _leave(
         self,

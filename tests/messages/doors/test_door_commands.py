@@ -165,3 +165,25 @@ async def test_a_broker_of_mqtt_3_1_1_keeps_no_command_for_a_device_that_is_away
         assert sent.concluded == [None]
         await until(lambda: published, sent.door.status)
         assert published == [b"\x30\x05\0\1x{}"], "QoS 0, without properties"
+
+
+async def test_a_fault_in_the_way_of_one_command_costs_that_command() -> None:
+    class Faulty(Commands):
+        """Commands of which the first cannot be encoded."""
+
+        def encode(self, command: DoorCommand) -> EncodedCommand | CommandAnswer:
+            if not self.ended:
+                raise ValueError("a fault of ours")
+            return super().encode(command)
+
+    async def play(peer: Peer) -> None:
+        await peer.accept()
+        await peer.gone()
+
+    commands = Faulty()
+    async with door(play, commands) as one:
+        assert one.send(), "another door would have it no better"
+        assert [answer and answer.outcome for answer in one.concluded] == [FAILED]
+        commands.ended.append(one.command)
+        assert one.send()
+        assert len(one.concluded) == 1

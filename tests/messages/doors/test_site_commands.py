@@ -270,7 +270,7 @@ def test_no_arguments_of_a_cloud_are_a_fault(project: str, arguments: dict[str, 
 
 
 ENVELOPE = """
-[[commands]]
+[[messages.doors.site.commands]]
 kind = "service"
 topic = "{name}/rpc"
 payload = '{"src": "gatewayd"}'
@@ -284,4 +284,19 @@ def test_an_argument_in_the_place_of_the_identifier_is_no_fault(value: object) -
     ended = table.send("service", "open", {"meta": value})
     assert isinstance(ended, CommandAnswer)
     assert ended.outcome is FAILED
-    assert table.send("service", "open", {"other": value}) is not None
+    assert isinstance(table.send("service", "open", {"other": value}), tuple)
+
+
+@pytest.mark.parametrize("listed", [False, True])
+def test_a_cloud_replaces_what_the_configuration_has_written_only_where_it_says_so(
+    listed: bool,
+) -> None:
+    values = "values = { method = 'method' }" if listed else ""
+    table = Table(ENVELOPE.replace('"src": "gatewayd"', '"method": "Switch.Set"') + values)
+    sent = table.send("service", "open", {"method": "FactoryReset"})
+    if listed:
+        assert isinstance(sent, tuple)
+        assert json.loads(sent[1])["method"] == "FactoryReset"
+    else:
+        assert isinstance(sent, CommandAnswer)
+        assert sent.outcome is FAILED

@@ -57,15 +57,26 @@ class CommandPayload:
         shown = {name: self._as_shown(name, value) for name, value in values.items()}
         if form is PayloadFormat.PLAIN:
             return self._text(command, values).encode(), shown
-        document: JsonValue = json.loads(self._settings.payload or "{}")
-        wanted = values
         if command.kind is CommandKind.GET:  # names alone, as zigbee2mqtt wants them
-            wanted = dict.fromkeys(command.arguments or self._values, "")
-        for name, value in wanted.items():
+            values = dict.fromkeys(command.arguments or self._values, "")
+        document = self._document(values, command.identifier)
+        return json.dumps(document, separators=(",", ":")).encode(), shown
+
+    def _document(self, values: Mapping[str, Scalar], identifier: str) -> JsonValue:
+        """Return the document with values and the identifier.
+
+        A cloud replaces what the configuration has written, such as a method, only where that
+        lists the argument.
+        """
+        document: JsonValue = json.loads(self._settings.payload or "{}")
+        ours = {*document, *(self._id_path or ())[:1]} - set(self._paths)
+        for name, value in values.items():
+            if name in ours:
+                raise Inexpressible(f"{one_line(name, 64)} is no argument of this device")
             document = put(document, self._paths.get(name, (name,)), value)
         if self._id_path is not None:
-            document = put(document, self._id_path, command.identifier)
-        return json.dumps(document, separators=(",", ":")).encode(), shown
+            document = put(document, self._id_path, identifier)
+        return document
 
     def _sent(self, command: ChildCommand) -> Iterator[tuple[str, Scalar]]:
         """Yield the values of a command; of one that reads properties there are none."""
