@@ -16,7 +16,7 @@ from http import HTTPStatus
 from urllib.parse import urlencode
 
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
-from gatewayd.network.http_head import HttpError, HttpHead, parse_head
+from gatewayd.network.http_head import HttpError, HttpHead, authority, parse_head
 from gatewayd.network.tls import Server, dial, peer_of, try_last, when_ready
 
 MAX_RESPONSE = 16 * 1024
@@ -97,10 +97,9 @@ async def _receive(sock: ssl.SSLSocket) -> HttpResponse:
 def form_request(server: Server, path: str, form: Mapping[str, str]) -> bytes:
     """Return a POST of a form (application/x-www-form-urlencoded).  Pure."""
     body = urlencode(form).encode("ascii")
-    port = "" if server.port == _HTTPS_PORT else f":{server.port}"
     head = (
         f"POST {path} HTTP/1.1",
-        f"Host: {server.host}{port}",
+        f"Host: {authority(server.host, server.port, _HTTPS_PORT)}",
         "Content-Type: application/x-www-form-urlencoded",
         f"Content-Length: {len(body)}",
         "Accept: application/json",

@@ -1,4 +1,4 @@
-"""The head of a response of HTTP/1.1: its status line and its fields, bounded.  Pure.
+"""HTTP/1.1: the head of a response, bounded, and how a request names its host.  Pure.
 
 Sources: RFC 9112, 2.1 to 5 (messages), and RFC 9110, 5 (fields).
 """
@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 
 MAX_HEAD = 8 * 1024
 """Bytes of a head with its empty line; a real one has some hundred."""
 
 _END = b"\r\n\r\n"
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\r\n]*?)[ \t]*")
+_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n]*)")
+"""One way to match each byte: with the white space around a value in it, a line of nothing else
+would be tried in as many ways as the cube of its length."""
 
 
 class HttpError(Exception):
@@ -76,4 +79,19 @@ def _field(line: bytes) -> tuple[bytes, bytes]:
     found = _FIELD.fullmatch(line)
     if found is None:
         raise HttpError("a malformed header")
-    return found[1].lower(), found[2]
+    return found[1].lower(), found[2].strip(b" \t")
+
+
+def authority(host: str, port: int, default: int | None = None) -> str:
+    """Return host and port as a request names them (RFC 3986, 3.2), in ASCII.
+
+    host: name, which is written as it is looked up, or IP address.  default: the port that is left
+    out; None for none.  Raises UnicodeError for what is neither.
+    """
+    try:
+        written = f"[{IPv6Address(host)}]"
+    except ValueError:
+        written = host.encode("idna").decode("ascii")
+    if not written.isprintable() or " " in written:
+        raise UnicodeError("white space or a control character in the name of a host")
+    return written if port == default else f"{written}:{port}"

@@ -13,12 +13,11 @@ from base64 import b64encode
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from ipaddress import IPv6Address
 
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
-from gatewayd.network.http_head import HttpError, HttpHead, parse_head
+from gatewayd.network.http_head import HttpError, HttpHead, authority, parse_head
 
 _CHUNK = 4096
 _AUTHENTICATION = (HTTPStatus.PROXY_AUTHENTICATION_REQUIRED, HTTPStatus.UNAUTHORIZED)
@@ -94,8 +93,8 @@ def connect_request(host: str, port: int, credentials: Secret | None = None) -> 
     credentials: "user:password" in UTF-8, sent at once: there is one request on a connection.
     Raises ConfigError where they have another form.
     """
-    authority = f"{_in_authority(host)}:{port}"
-    lines = [f"CONNECT {authority} HTTP/1.1", f"Host: {authority}"]
+    there = authority(host, port)
+    lines = [f"CONNECT {there} HTTP/1.1", f"Host: {there}"]
     if credentials is not None:
         if not are_credentials(credentials):
             raise ConfigError("The secret for the proxy must be user:password, in one line.")
@@ -106,14 +105,6 @@ def connect_request(host: str, port: int, credentials: Secret | None = None) -> 
 def are_credentials(secret: Secret) -> bool:
     """Whether a secret has the form user:password, without control characters (RFC 7617, 2)."""
     return _CREDENTIALS.fullmatch(secret.reveal()) is not None
-
-
-def _in_authority(host: str) -> str:
-    """Return a host as it is written before a port (RFC 3986, 3.2.2), a name as it is looked up."""
-    try:
-        return f"[{IPv6Address(host)}]"
-    except ValueError:
-        return host.encode("idna").decode("ascii")
 
 
 def parse_answer(came: bytes | bytearray) -> HttpHead | None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from http import HTTPStatus
 
-from gatewayd.network.http_head import HttpError, HttpHead
+from gatewayd.network.http_head import HttpError, HttpHead, authority
 from gatewayd.network.mqtt_rules import PacketError
 
 SUBPROTOCOL = b"mqtt"
@@ -42,11 +42,13 @@ class Opcode(IntEnum):
 
 
 def upgrade_request(host: str, port: int, path: str, nonce: bytes) -> bytes:
-    """Return the request for an upgrade [4.1].  nonce: KEY_BYTES at random."""
-    authority = host if port == _HTTPS_PORT else f"{host}:{port}"
+    """Return the request for an upgrade [4.1].  nonce: KEY_BYTES at random.
+
+    Raises UnicodeError where the host has no such name.
+    """
     lines = (
         f"GET {path} HTTP/1.1",
-        f"Host: {authority}",
+        f"Host: {authority(host, port, _HTTPS_PORT)}",
         "Upgrade: websocket",
         "Connection: Upgrade",
         f"Sec-WebSocket-Key: {b64encode(nonce).decode()}",

@@ -147,8 +147,8 @@ async def open_websocket(
     After an error the socket is closed.  Raises ConnectError.
     """
     nonce = random(KEY_BYTES)
-    request = upgrade_request(server.host, server.port, server.websocket, nonce)
     try:
+        request = upgrade_request(server.host, server.port, server.websocket, nonce)
         async with asyncio.timeout(server.connect_timeout):
             came = await _upgrade(sock, request, nonce)
         return WebSocketStream(sock, came, random)
@@ -156,7 +156,7 @@ async def open_websocket(
         sock.close()
         if isinstance(error, TimeoutError):
             raise ConnectError(ConnectFault.WEBSOCKET_TIMEOUT) from error
-        if isinstance(error, OSError | HttpError | PacketError):
+        if isinstance(error, OSError | HttpError | PacketError | UnicodeError):
             raise ConnectError(ConnectFault.WEBSOCKET_REFUSED) from error
         raise
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -110,6 +111,11 @@ async def test_a_form_is_sent(serve: Serve, server: At) -> None:
 def test_the_usual_port_is_not_named(server: At) -> None:
     lines, _ = read_request(http.form_request(server(443), "/", {}))
     assert "Host: localhost" in lines
+
+
+def test_an_address_is_named_in_brackets(server: At) -> None:
+    lines, _ = read_request(http.form_request(replace(server(8443), host="2001:db8::7"), "/", {}))
+    assert "Host: [2001:db8::7]:8443" in lines
 
 
 async def fault_of(server: tls.Server) -> ConnectFault:

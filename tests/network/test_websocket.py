@@ -49,6 +49,12 @@ def test_the_request_asks_for_mqtt() -> None:
     )
 
 
+def test_the_request_names_an_address_in_brackets() -> None:
+    assert b"\r\nHost: [2001:db8::7]:8443\r\n" in upgrade_request(
+        "2001:db8::7", 8443, "/mqtt", NONCE
+    )
+
+
 def test_an_upgrade_is_accepted_without_the_subprotocol_too() -> None:
     check_upgrade(head(GOOD), NONCE)
     check_upgrade(head(GOOD.replace(b"Sec-WebSocket-Protocol: mqtt\r\n", b"")), NONCE)
