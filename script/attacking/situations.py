@@ -52,7 +52,7 @@ SITUATIONS: Mapping[str, Sequence[str]] = {
         "tests/integration/test_hostile_arguments.py",
     ),
     "callers without permission": (
-        "tests/integration/test_bus_polkit.py", "tests/dbus/test_authorization.py",
+        "tests/integration/test_bus_polkit.py", "tests/dbus/callers/test_authorization.py",
     ),
 }  # fmt: skip
 """The tests that play each of them."""

@@ -17,6 +17,7 @@ from gatewayd.cli.vault.init import init
 from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.errors import ConfigError, GatewayError
 from gatewayd.messages.broker.access import FILE as USERS
+from gatewayd.runtime.sqlite import statements_of
 from gatewayd.secretstore.keyslots.factory import VaultSettings
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.vault.export import export
@@ -73,6 +74,23 @@ def changed(whole: bytes, *statements: str) -> bytes:
         return file.serialize()
 
 
+def of_version(version: int, whole: bytes) -> bytes:
+    """Records as an earlier version of the schema has them."""
+    with (
+        closing(sqlite3.connect(":memory:", isolation_level=None)) as now,
+        closing(sqlite3.connect(":memory:", isolation_level=None)) as then,
+    ):
+        now.deserialize(whole)
+        for statement in statements_of(statefile.STEPS, version):
+            then.execute(statement)
+        columns = [column for _, column, *_ in then.execute("PRAGMA table_info(record)")]
+        for row in now.execute(f"SELECT {', '.join(columns)} FROM record"):  # noqa: S608  # names of columns, all ours
+            marks = ", ".join("?" * len(row))
+            then.execute(f"INSERT INTO record VALUES ({marks})", row)  # noqa: S608  # marks alone
+        then.execute(f"PRAGMA user_version = {version}")
+        return then.serialize()
+
+
 def test_secrets_and_records_are_imported(old: OfflineVault, new: OfflineVault) -> None:
     imported, count = import_all(new, export_all(old), KEY)
     assert (imported.secrets, imported.damaged, count) == (1, 0, 1)
@@ -81,9 +99,11 @@ def test_secrets_and_records_are_imported(old: OfflineVault, new: OfflineVault) 
         assert opened.get(REF).reveal() == b"x"
 
 
-def test_records_of_an_older_gatewayd_are_brought_up(old: OfflineVault, new: OfflineVault) -> None:
-    older = changed(records(old.directory, THEIRS), "ALTER TABLE record DROP COLUMN candidate",
-                    "DROP TABLE binding", "PRAGMA user_version = 1")  # fmt: skip
+@pytest.mark.parametrize("version", range(1, statefile.VERSION))
+def test_records_of_an_older_gatewayd_are_brought_up(
+    old: OfflineVault, new: OfflineVault, version: int
+) -> None:
+    older = of_version(version, records(old.directory, THEIRS))
     import_all(new, enclosing(old, state_db=older), KEY)
     assert known(new.directory) == [THEIRS]
 
