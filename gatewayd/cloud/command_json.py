@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from gatewayd.device import reading
 from gatewayd.device.reading import UnfitMessage
 
-MAX_NAME = 128
-"""Characters of the name of a service, a command or a property."""
+MAX_NAME, MAX_MEMBERS = 128, 256
+"""Characters of the name of a service, a command or a property; and arguments of one command."""
+MAX_BRACKETS = 2000
+"""Objects and lists of a command: three bytes make one, which holds a hundred once it is read."""
 
 
 def load(payload: bytes, most: int) -> dict[str, object] | None:
@@ -17,7 +19,7 @@ def load(payload: bytes, most: int) -> dict[str, object] | None:
 
     What it returns can be written as JSON again, by `dump`.
     """
-    if len(payload) > most:
+    if len(payload) > most or payload.count(b"{") + payload.count(b"[") > MAX_BRACKETS:
         return None
     try:
         found = reading.read_object(payload)
@@ -32,6 +34,11 @@ def name_in(members: Mapping[str, object], key: str) -> str | None:
     if value is None:
         return ""
     return value if isinstance(value, str) and (is_name(value) or not value) else None
+
+
+def are_names(texts: Collection[str]) -> bool:
+    """Whether texts can be the names of a command's arguments, or of properties."""
+    return len(texts) <= MAX_MEMBERS and all(map(is_name, texts))
 
 
 def is_name(text: str) -> bool:

@@ -15,8 +15,9 @@ from gatewayd.commands.door import ANSWER, DoorCommand, is_answer_topic
 from gatewayd.device.command import ChildCommand, CommandAnswer
 from gatewayd.device.identity import DeviceId
 
-MOST_OF_CHILD, MOST, MOST_BYTES = 16, 1000, 16 * 1024 * 1024
-"""Commands that wait for an answer: of one child, and in all; and the bytes of their payloads."""
+MOST_OF_CHILD, MOST, MOST_BYTES = 16, 1000, 4 * 1024 * 1024
+"""Commands that wait for an answer: of one child, and in all; and the bytes of their payloads,
+which are a dozen times as many once they are read."""
 REMEMBERED_OF_CHILD, REMEMBERED = 256, 10_000
 """Commands that have ended and are known again, should the cloud send them once more."""
 LACKING, LACKING_BYTES = 64, 64 * 1024

@@ -14,6 +14,7 @@ from gatewayd.cloud.alibaba.alink import MAX_MESSAGE, SubName
 from gatewayd.cloud.alibaba.commanding import commands
 from gatewayd.cloud.alibaba.commanding.commands import AlibabaCommands
 from gatewayd.cloud.alibaba.provider import Alibaba
+from gatewayd.cloud.command_json import MAX_BRACKETS, MAX_MEMBERS
 from gatewayd.cloud.command_router import NoCommand
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 
@@ -283,3 +284,29 @@ def test_whether_an_answer_is_a_success(payload: bytes, expected: bool) -> None:
     assert Alibaba.is_answer(service.reply_topic)
     request = read(f"/sys/{OWN}/rrpc/request/{RRPC}", b"any bytes")
     assert Alibaba.is_success(request, payload), "they have no code"
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"": 1},
+        {"x" * 129: 1},
+        {"a\nb": 1},
+        {str(number): 1 for number in range(MAX_MEMBERS + 1)},
+    ],
+    ids=["empty", "long", "line", "many"],
+)
+@pytest.mark.parametrize("method", ["property/set", "property/get", "Calibrate"])
+def test_what_cannot_be_the_names_of_arguments(method: str, params: dict[str, int]) -> None:
+    sent = list(params) if method == "property/get" else params
+    with pytest.raises(NoCommand) as raised:
+        FORM.read(f"/sys/{OWN}/thing/service/{method}", alink("m", sent))
+    assert (raised.value.kind, raised.value.child) == ("malformed", CHILD)
+    assert raised.value.answer is not None, "it is refused at once"
+
+
+def test_a_small_payload_that_is_large_in_memory_is_not_read() -> None:
+    topic, most = f"/sys/{OWN}/thing/service/Calibrate", MAX_BRACKETS - 3
+    assert read(topic, alink("m", {"a": [[]] * most})).arguments
+    with pytest.raises(NoCommand):
+        FORM.read(topic, alink("m", {"a": [[]] * (most + 1)}))

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewayd.cloud.command_json import MAX_MEMBERS
 from gatewayd.cloud.command_router import NoCommand
 from gatewayd.cloud.huawei.commanding.commands import MAX_COMMAND, HuaweiCommands
 from gatewayd.cloud.huawei.provider import Huawei
@@ -277,3 +278,34 @@ def test_whether_an_answer_is_a_success(payload: bytes, expected: bool) -> None:
     _, command = read("commands", {"command_name": "calibrate"})
     assert Huawei.is_success(command, payload) is expected
     assert Huawei.is_answer(command.reply_topic)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        {"": 1},
+        {"x" * 129: 1},
+        {"a\nb": 1},
+        {str(number): 1 for number in range(MAX_MEMBERS + 1)},
+    ],
+    ids=["empty", "long", "line", "many"],
+)
+@pytest.mark.parametrize("use", ["commands", "properties/set"])
+def test_what_cannot_be_the_names_of_arguments(use: str, members: dict[str, int]) -> None:
+    body = {
+        "commands": {"command_name": "calibrate", "paras": members},
+        "properties/set": {"services": [{"service_id": "climate", "properties": members}]},
+    }[use]
+    with pytest.raises(NoCommand) as raised:
+        read(use, body)
+    assert raised.value.answer is not None, "it is refused at once"
+
+
+def test_properties_of_many_services_are_counted_together() -> None:
+    services = [
+        {"service_id": f"s{which}", "properties": {str(n): 1 for n in range(MAX_MEMBERS // 2)}}
+        for which in range(3)
+    ]
+    assert read("properties/set", {"services": services[:2]})
+    with pytest.raises(NoCommand):
+        read("properties/set", {"services": services})

@@ -211,11 +211,14 @@ def _arguments(params: object, kind: CommandKind) -> Mapping[str, object] | None
     """Return the arguments of a command; names as keys where properties are to be read."""
     if kind is CommandKind.GET:
         names = params if isinstance(params, list) else None
-        fit = names is not None and all(isinstance(one, str) for one in names)
-        return dict.fromkeys(map(str, names or ())) if fit else None
+        if names is None or not all(isinstance(one, str) for one in names):
+            return None
+        return dict.fromkeys(names) if command_json.are_names(names) else None
     if params is None and kind is CommandKind.SERVICE:
         return {}
-    return params if isinstance(params, dict) else None
+    if not isinstance(params, dict) or not command_json.are_names(params):
+        return None
+    return params
 
 
 def _topic(device: SubName, remainder: str) -> str:

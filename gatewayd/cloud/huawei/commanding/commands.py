@@ -172,7 +172,9 @@ def _call(sent: Mapping[str, object], own_service: str) -> _Read:
     """Read a command, which may name a service alone, or nothing."""
     service, name = (command_json.name_in(sent, key) for key in ("service_id", "command_name"))
     arguments = {} if sent.get("paras") is None else sent["paras"]
-    if service is None or name is None or not isinstance(arguments, dict):
+    if service is None or name is None:
+        return "", None
+    if not isinstance(arguments, dict) or not command_json.are_names(arguments):
         return "", None
     return (_joined(service, name, own_service) if name else service), arguments
 
@@ -186,10 +188,10 @@ def _properties(sent: Mapping[str, object], own_service: str) -> _Read:
         service = command_json.name_in(one, "service_id") if isinstance(one, dict) else None
         if service is None or not isinstance(properties, dict):
             return "", None
-        if not all(map(command_json.is_name, properties)):
+        if not command_json.are_names(properties):
             return "", None
         values |= {_joined(service, name, own_service): one for name, one in properties.items()}
-    return "", values or None
+    return "", values if 0 < len(values) <= command_json.MAX_MEMBERS else None
 
 
 def _joined(service: str, name: str, own_service: str) -> str:
