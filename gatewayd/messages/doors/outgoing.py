@@ -24,6 +24,8 @@ from gatewayd.messages.doors.packets import (
 
 MAX_RECEIPTS = 1000
 """Receipts that wait to leave."""
+LEAST = 2.0
+"""Seconds that a command has left when it leaves: 1 is the least expiry that can be said."""
 WINDOW = 200
 """Messages of ours in flight at most; the broker may allow fewer."""
 
@@ -70,10 +72,9 @@ class OutgoingCommand:
 def expiry_of(left: float) -> int:
     """Return after how many seconds a broker is to expire a message that has so many left.
 
-    mosquitto counts whole seconds, and delivers within the last one, too; 1 is the least that can
-    be said.
+    mosquitto counts whole seconds, and delivers within the last one, too.  left: LEAST or more.
     """
-    return max(1, int(left) - 1)
+    return int(left) - 1
 
 
 class OutgoingMessages:
@@ -128,7 +129,7 @@ class OutgoingMessages:
         while self._commands:
             command = next(iter(self._commands))
             del self._commands[command]
-            if command.deadline > now:  # else it has ended without an answer by now
+            if command.deadline - now >= LEAST:  # else it ends without an answer in a moment
                 return command
         if self._receipts:
             return self._receipts.popleft()
