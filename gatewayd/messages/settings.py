@@ -53,7 +53,7 @@ class ChildMessageSettings:
         "how long a message of the cloud, which awaits no answer, may wait at gatewayd's own "
         "broker for a child that is away, and has a session there; commands never wait longer than "
         "their cloud",
-        unit="s", low=1, high=604_800,
+        unit="s", low=3, high=604_800,
     )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import pytest
 
@@ -16,6 +16,7 @@ from gatewayd.messages.doors.outgoing import (
     expiry_of,
 )
 from gatewayd.messages.doors.packets import V5, V311, PublishProperties, publish
+from gatewayd.messages.settings import ChildMessageSettings
 
 
 @dataclass
@@ -112,3 +113,12 @@ def test_only_mqtt_5_has_properties() -> None:
     assert publish(V311, 1, "t", b"x", properties=properties) == bytes.fromhex(
         "32 06 0001740001 78"
     )
+
+
+def test_a_message_leaves_with_the_shortest_time_that_can_be_configured() -> None:
+    (shortest,) = (
+        one.metadata["low"] for one in fields(ChildMessageSettings) if one.name == "down_keep"
+    )
+    one = Leaving()
+    one.add("message", deadline=shortest)
+    assert one.next(now=0.5)[1].properties.expiry == 1
