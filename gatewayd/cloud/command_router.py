@@ -30,9 +30,12 @@ UNDER_WAY = 64
 EARLY, EARLY_BYTES, EARLY_AGE = 64, 1 << 20, 30.0
 """Messages that are kept until their child's session asks for commands, their bytes, and for how
 many seconds: a cloud sends what has waited for a child as soon as that is online."""
-REMEMBERED, REPEATED_WITHIN, COPIED_WITHIN = 1024, 60.0, 0.5
-"""Commands that are remembered in order to know a repeat, for how many seconds, and for how many
-where a cloud may send copies without an identifier: then a repeat is one of the same content."""
+REMEMBERED, REMEMBERED_OF_ONE = 1024, 64
+"""Commands that are remembered in order to know a repeat: of a gateway with its children, and of a
+device with a connection of its own, of which there may be thousands."""
+REPEATED_WITHIN, COPIED_WITHIN = 60.0, 0.5
+"""Seconds for which they are; and where a cloud may send copies without an identifier: then a
+repeat is one of the same content."""
 NO_LISTENER = CommandAnswer(CommandOutcome.NO_LISTENER, REFUSALS[CommandOutcome.NO_LISTENER])
 UNREADABLE = "gatewayd: the command cannot be read"
 UNWRITABLE = CommandAnswer(
@@ -154,6 +157,7 @@ class CommandRouter(Generic[Child]):
 
     cloud: its name, for the log.  now: seconds of a steady clock.
     on_change: called when a child begins or ends to receive commands, or to expect them.
+    remembered: commands that are known again, at most.
     dropped: what was of no use, by cause.
     """
 
@@ -164,7 +168,9 @@ class CommandRouter(Generic[Child]):
         cloud: str,
         now: Callable[[], float],
         on_change: Callable[[Child, ChildCommands], None] = _ignore,
+        remembered: int = REMEMBERED,
     ) -> None:
+        self._remembered = remembered
         self._form, self._send, self._cloud, self._now = form, send, cloud, now
         self._on_change = on_change
         self.dropped: Counter[str] = Counter()
@@ -237,7 +243,7 @@ class CommandRouter(Generic[Child]):
         before = self._recent.pop(key, None)
         self._recent[key] = now
         oldest = next(iter(self._recent))
-        while len(self._recent) > REMEMBERED or self._recent[oldest] + REPEATED_WITHIN < now:
+        while len(self._recent) > self._remembered or self._recent[oldest] + REPEATED_WITHIN < now:
             del self._recent[oldest]
             oldest = next(iter(self._recent))
         return before is not None and now - before < within
@@ -353,7 +359,7 @@ def own_commands(
     async def send(_: Child, mapped: MappedMessage) -> bool:
         return await post_answer(connection, mapped, limit)
 
-    router = CommandRouter(form, send, cloud, now)
+    router = CommandRouter(form, send, cloud, now, remembered=REMEMBERED_OF_ONE)
 
     def handle(topic: str, payload: bytes) -> None:
         connection.dropped += not router.handle(topic, payload)

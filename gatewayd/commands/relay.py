@@ -22,7 +22,14 @@ from gatewayd.cloud.provider import (
     SupportsAnswers,
     SupportsCommands,
 )
-from gatewayd.commands.answers import ERROR, in_cloud_form, in_neutral_form, size_of
+from gatewayd.commands.answers import (
+    ERROR,
+    MAX_ANSWER,
+    TOO_LARGE,
+    in_cloud_form,
+    in_neutral_form,
+    size_of,
+)
 from gatewayd.commands.door import (
     AnswerFate,
     CommandDoors,
@@ -181,7 +188,8 @@ class CommandRelay:
 
         def concluded(answer: CommandAnswer | None) -> None:
             if answer is not None:
-                self._conclude(pending, answer)
+                fits = len(answer.raw or b"") <= MAX_ANSWER
+                self._conclude(pending, answer if fits else TOO_LARGE)
             elif not is_answered:  # the broker has it, and more cannot be known
                 self._conclude(pending, CommandAnswer(CommandOutcome.DONE))
 

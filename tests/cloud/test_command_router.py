@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Callable, Hashable
+from typing import Any
 
 import pytest
 
 from gatewayd.cloud import command_router
-from gatewayd.cloud.command_router import ChildCommands, CommandRouter, NoCommand
+from gatewayd.cloud.command_router import ChildCommands, CommandRouter, NoCommand, own_commands
+from gatewayd.cloud.huawei.reporting.publishers import HuaweiLimit
 from gatewayd.cloud.publisher import MappedMessage
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 
@@ -205,3 +208,25 @@ async def test_refusals_are_bounded_and_each_fault_is_logged_once(
     assert stage.router.dropped["malformed"] == 201
     assert sum(stage.router.dropped.values()) == 201 + 200 - command_router.UNDER_WAY
     assert [record.args[1] for record in caplog.records if record.args] == ["child"] * 2  # type: ignore[index]  # a tuple
+
+
+async def test_a_device_of_its_own_remembers_less_than_a_gateway() -> None:
+    class Connection:
+        """A connection that receives commands."""
+
+        def __init__(self) -> None:
+            self.dropped, self.closed = 0, asyncio.get_running_loop().create_future()
+            self.on_message: Callable[[str, bytes], None] = lambda *_: None
+
+        def post(self, topic: str, payload: bytes) -> asyncio.Future[Any]:
+            raise NotImplementedError
+
+    connection, received = Connection(), Counter[str]()
+    commands = own_commands(
+        connection, "own", Plain(), HuaweiLimit(lambda: 0.0), "cloud", lambda: 0.0
+    )
+    commands.receive_commands(lambda command: received.update({command.identifier: 1}))
+    numbers = [str(number) for number in range(command_router.REMEMBERED_OF_ONE + 1)]
+    for number in (*numbers, numbers[-1], numbers[1], numbers[0]):
+        connection.on_message(f"service/own/{number}", b"")
+    assert {one for one, count in received.items() if count > 1} == {numbers[0]}

@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from gatewayd.commands.answers import MAX_ANSWER
+from gatewayd.commands.answers import MAX_ANSWER, TOO_LARGE
 from gatewayd.commands.door import AnswerFate
 from gatewayd.commands.journal import LOGGED, QUIET
 from gatewayd.commands.pending import MOST, MOST_OF_CHILD
@@ -273,6 +273,14 @@ async def test_answers_in_the_neutral_form_count_by_their_bytes_too() -> None:
             assert one.relay.receive(child, "answer", largest, which.encode()) is ANSWERED
     assert one.relay.statistics().unanswered >= MOST_OF_CHILD
     await one.relay.aclose()
+
+
+async def test_an_answer_of_a_site_is_no_larger_than_one_of_the_own_broker() -> None:
+    one = Relayed()
+    one.session.send(command())
+    one.doors.sent[0].concluded(CommandAnswer(DONE, raw=b"x" * (MAX_ANSWER + 1)))
+    await one.settle()
+    assert one.session.answers == [("1", TOO_LARGE)]
 
 
 async def test_a_child_that_is_gone_has_its_commands_refused_and_forgotten() -> None:

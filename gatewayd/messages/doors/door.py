@@ -241,8 +241,9 @@ class Door:
 
     def _is_too_large(self, encoded: EncodedCommand) -> bool:
         """Whether the broker would close the connection for a command (MQTT 5.0, 3.2.2.3.6)."""
-        size = len(encoded.payload) + len(encoded.topic.encode()) + len(encoded.correlation)
-        return 0 < self._largest < size + len(encoded.response_topic) + _HEAD
+        texts = len(encoded.topic.encode()) + len(encoded.response_topic.encode())
+        size = len(encoded.payload) + len(encoded.correlation) + texts + _HEAD
+        return 0 < self._largest < size
 
     def end(self, command: DoorCommand) -> None:
         """Expect no answer to a command any more, and do not send it if it has not left."""

@@ -32,13 +32,14 @@ class Commands:
 
     filters: Sequence[str] = ()
     payload: bytes = b"{}"
+    response: str = "r"
     ended: list[DoorCommand] = field(default_factory=list)
 
     def priority(self, command: DoorCommand) -> int:
         return POSSIBLE
 
     def encode(self, command: DoorCommand) -> EncodedCommand | CommandAnswer:
-        return EncodedCommand("x", self.payload, "r", b"7")
+        return EncodedCommand("x", self.payload, self.response, b"7")
 
     def receive(self, message: PublishPacket, translated: Translated) -> AnswerFate:
         return AnswerFate.NONE
@@ -133,9 +134,12 @@ async def test_a_command_that_the_broker_would_close_the_connection_for() -> Non
     async with door(play, commands) as sent:
         assert sent.send()
         assert [one.outcome for one in sent.concluded if one] == [FAILED]
-        commands.payload = b"x" * 900
+        commands.payload, commands.response = b"", "é" * 480  # 960 bytes
         assert sent.send()
-        await until(lambda: sent.concluded[1:] == [None])
+        assert [one.outcome for one in sent.concluded if one] == [FAILED, FAILED]
+        commands.payload, commands.response = b"x" * 900, "r"
+        assert sent.send()
+        await until(lambda: sent.concluded[2:] == [None])
 
 
 async def test_nothing_is_sent_while_no_answer_could_be_read() -> None:

@@ -23,10 +23,9 @@ class CommandSubscriptions(BackgroundTask):
     """The subscriptions to commands of a gateway's children, over its newest session.
 
     Those that expect commands have them, and then others, in the order in which they came; one that
-    leaves makes room for the next.  The cloud
-    subscribes devices to most of these topics by itself ("Auto-subscribed topics"); whether it does
-    so for children of a gateway, it does not say.  So a child without room is not refused anything,
-    and what arrives for it is handled as for any other.
+    leaves makes room for the next.  The cloud subscribes devices to most of these topics by itself
+    ("Auto-subscribed topics"); whether it does so for children of a gateway, it does not say.  So a
+    child without room is not refused anything, and what arrives for it is handled as for any other.
 
     Over a new session of the gateway all of it is subscribed to again, for children whose sessions
     were handed over; others want it when they are back.

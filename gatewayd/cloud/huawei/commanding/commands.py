@@ -58,9 +58,9 @@ def is_success(_: ChildCommand, payload: bytes) -> bool:
 class HuaweiCommands:
     """The commands over the connection of one device.  Implements CommandForm; children have IDs.
 
-    own: the ID of the device that is logged in.
     A message in no envelope has no identifier, and may come by a subscription of the platform, too.
 
+    own: the ID of the device that is logged in.
     service_of: returns the service of a device's values that do not name theirs; "" for none.
     """
 
