@@ -7,14 +7,19 @@ LoadCredential=).  Any process can take such an address; only together with uid 
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from gatewayd.credentials.settings import SUFFIX, CredentialSettings
-from gatewayd.device.record import Record
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import Record, RecordStore, Verdict
 
 _ADDRESS = re.compile(rb"\x00[0-9a-f]{1,32}/unit/([!-.0-~]{1,255})/([!-.0-~]{1,255})")
+
+LASTING = 0.1
+"""Seconds for which the names of all children are used, once read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +44,49 @@ class ChildSelector:
     rule: str
 
     def selects(self, record: Record) -> bool:
-        """Whether a child is meant."""
-        if self.rule not in ("", record.rule) or record.cloud is None:
-            return False
-        return self.child in (record.device, record.cloud.device, str(record.cloud))
+        """Whether a child is meant, which is admitted now."""
+        return (
+            record.verdict is Verdict.ADMITTED
+            and self.rule in ("", record.rule)
+            and self.child in names_of(record)
+        )
 
-    def find(self, records: Iterable[Record]) -> Sequence[Record]:
-        """Return the children that are meant: none gets anything where there is more than one."""
-        return [record for record in records if self.selects(record)]
+
+def names_of(record: Record) -> frozenset[str]:
+    """Return the names by which a child can be meant: its id and, alone and whole, its name at
+    the cloud; none for a child that has no such name."""
+    cloud = record.cloud
+    return frozenset() if cloud is None else frozenset((record.device, cloud.device, str(cloud)))
+
+
+class ChildFinder:
+    """A finder of the children that holders may have.
+
+    Many ask at once, as at a boot, and there are 10,000 records: so their names are read once for
+    all who ask within LASTING seconds.
+    """
+
+    def __init__(self, records: RecordStore) -> None:
+        self._records = records
+        self._named: dict[str, list[DeviceId]] = {}
+        self._until = -math.inf
+
+    def find(self, selector: ChildSelector, now: float) -> Sequence[Record]:
+        """Return the children that are meant: none gets anything where there is more than one.
+
+        now: seconds of a clock that only goes forward.
+        """
+        if now >= self._until:
+            self._named, self._until = {}, now + LASTING
+            for record in self._records.all():
+                for name in names_of(record):
+                    self._named.setdefault(name, []).append(record.device)
+        known = map(self._records.get, self._named.get(selector.child, ()))
+        return [record for record in known if record is not None and selector.selects(record)]
+
+    def forget(self) -> None:
+        """Read the names again for the next that asks: there may be others."""
+        self._until = -math.inf
 
 
 def unit_of(address: bytes | str, uid: int) -> Holder | None:

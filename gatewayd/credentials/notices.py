@@ -19,7 +19,7 @@ from typing import Final
 from gatewayd.credentials.holders import Holder, selector_of
 from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.record import Record, RecordStore, Verdict
+from gatewayd.device.record import Record, RecordStore
 from gatewayd.runtime.private_files import write_private
 from gatewayd.runtime.watched_file import read_regular
 
@@ -65,6 +65,7 @@ class CredentialNotices:
         """Note what a holder is about to get; return whether that is another than before.
 
         The note is written when this returns: a gatewayd that is killed then gives notice later.
+        It is compared with the record once more: that may have changed while it was written.
         """
         name, what = str(holder), (record.device, record.stored)
         async with self._lock:
@@ -74,6 +75,7 @@ class CredentialNotices:
             if len(self._given) < MAX_NOTES or name in self._given:
                 self._given[name] = what
                 self._unsaved = True
+                self._changed.set()
                 await self._write()
         return True
 
@@ -125,7 +127,6 @@ class CredentialNotices:
             and selector is not None
             and selector.selects(record)
             and (record.cloud is None or record.cloud.provider not in self._reread)
-            and record.verdict is Verdict.ADMITTED
             and record.stored == stored
             and bool(record.activated_at)
             and self._is_for_holder(record)

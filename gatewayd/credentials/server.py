@@ -19,10 +19,18 @@ from typing import Protocol
 
 from gatewayd.cloud.provider import Credential
 from gatewayd.credentials.document import document
-from gatewayd.credentials.holders import Holder, selector_of, unit_of
+from gatewayd.credentials.holders import (
+    ChildFinder,
+    ChildSelector,
+    Holder,
+    names_of,
+    selector_of,
+    unit_of,
+)
 from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Record, RecordStore
+from gatewayd.device.secret import Secret
 from gatewayd.errors import GatewayError
 from gatewayd.runtime.tasks import cancel_and_wait
 
@@ -71,17 +79,26 @@ class CredentialServer:
     ) -> None:
         self._settings, self._records, self._source = settings, records, source
         self._given = given
-        self._changed = asyncio.Event()
+        self._finder = ChildFinder(records)
+        self._sleeping: dict[str, set[asyncio.Event]] = {}
         self._waiting: dict[Holder, asyncio.Task[None]] = {}
         self._refused: set[str] = set()
 
-    def secret_held(self, _: DeviceId) -> None:
+    def secret_held(self, device: DeviceId) -> None:
         """Answer those that wait for this child."""
-        self._changed.set()
-        self._changed = asyncio.Event()
+        self._wake(device)
 
-    def secret_withheld(self, _: DeviceId) -> None:
-        """Let those that ask from now on wait."""
+    def secret_withheld(self, device: DeviceId) -> None:
+        """Let those that ask from now on wait; another child of that name may be the only one."""
+        self._wake(device)
+
+    def _wake(self, device: DeviceId) -> None:
+        """Have those look again that wait for a child by one of its names, and no others."""
+        self._finder.forget()
+        record = self._records.get(device)
+        for name in () if record is None else names_of(record):
+            for sleeper in self._sleeping.get(name, ()):
+                sleeper.set()
 
     async def run(self, sockets: Iterable[CredentialSocket]) -> None:
         """Serve until cancelled."""
@@ -102,6 +119,7 @@ class CredentialServer:
                 await asyncio.sleep(FAILED)
                 continue
             self._begin(client, address, place.user)
+            await asyncio.sleep(0)  # sock_accept() returns at once while there are more
 
     def _begin(self, client: socket.socket, address: bytes | str, user: str) -> None:
         """Serve a client that has connected, or close its connection."""
@@ -130,29 +148,65 @@ class CredentialServer:
     async def _serve(self, client: socket.socket, holder: Holder) -> None:
         try:
             async with asyncio.timeout(self._settings.wait):
-                record, credential = await self._wait_for(holder)
-            answer = document(record, credential).reveal()
-            await self._given(holder, record)
+                answer = await self._answer(holder)
             async with asyncio.timeout(PATIENCE):
-                await asyncio.get_running_loop().sock_sendall(client, answer)
+                await asyncio.get_running_loop().sock_sendall(client, answer.reveal())
         except TimeoutError:
             log.debug("%s has waited for its child, and gets an empty answer.", holder)
         except (OSError, GatewayError) as error:
             self._note(str(holder), f"{holder} does not get its credential: {error}")
 
-    async def _wait_for(self, holder: Holder) -> tuple[Record, Credential]:
-        """Return the child of a holder, and its credential, once it is handed over."""
+    async def _answer(self, holder: Holder) -> Secret:
+        """Return what a holder gets, once its child is handed over; it is noted already.
+
+        What it is made of is read from the disk, and noted there.  Where the child was rejected or
+        its secret replaced meanwhile, it is made again.
+        """
         selector = selector_of(holder, self._settings)
         assert selector is not None, "the settings do not change"
         while True:
-            changed = self._changed
-            found = selector.find(self._records.all())
+            record = await self._held_child(holder, selector)
+            try:
+                answer = document(record, await self._source.credential(record.device))
+                await self._given(holder, record)
+            except GatewayError:
+                if self._is_current(record, selector):
+                    raise
+            else:
+                if self._is_current(record, selector):
+                    return answer
+
+    def _is_current(self, record: Record, selector: ChildSelector) -> bool:
+        """Whether a holder may still have what was made of a record."""
+        newest = self._records.get(record.device)
+        return (
+            newest is not None
+            and newest.stored == record.stored
+            and selector.selects(newest)
+            and self._source.is_held(newest.device)
+        )
+
+    async def _held_child(self, holder: Holder, selector: ChildSelector) -> Record:
+        """Return the only child that a holder may have, once it is handed over."""
+        while True:
+            found = self._finder.find(selector, asyncio.get_running_loop().time())
             if len(found) == 1 and self._source.is_held(found[0].device):
-                return found[0], await self._source.credential(found[0].device)
+                return found[0]
             if len(found) > 1:
                 text = f"{holder} gets no credential: {len(found)} children have this name"
                 self._note(f"ambiguous {holder}", f"{text}: write product/name")
+            await self._next_change(selector.child)
+
+    async def _next_change(self, name: str) -> None:
+        """Return when a child that has this name may be had by its holder, or no more."""
+        sleeping, changed = self._sleeping.setdefault(name, set()), asyncio.Event()
+        sleeping.add(changed)
+        try:
             await changed.wait()
+        finally:
+            sleeping.discard(changed)
+            if not sleeping:
+                del self._sleeping[name]
 
     def _note(self, what: str, text: str) -> None:
         """Log a problem, once for each client."""

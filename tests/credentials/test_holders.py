@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import pytest
 
-from gatewayd.credentials.holders import ChildSelector, Holder, selector_of, unit_of
+from gatewayd.credentials.holders import (
+    LASTING,
+    ChildFinder,
+    ChildSelector,
+    Holder,
+    selector_of,
+    unit_of,
+)
 from gatewayd.credentials.settings import CredentialSettings, UnitSettings, UserSettings
+from gatewayd.device.record import Record, Verdict
 from tests.credentials.support import a_record
+from tests.support.fakes import MemoryRecords
 
 ADDRESS = b"\0a1b2c3d4e5f60718/unit/mosquitto-bridge.service/child.json"
 
@@ -67,12 +79,45 @@ def test_the_settings_say_which_child_a_holder_may_have(
 
 def test_a_child_is_named_by_its_id_or_by_its_name_at_the_cloud() -> None:
     one, other = a_record("TH20-1"), a_record("TH20-1", product="q", rule="other")
+    records = MemoryRecords()
+    records.rows = {record.device: record for record in (one, other)}
+
+    def find(child: str, rule: str = "") -> Sequence[Record]:
+        return ChildFinder(records).find(ChildSelector(child, rule), 0.0)
+
     for name in (one.device, "p/TH20-1"):
-        assert ChildSelector(name, "").find([one, other]) == [one]
-    assert ChildSelector("TH20-1", "").find([one, other]) == [one, other], "ambiguous"
-    assert ChildSelector("TH20-1", "meters").find([one, other]) == [one]
-    assert ChildSelector("th20-1", "").find([one, other]) == []
-    assert ChildSelector("", "meters").find([one, other]) == []
+        assert find(name) == [one]
+    assert find("TH20-1") == [one, other], "ambiguous"
+    assert find("TH20-1", "meters") == [one]
+    assert find("th20-1") == []
+    assert find("", "meters") == []
+
+
+def test_a_child_that_is_not_admitted_is_not_meant_and_takes_no_name_from_another() -> None:
+    one, other = a_record("TH20-1"), a_record("TH20-1", product="q")
+    records = MemoryRecords()
+    for verdict in (Verdict.REJECTED, Verdict.RETIRED):
+        gone = replace(other, verdict=verdict)
+        records.rows = {record.device: record for record in (one, gone)}
+        assert ChildFinder(records).find(ChildSelector("TH20-1", ""), 0.0) == [one]
+        assert ChildFinder(records).find(ChildSelector("q/TH20-1", ""), 0.0) == []
+
+
+def test_names_that_were_read_are_used_for_a_while_but_never_the_records() -> None:
+    one, other = a_record("TH20-1"), a_record("TH20-1", product="q")
+    records, meant = MemoryRecords(), ChildSelector("TH20-1", "")
+    finder = ChildFinder(records)
+    records.rows[one.device] = one
+    assert finder.find(meant, 0.0) == [one]
+    records.rows[other.device] = other
+    assert finder.find(meant, LASTING / 2) == [one]
+    assert finder.find(meant, LASTING) == [one, other]
+    renewed = records.rows[one.device] = replace(one, stored=2)
+    del records.rows[other.device]
+    assert finder.find(meant, LASTING) == [renewed]
+    records.rows[other.device] = other
+    finder.forget()
+    assert finder.find(meant, LASTING) == [renewed, other]
 
 
 @pytest.mark.parametrize(("units", "users", "wrong"), [

@@ -114,6 +114,18 @@ async def test_what_is_taken_away_is_noticed(site: Site, what: str) -> None:
         await site.until("bridge")
 
 
+async def test_what_was_replaced_before_it_was_noted_is_noticed_all_the_same(site: Site) -> None:
+    """The change came while the note was waiting for the disk."""
+    child = site.put(a_record("TH20-1"))
+    async with site.running() as notices:
+        site.put(replace(child, stored=2))
+        notices.secret_held(child.device)
+        for _ in range(10):
+            await asyncio.sleep(0.01)
+        assert await notices.given(BRIDGE, child)
+        await site.until("bridge")
+
+
 async def test_other_roots_of_its_cloud_are_noticed(site: Site) -> None:
     child = site.put(a_record("TH20-1"))
     async with site.running() as notices:

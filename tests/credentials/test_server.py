@@ -5,22 +5,25 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import select
 import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from gatewayd.cloud.provider import Credential
 from gatewayd.credentials import server as module
 from gatewayd.credentials.holders import Holder
 from gatewayd.credentials.server import CredentialServer, CredentialSocket
 from gatewayd.credentials.settings import CredentialSettings, UnitSettings, UserSettings
-from gatewayd.device.record import Record
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import Record, Verdict
 from tests.credentials.support import Held, a_record, answer, client, listener
 from tests.support.fakes import MemoryRecords
 from tests.support.tasks import in_background
@@ -235,6 +238,111 @@ async def test_two_children_of_one_name_are_none(
         served.hand_over(a_record("TH20-1", product="q"))
         assert await answer(client(served.path, BRIDGE)) == b""
         assert "product/name" in caplog.text
+
+
+async def test_what_others_get_costs_those_that_wait_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(tmp_path) as served:
+        waiting = [client(served.path, f"unit/meter@T{n}.service/x") for n in range(100)]
+        await until(served, 100)
+        await asyncio.sleep(0.05)
+        scans, read = [0], served.records.all
+
+        def counted() -> Iterator[Record]:
+            scans[0] += 1
+            return read()
+
+        monkeypatch.setattr(served.records, "all", counted)
+        for n in range(500):
+            served.hand_over(a_record(f"other-{n}"))
+            await asyncio.sleep(0)
+        assert scans == [0]
+        for n in range(100):
+            served.hand_over(a_record(f"T{n}"))
+        for n, one in enumerate(waiting):
+            assert json.loads(await answer(one))["name"] == f"p/T{n}"
+        assert scans == [1], "one for all that are answered together"
+
+
+async def test_clients_that_come_all_the_time_leave_the_loop_to_others(tmp_path: Path) -> None:
+    path, server = tmp_path / "s", CredentialServer(SETTINGS, MemoryRecords(), Held(), noted)
+    with listener(path) as of_systemd:
+        clients = [client(path) for _ in range(200)]
+        async with in_background(server.run([CredentialSocket(of_systemd)])):
+            for _ in range(10):
+                await asyncio.sleep(0)
+            ended = len(select.select(clients, [], [], 0)[0])
+            assert 0 < ended < 20
+        for one in clients:
+            one.close()
+
+
+async def noted(_: Holder, __: Record) -> None:
+    """Do nothing."""
+
+
+@pytest.mark.parametrize("step", ["read", "noted"])
+async def test_what_is_replaced_while_it_is_read_or_noted_is_not_given(
+    tmp_path: Path, step: str
+) -> None:
+    """And what was rejected is not given either."""
+    async with serving(tmp_path) as served:
+        served.hand_over(CHILD)
+        renewed = replace(CHILD, stored=2)
+        reached, go_on = asyncio.Event(), asyncio.Event()
+        credential, given = served.source.credential, served.server._given
+
+        async def hold() -> None:
+            reached.set()
+            await go_on.wait()
+
+        async def slow_credential(device: DeviceId) -> Credential:
+            found = await credential(device)
+            if step == "read":
+                await hold()
+            return found
+
+        async def slow_note(holder: Holder, record: Record) -> None:
+            await given(holder, record)
+            if step == "noted":
+                await hold()
+
+        served.source.credential = slow_credential  # type: ignore[method-assign]  # held there
+        served.server._given = slow_note
+        reading = asyncio.create_task(answer(client(served.path, BRIDGE)))
+        await reached.wait()
+        served.hand_over(renewed)
+        go_on.set()
+        assert await reading
+        assert served.given[-1][1] == renewed
+
+        reached.clear()
+        go_on.clear()
+        reading = asyncio.create_task(answer(client(served.path, BRIDGE)))
+        await reached.wait()
+        served.records.rows[CHILD.device] = replace(renewed, verdict=Verdict.REJECTED)
+        served.source.held.clear()
+        served.server.secret_withheld(CHILD.device)
+        go_on.set()
+        await asyncio.sleep(0.05)
+        assert not reading.done(), "it waits, as for any child that is not there"
+    assert await reading == b""
+
+
+async def test_a_name_that_another_gives_up_is_that_of_the_one_that_is_left(
+    tmp_path: Path,
+) -> None:
+    async with serving(tmp_path) as served:
+        other = a_record("TH20-1", product="q")
+        served.hand_over(other)
+        served.hand_over(CHILD)
+        reading = asyncio.create_task(answer(client(served.path, BRIDGE)))
+        await until(served, 1)
+        served.records.rows[other.device] = replace(other, verdict=Verdict.REJECTED)
+        served.source.held.remove(other.device)
+        served.server.secret_withheld(other.device)
+        assert json.loads(await reading)["device"] == CHILD.device
 
 
 async def test_the_end_ends_what_waits(tmp_path: Path) -> None:
