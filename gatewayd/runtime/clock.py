@@ -19,6 +19,10 @@ set, as after a boot without a battery and before the first answer of a time ser
 
 LOOK = 5.0
 """Seconds between two looks at a clock that is not set."""
+RECHECK = 3600.0
+"""Seconds after which the time is read again: the gateway's clock may be set meanwhile."""
+SHORTEST = 1.0
+"""Shortest wait in seconds for a time of day, since the two clocks are never exactly in step."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,15 @@ class Clock:
     def is_set(self) -> bool:
         """Whether the wall clock was set: what it shows may go where it lasts."""
         return self.wall() >= self.earliest
+
+    def until_look(self, moment: float) -> float:
+        """Return the seconds to wait until the time is to be read again, for what is due then.
+
+        moment: seconds since the epoch; infinite where nothing is due.
+        """
+        if not self.is_set():
+            return LOOK
+        return min(max(moment - self.timestamp(), SHORTEST), RECHECK)
 
     def stamp(self) -> int:
         """Return the time for a record of what cannot wait: never one before `earliest`."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -27,13 +28,8 @@ from gatewayd.device.record import Record, RecordStore
 from gatewayd.device.recovery import SECRET_LOST, reason_of
 from gatewayd.device.secret import SecretSlots
 from gatewayd.errors import RecordChanged, SecretCorrupt, SecretNotFound, StoreError, WrongState
-from gatewayd.runtime.clock import LOOK, Clock
+from gatewayd.runtime.clock import Clock
 from gatewayd.sessions.renewal import RenewalFailed, SecretRenewal
-
-RECHECK = 3600.0
-"""Seconds after which the time is read again: the gateway's clock may be set meanwhile."""
-SHORTEST = 1.0
-"""Shortest wait in seconds, since the two clocks are never exactly in step."""
 
 OFFERED = Reason(
     "renewal-offered",
@@ -169,12 +165,12 @@ class HeldSecrets:
         """Return when the next step of a renewal is due or asked for."""
         while True:
             held.due = await self._next_step(self._records[device])
-            left = RECHECK if held.due is None else held.due - self._clock.timestamp()
-            is_set = self._clock.is_set()
-            if held.asked.is_set() or (left <= 0 and is_set):
+            moment = math.inf if held.due is None else held.due
+            is_due = moment <= self._clock.timestamp() and self._clock.is_set()
+            if held.asked.is_set() or is_due:
                 held.asked.clear()
                 return
-            await self._wait(held, min(max(left, SHORTEST), RECHECK) if is_set else LOOK)
+            await self._wait(held, self._clock.until_look(moment))
 
     async def _renew(self, device: DeviceId, post: PostEvent) -> float:
         """Take the next step of a renewal; return the seconds to wait after a failure."""

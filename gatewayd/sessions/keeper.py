@@ -91,10 +91,6 @@ class Contest:
 TURN = 5.0
 """Seconds, and up to as many again, for which a due renewal is postponed while others are under
 way."""
-RECHECK = 3600.0
-"""Seconds after which the time is read again: the gateway's clock may be set meanwhile."""
-SHORTEST = 1.0
-"""Shortest wait in seconds, since the two clocks are never exactly in step."""
 
 
 class SessionWatcher:
@@ -124,11 +120,10 @@ class SessionWatcher:
         closed = asyncio.ensure_future(opened.session.wait_closed())
         try:
             while not (woken.done() or closed.done()):
-                is_set, left = self._clock.is_set(), opened.due - self._clock.timestamp()
-                if is_set and (left <= 0 or opened.guessed):
+                is_due = opened.guessed or opened.due <= self._clock.timestamp()
+                if is_due and self._clock.is_set():
                     return None
-                wait = min(max(left, SHORTEST), RECHECK) if is_set else LOOK
-                watched = {closed, woken}
+                watched, wait = {closed, woken}, self._clock.until_look(opened.due)
                 await asyncio.wait(watched, timeout=wait, return_when=asyncio.FIRST_COMPLETED)
             return closed.result() if closed.done() else None
         finally:

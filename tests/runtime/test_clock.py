@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import math
 import time
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,7 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.runtime.clock import BUILT, LOOK, SYSTEM_CLOCK, Clock, synchronised
+from gatewayd.runtime.clock import (
+    BUILT,
+    LOOK,
+    RECHECK,
+    SHORTEST,
+    SYSTEM_CLOCK,
+    Clock,
+    synchronised,
+)
 
 
 def test_a_moment_of_the_steady_clock_has_a_time_of_day() -> None:
@@ -24,6 +33,18 @@ def test_a_moment_of_the_steady_clock_has_a_time_of_day() -> None:
 def test_the_clock_of_the_system_is_in_microseconds() -> None:
     assert SYSTEM_CLOCK.timestamp() == pytest.approx(time.time(), abs=5)
     assert 0 <= SYSTEM_CLOCK.jitter() < 1
+
+
+@pytest.mark.parametrize(("moment", "wait"), [
+    (1_700_000_060.0, 60.0), (1_700_000_000.0, SHORTEST), (0.0, SHORTEST),
+    (1_800_000_000.0, RECHECK), (math.inf, RECHECK),
+])  # fmt: skip
+def test_the_time_is_read_again_when_something_is_due_and_now_and_then(
+    moment: float, wait: float
+) -> None:
+    at, unset = 1_700_000_000_000_000, 1_800_000_000_000_000
+    assert Clock(lambda: 0.0, lambda: at).until_look(moment) == wait
+    assert Clock(lambda: 0.0, lambda: at, earliest=unset).until_look(moment) == LOOK
 
 
 def test_a_clock_from_before_this_release_is_not_set() -> None:
