@@ -7,8 +7,9 @@ out that it has given up.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from gatewayd.commands.answers import document, size_of
 from gatewayd.commands.door import ANSWER, DoorCommand, is_answer_topic
@@ -21,7 +22,7 @@ which are a dozen times as many once they are read."""
 REMEMBERED_OF_CHILD, REMEMBERED = 256, 10_000
 """Commands that have ended and are known again, should the cloud send them once more."""
 LACKING, LACKING_BYTES = 64, 64 * 1024
-"""Answers that a cloud may lack, and are given where it does so; and the bytes of one."""
+"""Answers that a cloud may lack, as there was no session, or it went; and the bytes of one."""
 
 
 @dataclass(slots=True, eq=False)
@@ -124,12 +125,23 @@ def key_of(command: ChildCommand) -> Hashable:
     return command.identifier, command.topic
 
 
+class LackingAnswer(NamedTuple):
+    """An answer that the cloud may lack.
+
+    until: when it gives the command up, seconds of a steady clock.
+    """
+
+    command: ChildCommand
+    answer: CommandAnswer
+    until: float
+
+
 class EndedCommands:
     """The commands that have ended of late, and the answers that a cloud may lack."""
 
     def __init__(self) -> None:
         self._of: OrderedDict[DeviceId, dict[Hashable, None]] = OrderedDict()
-        self._lacking: dict[tuple[DeviceId, Hashable], CommandAnswer] = {}
+        self._lacking: dict[tuple[DeviceId, Hashable], LackingAnswer] = {}
         self._count = 0
 
     def knows(self, child: DeviceId, command: ChildCommand) -> bool:
@@ -147,16 +159,28 @@ class EndedCommands:
         elif self._count > REMEMBERED:
             self._forget_oldest(next(iter(self._of)))
 
-    def keep(self, child: DeviceId, command: ChildCommand, answer: CommandAnswer) -> None:
-        """Keep an answer that the cloud may lack, unless it is too large."""
+    def keep(
+        self, child: DeviceId, command: ChildCommand, answer: CommandAnswer, until: float
+    ) -> None:
+        """Keep an answer that the cloud may lack, unless it is too large.  until: as above."""
         if size_of(answer) <= LACKING_BYTES:
-            self._lacking[child, key_of(command)] = answer
+            self._lacking[child, key_of(command)] = LackingAnswer(command, answer, until)
             if len(self._lacking) > LACKING:
                 del self._lacking[next(iter(self._lacking))]
 
     def take(self, child: DeviceId, command: ChildCommand) -> CommandAnswer | None:
         """Return the answer that the cloud may lack, and keep it no more; None where it has it."""
-        return self._lacking.pop((child, key_of(command)), None)
+        lacking = self._lacking.pop((child, key_of(command)), None)
+        return lacking.answer if lacking is not None else None
+
+    def take_awaited(self, child: DeviceId, now: float) -> Sequence[LackingAnswer]:
+        """Return what the cloud of a child may lack and waits for now, and keep it no more."""
+        awaited = {
+            key: one for key, one in self._lacking.items() if key[0] == child and one.until > now
+        }
+        for key in awaited:
+            del self._lacking[key]
+        return tuple(awaited.values())
 
     def forget(self, child: DeviceId) -> None:
         """Forget a child: what its next cloud sends is not what this one has sent."""

@@ -141,6 +141,9 @@ class CommandRelay:
         if isinstance(session, SupportsCommands):
             self._sessions[device] = session
             session.receive_commands(partial(self._receive, device))
+            for one in self._ended.take_awaited(device, self._clock.now()):
+                self._journal.unanswered -= 1
+                self._answer(device, one.command, one.answer, one.until)
 
     def session_closed(self, device: DeviceId) -> None:
         """Receive no commands of a child; those that wait may be answered by its next session."""
@@ -174,7 +177,8 @@ class CommandRelay:
         elif self._ended.knows(child, command):
             self._journal.repeated += 1
             if (lacking := self._ended.take(child, command)) is not None:
-                self._answer(child, command, lacking)
+                self._journal.unanswered -= 1
+                self._answer(child, command, lacking, self._clock.now() + command.seconds)
         else:
             self._journal.received += 1
             self._begin(child, command)
@@ -267,7 +271,7 @@ class CommandRelay:
         self._journal.ended(child, command, answer.outcome, self._clock.now() - pending.begun)
         self._ended.remember(child, command)
         if pending.sent.is_answered:
-            self._answer(child, command, answer)
+            self._answer(child, command, answer, pending.begun + command.seconds)
         self._show(
             child,
             "answer",
@@ -277,15 +281,21 @@ class CommandRelay:
             outcome=answer.outcome.value,
         )
 
-    def _answer(self, child: DeviceId, command: ChildCommand, answer: CommandAnswer) -> None:
-        """Have a cloud given an answer; one that it may lack is given where it asks once more."""
+    def _answer(
+        self, child: DeviceId, command: ChildCommand, answer: CommandAnswer, until: float
+    ) -> None:
+        """Have a cloud given an answer.
+
+        One that it may lack is given over the child's next session, or where it asks once more.
+        until: when it gives the command up, seconds of the clock.
+        """
         session, size = self._sessions.get(child), size_of(answer)
         if session is None or not self._may_answer(child, size):
-            self._unanswered(child, command, answer)
+            self._unanswered(child, command, answer, until)
             return
         self._answering_of[child] += 1
         self._answering_bytes += size
-        task = asyncio.create_task(self._give(session, child, command, answer))
+        task = asyncio.create_task(self._give(session, child, command, answer, until))
         self._answering.add(task)
         task.add_done_callback(partial(self._given, child, size))
 
@@ -308,6 +318,7 @@ class CommandRelay:
         child: DeviceId,
         command: ChildCommand,
         answer: CommandAnswer,
+        until: float,
     ) -> None:
         try:
             acknowledged = await session.answer(command, answer)
@@ -315,8 +326,10 @@ class CommandRelay:
             log.exception("An answer of device %s cannot be given.", child, extra={"device": child})
             acknowledged = False
         if not acknowledged:
-            self._unanswered(child, command, answer)
+            self._unanswered(child, command, answer, until)
 
-    def _unanswered(self, child: DeviceId, command: ChildCommand, answer: CommandAnswer) -> None:
+    def _unanswered(
+        self, child: DeviceId, command: ChildCommand, answer: CommandAnswer, until: float
+    ) -> None:
         self._journal.unanswered += 1
-        self._ended.keep(child, command, answer)
+        self._ended.keep(child, command, answer, until)

@@ -137,11 +137,11 @@ def test_an_identifier_that_no_level_can_hold_goes_by_correlation() -> None:
 def test_answers_that_a_cloud_may_lack_are_bounded() -> None:
     ended, answer = EndedCommands(), CommandAnswer(DONE, raw=b"x")
     for number in range(LACKING + 1):
-        ended.keep(ALICE, command(str(number)), answer)
+        ended.keep(ALICE, command(str(number)), answer, 20.0)
     assert ended.take(ALICE, command("0")) is None
     assert ended.take(ALICE, command("1")) == answer
     assert ended.take(ALICE, command("1")) is None, "it is given once"
-    ended.keep(ALICE, command("1"), CommandAnswer(DONE, raw=b"x" * (LACKING_BYTES + 1)))
+    ended.keep(ALICE, command("1"), CommandAnswer(DONE, raw=b"x" * (LACKING_BYTES + 1)), 20.0)
     assert ended.take(ALICE, command("1")) is None
 
 
@@ -157,7 +157,7 @@ def test_answers_that_a_cloud_may_lack_are_bounded() -> None:
 )
 def test_a_large_answer_in_the_neutral_form_is_not_kept(answer: CommandAnswer) -> None:
     ended = EndedCommands()
-    ended.keep(ALICE, command("1"), answer)
+    ended.keep(ALICE, command("1"), answer, 20.0)
     assert ended.take(ALICE, command("1")) is None
 
 
@@ -165,7 +165,7 @@ def test_of_a_child_that_is_gone_nothing_is_remembered() -> None:
     ended, bob = EndedCommands(), DeviceId("child-b")
     for child in (ALICE, bob):
         ended.remember(child, command("1"))
-        ended.keep(child, command("1"), CommandAnswer(DONE))
+        ended.keep(child, command("1"), CommandAnswer(DONE), 20.0)
     ended.forget(ALICE)
     ended.forget(DeviceId("never-seen"))
     assert not ended.knows(ALICE, command("1"))

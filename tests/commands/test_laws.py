@@ -36,7 +36,7 @@ class World:
     """Two children, their sessions, and one door.
 
     received: when each command was first received by a session.  ended: when it has ended.
-    answers: what the cloud was answered.
+    answers: what the cloud was answered.  opened: when each session of a child was.
     """
 
     def __init__(self) -> None:
@@ -48,6 +48,7 @@ class World:
         self.received: dict[tuple[DeviceId, str], float] = {}
         self.ended: dict[tuple[DeviceId, str], list[float]] = defaultdict(list)
         self.answers: dict[tuple[DeviceId, str], list[CommandAnswer]] = defaultdict(list)
+        self.opened: dict[DeviceId, list[float]] = defaultdict(list)
         clock = Clock(self.loop.time, lambda: 0)
         self.relay = CommandRelay(
             lambda child, _: child in self.allowed, 60.0, clock, self._show, lambda _: FORM
@@ -83,6 +84,7 @@ class World:
                 world.answers[child, command.identifier].append(answer)
                 return True
 
+        self.opened[child].append(self.loop.time())
         self.sessions[child] = Session()
         self.relay.session_opened(child, self.sessions[child])
 
@@ -154,4 +156,7 @@ def test_each_command_ends_once_and_in_its_time(steps: list[tuple[str, DeviceId,
         if answers and which not in world.carried:
             assert answers[0].outcome in (CommandOutcome.NOT_ALLOWED, CommandOutcome.TOO_MANY)
     lacking = [which for which in world.received if not world.answers[which]]
-    assert statistics.unanswered >= len(lacking), "only where there was no session"
+    assert statistics.unanswered == len(lacking), "only where there was no session"
+    for which in lacking:
+        (at,), given_up = world.ended[which], world.received[which] + LIMIT
+        assert not any(at <= opened < given_up for opened in world.opened[which[0]])

@@ -185,6 +185,40 @@ async def test_the_next_session_answers_what_an_earlier_one_received() -> None:
     assert (one.session.answers, renewed.outcomes) == ([], [("1", DONE)])
 
 
+@JUMPING
+@pytest.mark.parametrize("acknowledges", [True, False])
+async def test_an_answer_that_found_no_session_is_given_over_the_next(acknowledges: bool) -> None:
+    one, following, last = Relayed(), CommandedSession(), CommandedSession()
+    one.session.send(command(seconds=20.0))
+    one.relay.session_closed(ALICE)
+    one.relay.receive(ALICE, REPLY, b"{}", b"")
+    await asyncio.sleep(15)
+    following.acknowledges = acknowledges
+    one.relay.session_opened(ALICE, following)
+    await one.settle()
+    assert following.outcomes == [("1", DONE)]
+    assert one.relay.statistics().unanswered == (not acknowledges)
+    one.relay.session_opened(ALICE, last)
+    await one.settle()
+    assert last.outcomes == ([] if acknowledges else [("1", DONE)])
+
+
+@JUMPING
+async def test_an_answer_that_the_cloud_waits_for_no_more_is_not_given_by_itself() -> None:
+    one, other, following = Relayed(), CommandedSession(), CommandedSession()
+    one.session.send(command(seconds=20.0))
+    one.relay.session_closed(ALICE)
+    one.relay.receive(ALICE, REPLY, b"{}", b"")
+    one.relay.session_opened(BOB, other)
+    await asyncio.sleep(20.5)
+    one.relay.session_opened(ALICE, following)
+    await one.settle()
+    assert [*other.answers, *following.answers] == []
+    following.send(command(seconds=20.0))
+    await one.settle()
+    assert following.outcomes == [("1", DONE)], "it asks once more"
+
+
 async def test_an_answer_while_there_is_no_session_is_counted() -> None:
     one = Relayed()
     one.session.send(command())
