@@ -206,3 +206,14 @@ def test_a_remedy_names_child_and_cloud() -> None:
     made = addressed(reason, "child-1", "east").remedy
     assert made == "Run gatewayctl huawei ca show --cloud east, then retry child-1."
     assert "CLOUD" in addressed(reason, "child-1", "").remedy
+
+
+@pytest.mark.parametrize("page", MANUALS, ids=lambda page: page.name)
+def test_no_macro_of_a_page_has_a_quote_that_is_not_closed(page: Path) -> None:
+    """A stray one is printed."""
+    macros = [
+        line for line in page.read_text().replace("\\\n", "").splitlines()
+        if line.startswith(".") and not line.startswith('.\\"')
+    ]  # fmt: skip
+    assert macros
+    assert [line for line in macros if line.count('"') % 2] == []

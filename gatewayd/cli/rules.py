@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -13,6 +16,7 @@ from gatewayd.admission.policy.engine import PolicyContext, decide
 from gatewayd.admission.policy.rules import Decision, Rule
 from gatewayd.admission.rules import read_rules
 from gatewayd.cli import output
+from gatewayd.cli.client import BusRefusal
 from gatewayd.cli.command import (
     Command,
     CommandFailed,
@@ -33,6 +37,12 @@ from gatewayd.settings.daemon_user import acting_as_daemon
 from gatewayd.settings.files import DIRECTORIES, ConfigPaths, Problem, Problems, drop_ins
 
 MAX_LINE = 1 << 20
+SITE_RULES = "/etc/gatewayd/rules.d/40-site.toml"
+"""Where rules are suggested to be written: its name comes before that of the file of setup."""
+_UNDONE = (
+    "Nothing was written. Rules are tried in the order of the names of their files: choose a file "
+    f"that comes before, as {SITE_RULES}"
+)
 
 
 def checked(
@@ -211,23 +221,33 @@ def _suggested(connect: Connect, arguments: Namespace) -> Iterator[Record]:
     if arguments.write is None:
         yield rule
         return
-    _write(arguments.write, rule)
-    client.call("Reload")
+    with contextlib.ExitStack() as undo:
+        _write(arguments.write, rule, undo)
+        try:
+            client.call("Reload")
+        except BusRefusal as error:
+            raise BusRefusal(error.name, f"{error}\n{_UNDONE}") from error
+        undo.pop_all()
     yield {**rule, "File": str(arguments.write)}
 
 
-def _write(file: Path, rule: Record) -> None:
-    """Add a rule to a file, and its entry to its list.  Raises GatewayError."""
+def _write(file: Path, rule: Record, undo: contextlib.ExitStack) -> None:
+    """Add a rule to a file, and its entry to its list.  Raises GatewayError.
+
+    undo: gets what leaves both as they were: with a rule that is refused, gatewayd would not start.
+    """
     try:
         if rule["List"]:
-            _append(file.parent / rule["List"], f"{rule['Entry']}\n")
-        _append(file, f"\n{rule['Text']}")
+            _append(file.parent / rule["List"], f"{rule['Entry']}\n", undo)
+        _append(file, f"\n{rule['Text']}", undo)
     except OSError as error:
         raise GatewayError(f"{error.filename} cannot be written: {error.strerror}") from error
 
 
-def _append(file: Path, text: str) -> None:
+def _append(file: Path, text: str, undo: contextlib.ExitStack) -> None:
+    size = file.stat().st_size if file.exists() else None
     with file.open("a", encoding="utf-8") as opened:
+        undo.callback(file.unlink if size is None else partial(os.truncate, file, size))
         opened.write(text)
 
 
@@ -237,7 +257,7 @@ def _suggest(connect: Connect, arguments: Namespace) -> Iterator[str]:
         if "File" in rule:
             yield f"# Written to {safe(rule['File'])}, and reloaded."
         else:
-            yield "# To write it, repeat the command with --write FILE, in /etc/gatewayd/rules.d."
+            yield f"# To write it, repeat the command with --write {SITE_RULES}"
 
 
 def _suggest_options(parser: ArgumentParser) -> None:

@@ -138,12 +138,25 @@ async def test_a_rule_is_written_with_its_list(bus: PrivateBus, tmp_path: Path) 
         status, printed = await ctl(bus, "rules", "suggest", "child-1", "--ignore-vendor")
         assert status == 0
         assert printed.startswith("# child-1a ignore-vendor []")
-        assert "--write FILE" in printed
+        assert "--write /etc/gatewayd/rules.d/40-site.toml" in printed
         status, _ = await ctl(bus, "rules", "suggest", "child-1", "--write", str(file))
     assert status == 0
     assert file.read_text() == "# mine\n\n# child-1a admit []\n"
     assert (tmp_path / "like.list").read_text() == "TH20\n"
     assert commands.asked == [("reload",)]
+
+
+@pytest.mark.parametrize("before", [None, "", "# mine\n"])
+async def test_a_rule_that_is_refused_leaves_the_files_as_they_were(
+    bus: PrivateBus, service: Bus, tmp_path: Path, before: str | None
+) -> None:
+    file, listed = (tmp_path / name for name in ("50-site.toml", "like.list"))
+    if before is not None:
+        file.write_text(before)
+        listed.write_text(before)
+    status, printed = await ctl(bus, "rules", "suggest", "child-1", "--write", str(file))
+    assert (status, "Nothing was written" in printed) == (1, True), printed  # no reload there
+    assert {one.read_text() for one in (file, listed) if one.exists()} == {before} - {None}
 
 
 async def test_a_daemon_that_is_not_there_is_not_started(tmp_path: Path) -> None:
