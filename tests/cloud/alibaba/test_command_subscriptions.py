@@ -7,8 +7,14 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import cast
 
+import pytest
+
 from gatewayd.cloud.alibaba.alink import SubName
-from gatewayd.cloud.alibaba.commanding.subscriptions import COMMANDED, CommandSubscriptions
+from gatewayd.cloud.alibaba.commanding.subscriptions import (
+    AGAIN,
+    COMMANDED,
+    CommandSubscriptions,
+)
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.command_router import ChildCommands
 from gatewayd.cloud.sub_devices.link import GatewayLink, NoAnswer
@@ -18,12 +24,16 @@ from gatewayd.testing.waiting import until
 
 
 class Uplink:
-    """A session of the gateway.  grants: whether a subscription is, or what is raised."""
+    """A session of the gateway.
+
+    grants: whether a subscription is, or what is raised.  is_silent: about the next that ends.
+    """
 
     def __init__(self) -> None:
         self.closed: asyncio.Future[ConnectionEnd] = asyncio.get_running_loop().create_future()
         self.grants: Callable[[SubName], bool] = lambda _: True
         self.asked: list[SubName] = []
+        self.is_silent = False
         self.subscribed: set[SubName] = set()
 
     async def subscribe_to_commands(self, child: SubName) -> bool:
@@ -35,6 +45,9 @@ class Uplink:
 
     async def unsubscribe_from_commands(self, child: SubName) -> None:
         await asyncio.sleep(0)
+        if self.is_silent:
+            self.is_silent = False
+            raise NoAnswer
         self.subscribed.discard(child)
 
 
@@ -51,6 +64,10 @@ class Children:
 
     def __init__(self, subscriptions: CommandSubscriptions) -> None:
         self._subscriptions = subscriptions
+
+    def begin(self) -> None:
+        """Note that the gateway has a new session."""
+        self._subscriptions.begin()
 
     def open(self, number: int) -> ChildCommands:
         async def answer(*_: object) -> bool:
@@ -99,6 +116,50 @@ async def test_what_is_not_answered_is_asked_again_with_the_next_change() -> Non
         await until(lambda: uplink.subscribed == {child(0), child(1)})
 
 
+@pytest.mark.jumping_clock
+async def test_what_is_not_answered_is_asked_again_where_nothing_changes() -> None:
+    async with stage() as (_, uplink, children):
+        asked_at: list[float] = []
+
+        def fail_twice(_: SubName) -> bool:
+            asked_at.append(asyncio.get_running_loop().time())
+            if len(asked_at) < 3:
+                raise NoAnswer
+            return True
+
+        uplink.grants = fail_twice
+        children.open(0)
+        await asyncio.sleep(3 * AGAIN)
+        assert uplink.subscribed == {child(0)}
+        assert [round(at - asked_at[0]) for at in asked_at] == [0, AGAIN, 2 * AGAIN]
+
+
+async def test_a_new_session_of_the_gateway_waits_for_no_second_request_over_the_older() -> None:
+    async with stage() as (link, older, children):
+
+        def fail(_: SubName) -> bool:
+            raise NoAnswer
+
+        older.grants = fail
+        children.open(0)
+        await until(lambda: bool(older.asked))
+        newer = Uplink()
+        link.put(cast("AlibabaUplink", newer))
+        children.begin()
+        await until(lambda: newer.subscribed == {child(0)})
+
+
+@pytest.mark.jumping_clock
+async def test_an_end_that_is_not_answered_is_asked_for_again_and_makes_room() -> None:
+    async with stage() as (_, uplink, children):
+        session = children.open(0)
+        await until(lambda: bool(uplink.subscribed))
+        uplink.is_silent = True
+        session.end()
+        await asyncio.sleep(2 * AGAIN)
+        assert not uplink.subscribed
+
+
 async def test_a_new_session_of_the_gateway_has_all_of_them() -> None:
     async with stage() as (link, older, children):
         for number in range(3):
@@ -129,3 +190,12 @@ async def test_without_a_session_of_the_gateway_nothing_is_done() -> None:
     children = Children(subscriptions)
     children.open(0).end()
     await subscriptions.close()
+
+
+async def test_that_there_is_no_room_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    async with stage() as (_, _, children):
+        for number in range(COMMANDED + 3):
+            children.open(number).expect(expected=True)
+        for _ in range(5):
+            children.open(COMMANDED).expect(expected=True)
+        assert [entry.levelname for entry in caplog.records] == ["WARNING"]

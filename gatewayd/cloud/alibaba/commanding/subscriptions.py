@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from contextlib import suppress
 from itertools import chain, islice
@@ -9,7 +10,7 @@ from itertools import chain, islice
 from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.command_router import ChildCommands
-from gatewayd.cloud.sub_devices.link import GatewayLink, LinkError
+from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
 from gatewayd.runtime.tasks import BackgroundTask
 
 log = logging.getLogger(__name__)
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 COMMANDED = 11
 """Children whose commands are subscribed to.  A gateway may have 100 topics ("Limits"): 22 are for
 itself, 10 for the end of children (see WATCHED), and 6 for each of these."""
+AGAIN = 60.0
+"""Seconds after which a request that the cloud has not answered is made again."""
 
 
 class CommandSubscriptions(BackgroundTask):
@@ -37,6 +40,7 @@ class CommandSubscriptions(BackgroundTask):
         self._expected: dict[SubName, None] = {}
         self._others: dict[SubName, None] = {}
         self._uplink: AlibabaUplink | None = None
+        self._changed, self._has_warned = asyncio.Event(), False
         self._subscribed: set[SubName] = set()
         self._refused: set[SubName] = set()
 
@@ -47,7 +51,8 @@ class CommandSubscriptions(BackgroundTask):
         self._refused.discard(child)
         if commands.handler is not None:
             (self._expected if commands.expected else self._others)[child] = None
-            if commands.expected and len(self._expected) == COMMANDED + 1:
+            if len(self._expected) > COMMANDED and not self._has_warned:
+                self._has_warned = True
                 log.warning(
                     "More than %d children of the gateway may get commands, for which there is no "
                     "room; whether %s and later ones do, is left to the cloud.",
@@ -56,20 +61,42 @@ class CommandSubscriptions(BackgroundTask):
                 )
         self.begin()
 
+    def begin(self) -> None:
+        """Have all subscriptions as is wanted, soon: after a change, or over a new session."""
+        self._changed.set()
+        super().begin()
+
     async def _update(self) -> None:
-        """Change one subscription after another, until all are as they are wanted."""
-        with suppress(LinkError):
-            uplink = self._newest()
-            while (child := self._next()) is not None:
-                subscribed = child in self._subscribed
-                self._subscribed.discard(child)
+        """Have all subscriptions as they are wanted; without a session that waits for the next."""
+        with suppress(LinkDown):
+            while not await self._change():
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(AGAIN):
+                        await self._changed.wait()
+
+    async def _change(self) -> bool:
+        """Change one subscription after another; return whether all were answered.
+
+        Raises LinkDown.
+        """
+        self._changed.clear()
+        uplink = self._newest()
+        while (child := self._next()) is not None:
+            subscribed = child in self._subscribed
+            self._subscribed.discard(child)
+            try:
                 if subscribed:
                     await uplink.unsubscribe_from_commands(child)
                 elif await uplink.subscribe_to_commands(child):
                     self._subscribed.add(child)
                 else:
                     self._refused.add(child)
-                uplink = self._newest()
+            except NoAnswer:
+                if subscribed:
+                    self._subscribed.add(child)
+                return False
+            uplink = self._newest()
+        return True
 
     def _newest(self) -> AlibabaUplink:
         """Return the gateway's session.  Raises NotSent."""
