@@ -1,7 +1,7 @@
 """What a holder gets: one JSON object, the same for each cloud.
 
-Its members are part of the interface, docs/give-a-credential.md: new ones may be added, none
-changes its meaning.
+Its members are part of the interface, docs/how-to/give-a-credential.md: new ones may be added,
+none changes its meaning.
 """
 
 from __future__ import annotations

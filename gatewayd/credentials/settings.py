@@ -9,8 +9,12 @@ from dataclasses import dataclass
 from gatewayd.settings.declare import REQUIRED, setting, table
 
 SUFFIX = ".service"
-MAX_UNIT = 255 - len(SUFFIX)
-"""Characters of a unit's name without its suffix (UNIT_NAME_MAX of systemd)."""
+MAX_ADDRESS = 107
+"""Characters of an address of a Unix socket: unix(7), less the null that systemd puts behind it."""
+MAX_UNIT = MAX_ADDRESS - len("@0123456789abcdef/unit//c") - len(SUFFIX)
+"""Characters of a unit's name without its suffix: systemd connects from an address with that name
+and the credential's, which has one character at least, and does not start a unit for which that is
+too long."""
 
 _UNIT = re.compile(r"[A-Za-z0-9:_.\\-]+@?", re.ASCII)
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}\$?|[0-9]{1,10}", re.ASCII)
@@ -92,8 +96,10 @@ class CredentialSettings:
 def _unit_fault(name: str, unit: UnitSettings) -> str:
     if name.endswith(SUFFIX):
         return f"has a name with {SUFFIX}: leave that out"
-    if not _UNIT.fullmatch(name) or len(name) > MAX_UNIT:
+    if not _UNIT.fullmatch(name):
         return f"is no unit: use the name of a service, without {SUFFIX}"
+    if len(name) > MAX_UNIT:
+        return f"is too long for the address from which systemd asks: use at most {MAX_UNIT}"
     if not name.endswith("@"):
         return "" if unit.child else "has no child: add 'child'"
     if unit.child:

@@ -27,7 +27,14 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import Record, RecordStore
 from gatewayd.device.recovery import SECRET_LOST, reason_of
 from gatewayd.device.secret import SecretSlots
-from gatewayd.errors import RecordChanged, SecretCorrupt, SecretNotFound, StoreError, WrongState
+from gatewayd.errors import (
+    ConfigError,
+    RecordChanged,
+    SecretCorrupt,
+    SecretNotFound,
+    StoreError,
+    WrongState,
+)
 from gatewayd.runtime.clock import Clock
 from gatewayd.sessions.renewal import RenewalFailed, SecretRenewal
 
@@ -125,7 +132,8 @@ class HeldSecrets:
     async def credential(self, device: DeviceId) -> Credential:
         """Return what a child's holder logs in with, just read from the disk.
 
-        Raises WrongState where it is not handed over, and StoreError.
+        Raises WrongState where it is not handed over, StoreError, and ConfigError where the roots
+        of its cloud cannot be read.
         """
         record, found = self._records.get(device), None
         if record is not None and device in self._held:
@@ -205,7 +213,10 @@ class HeldSecrets:
         due = await self._renewal.due(record)
         if due is None or not await self._renewal.is_offered(record):
             return due  # also where the process died before the new secret was in its slot
-        found = await self._credential(record)
+        try:
+            found = await self._credential(record)
+        except ConfigError:  # of roots that cannot be read: the holder gets nothing meanwhile
+            return self._clock.timestamp() + self._retry_soon
         return halfway(record.attempted_at / 1e6, found.valid_until if found else None)
 
     async def _credential(self, record: Record) -> Credential | None:

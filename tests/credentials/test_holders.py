@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 
@@ -124,7 +126,7 @@ def test_names_that_were_read_are_used_for_a_while_but_never_the_records() -> No
     ({"mosquitto-bridge.service": UnitSettings(child="x")}, {}, ".service"),
     ({"a b": UnitSettings(child="x")}, {}, "no unit"),
     ({"": UnitSettings(child="x")}, {}, "no unit"),
-    ({"a" * 250: UnitSettings(child="x")}, {}, "no unit"),
+    ({"a" * 75: UnitSettings(child="x")}, {}, "at most 74"),
     ({"a@b": UnitSettings(child="x")}, {}, "no unit"),
     ({"bridge": UnitSettings(rule="meters")}, {}, "'child'"),
     ({"bridge@": UnitSettings(child="x", rule="meters")}, {}, "'child'"),
@@ -142,6 +144,13 @@ def test_names_that_cannot_work_are_refused(
 
 def test_names_that_can_work_are_not() -> None:
     assert not list(SETTINGS.faults())
+    longest = "a" * 74
+    assert not list(CredentialSettings(units={longest: UnitSettings(child="x")}).faults())
+    with socket.socket(socket.AF_UNIX) as one:
+        one.bind(f"\0{uuid4().hex[:16]}/unit/{longest}.service/c")
+        address = one.getsockname()
+    assert len(address) == 107
+    assert unit_of(address, 0) == Holder(unit=longest)
     assert sorted(SETTINGS.rules()) == [
         ("units", "meter@", "meters"), ("users", "100999", "meters"),
     ]  # fmt: skip

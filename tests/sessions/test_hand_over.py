@@ -12,7 +12,7 @@ from gatewayd.cloud.provider import Credential
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.errors import StoreFull, WrongState
+from gatewayd.errors import ConfigError, StoreFull, WrongState
 from gatewayd.sessions.hand_over import halfway
 from tests.support.fakes import FakeSession, MemoryRecords
 from tests.support.renewing_cloud import BEFORE, LIFE, HoldableCloud
@@ -158,6 +158,33 @@ async def test_a_renewal_that_fails_is_tried_again() -> None:
         await stage.tape.wait_for(device, "handed-over", "store-full")
         stage.records.failing = None
         await stage.tape.wait_for(device, "handed-over", "secret-replaced")
+
+
+async def test_roots_that_cannot_be_read_do_not_end_the_holding() -> None:
+    """How long the old secret is good is known from what the holder gets, roots and all."""
+
+    class Unreadable(HoldableCloud):
+        readable = False
+
+        async def credential(self, name: CloudName, secret: Secret) -> Credential:
+            if not self.readable:
+                raise ConfigError("The roots cannot be read")
+            return await super().credential(name, secret)
+
+    cloud = Unreadable()
+    async with handed_over(cloud) as (stage, _, device):
+        holders = Holders()
+        stage.app.keeper.held.listen(holders)
+        await stage.tape.wait_for(device, "handed-over", "renewal-offered")
+        await asyncio.sleep(BEFORE / 4)
+        assert "withheld" not in holders.told
+        assert stage.records[device].stored == 1
+        with pytest.raises(ConfigError):
+            await stage.app.keeper.held.credential(device)
+        cloud.readable = True
+        await stage.tape.wait_for(device, "handed-over", "secret-replaced")
+        at = asyncio.get_running_loop().time()
+        assert LIFE - BEFORE / 2 <= at <= LIFE - BEFORE / 2 + 3600
 
 
 async def _asked(stage: Stage, device: DeviceId) -> bool:
