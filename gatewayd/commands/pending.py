@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 from gatewayd.commands.answers import document, size_of
 from gatewayd.commands.door import ANSWER, DoorCommand, is_answer_topic
-from gatewayd.device.command import ChildCommand, CommandAnswer
+from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind
 from gatewayd.device.identity import DeviceId
 
 MOST_OF_CHILD, MOST, MOST_BYTES = 16, 1000, 4 * 1024 * 1024
 """Commands that wait for an answer: of one child, and in all; and the bytes of their payloads,
 which are a dozen times as many once they are read."""
+MESSAGES_OF_CHILD = 64
+"""Messages of one child that no broker has yet: a cloud sends those that it has kept together."""
 REMEMBERED_OF_CHILD, REMEMBERED = 256, 10_000
 """Commands that have ended and are known again, should the cloud send them once more."""
 LACKING, LACKING_BYTES = 64, 64 * 1024
@@ -51,8 +53,14 @@ class PendingCommands:
 
     def has_room(self, child: DeviceId, command: ChildCommand) -> bool:
         """Whether this command of a child may wait, too."""
+        own = self._of.get(child, {}).values()
+        messages = sum(one.command.kind is CommandKind.MESSAGE for one in own)
+        if command.kind is CommandKind.MESSAGE:
+            has_own = messages < MESSAGES_OF_CHILD
+        else:
+            has_own = len(own) - messages < MOST_OF_CHILD
         fits = self._bytes + len(command.payload) <= MOST_BYTES
-        return fits and self.count < MOST and len(self._of.get(child, ())) < MOST_OF_CHILD
+        return has_own and fits and self.count < MOST
 
     def waits(self, child: DeviceId, command: ChildCommand) -> bool:
         """Whether this very command waits already."""

@@ -7,10 +7,11 @@ import logging
 
 import pytest
 
+from gatewayd.cloud import command_router
 from gatewayd.commands.answers import MAX_ANSWER, TOO_LARGE
 from gatewayd.commands.door import AnswerFate
 from gatewayd.commands.journal import LOGGED, QUIET
-from gatewayd.commands.pending import MOST, MOST_OF_CHILD
+from gatewayd.commands.pending import MESSAGES_OF_CHILD, MOST, MOST_OF_CHILD
 from gatewayd.commands.relay import ANSWERING, ANSWERING_BYTES
 from gatewayd.device.command import REFUSALS, CommandAnswer, CommandKind, CommandOutcome
 from gatewayd.device.identity import DeviceId
@@ -348,6 +349,22 @@ async def test_a_message_is_done_when_the_broker_has_it() -> None:
     await one.settle()
     assert not one.session.answers, "the cloud awaits none"
     assert one.relay.statistics().ended == {"done": 1, "no-listener": 1}
+
+
+async def test_messages_that_a_cloud_has_kept_come_together_and_all_leave() -> None:
+    one = Relayed()
+    message = command(kind=CommandKind.MESSAGE, seconds=0, identifier="", reply_topic="")
+    for _ in range(MESSAGES_OF_CHILD + 1):
+        one.session.send(message)
+    assert len(one.doors.sent) == MESSAGES_OF_CHILD >= command_router.EARLY
+    assert one.relay.statistics().ended == {"too-many": 1}
+    for number in range(MOST_OF_CHILD + 1):
+        one.session.send(command(str(number)))
+    assert len(one.doors.sent) == MESSAGES_OF_CHILD + MOST_OF_CHILD, "they take no room of commands"
+    one.doors.sent[0].concluded(None)
+    one.session.send(message)
+    assert len(one.doors.sent) == MESSAGES_OF_CHILD + MOST_OF_CHILD + 1
+    await one.relay.aclose()
 
 
 async def test_a_message_like_others_is_no_answer() -> None:
