@@ -27,9 +27,10 @@ log = logging.getLogger(__name__)
 
 UNDER_WAY = 64
 """Refusals of one connection that wait to leave; further ones are not sent."""
-EARLY, EARLY_BYTES, EARLY_AGE = 64, 1 << 20, 30.0
-"""Messages that are kept until their child's session asks for commands, their bytes, and for how
-many seconds: a cloud sends what has waited for a child as soon as that is online."""
+EARLY, EARLY_IN_ALL, EARLY_BYTES, EARLY_AGE = 64, 1024, 1 << 20, 30.0
+"""Messages that are kept until their child's session asks for commands: of one child, and in all;
+the bytes of all, and for how many seconds.  A cloud sends what has waited for a child as soon as
+that is online, as are all children of a gateway together."""
 REMEMBERED, REMEMBERED_OF_ONE = 1024, 64
 """Commands that are remembered in order to know a repeat: of a gateway with its children, and of a
 device with a connection of its own, of which there may be thousands."""
@@ -254,8 +255,12 @@ class CommandRouter(Generic[Child]):
             self.dropped["no-listener"] += 1
             return
         self._early.append(_Early(child, command, self._now()))
+        own = [one for one in self._early if one.child == child]
+        if len(own) > EARLY:
+            self._early.remove(own[0])
+            self.dropped["no-listener"] += 1
         while (
-            len(self._early) > EARLY
+            len(self._early) > EARLY_IN_ALL
             or sum(len(one.command.payload) for one in self._early) > EARLY_BYTES
         ):
             self._early.popleft()

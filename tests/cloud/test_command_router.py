@@ -175,12 +175,30 @@ async def test_messages_wait_for_a_while_only() -> None:
     assert stage.router.dropped == {"no-listener": 1}
 
 
+async def test_children_that_come_online_together_have_all_their_messages() -> None:
+    stage, handled = Stage(), list[ChildCommand]()
+    children, each = [f"child-{number}" for number in range(40)], 20
+    for number in range(each):
+        for child in children:
+            stage.router.handle(f"message/{child}/{number}", b"x")
+    for child in children:
+        stage.router.open(child).receive_commands(handled.append)
+    assert len(handled) == len(children) * each
+    numbers = [one.identifier for one in handled if "/child-7/" in one.topic]
+    assert numbers == [str(number) for number in range(each)], "in order"
+    assert not stage.router.dropped
+
+
 async def test_messages_that_wait_are_bounded() -> None:
     stage = Stage()
     half = b"x" * (command_router.EARLY_BYTES // 2)
     for number in range(200):
         stage.router.handle(f"message/child/{number}", b"%d" % number)
     assert len(stage.router._early) == command_router.EARLY
+    assert stage.router._early[0].command.identifier == str(200 - command_router.EARLY)
+    for number in range(2 * command_router.EARLY_IN_ALL):
+        stage.router.handle(f"message/child-{number}/1", b"")
+    assert len(stage.router._early) == command_router.EARLY_IN_ALL
     for number in range(5):
         stage.router.handle(f"message/child/large-{number}", half)
     assert len(stage.router._early) == 2
