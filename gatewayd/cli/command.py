@@ -176,6 +176,9 @@ def _lines(result: Iterable[str] | int) -> Iterable[str]:
     return () if isinstance(result, int) else result
 
 
+NOTHING_DONE = "Nothing was done"
+
+
 def confirm(arguments: Namespace, consequences: Sequence[str], question: str) -> None:
     """Return if the operator wants what has these consequences: by --yes, or by an answer.
 
@@ -186,8 +189,22 @@ def confirm(arguments: Namespace, consequences: Sequence[str], question: str) ->
     text = " ".join(map(safe, consequences))
     if not may_ask(arguments):
         raise GatewayError(f"{text} Use --yes to do it all the same")
-    if input(f"{text} {question} [y/N] ").strip().lower() not in ("y", "yes"):
-        raise GatewayError("Nothing was done")
+    answer = typed(input, f"{text} {question} [y/N] ", NOTHING_DONE)
+    if answer.strip().lower() not in ("y", "yes"):
+        raise GatewayError(NOTHING_DONE)
+
+
+def typed(ask: Callable[[str], str], prompt: str, undone: str) -> str:
+    """Return what is typed at a prompt.
+
+    Raises GatewayError after Ctrl-C or Ctrl-D, with what was not done: the command has not ended
+    well.
+    """
+    try:
+        return ask(prompt)
+    except (EOFError, KeyboardInterrupt):
+        sys.stderr.write("\n")  # the prompt stands alone in its line
+        raise GatewayError(undone) from None
 
 
 def add_yes(parser: ArgumentParser) -> None:
@@ -250,4 +267,4 @@ def read_passphrase(arguments: Namespace, key: str) -> bytes:
         return read_file(arguments.passphrase_file, MAX_PEM).rstrip(b"\r\n")
     if arguments.json:
         raise GatewayError(f"{key} has a passphrase. Use --passphrase-file FILE")
-    return getpass.getpass(f"Passphrase of {key}: ").encode()
+    return typed(getpass.getpass, f"Passphrase of {key}: ", NOTHING_DONE).encode()

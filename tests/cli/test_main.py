@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from gatewayd.cli import output
-from gatewayd.cli.command import Command, Connect
+from gatewayd.cli.command import NOTHING_DONE, Command, Connect, typed
 from gatewayd.cli.main import COMMANDS, GROUPS, main
 from gatewayd.dbus.bus import Bus
+from gatewayd.errors import GatewayError
 from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.support import RecordingCommands, run, served, view
 from tests.support.gatewayctl import GATEWAYCTL, ctl
@@ -248,3 +249,12 @@ def test_each_mistake_in_a_configuration_has_a_line(
     lines = capsys.readouterr().err.splitlines()
     places = sorted(line.split(" ")[1] for line in lines)
     assert places == [f"{config}:2:", f"{config}:4:"]
+
+
+@pytest.mark.parametrize("end", [EOFError, KeyboardInterrupt])
+def test_a_question_without_an_answer_is_no_success(end: type[BaseException]) -> None:
+    def ask(_prompt: str) -> str:
+        raise end
+
+    with pytest.raises(GatewayError, match="Nothing was done"):
+        typed(ask, "Do it? ", NOTHING_DONE)

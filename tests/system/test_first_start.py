@@ -115,7 +115,7 @@ def test_the_same_typed_on_a_terminal(new: Gateway) -> None:
     assert "There is no recovery key yet" in terminal.shown
 
     with on_terminal([*new.box.inside, "gatewayctl", "setup", "--watch", "0"]) as terminal:
-        terminal.wait_for("Number of what is to change")
+        terminal.wait_for("Which is to change")
         terminal.type("")
         assert terminal.end() == 0
     assert "(sealed)" in terminal.shown

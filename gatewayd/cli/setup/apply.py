@@ -33,12 +33,18 @@ from gatewayd.settings.files import ConfigPaths, parse
 
 USER = "gatewayd"
 ROUTES = Path("/proc/net/route")
+HIDDEN = ("/tmp", "/var/tmp", "/home", "/root", "/run/user")  # noqa: S108  # no file is made there
+"""What the service does not see, by PrivateTmp and ProtectHome."""
 MAX_FILE = 1 << 20
 """Bytes of a file that setup has written."""
 STEPS = ("endpoint", "dns", "tcp", "tls", "root", "clock")
 """The steps of a preflight that the first answers suffice for."""
 TIMEOUT = 120.0
 """Seconds that systemctl may take: longer than the start of the daemon."""
+
+
+class ServiceFailed(GatewayError):
+    """The service does not start; the text is what systemctl says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +107,22 @@ class SetupTarget:
         Each file is replaced completely or not at all.  Raises GatewayError; then the files are as
         they were.
         """
+        self._write(plan, lambda: None)
+
+    def put_in_force(self, plan: SetupPlan) -> None:
+        """Write a plan, and have the service use it.
+
+        Raises GatewayError; then the files are as they were, and the service uses them again.
+        """
+        try:
+            self._write(plan, self.restart)
+        except ServiceFailed as error:
+            with contextlib.suppress(GatewayError):  # it did not run before either
+                self.restart()
+            raise GatewayError(f"{error}\nThe files are as they were") from error
+
+    def _write(self, plan: SetupPlan, then: Callable[[], object]) -> None:
+        """Write a plan.  then: is called when all is written; if it fails, all is put back."""
         before = credential_of(answers) if (answers := self.answers()) else ""
         with contextlib.ExitStack() as undo:
             for name, text in plan.files.items():
@@ -118,12 +140,13 @@ class SetupTarget:
             problems = check(ConfigPaths.of(self.config), Plugins.installed())
             if fatal := [str(problem) for problem in problems if problem.fatal]:
                 raise ConfigError("\n".join(fatal))
+            then()
             undo.pop_all()
         if before not in ("", plan.credential) and not grammar.credential_name(before):
             self.systemd.file(before).unlink(missing_ok=True)
 
     def restart(self) -> None:
-        """Have the service use what was written.  Raises GatewayError."""
+        """Have the service use what was written.  Raises ServiceFailed."""
         for words in (("daemon-reload",), ("restart", SERVICE)):
             _run((*self.systemctl, *words))
 
@@ -158,8 +181,11 @@ def uplinks(routes: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row[0] for row in rows if len(row) > 1 and row[1] == "00000000"))
 
 
-def file_fault(text: str, user: str = USER) -> str:
-    """Return why the daemon could not read a file; "" where it can.  user: the daemon's."""
+def file_fault(text: str, user: str = USER, hidden: Sequence[str] = HIDDEN) -> str:
+    """Return why the daemon could not read a file; "" where it can.
+
+    user: the daemon's.  hidden: directories that it does not see.
+    """
     path = Path(text)
     if not path.is_absolute():
         return "must be a complete path, from /"
@@ -167,6 +193,8 @@ def file_fault(text: str, user: str = USER) -> str:
         path = path.resolve(strict=True)
         if not path.is_file():
             return "must be a file"
+        if unseen := next((one for one in hidden if path.is_relative_to(one)), ""):
+            return f"cannot be below {unseen}, which the service does not see: use /etc/gatewayd"
         uid, groups = _user(user)
         closed = [one for one in (*path.parents, path) if not _may_use(one, uid, groups)]
     except OSError as error:
@@ -245,7 +273,7 @@ def _run(command: Sequence[str]) -> None:
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=TIMEOUT, check=False
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise GatewayError(f"{' '.join(command)} cannot be run: {error}") from error
+        raise ServiceFailed(f"{' '.join(command)} cannot be run: {error}") from error
     if done.returncode:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise GatewayError(lines[0] if lines else f"{' '.join(command)} failed")
+        said = done.stderr.decode(errors="replace").strip()
+        raise ServiceFailed(said or f"{' '.join(command)} failed")

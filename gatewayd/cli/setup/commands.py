@@ -13,11 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.cli import output
-from gatewayd.cli.command import Client, Command, Connect, add_config, number, read_file
+from gatewayd.cli.command import (
+    Client,
+    Command,
+    Connect,
+    add_config,
+    number,
+    read_file,
+    typed,
+)
 from gatewayd.cli.output import safe
 from gatewayd.cli.setup.apply import MAX_FILE, SetupTarget, machine_facts, probe
 from gatewayd.cli.setup.dialogue import Dialogue
-from gatewayd.cli.setup.plan import RULE, SetupPlan, next_steps, plan
+from gatewayd.cli.setup.plan import RULE, SetupPlan, next_steps, plan, what_is_missing
 from gatewayd.cli.setup.questions import Answers, complete
 from gatewayd.cloud.preflight import local_context
 from gatewayd.dbus.names import STORE
@@ -30,6 +38,7 @@ MOST_SHOWN = 200
 """Lines about children, of which there may be thousands."""
 LOOK = 1.0
 """Seconds between two looks at the children."""
+UNDONE = "Nothing was written"
 NO_TERMINAL = "There is no terminal to ask on. Use --answers FILE: its fields are in gatewayctl(1)"
 
 
@@ -69,8 +78,9 @@ def _setup(connect: Connect, arguments: Namespace) -> Iterator[str]:
             yield from _passes(tries(answers))
         dialogue = None
     elif sys.stdin.isatty() and not arguments.json:
-        dialogue = Dialogue(input, getpass.getpass, print, tries, machine)
-        answers = _asked(dialogue, before)
+        ask, ask_secret = (partial(typed, one, undone=UNDONE) for one in (input, getpass.getpass))
+        dialogue = Dialogue(ask, ask_secret, print, tries, machine)
+        answers = dialogue.changed(before) if before else dialogue.answers({})
     else:
         raise GatewayError(NO_TERMINAL)
     todo = plan(answers)
@@ -79,18 +89,10 @@ def _setup(connect: Connect, arguments: Namespace) -> Iterator[str]:
     else:
         yield from shown(todo, target)
         if arguments.dry_run or (dialogue is not None and not dialogue.agrees("Write them?")):
-            yield "Nothing was written."
+            yield f"{UNDONE}."
             return
-        target.write(todo)
-        target.restart()
+        target.put_in_force(todo)
     yield from _arrivals(connect(), todo, answers, _seconds(arguments, dialogue))
-
-
-def _asked(dialogue: Dialogue, before: Answers) -> dict[str, str]:
-    try:
-        return dialogue.changed(before) if before else dialogue.answers({})
-    except EOFError:
-        raise GatewayError("The answers have ended: nothing was written") from None
 
 
 def _passes(steps: Iterable[tuple[bool, str]]) -> Iterator[str]:
@@ -126,13 +128,16 @@ def _arrivals(client: Client, todo: SetupPlan, answers: Answers, seconds: int) -
     yield from _protected(client.properties(STORE))
     end, known = time.monotonic() + seconds, set[tuple[str, str]]()
     while True:
-        for row in client.call("ListDevices"):
+        rows = client.call("ListDevices")
+        for row in rows:
             if (row[0], row[1]) not in known and len(known) < MOST_SHOWN:
                 known.add((row[0], row[1]))
                 yield f"{safe(row[0])} is {safe(row[1])}  {safe(row[3])}".rstrip()
         if time.monotonic() >= end:
-            return
+            break
         time.sleep(LOOK)
+    if seconds:
+        yield from map(safe, what_is_missing(answers, {row[0]: row[1] for row in rows}))
 
 
 def _protected(store: Mapping[str, Any]) -> Iterator[str]:

@@ -20,6 +20,8 @@ from gatewayd.cli.setup.questions import (
 PROBED = ("endpoint", "ca_file", "product")
 """What is asked again where the cloud cannot be used so."""
 
+YES_OR_NO = {"": True, "y": True, "yes": True, "n": False, "no": False}
+
 Probe = Callable[[Answers], Iterable[tuple[bool, str]]]
 """Tries the cloud by the answers so far; yields whether each step is good, and a line about it."""
 
@@ -39,7 +41,7 @@ class Dialogue:
     machine: MachineFacts
 
     def answers(self, before: Answers) -> dict[str, str]:
-        """Return complete answers; only what is not answered before is asked.  Raises EOFError."""
+        """Return complete answers; only what is not answered before is asked."""
         answers = {key: before[key] for key in before if key in BY_KEY}
         while (question := next_question(answers)) is not None:
             answers[question.key] = self._answer(question, answers)
@@ -50,27 +52,34 @@ class Dialogue:
     def changed(self, before: Answers) -> dict[str, str]:
         """Show answers that were given before, and ask for another one to one of them.
 
-        Raises EOFError.
+        A new answer that says where the cloud is is tried at once.
         """
         present = [question for question in asked(before) if question.key in before]
         for number, question in enumerate(present, 1):
             answer = before[question.key]
             shown = "(sealed)" if answer == KEPT else answer or "-"
             self.say(f"{number:>3}  {question.key:<10} {shown}")
-        while True:
-            text = self.ask("Number of what is to change, or empty for nothing: ").strip()
+        by_word = {str(number): one for number, one in enumerate(present, 1)}
+        by_word |= {one.key: one for one in present}
+        while (
+            text := self.ask("Which is to change, or empty for nothing: ").strip()
+        ) not in by_word:
             if not text:
                 return dict(before)
-            if is_number(text) and 0 < int(text[:3]) <= len(present):
-                break
-            self.say(f"A number from 1 to {len(present)}, please.")
-        question = present[int(text) - 1]
+            self.say(f"A number from 1 to {len(present)}, or a name, please.")
+        question = by_word[text]
         answer = self._answer(question, before)
-        return self.answers({**settled(before, {question.key: answer}), question.key: answer})
+        given = {**settled(before, {question.key: answer}), question.key: answer}
+        if question.key in PROBED and not self._is_good(given):
+            # the sealed secret is that of the product, which may be another one now
+            given = {key: one for key, one in given.items() if key not in (*PROBED, "secret")}
+        return self.answers(given)
 
     def agrees(self, text: str) -> bool:
         """Ask a question that has yes for its default."""
-        return self.ask(f"{text} [Y/n] ").strip().lower() in ("", "y", "yes")
+        while (answer := self.ask(f"{text} [Y/n] ").strip().lower()) not in YES_OR_NO:
+            self.say("y or n, please.")
+        return YES_OR_NO[answer]
 
     def _answer(self, question: Question, answers: Answers) -> str:
         self.say("")

@@ -22,6 +22,7 @@ from gatewayd.cli.setup.questions import (
     split_port,
     words,
 )
+from gatewayd.device.lifecycle import State
 
 NAME = "50-setup"
 """Of the files, without what their names end with."""
@@ -131,6 +132,21 @@ def next_steps(answers: Answers) -> Iterator[str]:
     yield "Then prove that the key is yours, by the code that the platform shows, and upload it:"
     yield f"  gatewayctl huawei ca prove --cloud {HUAWEI} CODE >proof.pem"
     yield "Switch self-registration on there, and bind the template to the CA."
+
+
+def what_is_missing(answers: Answers, states: Mapping[str, str]) -> Iterator[str]:
+    """Yield how to find out why children do not come online, a line each.
+
+    states: of the children that were seen, by their ids.
+    """
+    if not states:
+        yield (
+            f"No device announces {answers['service']} on {answers['interface']} so far: "
+            "gatewayctl watch shows those that come."
+        )
+    for state in (State.PENDING, State.FAILED):
+        if found := next((child for child, one in states.items() if one == state), ""):
+            yield f"Why a device is {state}: gatewayctl explain {found}"
 
 
 def _rule_of(rules: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -114,7 +114,7 @@ def is_instance(endpoint: str) -> bool:
 
 def _interface(answer: str, _answers: Answers, machine: MachineFacts) -> str:
     missing = [name for name in words(answer) if name not in machine.interfaces]
-    return f"must be of: {', '.join(machine.interfaces)}" if missing else ""
+    return f"must be one or several of: {', '.join(machine.interfaces)}" if missing else ""
 
 
 def _service(answer: str, _answers: Answers, _machine: MachineFacts) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 from gatewayd.cli.command import (
     MAX_PEM,
+    NOTHING_DONE,
     Command,
     Connect,
     add_config,
@@ -26,6 +27,7 @@ from gatewayd.cli.command import (
     may_ask,
     read_file,
     replace_file,
+    typed,
 )
 from gatewayd.cli.output import PROTECTION_TEXTS, when
 from gatewayd.cli.systemd_creds import WITH_KEY
@@ -81,7 +83,7 @@ def _chosen_recovery(arguments: Namespace) -> bytes | None:
         return None
     if not may_ask(arguments):
         raise GatewayError(NO_CHOICE)
-    answer = input(QUESTION).strip()
+    answer = typed(input, QUESTION, NOTHING_DONE).strip()
     return read_file(Path(answer), MAX_PEM) if answer else None
 
 

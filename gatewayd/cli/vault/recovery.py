@@ -12,10 +12,11 @@ import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 
 from gatewayd.ca.keys import is_locked
-from gatewayd.cli.command import MAX_PEM, Connect, read_file, read_passphrase
+from gatewayd.cli.command import MAX_PEM, Connect, read_file, read_passphrase, typed
 from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.dbus.names import STORE
 from gatewayd.errors import GatewayError, StoreUnavailable
@@ -137,10 +138,8 @@ def typed_opener(arguments: Namespace) -> RecoveryKey:
         raise GatewayError("The words are missing. Use --recovery-key FILE, or the standard input")
     if not sys.stdin.isatty():
         return key_of(sys.stdin.read(recovery_words.MAX_TEXT))
-    try:
-        return key_of(" ".join(ask_words(getpass.getpass, print)))
-    except EOFError:
-        raise GatewayError("No recovery key was given") from None
+    ask = partial(typed, getpass.getpass, undone="No recovery key was given")
+    return key_of(" ".join(ask_words(ask, print)))
 
 
 def ask_words(ask: Callable[[str], str], say: Callable[[str], object]) -> Iterable[str]:

@@ -6,6 +6,7 @@ import stat
 import sys
 import tempfile
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ from tests.cli.setup.test_questions import CLOUDS, MACHINE, SECRET, WAYS
 from tests.cli.test_vault_init import credentials
 from tests.support.killed_process import completes_before_kill
 
+TOP = Path(__file__).parents[3]
 SITE = {"interface": "lan0", **CLOUDS["alibaba, a region"], **WAYS["approval"]}
 CREDENTIAL = "product.a1Xy9Zk3Q7f"
 
@@ -166,6 +168,24 @@ def test_a_service_that_does_not_start_is_reported(target: SetupTarget) -> None:
     target.restart()
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_a_service_that_does_not_start_has_its_files_put_back(
+    target: SetupTarget, tmp_path: Path, first: bool
+) -> None:
+    if not first:
+        target.write(todo())
+    before, calls = everything(target), tmp_path / "calls"
+    script = 'echo "$@" >>"$0"; [ "$1" = daemon-reload ] || { echo "Job failed." >&2; exit 1; }'
+    failing = replace(target, systemctl=("sh", "-c", script, str(calls)))
+    with pytest.raises(GatewayError, match=r"(?s)Job failed.*as they were"):
+        failing.put_in_force(todo(endpoint="cn-hangzhou", product="a1Other", secret="another"))
+    assert calls.read_text().splitlines().count("restart gatewayd.service") == 2
+    calls.unlink()
+    assert everything(target) == before
+    target.put_in_force(todo(endpoint="cn-hangzhou"))
+    assert target.answers()["endpoint"] == "cn-hangzhou"
+
+
 def test_what_is_shown_has_every_file_and_no_secret(target: SetupTarget) -> None:
     text = "\n".join(shown(todo(), target))
     for path in target.paths(todo()):
@@ -183,13 +203,21 @@ def test_a_file_that_only_root_can_read_is_refused() -> None:
         inside.parent.mkdir(mode=0o700)
         for path in (file, inside):
             path.touch(mode=0o644)
-        assert file_fault(str(file), "nobody") == ""
-        assert str(inside.parent) in file_fault(str(inside), "nobody")
+        fault = partial(file_fault, hidden=())
+        assert fault(str(file), "nobody") == ""
+        assert str(inside.parent) in fault(str(inside), "nobody")
         (directory / "link").symlink_to(inside)
-        assert str(inside.parent) in file_fault(str(directory / "link"), "nobody")
+        assert str(inside.parent) in fault(str(directory / "link"), "nobody")
+        assert "below /tmp," in file_fault(str(directory / "link"), "root")
         file.chmod(0o600)
-        assert str(file) in file_fault(str(file), "nobody")
-        assert file_fault(str(file), "root") == ""
+        assert str(file) in fault(str(file), "nobody")
+        assert fault(str(file), "root") == ""
+
+
+def test_what_is_hidden_is_what_the_unit_hides() -> None:
+    unit = (TOP / "systemd/gatewayd.service").read_text().splitlines()
+    assert {"PrivateTmp=yes", "ProtectHome=yes"} < set(unit)
+    assert {"/tmp", "/var/tmp", "/home", "/root", "/run/user"} == set(apply.HIDDEN)  # noqa: S108  # by systemd.exec(5)
 
 
 @pytest.mark.parametrize("path", ["ca.pem", "/nowhere/ca.pem", "/etc", "/dev/zero", "/a\0b"])

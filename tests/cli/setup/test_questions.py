@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from gatewayd.cli.setup.commands import read_answers
 from gatewayd.cli.setup.dialogue import Dialogue
-from gatewayd.cli.setup.plan import answers_of, plan
+from gatewayd.cli.setup.plan import answers_of, plan, what_is_missing
 from gatewayd.cli.setup.questions import (
     BY_KEY,
     KEPT,
@@ -232,6 +233,37 @@ def test_again_it_shows_what_is_set_and_changes_one_thing() -> None:
     assert any("(sealed)" in line for line in said)
     assert not any(KEPT in line for line in said)
     assert dialogue(iter([""]), said).changed(before) == before
+    assert dialogue(iter(["interface", "1"]), said).changed(before) == before
+
+
+@pytest.mark.parametrize("key", ["endpoint", "ca_file", "product"])
+def test_a_change_of_where_the_cloud_is_is_tried_at_once(key: str) -> None:
+    before = answered({"interface": "lan0", **CLOUDS["alibaba, a host"], **WAYS["list"]})
+    before["secret"] = KEPT
+    good, bad = {"endpoint": "cn-good", "ca_file": "/good.pem", "product": "a1Good"}, "/a1"
+    tried: list[str] = []
+
+    def probe(answers: Answers) -> list[tuple[bool, str]]:
+        tried.append(answers[key])
+        return [(answers[key] == good[key], "tried")]
+
+    wrong = {"endpoint": "cn-bad", "ca_file": bad, "product": "a1"}[key]
+    said: list[str] = []
+    lines = iter([key, wrong, "maybe", "y", *good.values(), SECRET])
+    changed = replace(dialogue(lines, said), probe=probe).changed(before)
+    assert tried == [wrong, good[key]]
+    assert changed == {**before, **good, "secret": SECRET}
+    assert next(lines, None) is None
+
+
+def test_what_keeps_children_from_coming_online_is_named_with_a_command() -> None:
+    answers = {"service": "_x._tcp", "interface": "lan0"}
+    (nothing,) = what_is_missing(answers, {})
+    assert "_x._tcp on lan0" in nothing
+    assert list(what_is_missing(answers, {"child-1": "online", "child-2": "registering"})) == []
+    lines = list(what_is_missing(answers, {"child-1": "failed", "child-2": "failed",
+                                           "child-3": "pending"}))  # fmt: skip
+    assert [line.rpartition(" ")[2] for line in lines] == ["child-3", "child-1"]
 
 
 def test_answers_are_texts_numbers_or_lists() -> None:
