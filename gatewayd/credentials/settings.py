@@ -21,9 +21,6 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,30}\$?|[0-9]{1,10}", re.ASCII)
 _CHILD = re.compile(r"[A-Za-z0-9_.:@-]{1,128}(/[A-Za-z0-9_.:@-]{1,128})?", re.ASCII)
 _RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
-_WRONG_CHILD = "child is no id of a child, no name at a cloud and no product/name: correct it"
-_WRONG_RULE = "rule is no name of a rule: at most 64 letters, digits and _ . -"
-
 
 @dataclass(frozen=True, slots=True)
 class UnitSettings:
@@ -40,10 +37,7 @@ class UnitSettings:
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong."""
-        if self.child and not _CHILD.fullmatch(self.child):
-            yield _WRONG_CHILD
-        if self.rule and not _RULE.fullmatch(self.rule):
-            yield _WRONG_RULE
+        yield from _wrong_names(self.child, self.rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +53,9 @@ class UserSettings:
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong."""
-        if not _CHILD.fullmatch(self.child):
-            yield _WRONG_CHILD
-        if self.rule and not _RULE.fullmatch(self.rule):
-            yield _WRONG_RULE
+        if not self.child:
+            yield "child is empty: name the child"
+        yield from _wrong_names(self.child, self.rule)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +84,14 @@ class CredentialSettings:
         """Yield "units" or "users", the name of a table in it, and the rule that it names."""
         for kind, tables in (("units", self.units), ("users", self.users)):
             yield from ((kind, name, one.rule) for name, one in tables.items() if one.rule)
+
+
+def _wrong_names(child: str, rule: str) -> Iterator[str]:
+    """Yield what is wrong with the names of a child and of a rule, either of which may be ""."""
+    if child and not _CHILD.fullmatch(child):
+        yield "child is no id of a child, no name at a cloud and no product/name: correct it"
+    if rule and not _RULE.fullmatch(rule):
+        yield "rule is no name of a rule: at most 64 letters, digits and _ . -"
 
 
 def _unit_fault(name: str, unit: UnitSettings) -> str:

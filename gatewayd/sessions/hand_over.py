@@ -25,7 +25,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import PostEvent
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Record, RecordStore
-from gatewayd.device.recovery import SECRET_LOST, reason_of
+from gatewayd.device.recovery import SECRET_LOST
 from gatewayd.device.secret import SecretSlots
 from gatewayd.errors import (
     ConfigError,
@@ -36,7 +36,7 @@ from gatewayd.errors import (
     WrongState,
 )
 from gatewayd.runtime.clock import Clock
-from gatewayd.sessions.renewal import RenewalFailed, SecretRenewal
+from gatewayd.sessions.renewal import RenewalFailed, SecretRenewal, next_try
 
 OFFERED = Reason(
     "renewal-offered",
@@ -192,11 +192,8 @@ class HeldSecrets:
                 await self._show_offer(device, post)
         except RecordChanged:
             raise
-        except RenewalFailed as failure:
-            wait = self._retry_soon if failure.soon else self._retry_late
-            reason = failure.reason
-        except StoreError as error:
-            wait, reason = self._retry_soon, reason_of(error)
+        except (RenewalFailed, StoreError) as error:
+            wait, reason = next_try(error, soon=self._retry_soon, late=self._retry_late)
         else:
             return 0.0
         post(lc.RenewalDelayed(reason, self._clock.now() + wait))

@@ -33,7 +33,13 @@ from gatewayd.runtime.clock import LOOK, Clock
 from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.sessions.hand_over import HeldSecrets
-from gatewayd.sessions.renewal import RENEWED, OpenSession, RenewalFailed, SecretRenewal
+from gatewayd.sessions.renewal import (
+    RENEWED,
+    OpenSession,
+    RenewalFailed,
+    SecretRenewal,
+    next_try,
+)
 from gatewayd.settings.declare import RetrySettings, setting
 
 
@@ -316,11 +322,9 @@ class SessionKeeper:
             renewed = await self._renewal.renew(device)
         except RecordChanged:
             raise
-        except RenewalFailed as failure:
-            wait = settings.retry_last if failure.soon else settings.retry_renewal
-            reason = failure.reason
-        except StoreError as error:
-            wait, reason = settings.retry_last, reason_of(error)
+        except (RenewalFailed, StoreError) as error:
+            soon, late = settings.retry_last, settings.retry_renewal
+            wait, reason = next_try(error, soon=soon, late=late)
         else:
             post(lc.SecretRenewed(RENEWED))
             return renewed

@@ -27,6 +27,7 @@ from gatewayd.cloud.provider import (
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import CLOCK_NOT_SET, NONE, Reason
 from gatewayd.device.record import CloudName, Record, RecordStore, Verdict, unchanged
+from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret, SecretSlots
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
 from gatewayd.runtime.clock import Clock
@@ -55,6 +56,18 @@ class RenewalFailed(Exception):
     def __init__(self, reason: Reason, *, soon: bool = False) -> None:
         super().__init__(reason.code)
         self.reason, self.soon = reason, soon
+
+
+def next_try(
+    error: RenewalFailed | StoreError, *, soon: float, late: float
+) -> tuple[float, Reason]:
+    """Return the seconds until a renewal is tried again after an error, and why it failed.
+
+    soon, late: seconds, where the next try may succeed soon or not.
+    """
+    if isinstance(error, StoreError):
+        return soon, reason_of(error)
+    return soon if error.soon else late, error.reason
 
 
 @dataclass(slots=True)

@@ -154,3 +154,20 @@ def test_names_that_can_work_are_not() -> None:
     assert sorted(SETTINGS.rules()) == [
         ("units", "meter@", "meters"), ("users", "100999", "meters"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "wrong"), [
+    (UserSettings(child=""), ["child is empty"]),
+    (UserSettings(child="a b", rule="c d"), ["child is no id", "rule is no name"]),
+    (UserSettings(child="a/b/c"), ["child is no id"]),
+    (UserSettings(child="p/TH20-1", rule="meters"), []),
+    (UnitSettings(child="a\n", rule="-"), ["child is no id", "rule is no name"]),
+    (UnitSettings(rule="meters"), []),
+])  # fmt: skip
+def test_the_names_of_a_table_are_checked(
+    table: UnitSettings | UserSettings, wrong: list[str]
+) -> None:
+    problems = list(table.problems())
+    assert [found.startswith(said) for found, said in zip(problems, wrong, strict=True)] == [
+        True for _ in wrong
+    ]
