@@ -221,6 +221,9 @@ class SpokenTo:
     def is_answer(self, topic: str) -> bool:
         return topic == "result"
 
+    def identifier_in(self, payload: bytes) -> str:
+        return payload.decode()
+
     def is_success(self, _: ChildCommand, payload: bytes) -> bool:
         return payload == b"good"
 

@@ -332,6 +332,9 @@ class SupportsAnswers(Protocol):
         topic: as `ChildCommand.reply_topic`.
         """
 
+    def identifier_in(self, payload: bytes) -> str:
+        """Return the identifier that an answer shows, where its topic does not; "" for none."""
+
     def is_success(self, command: ChildCommand, payload: bytes) -> bool:
         """Whether an answer says that the child could do it: for the log, and operators."""
 

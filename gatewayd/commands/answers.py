@@ -52,7 +52,7 @@ def in_neutral_form(command: ChildCommand, payload: bytes) -> CommandAnswer:
         return CommandAnswer(CommandOutcome.DONE, raw=payload)
     if not payload.strip():
         return CommandAnswer(CommandOutcome.DONE)
-    content = document(payload)
+    content = _document(payload)
     if (
         content is None
         or len(content) > MAX_VALUES
@@ -73,7 +73,7 @@ def size_of(answer: CommandAnswer) -> int:
     return sum(getsizeof(name) + getsizeof(value) for name, value in answer.result.items())
 
 
-def document(payload: bytes) -> dict[str, Any] | None:
+def _document(payload: bytes) -> dict[str, Any] | None:
     """Return the JSON object that a payload is; None where it is none."""
     try:
         content = json.loads(payload) if len(payload) <= MAX_ANSWER else None

@@ -11,7 +11,8 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from gatewayd.commands.answers import document, size_of
+from gatewayd.cloud.provider import SupportsAnswers
+from gatewayd.commands.answers import size_of
 from gatewayd.commands.door import ANSWER, DoorCommand, is_answer_topic
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind
 from gatewayd.device.identity import DeviceId
@@ -56,11 +57,11 @@ class PendingCommands:
         own = self._of.get(child, {}).values()
         messages = sum(one.command.kind is CommandKind.MESSAGE for one in own)
         if command.kind is CommandKind.MESSAGE:
-            has_own = messages < MESSAGES_OF_CHILD
+            of_child = messages < MESSAGES_OF_CHILD
         else:
-            has_own = len(own) - messages < MOST_OF_CHILD
-        fits = self._bytes + len(command.payload) <= MOST_BYTES
-        return has_own and fits and self.count < MOST
+            of_child = len(own) - messages < MOST_OF_CHILD
+        in_bytes = self._bytes + len(command.payload) <= MOST_BYTES
+        return of_child and in_bytes and self.count < MOST
 
     def waits(self, child: DeviceId, command: ChildCommand) -> bool:
         """Whether this very command waits already."""
@@ -95,11 +96,16 @@ class PendingCommands:
         return [one for own in self._of.values() for one in own.values()]
 
     def answered(
-        self, child: DeviceId, topic: str, payload: bytes, correlation: bytes
+        self,
+        child: DeviceId,
+        topic: str,
+        payload: bytes,
+        correlation: bytes,
+        form: SupportsAnswers | None,
     ) -> PendingCommand | None:
         """Return the command that a message of a child answers; None for none.
 
-        topic: what follows `c/CHILD/up/`.
+        topic: what follows `c/CHILD/up/`.  form: of answers at the child's cloud.
         """
         own = self._of.get(child)
         if own is None:
@@ -114,7 +120,7 @@ class PendingCommands:
         for one in fitting:
             if _names(topic, one.command.identifier):
                 return one
-        meant = str((document(payload) or {}).get("id", "")) if fitting else ""
+        meant = form.identifier_in(payload) if fitting and form is not None else ""
         return next((one for one in fitting if meant and one.command.identifier == meant), None)
 
 
@@ -170,7 +176,10 @@ class EndedCommands:
     def keep(
         self, child: DeviceId, command: ChildCommand, answer: CommandAnswer, until: float
     ) -> None:
-        """Keep an answer that the cloud may lack, unless it is too large.  until: as above."""
+        """Keep an answer that the cloud may lack, unless it is too large.
+
+        until: as in `LackingAnswer`.
+        """
         if size_of(answer) <= LACKING_BYTES:
             self._lacking[child, key_of(command)] = LackingAnswer(command, answer, until)
             if len(self._lacking) > LACKING:

@@ -107,8 +107,8 @@ class CommandRelay:
         show: ShowStep,
         form: Callable[[DeviceId], SupportsAnswers | None],
     ) -> None:
-        self._form = form
         self._allowed, self._down_keep, self._clock, self._show = allowed, down_keep, clock, show
+        self._form = form
         self._doors: CommandDoors | None = None
         self._sessions: dict[DeviceId, SupportsCommands] = {}
         self._pending, self._ended = PendingCommands(), EndedCommands()
@@ -235,8 +235,8 @@ class CommandRelay:
         self, child: DeviceId, topic: str, payload: bytes, correlation: bytes
     ) -> AnswerFate:
         """Use a message of a child if it is an answer."""
-        pending = self._pending.answered(child, topic, payload, correlation)
         neutral, form = is_answer_topic(topic), self._form(child)
+        pending = self._pending.answered(child, topic, payload, correlation, form)
         if pending is None:
             if not (neutral or (form is not None and form.is_answer(topic))):
                 return AnswerFate.NONE

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.provider import CommandHandler, SessionEnd
 from gatewayd.commands.door import DoorCommand
 from gatewayd.commands.relay import CommandRelay
@@ -88,10 +89,12 @@ def command(
 
 
 class OwnForm:
-    """The form of answers of the commands that `command` makes."""
+    """The form of answers of the commands that `command` makes, and with an id as at Alibaba."""
 
     def is_answer(self, topic: str) -> bool:
         return topic.startswith("sys/commands/response/")
+
+    identifier_in = staticmethod(Alibaba.identifier_in)
 
     def is_success(self, _: ChildCommand, payload: bytes) -> bool:
         return b'"result_code":1' not in payload

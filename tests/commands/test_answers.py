@@ -120,7 +120,7 @@ def test_of_several_with_one_topic_the_payload_says_which(
     payload: bytes, found: str | None
 ) -> None:
     pending = waiting(alibaba("1"), alibaba("2"))
-    one = pending.answered(ALICE, "thing/service/reboot_reply", payload, b"")
+    one = pending.answered(ALICE, "thing/service/reboot_reply", payload, b"", FORM)
     assert (one.command.identifier if one else None) == found
 
 
@@ -129,9 +129,9 @@ def test_an_identifier_that_no_level_can_hold_goes_by_correlation() -> None:
     assert answer_topic(odd) == "answer"
     assert answer_topic("7") == "answer/7"
     pending = waiting(command(odd), command(""))
-    assert pending.answered(ALICE, "answer", b"", odd.encode()) is not None
-    assert pending.answered(ALICE, "answer", b"", b"other") is None
-    assert pending.answered(ALICE, "answer", b"", b"") is None
+    assert pending.answered(ALICE, "answer", b"", odd.encode(), FORM) is not None
+    assert pending.answered(ALICE, "answer", b"", b"other", FORM) is None
+    assert pending.answered(ALICE, "answer", b"", b"", FORM) is None
 
 
 def test_answers_that_a_cloud_may_lack_are_bounded() -> None:
@@ -207,7 +207,7 @@ def test_what_is_remembered_is_bounded() -> None:
 def test_no_payload_of_a_child_is_a_fault(payload: bytes) -> None:
     assert in_cloud_form(FORM, command(), payload).raw == payload
     assert in_neutral_form(command(), payload).outcome in (DONE, FAILED)
-    waiting(alibaba("1")).answered(ALICE, "thing/service/reboot_reply", payload, payload)
+    waiting(alibaba("1")).answered(ALICE, "thing/service/reboot_reply", payload, payload, FORM)
 
 
 @given(st.recursive(
@@ -220,4 +220,4 @@ def test_no_document_of_a_child_is_a_fault(content: object) -> None:
         answer = in_neutral_form(command(), payload)
         json.dumps({**answer.result, "text": answer.text}, allow_nan=False)
         in_cloud_form(FORM, command(), payload)
-        waiting(alibaba("1")).answered(ALICE, "thing/service/reboot_reply", payload, b"")
+        waiting(alibaba("1")).answered(ALICE, "thing/service/reboot_reply", payload, b"", FORM)

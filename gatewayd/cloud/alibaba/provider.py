@@ -46,6 +46,7 @@ class Alibaba(RoutedProvider):
     Settings: ClassVar[type] = AlibabaSettings
     preflight = staticmethod(preflight)
     is_answer = staticmethod(commands.is_answer)
+    identifier_in = staticmethod(commands.identifier_in)
     is_success = staticmethod(commands.is_success)
     holdable: ClassVar[frozenset[str]] = frozenset(
         {"", DEFAULT_ROUTE, FREE_ROUTE, FORMER_FREE_ROUTE}

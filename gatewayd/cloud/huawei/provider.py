@@ -40,6 +40,7 @@ class Huawei(RoutedProvider):
     Settings: ClassVar[type] = HuaweiSettings
     preflight = staticmethod(preflight)
     is_answer = staticmethod(commands.is_answer)
+    identifier_in = staticmethod(commands.identifier_in)
     is_success = staticmethod(commands.is_success)
     holdable: ClassVar[frozenset[str]] = frozenset({"", DEFAULT_ROUTE})
 

@@ -310,3 +310,20 @@ def test_a_small_payload_that_is_large_in_memory_is_not_read() -> None:
     assert read(topic, alink("m", {"a": [[]] * most})).arguments
     with pytest.raises(NoCommand):
         FORM.read(topic, alink("m", {"a": [[]] * (most + 1)}))
+
+
+@pytest.mark.parametrize(
+    ("payload", "expected"),
+    [
+        (b'{"id":"7","code":200}', "7"),
+        (b'{"id":7}', "7"),
+        (b'{"id":null}', ""),
+        (b'{"id":[7]}', ""),
+        (b'{"id":"a b"}', ""),
+        (b"{}", ""),
+        (b"[7]", ""),
+        (b"\xff", ""),
+    ],
+)
+def test_an_answer_shows_its_identifier(payload: bytes, expected: str) -> None:
+    assert Alibaba.identifier_in(payload) == expected

@@ -32,6 +32,7 @@ class OfBothClouds:
     def is_answer(topic: str) -> bool:
         return Alibaba.is_answer(topic) or Huawei.is_answer(topic)
 
+    identifier_in = staticmethod(Alibaba.identifier_in)
     is_success = staticmethod(Huawei.is_success)
 
 

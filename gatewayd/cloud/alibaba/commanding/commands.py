@@ -80,6 +80,11 @@ def is_answer(topic: str) -> bool:
     return _ANSWER.fullmatch(topic) is not None
 
 
+def identifier_in(payload: bytes) -> str:
+    """Return the id of an answer; "" where it has none."""
+    return _id(command_json.load(payload, MAX_MESSAGE) or {})
+
+
 def is_success(command: ChildCommand, payload: bytes) -> bool:
     """Whether an answer in the cloud's form says that the device could do it."""
     if command.kind is CommandKind.REQUEST:  # bytes in any form

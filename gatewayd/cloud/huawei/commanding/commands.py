@@ -50,6 +50,11 @@ def is_answer(topic: str) -> bool:
     return _ANSWER.fullmatch(topic) is not None
 
 
+def identifier_in(_: bytes) -> str:
+    """Return "": the topic of an answer has its identifier."""
+    return ""
+
+
 def is_success(_: ChildCommand, payload: bytes) -> bool:
     """Whether an answer in the platform's form says that the device could do it."""
     return (command_json.load(payload, MAX_ANSWER) or {}).get("result_code", _DONE) == _DONE
