@@ -57,6 +57,8 @@ def _arguments() -> Namespace:
         parser.add_argument(name, default=default, choices=choices or None, help=shown)
     help_ = "send a request to the simulator that runs with this directory: gatewayd-simulator(1)"
     parser.add_argument("--ask", metavar="JSON", help=help_)
+    help_ = "with --ask: add the text of this file to the request, as pem"
+    parser.add_argument("--pem", type=Path, metavar="FILE", help=help_)
     return parser.parse_args()
 
 
@@ -69,10 +71,17 @@ async def _run(layout: PlantLayout) -> None:
         await stop.wait()
 
 
-def _ask(directory: Path, line: str) -> int:
-    """Send a request to a plant that runs, and print the answer; return the exit status."""
+def _ask(directory: Path, line: str, pem: Path | None) -> int:
+    """Send a request to a plant that runs, and print the answer; return the exit status.
+
+    pem: a file whose text is added to the request.
+    """
     try:
-        request = json.loads(line)
+        added = {} if pem is None else {"pem": pem.read_text()}
+    except (OSError, ValueError) as error:
+        return _failed(f"{pem} cannot be read: {error}")
+    try:
+        request = json.loads(line) | added
         print(json.dumps(asyncio.run(ask(directory / CONTROL, **request)), ensure_ascii=False))
     except OSError as error:
         return _failed(f"no simulator runs with {directory}: {error.strerror}")
@@ -92,7 +101,7 @@ def main() -> int:
     """Run until SIGTERM, or ask a plant that runs; return the exit status."""
     options = _arguments()
     if options.ask is not None:
-        return _ask(options.directory, options.ask)
+        return _ask(options.directory, options.ask, options.pem)
     layout = {field.name: getattr(options, field.name) for field in fields(PlantLayout)}
     try:
         options.directory.mkdir(parents=True, exist_ok=True)

@@ -7,11 +7,13 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from gatewayd.simulator.control import ControlSocket, ask
+from gatewayd.simulator.pki import make_ca
 from gatewayd.simulator.plant import Plant, PlantLayout
 
 WAIT = 60
@@ -43,9 +45,10 @@ async def test_a_child_that_is_not_there_is_named(control: Path, verb: str) -> N
         await ask(control, do=verb, child="nonsuch")
 
 
-async def said(path: Path, line: str) -> tuple[int, str, str]:
+async def said(path: Path, line: str, *options: str) -> tuple[int, str, str]:
     """Run gatewayd-simulator --ask; return its exit status, output and errors."""
-    command = (sys.executable, "-m", "gatewayd.simulator", "--ask", line, str(path.parent))
+    words = ("--ask", line, *options, str(path.parent))
+    command = (sys.executable, "-m", "gatewayd.simulator", *words)
     ended = await asyncio.to_thread(
         subprocess.run, command, capture_output=True, text=True, timeout=WAIT, check=False
     )
@@ -58,6 +61,20 @@ async def test_a_shell_asks_a_plant_that_runs(control: Path) -> None:
     status, out, error = await said(control, '{"do": "report"}')
     assert (status, out) == (1, "")
     assert "needs 'child'" in error
+
+
+async def test_a_file_is_added_to_a_request(tmp_path: Path) -> None:
+    pem = tmp_path / "device-ca.pem"
+    layout = PlantLayout(tmp_path, children=1, cloud="huawei")
+    now = datetime.now(UTC)
+    async with ControlSocket(Plant(layout), tmp_path / "control"):
+        upload = '{"do": "upload", "instance": "east"}'
+        status, _, error = await said(tmp_path / "control", upload, "--pem", str(pem))
+        assert (status, str(pem) in error) == (1, True)
+        pem.write_text(make_ca("devices", now, now + timedelta(days=1)).pem)
+        status, code, error = await said(tmp_path / "control", upload, "--pem", str(pem))
+    assert status == 0, error
+    assert json.loads(code)
 
 
 @pytest.mark.parametrize("line", ["reports", "[]", '{"plan": 1', '{"path": 1}'])
