@@ -21,6 +21,7 @@ from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import Record, RecordStore
 from gatewayd.runtime.private_files import write_private
+from gatewayd.runtime.tasks import to_the_end
 from gatewayd.runtime.watched_file import read_regular
 
 log = logging.getLogger(__name__)
@@ -140,10 +141,10 @@ class CredentialNotices:
             for name in sorted(self._stale):
                 if unit := _holder(name).unit:
                     notice = self._directory / CHANGED / unit
-                    await asyncio.to_thread(write_private, notice, b"\n")
+                    await _replace(notice, b"\n")
                     log.info("The credential of %s has changed, or is no longer its own.", name)
             notes = json.dumps(self._given).encode()
-            await asyncio.to_thread(write_private, self._directory / NOTES, notes)
+            await _replace(self._directory / NOTES, notes)
         except OSError as error:
             if not self._failed:
                 sentence = "Units do not notice new credentials: %s: %s.  It is tried again."
@@ -152,6 +153,11 @@ class CredentialNotices:
         else:
             self._stale.clear()
             self._failed = self._unsaved = False
+
+
+async def _replace(path: Path, content: bytes) -> None:
+    """Replace a file; when this returns, also cancelled, no thread is about to.  Raises OSError."""
+    await to_the_end(asyncio.to_thread(write_private, path, content))
 
 
 def _holder(name: str) -> Holder:

@@ -67,7 +67,8 @@ class HeldCredentials(Protocol):
 class CredentialServer:
     """A server of credentials, which listens to what children's holders may have.
 
-    given: called with a holder and the record of the child whose credential it is about to get.
+    given: called with a holder and the record of the child whose credential it is about to get;
+    never cancelled.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class CredentialServer:
         self._given = given
         self._finder = ChildFinder(records)
         self._sleeping: dict[str, set[asyncio.Event]] = {}
+        self._noting: dict[tuple[Holder, Record], asyncio.Future[None]] = {}
         self._waiting: dict[Holder, asyncio.Task[None]] = {}
         self._refused: set[str] = set()
 
@@ -107,6 +109,8 @@ class CredentialServer:
             await asyncio.gather(*accepting)
         finally:
             await cancel_and_wait([*accepting, *self._waiting.values()])
+            if self._noting:
+                await asyncio.wait(self._noting.values())
 
     async def _accept(self, place: CredentialSocket) -> None:
         loop = asyncio.get_running_loop()
@@ -168,13 +172,24 @@ class CredentialServer:
             record = await self._held_child(holder, selector)
             try:
                 answer = document(record, await self._source.credential(record.device))
-                await self._given(holder, record)
+                await self._note_given(holder, record)
             except GatewayError:
                 if self._is_current(record, selector):
                     raise
             else:
                 if self._is_current(record, selector):
                     return answer
+
+    async def _note_given(self, holder: Holder, record: Record) -> None:
+        """Note what a holder is about to get: whole, also where it is cancelled meanwhile.
+
+        It is noted once for all that come until then: one may come again all the time.
+        """
+        what = (holder, record)
+        if (noting := self._noting.get(what)) is None:
+            noting = self._noting[what] = asyncio.ensure_future(self._given(*what))
+            noting.add_done_callback(lambda _: self._noting.pop(what))
+        await asyncio.shield(noting)
 
     def _is_current(self, record: Record, selector: ChildSelector) -> bool:
         """Whether a holder may still have what was made of a record."""

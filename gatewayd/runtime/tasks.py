@@ -26,6 +26,21 @@ def is_cancelled() -> bool:
     return task is not None and task.cancelling() > 0
 
 
+async def to_the_end(work: Coroutine[object, object, T]) -> T:
+    """Return the result of a coroutine that ends before its caller does, cancelled or not.
+
+    For what a thread does, which cannot be cancelled.  Cancelled: its error is dropped.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        if not task.cancelled():
+            task.exception()  # looked at, so that asyncio logs nothing of it
+        raise
+
+
 class BackgroundTask:
     """Work in the background, once at a time.  work: starts it."""
 

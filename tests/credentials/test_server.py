@@ -330,6 +330,36 @@ async def test_what_is_replaced_while_it_is_read_or_noted_is_not_given(
     assert await reading == b""
 
 
+async def test_what_is_being_noted_is_noted_whole_and_once_for_all_who_come(
+    tmp_path: Path,
+) -> None:
+    """A newer client of the same unit ends the earlier one, and the server's end ends both."""
+    begun, go_on, whole = asyncio.Event(), asyncio.Event(), []
+    async with serving(tmp_path) as served:
+
+        async def slow_note(holder: Holder, record: Record) -> None:
+            begun.set()
+            await go_on.wait()
+            whole.append(record)
+
+        served.server._given = slow_note
+        served.hand_over(CHILD)
+        first = client(served.path, BRIDGE)
+        await begun.wait()
+        second = client(served.path, BRIDGE)
+        assert await answer(first) == b""
+        go_on.set()
+        assert await answer(second)
+        assert whole == [CHILD]
+        go_on.clear()
+        begun.clear()
+        third = client(served.path, BRIDGE)
+        await begun.wait()
+        asyncio.get_running_loop().call_later(0.05, go_on.set)
+    assert whole == [CHILD, CHILD]
+    third.close()
+
+
 async def test_a_name_that_another_gives_up_is_that_of_the_one_that_is_left(
     tmp_path: Path,
 ) -> None:

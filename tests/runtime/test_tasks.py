@@ -5,7 +5,15 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 
-from gatewayd.runtime.tasks import BackgroundTask, SharedCall, cancel_and_wait, is_cancelled
+import pytest
+
+from gatewayd.runtime.tasks import (
+    BackgroundTask,
+    SharedCall,
+    cancel_and_wait,
+    is_cancelled,
+    to_the_end,
+)
 from gatewayd.testing.waiting import until
 
 
@@ -22,6 +30,32 @@ async def _fails_at_its_end() -> None:
         await asyncio.Event().wait()
     finally:
         raise ValueError
+
+
+@pytest.mark.parametrize("error", [None, ValueError()])
+async def test_what_cannot_be_cancelled_ends_before_its_caller(error: Exception | None) -> None:
+    begun, go_on, ended = asyncio.Event(), asyncio.Event(), []
+
+    async def work() -> None:
+        begun.set()
+        await go_on.wait()
+        ended.append("")
+        if error:
+            raise error
+
+    caller = asyncio.create_task(to_the_end(work()))
+    await begun.wait()
+    caller.cancel()
+    asyncio.get_running_loop().call_later(0.05, go_on.set)
+    await asyncio.wait({caller})
+    assert ended
+    assert caller.cancelled()
+
+
+async def test_its_result_and_its_error_reach_a_caller_that_is_not_cancelled() -> None:
+    assert await to_the_end(asyncio.sleep(0, 7)) == 7
+    with pytest.raises(TimeoutError):
+        await to_the_end(asyncio.wait_for(asyncio.Event().wait(), 0.01))
 
 
 async def test_all_are_cancelled_and_waited_for() -> None:
