@@ -54,6 +54,9 @@ see
 Below are the codes, with their sentences.
 An ellipsis stands for what depends on the case; CHILD for the id of the child, and CLOUD for the
 name of its cloud: both are filled in where the remedy is shown.
+Where a file is to be corrected, run
+.B gatewayctl reload
+afterwards: it tries again what failed, and prints which changes wait for a restart.
 Other clouds, as plug\-ins, have reasons of their own.
 """
 

@@ -11,6 +11,7 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
@@ -80,7 +81,7 @@ def _configured(config: Path, name: str, plugins: PluginLoader) -> Sequence[Conf
 
 def _not_configured(name: str, configured: Sequence[str]) -> GatewayError:
     if not configured:
-        return GatewayError("No cloud is configured. Add a table [cloud.NAME]: gatewayd.toml(5)")
+        return GatewayError("No cloud is configured. Run gatewayctl setup")
     return GatewayError(f"Cloud {name!a} is not configured. Use one of: {', '.join(configured)}")
 
 
@@ -91,7 +92,7 @@ async def _run(clouds: Sequence[ConfiguredPlugin], context: PreflightContext, sh
         async with contextlib.aclosing(checks(cloud.plugin, cloud.settings, context)) as found:
             async for made in found:
                 failed |= made.verdict is CheckResult.FAILED
-                show(cloud.name, made)
+                show(cloud.name, replace(made, remedy=made.remedy.replace("CLOUD", cloud.name)))
     return failed
 
 

@@ -25,7 +25,7 @@ NO_RECOVERY = (
 
 KEY_BESIDE = (
     "the key of the vault lies on the same disk, so that a thief of the disk lacks nothing: with a "
-    "TPM, bind it to that by gatewayctl vault reseal credential --protect host+tpm2"
+    "TPM, stop gatewayd, and run gatewayctl vault reseal credential --protect host+tpm2"
 )
 """A mild fault of a store: it serves well, and protects its secrets from no thief."""
 

@@ -186,6 +186,12 @@ def test_a_plugin_without_a_preflight(config: Path) -> None:
     assert lines[1].startswith("  unsure  cloud")
 
 
+def test_a_remedy_names_the_cloud_that_was_checked(config: Path) -> None:
+    config.write_text('[cloud.east]\nkind = "sick"\n')
+    Sick.said = [Check("ca", CheckResult.UNSURE, "", "Run x --cloud CLOUD")]
+    assert run(config)[1][-1].strip() == "Run x --cloud east"
+
+
 def test_a_terminal_is_safe(config: Path) -> None:
     config.write_text("[cloud.sick]\n")
     Sick.said = [Check("dns", CheckResult.FAILED, "\x1b[2J.", "a\nb")]

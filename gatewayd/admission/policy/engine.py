@@ -235,7 +235,7 @@ def _check_name(
         return Reason("name-conflict", _TAKEN, _RENAME)
     if rule.action is Action.REGISTER and owner is None and _full(rule, context):
         text = f"Rule {rule.name} has admitted {rule.devices} children, its limit."
-        return Reason("limit-reached", text, "Raise limits.devices, or approve it.")
+        return Reason("limit-reached", text, _RAISE_LIMIT)
     return None
 
 
@@ -270,10 +270,11 @@ def _full(rule: Rule, context: PolicyContext) -> bool:
     return context.by_rule.get(rule.name, 0) >= rule.devices
 
 
+_RAISE_LIMIT = "Raise limits.devices and run gatewayctl reload, or approve it."
 _RAISE_TRUST: Mapping[Trust, str] = {
     Trust.CLAIMED: "Approve it.",
     Trust.CORROBORATED: "Wait until the kernel has seen its MAC, or approve it.",
-    Trust.LISTED: "Add its identity to the rule's list, or approve it.",
+    Trust.LISTED: "Add its identity to the rule's list and run gatewayctl reload, or approve it.",
     Trust.AUTHENTICATED: "Have it log in at gatewayd's own broker, or approve it.",
 }
 

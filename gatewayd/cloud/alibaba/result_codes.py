@@ -37,7 +37,7 @@ _BAD_PRODUCT_SIGN = _meaning(
 _NO_PRODUCT = _meaning(
     ResultKind.OPERATOR, "cloud-no-product",
     "The cloud does not know the product of this child.",
-    "Correct the product in the rule, then run gatewayctl retry CHILD.",
+    "Correct the product in the rule, then run gatewayctl reload.",
 )  # fmt: skip
 _DISABLED = _meaning(
     ResultKind.DISABLED, "cloud-disabled",
@@ -98,13 +98,13 @@ CODES: Mapping[int, ResultMeaning] = {
     5244: _meaning(
         ResultKind.OPERATOR, "cloud-no-product",
         "The cloud does not know the LoRaWAN product of this child.",
-        "Correct the product in the rule, then run gatewayctl retry CHILD.",
+        "Correct the product in the rule, then run gatewayctl reload.",
     ),
     6100: _meaning(
         ResultKind.OPERATOR, "cloud-no-device",
         "The cloud does not know this device name.",
-        "Create the device in the console, or correct its name in the rule; then run gatewayctl "
-        "retry CHILD.",
+        "Create the device in the console, then run gatewayctl retry CHILD; or correct its name in "
+        "the rule, then run gatewayctl reload.",
     ),
     6203: _meaning(
         ResultKind.PERMANENT, "cloud-topic-refused",
