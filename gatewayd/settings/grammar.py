@@ -81,7 +81,8 @@ def _ascii(text: str) -> str:
 
 
 PROXY_SCHEME = "http://"
-_PROXY = re.compile(r"(?:\[([^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})/?")
+_PROXY = re.compile(r"(?:\[([0-9A-Fa-f.]*:[^\]]+)\]|([^:\[\]]+)):([0-9]{1,5})/?")
+"""In brackets is an IPv6 address and nothing else, as in any URL (RFC 3986, 3.2.2)."""
 _MAX_PORT = 0xFFFF
 
 

@@ -21,6 +21,10 @@ from gatewayd.settings.files import Document, Problems
 from tools.config_sample import ours
 
 TAKEN = [
+    (grammar.proxy, "http://[::1]:3128"),
+    (grammar.proxy, "http://[::ffff:192.0.2.7]:80/"),
+    (grammar.proxy, "http://proxy.example:3128"),
+    (grammar.proxy, "http://192.0.2.7:3128"),
     (grammar.host, "iot.example"),
     (grammar.host, "a1b2.iot-as-mqtt.cn-shanghai.aliyuncs.com"),
     (grammar.host, "localhost"),
@@ -57,6 +61,11 @@ TAKEN = [
 ]
 
 REFUSED = [
+    (grammar.proxy, "http://[proxy.example]:3128"),
+    (grammar.proxy, "http://[192.0.2.7]:3128"),
+    (grammar.proxy, "http://::1:3128"),
+    (grammar.proxy, "http://[ab:cd]:3128"),
+    (grammar.proxy, "http://[::1]"),
     (grammar.host, ""),
     (grammar.host, "mqtts://iot.example:8883"),
     (grammar.host, "iot.example:8883"),
