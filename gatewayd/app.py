@@ -13,7 +13,6 @@ import logging
 import os
 import socket
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -129,8 +128,15 @@ class LanDiscovery:
         self._neighbours = NeighbourTable()
         names = [name for source in self._sources for name in source.names]
         self._scan = Scan(names, self._rescan_by, clock.now)
-        self._identity_claims = rules.identity_claims
-        self.devices = Inventory(config.inventory, context, self._verify, self._complete, listener)
+        identify = rules.identity_claims
+        self.devices = Inventory(
+            config.inventory,
+            context,
+            self._verify,
+            self._neighbours.corroborate,
+            identify,
+            listener,
+        )
 
     def rescan(self, seconds: int, protocols: Sequence[str]) -> None:
         """Have discoverers look again for so many seconds.  Raises InvalidArgs."""
@@ -164,11 +170,6 @@ class LanDiscovery:
 
     async def _verify(self, sighting: Sighting) -> Sighting | None:
         return await self._source(sighting.source.partition("/")[0]).verify(sighting)
-
-    def _complete(self, sighting: Sighting) -> Sighting:
-        """Add what the kernel knows to a sighting, and what the rules take for its identity."""
-        seen = self._neighbours.corroborate(sighting)
-        return replace(seen, claims=seen.claims | self._identity_claims(seen.attributes))
 
     async def _follow_neighbours(self) -> None:
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import replace
 
 from gatewayd.device.identity import Claim, DeviceId, Evidence
 from gatewayd.discovery.device_table import DeviceTable
@@ -35,8 +36,8 @@ class Inventory:
     Not to be shared between threads.
 
     verify: asks one device for a fresh sighting; None if it does not answer.  If it raises, the
-    device could not be asked.  complete: adds what the kernel knows to a sighting, and what the
-    rules take for its identity.
+    device could not be asked.  corroborate: adds what the kernel knows to a sighting.
+    identify: returns what the rules take for the identity of a device with these attributes.
     """
 
     def __init__(
@@ -44,11 +45,12 @@ class Inventory:
         settings: InventorySettings,
         context: Context,
         verify: Callable[[Sighting], Awaitable[Sighting | None]],
-        complete: Callable[[Sighting], Sighting],
+        corroborate: Callable[[Sighting], Sighting],
+        identify: Callable[[Mapping[str, str]], frozenset[Claim]],
         listener: Listener,
     ) -> None:
         self._settings, self._context = settings, context
-        self._verify, self._complete = verify, complete
+        self._verify, self._corroborate, self._identify = verify, corroborate, identify
         self._table = DeviceTable(settings, listener, context.jitter)
         self._queue = SightingQueue(settings.max_queued)
         self._few = min(BATCH, settings.max_queued // 2)
@@ -216,6 +218,11 @@ class Inventory:
             sighting = self._complete(answer)
             rank = self._rank(sighting)
             self._table.probe_answered(observation, sighting, now, rank=rank)
+
+    def _complete(self, sighting: Sighting) -> Sighting:
+        """Add what the kernel and the rules know to a sighting."""
+        seen = self._corroborate(sighting)
+        return replace(seen, claims=seen.claims | self._identify(seen.attributes))
 
     def _rank(self, sighting: Sighting) -> int:
         """Return how much a device matters if there is no room for all.

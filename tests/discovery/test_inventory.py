@@ -86,7 +86,12 @@ class Lan:
         self.fault: Exception | None = None
         context = Context(self.now, random.Random(7).random, self._interest)
         self.inventory = Inventory(
-            settings or InventorySettings(), context, self._verify, self._corroborate, self.listener
+            settings or InventorySettings(),
+            context,
+            self._verify,
+            self._corroborate,
+            lambda _: frozenset(),
+            self.listener,
         )
 
     def announce(self, origin: str, *said: str, alive: bool = True, **facts: object) -> Sighting:

@@ -11,13 +11,13 @@ from pathlib import Path
 from gatewayd.cloud.alibaba import reasons
 from gatewayd.cloud.alibaba.settings import DEVICE_NAME, AlibabaSettings
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
-from gatewayd.cloud.outbound import proxy_of
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.network import tls
 from gatewayd.network.addresses import AddressBook
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
+from gatewayd.network.proxy import Proxy
 from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow, TooManyWaiting
 from gatewayd.runtime.tasks import SharedCall
 
@@ -43,6 +43,8 @@ class AlibabaAccount:
     so that a file that was replaced counts at once.  Those of one moment share a call.
     trust: the roots of the MQTT endpoint.  random: so many bytes that cannot be guessed.
     connects: the limiter of its connections.  book: the addresses of its hosts.
+    proxy: on the way to all of them; None for none.  websocket: its path at the MQTT endpoint; ""
+    for none.
     """
 
     settings: AlibabaSettings
@@ -51,6 +53,8 @@ class AlibabaAccount:
     random: Callable[[int], bytes] = field(default=secrets.token_bytes)
     connects: RateLimiter = field(default_factory=connect_limit)
     book: AddressBook = field(default_factory=AddressBook)
+    proxy: Proxy | None = None
+    websocket: str = ""
     _product_secrets: dict[str, SharedCall[Secret]] = field(default_factory=dict, compare=False)
 
     def check_name(self, name: CloudName) -> Reason | None:
@@ -66,8 +70,7 @@ class AlibabaAccount:
     async def server(self, name: CloudName) -> tls.Server:
         """Return the server that a device connects to, once it may.  Raises ConnectError."""
         found = await self.server_at(*self.endpoint(name), self.trust)
-        settings = self.settings
-        server = replace(found, address=settings.address, websocket=settings.websocket)
+        server = replace(found, address=self.settings.address, websocket=self.websocket)
         try:
             await self.connects.acquire()
         except TooManyWaiting:
@@ -78,8 +81,7 @@ class AlibabaAccount:
         """Return another server of the cloud.  Raises ConnectError."""
         context, settings = await trust.context(), self.settings
         wait, reply = settings.connect_timeout, settings.reply_timeout
-        proxy = proxy_of(settings, self.read_secret)
-        return tls.Server(host, port, context, wait, reply, book=self.book, proxy=proxy)
+        return tls.Server(host, port, context, wait, reply, book=self.book, proxy=self.proxy)
 
     def given_secret(self, credential: str, file: Path | None) -> GivenSecret:
         """Return a secret that an operator gives."""

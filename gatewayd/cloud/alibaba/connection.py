@@ -12,8 +12,8 @@ from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.alink import AlinkError, AlinkReply, Downlink, DownlinkTopic, SubName
 from gatewayd.cloud.alibaba.commanding.commands import topics as command_topics
-from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits, weight
-from gatewayd.cloud.alibaba.reporting.device_reports import DeviceReports, MessageLimit
+from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits, MessageLimit, weight
+from gatewayd.cloud.alibaba.reporting.device_reports import DeviceReports
 from gatewayd.cloud.command_router import post_answer
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.publisher import MappedMessage

@@ -21,10 +21,9 @@ from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.commanding.commands import AlibabaCommands
 from gatewayd.cloud.alibaba.commanding.commands import topics as command_topics
-from gatewayd.cloud.alibaba.rate_limits import ChildLogins
+from gatewayd.cloud.alibaba.rate_limits import ChildLogins, MessageLimits
 from gatewayd.cloud.alibaba.reporting.device_reports import (
     DeviceReports,
-    MessageLimits,
     message_ids,
     receive_replies,
 )
@@ -49,7 +48,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, SecretCorrupt
-from gatewayd.network import connect_errors, tls
+from gatewayd.network import tls
 from gatewayd.network.connect_errors import UNREACHED, ConnectError, ConnectFault
 
 log = logging.getLogger(__name__)
@@ -112,7 +111,7 @@ class DirectRoute(ABC):
             subscribe_to_commands(
                 connection, command_topics(own), self._settings.reply_timeout, name.device
             ),
-            connect_errors.reason(ConnectFault.MQTT_TIMEOUT, *self._account.endpoint(name)),
+            *self._account.endpoint(name),
         )
         return MqttSession(connection, partial(self._publisher, name, connection), commands)
 

@@ -38,8 +38,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
-from gatewayd.network import connect_errors
-from gatewayd.network.connect_errors import ConnectError, ConnectFault
+from gatewayd.network.connect_errors import ConnectError
 
 
 class GatewayChildren(Protocol):
@@ -156,8 +155,7 @@ class AlibabaGatewayRoute:
             name, connection, self._settings.reply_timeout, self._limits, self._ids
         )
         uplink.on_command = self._children.commands.handle
-        no_answer = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, *endpoint)
-        await subscribe(connection, uplink.subscribe_all(), no_answer)
+        await subscribe(connection, uplink.subscribe_all(), *endpoint)
         self._children.serve_over(uplink)
         own, ways = sub_name(name), lambda: uplink.reports
         commands = self._children.commands.open(own)

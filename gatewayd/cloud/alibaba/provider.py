@@ -21,6 +21,7 @@ from gatewayd.cloud.alibaba.sub_device import (
     RegisteredRoute,
 )
 from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.outbound import proxy_of
 from gatewayd.cloud.routed_provider import GATEWAY_ROUTE, RoutedProvider
 from gatewayd.cloud.sub_devices.link import GatewayLink
 from gatewayd.cloud.sub_devices.result_codes import NO_GATEWAY
@@ -64,8 +65,10 @@ class Alibaba(RoutedProvider):
             raise ConfigError("\n".join(f"cloud.{name}: {problem}" for problem in problems))
         super().__init__(name, DEFAULT_ROUTE)
         self._roots = [trust := tls.TrustStore(settings.ca_file)]
-        limit = connect_limit(clock.now)
-        self._account = AlibabaAccount(settings, read_secret, trust, random, limit)
+        limit, proxy = connect_limit(clock.now), proxy_of(settings, read_secret)
+        self._account = AlibabaAccount(
+            settings, read_secret, trust, random, limit, proxy=proxy, websocket=settings.websocket
+        )
         self._children: AlibabaSubDevices | None = None
         direct = self._direct_route(clock)
         self._routes[DEFAULT_ROUTE] = direct

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.alink import SubName
-from gatewayd.cloud.alibaba.reporting.device_reports import MessageLimit
 from gatewayd.cloud.sub_devices.pending_requests import WAITERS
 from gatewayd.device.reason import Reason
-from gatewayd.runtime.rate_limiter import Pacer, RateLimiter, SlidingWindow
+from gatewayd.network.connect_errors import ConnectionEnd
+from gatewayd.runtime.rate_limiter import (
+    AcknowledgedWindow,
+    Pacer,
+    RateLimiter,
+    SlidingWindow,
+    TooManyWaiting,
+)
 
 ALL, LOGINS, OTHERS = 24, 150, 10
 """In a second: messages of one device, of which the cloud takes 30; children logged in through one
@@ -22,6 +31,12 @@ The batches of a second, and one that left late with them, are 200 logins."""
 CHILD_LOGINS, WHILE = 5, 75.0
 """Logins of one child in so many seconds, at most: the cloud takes 5 in 60.  The rest is for what
 has to wait before it leaves."""
+
+MESSAGES, SECOND = 10, 1.1
+"""Messages at QoS 1 of one device that arrive in so many seconds, at most.  The cloud takes 10 in
+one, and discards the rest in silence ("Limits" of the documentation)."""
+RETRY = 0.1
+"""Seconds after which the limit is asked again where too many wait for it."""
 
 EXHAUSTED = "It is tried again when the cloud's limit of connections allows it."
 
@@ -80,6 +95,70 @@ class ChildLogins:
 
 def _limiter() -> SlidingWindow:
     return SlidingWindow(CHILD_LOGINS, WHILE)
+
+
+class MessageLimit:
+    """The limit of what one device publishes at QoS 1, in all its sessions.
+
+    now: seconds of a steady clock.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._rule = AcknowledgedWindow(MESSAGES, SECOND)
+        self._limiter = RateLimiter(self._rule, now, WAITERS)
+
+    async def acquire_urgently(self, _: int, ended: asyncio.Future[Any]) -> None:
+        """Return when an answer may leave, before what is not urgent.  Raises TooManyWaiting."""
+        await self._limiter.acquire(1, ended, urgent=True)
+
+    def arrived(self, _: int) -> None:
+        """Note that an answer has arrived, or will not any more."""
+        self.acknowledge()
+
+    async def acquire(self, ended: asyncio.Future[ConnectionEnd]) -> None:
+        """Return when a message may leave; nothing is counted once the session has ended."""
+        while True:
+            try:
+                await self._limiter.acquire(1, ended)
+            except TooManyWaiting:
+                await asyncio.sleep(RETRY)
+            else:
+                return
+
+    @property
+    def is_free(self) -> bool:
+        """Whether no message counts."""
+        return self._rule.wait(self._now(), MESSAGES) <= 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a message would have to wait."""
+        return self._rule.wait(self._now()) > 0
+
+    def acknowledge(self, count: int = 1) -> None:
+        """Note that so many messages have arrived, or will not any more."""
+        self._rule.acknowledge(self._now(), count)
+
+
+class MessageLimits:
+    """The limits of many devices.  Forgotten is one in which no message counts.
+
+    now: seconds of a steady clock.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self._limits: dict[SubName, MessageLimit] = {}
+
+    def of(self, device: SubName) -> MessageLimit:
+        """Return the limit of a device, whose sessions share it."""
+        limit = self._limits.pop(device, None) or MessageLimit(self._now)
+        self._limits[device] = limit
+        for oldest in list(itertools.islice(self._limits, 2)):
+            if self._limits[oldest].is_free and oldest != device:
+                del self._limits[oldest]
+        return limit
 
 
 class AlibabaRateLimits:

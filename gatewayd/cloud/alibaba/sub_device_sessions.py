@@ -11,7 +11,7 @@ from gatewayd.cloud.alibaba import payloads
 from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.payloads import Entry, sub_name
-from gatewayd.cloud.alibaba.reporting.device_reports import MessageLimit, MessageLimits
+from gatewayd.cloud.alibaba.rate_limits import MessageLimit, MessageLimits
 from gatewayd.cloud.alibaba.reporting.publishers import SubDevicePublisher
 from gatewayd.cloud.alibaba.requests import AlibabaRequests
 from gatewayd.cloud.command_router import CommandRouter

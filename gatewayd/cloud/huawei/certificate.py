@@ -49,8 +49,6 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, InvalidArgs, SecretCorrupt
-from gatewayd.network import connect_errors
-from gatewayd.network.connect_errors import ConnectFault
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.watched_file import WatchedFile, read_regular
 
@@ -204,7 +202,8 @@ class CertificateRoute:
         await subscribe(
             connection,
             subscribe_to_commands(connection, topics, settings.reply_timeout, device_id),
-            connect_errors.reason(ConnectFault.MQTT_TIMEOUT, settings.host, settings.port),
+            settings.host,
+            settings.port,
         )
         publisher = partial(device_publisher, connection, device_id, service, limit)
         return MqttSession(connection, publisher, commands)

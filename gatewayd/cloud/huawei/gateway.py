@@ -22,8 +22,6 @@ from gatewayd.cloud.sub_devices.result_codes import NOT_CONFIGURED
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.network import connect_errors
-from gatewayd.network.connect_errors import ConnectFault
 
 LogIn: TypeAlias = Callable[
     [CloudName, Secret, mqtt.Handler | None], Awaitable[tuple[mqtt.MqttConnection, str]]
@@ -98,8 +96,7 @@ class HuaweiGatewayRoute:
         uplink = self._children.uplink(connection, device_id)
         early.hand_over(connection.on_message)
         host, port = self._settings.host, self._settings.port
-        silence = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, host, port)
-        await subscribe(connection, uplink.subscribe(), silence)
+        await subscribe(connection, uplink.subscribe(), host, port)
         self._children.serve_over(uplink)
         publisher = partial(self._children.own_publisher, connection, device_id)
         commands = self._children.commands.open(device_id)

@@ -11,9 +11,8 @@ from typing import Generic, Protocol, TypeVar
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.provider import LoginFailed
-from gatewayd.device.reason import Reason
 from gatewayd.network import connect_errors
-from gatewayd.network.connect_errors import ConnectionEnd
+from gatewayd.network.connect_errors import ConnectFault, ConnectionEnd
 
 log = logging.getLogger(__name__)
 
@@ -110,18 +109,20 @@ async def subscribe_to_commands(
 
 
 async def subscribe(
-    connection: mqtt.MqttConnection, subscribed: Awaitable[object], no_answer: Reason
+    connection: mqtt.MqttConnection, subscribed: Awaitable[object], host: str, port: int
 ) -> None:
     """Wait for the subscriptions of a gateway's new session; close the connection if they fail.
 
-    no_answer: the reason where the cloud does not answer them.  Raises LoginFailed.
+    host, port: of the cloud.  Raises LoginFailed.
     """
     try:
         await subscribed
     except LinkError as error:
         connection.abort()
-        down = isinstance(error, LinkDown)
-        reason = connect_errors.ENDS[connection.closed.result()] if down else no_answer
+        if isinstance(error, LinkDown):
+            reason = connect_errors.ENDS[connection.closed.result()]
+        else:
+            reason = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, host, port)
         raise LoginFailed(reason) from error
     except BaseException:
         connection.abort()

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import alink
 from gatewayd.cloud.alibaba.alink import AlinkError, AlinkReply, SubName
+from gatewayd.cloud.alibaba.rate_limits import MessageLimit
 from gatewayd.cloud.alibaba.reporting import reports
 from gatewayd.cloud.alibaba.reporting.report_queue import ReportForm, ReportQueue
 from gatewayd.cloud.alibaba.reporting.reports import (
@@ -21,20 +20,13 @@ from gatewayd.cloud.alibaba.reporting.reports import (
 )
 from gatewayd.cloud.paho_socket import Acknowledgement, Gone
 from gatewayd.cloud.sub_devices.link import LinkDown, LinkError, deadline
-from gatewayd.cloud.sub_devices.pending_requests import WAITERS, PendingRequests
+from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
 from gatewayd.device import reading
-from gatewayd.network.connect_errors import ConnectionEnd
-from gatewayd.runtime.rate_limiter import AcknowledgedWindow, RateLimiter, TooManyWaiting
 
 log = logging.getLogger(__name__)
 
-MESSAGES, SECOND = 10, 1.1
-"""Messages at QoS 1 of one device that arrive in so many seconds, at most.  The cloud takes 10 in
-one, and discards the rest in silence ("Limits" of the documentation)."""
 MAX_MISFITS = 20
 """Properties that a device's session logs as not kept by the cloud, once each."""
-RETRY = 0.1
-"""Seconds after which the limit is asked again where too many wait for it."""
 _EVENT_REPLIES = "thing/event/+/post_reply"
 _REPLY_TOPICS: Mapping[str, str] = {
     method: alink.reply_topic(method) for method in (HISTORY_POST, PACK_POST, BATCH_POST)
@@ -53,70 +45,6 @@ def message_ids(random: Callable[[int], bytes]) -> Iterator[str]:
     while True:
         number = (number + 1) % (1 << 32)
         yield str(number)
-
-
-class MessageLimit:
-    """The limit of what one device publishes at QoS 1, in all its sessions.
-
-    now: seconds of a steady clock.
-    """
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._rule = AcknowledgedWindow(MESSAGES, SECOND)
-        self._limiter = RateLimiter(self._rule, now, WAITERS)
-
-    async def acquire_urgently(self, _: int, ended: asyncio.Future[Any]) -> None:
-        """Return when an answer may leave, before what is not urgent.  Raises TooManyWaiting."""
-        await self._limiter.acquire(1, ended, urgent=True)
-
-    def arrived(self, _: int) -> None:
-        """Note that an answer has arrived, or will not any more."""
-        self.acknowledge()
-
-    async def acquire(self, ended: asyncio.Future[ConnectionEnd]) -> None:
-        """Return when a message may leave; nothing is counted once the session has ended."""
-        while True:
-            try:
-                await self._limiter.acquire(1, ended)
-            except TooManyWaiting:
-                await asyncio.sleep(RETRY)
-            else:
-                return
-
-    @property
-    def is_free(self) -> bool:
-        """Whether no message counts."""
-        return self._rule.wait(self._now(), MESSAGES) <= 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether a message would have to wait."""
-        return self._rule.wait(self._now()) > 0
-
-    def acknowledge(self, count: int = 1) -> None:
-        """Note that so many messages have arrived, or will not any more."""
-        self._rule.acknowledge(self._now(), count)
-
-
-class MessageLimits:
-    """The limits of many devices.  Forgotten is one in which no message counts.
-
-    now: seconds of a steady clock.
-    """
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self._limits: dict[SubName, MessageLimit] = {}
-
-    def of(self, device: SubName) -> MessageLimit:
-        """Return the limit of a device, whose sessions share it."""
-        limit = self._limits.pop(device, None) or MessageLimit(self._now)
-        self._limits[device] = limit
-        for oldest in list(itertools.islice(self._limits, 2)):
-            if self._limits[oldest].is_free and oldest != device:
-                del self._limits[oldest]
-        return limit
 
 
 class DeviceReports:

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 
 from gatewayd.cloud.alibaba.alink import MAX_MESSAGE, SubName
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
+from gatewayd.cloud.alibaba.rate_limits import MessageLimit
 from gatewayd.cloud.alibaba.reporting import reports
-from gatewayd.cloud.alibaba.reporting.device_reports import DeviceReports, MessageLimit
+from gatewayd.cloud.alibaba.reporting.device_reports import DeviceReports
 from gatewayd.cloud.alibaba.reporting.report_queue import BATCH, HISTORY, PACK, SINGLE, ReportQueue
 from gatewayd.cloud.alibaba.reporting.reports import AlibabaReport, DeviceReport
 from gatewayd.cloud.paho_socket import Acknowledgement, Gone
