@@ -72,7 +72,7 @@ async def test_a_secret_that_is_not_ours_to_read(secret: Path) -> None:
     around = replace(AROUND, read_secret=read)
     check = await preflight.secret_check(ConfiguredSecret("it", "", secret), around)
     assert check.verdict is FAILED
-    assert "sudo -u gatewayd" in check.remedy
+    assert "runuser -u gatewayd" in check.remedy
 
 
 async def test_nothing_is_trusted_instead_of_roots_that_cannot_be_read(tmp_path: Path) -> None:

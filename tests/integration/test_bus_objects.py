@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pwd
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,6 +41,7 @@ from tests.dbus.support import (
 pytestmark = pytest.mark.integration
 
 CLOUD = ObjectInterface(provider_path("ali-1"), PROVIDER)
+OWN_USER = pwd.getpwuid(os.getuid()).pw_name
 VAULT = StoreView("vault", "none", "sealed", "There is no key.", n_secrets=2)
 
 
@@ -198,7 +200,7 @@ async def test_methods_reach_their_port(bus: PrivateBus, service: Bus) -> None:
     printed = await call(bus, authority, "Make", "a{sv}", "1", "key", "s", "x")
     assert printed == "Call failed: There is no option of this name"
     issued = await call(bus, authority, "Issue", "ssa{sv}", "child-1a", "csr", "0")
-    assert issued == f's "child-1a csr uid {os.getuid()}"'
+    assert issued == f's "child-1a csr {OWN_USER}"'
     shown = await call(bus, authority, "Show")
     assert shown == (
         'a{sv} 4 "Subject" s "CN=gw" "NotAfterTimestamp" t 7 "Proven" b true "Names" as 2 "a" "b"'
@@ -224,7 +226,7 @@ async def test_descriptors_go_both_ways_and_none_is_left(client: Client, service
         os.close(write)
         with os.fdopen(read, "rb") as pipe:  # at its end: no other process can write
             text = await asyncio.to_thread(pipe.read)
-        assert text.decode() == f"secrets for uid {os.getuid()}"
+        assert text.decode() == f"secrets for {OWN_USER}"
         read, write = os.pipe()
         await asyncio.to_thread(os.write, write, b"PEM")
         ca = ObjectInterface(CLOUD.path, AUTHORITY)

@@ -51,6 +51,8 @@ async def all_online(site: Site) -> dict[str, str]:
 async def upgraded(site: Site, former: Path, store: str) -> None:
     async with site.open():
         config = site.directory / "gatewayd.toml"
+        rule = site.directory / "rules.d/10-sensors.toml"
+        rule.write_text(rule.read_text().replace("commands = []\n", ""))  # came later
         now = config.read_text().replace(VAULT, store)
         config.write_text(in_former_words(now))
         site.gateway = ("env", "-C", str(former))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from gatewayd.config import check
 from gatewayd.settings.build import unknown_key
 from gatewayd.settings.files import ConfigPaths
 from gatewayd.settings.former_names import GONE, SETTINGS, WORDS, renamed, renamed_word
-from tests.support.former_gatewayd import COMMIT, TOP
+from tests.support.former_gatewayd import COMMIT, git
 from tools.config_sample import ours
 
 MISSING = re.compile(r"lacks '|is not used|must name|is not known|needs ")
@@ -21,8 +20,7 @@ MISSING = re.compile(r"lacks '|is not used|must name|is not known|needs ")
 
 def test_every_setting_of_the_earlier_version_is_read_or_named(tmp_path: Path) -> None:
     """Its own sample, with each setting uncommented."""
-    command = ["git", "-C", str(TOP), "show", f"{COMMIT}:etc/gatewayd/gatewayd.toml"]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    shown = git("show", f"{COMMIT}:etc/gatewayd/gatewayd.toml").decode()
     text = re.sub(r"(?m)^(\w+ =)$", r"#\1", re.sub(r"(?m)^#(?=\S)", "", shown))
     file = tmp_path / "gatewayd.toml"
     file.write_text(text)
