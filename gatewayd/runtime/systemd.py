@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from textwrap import shorten
 
 from gatewayd.runtime.datagrams import DatagramSocket
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -20,6 +21,12 @@ log = logging.getLogger(__name__)
 Ping = Callable[[], Awaitable[object]]
 
 MAX_STATUS = 300  # characters
+
+
+def status_line(text: str) -> str:
+    """Return a status for systemd: one line, which ends with … where words had to be left out."""
+    return shorten(one_line(text, len(text)), MAX_STATUS, placeholder=" …")
+
 
 OBSOLETE: Mapping[str, frozenset[str]] = {
     "READY": frozenset({"RELOADING", "MONOTONIC_USEC"}),
@@ -90,11 +97,11 @@ class Notifier:
 
     def ready(self, status: str) -> None:
         """Report that the daemon has started, or has reloaded."""
-        self._send(READY="1", STATUS=one_line(status, MAX_STATUS))
+        self._send(READY="1", STATUS=status_line(status))
 
     def status(self, status: str) -> None:
         """Set the line that `systemctl status` shows."""
-        self._send(STATUS=one_line(status, MAX_STATUS))
+        self._send(STATUS=status_line(status))
 
     def reloading(self) -> None:
         """Report that the configuration is being read; `ready` ends that."""
@@ -102,7 +109,7 @@ class Notifier:
 
     def stopping(self, status: str) -> None:
         """Report that the daemon is stopping."""
-        self._send(STOPPING="1", STATUS=one_line(status, MAX_STATUS))
+        self._send(STOPPING="1", STATUS=status_line(status))
 
     def more_time(self, seconds: float) -> None:
         """Ask for so many seconds more, from now, to start, reload or stop."""

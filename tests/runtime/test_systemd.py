@@ -12,10 +12,12 @@ import pytest
 
 from gatewayd.errors import Busy
 from gatewayd.runtime.systemd import (
+    MAX_STATUS,
     Notifier,
     feed_watchdog,
     merged,
     notify_socket,
+    status_line,
     unresponsive,
     watchdog_interval,
 )
@@ -177,3 +179,11 @@ def test_without_systemd_nothing_is_sent() -> None:
             notifier = Notifier(sender.send)
             notifier.ready("3 devices")
             assert not notifier._waiting
+
+
+def test_a_long_status_is_not_cut_within_a_command() -> None:
+    assert status_line("a\nb") == "a b"
+    shown = status_line("fault: " + "run gatewayctl vault add-recovery; " * 20)
+    assert len(shown) <= MAX_STATUS
+    assert shown.split()[-1] == "…"
+    assert set(shown.split()[1:-1]) <= {"run", "gatewayctl", "vault", "add-recovery;"}
