@@ -20,7 +20,7 @@ from tests.system.gateway import install
 
 pytestmark = pytest.mark.system
 
-SOURCES = ("etc", "gatewayd", "packaging", "script", "systemd", "pyproject.toml")
+SOURCES = ("docs", "etc", "gatewayd", "packaging", "script", "systemd", "pyproject.toml")
 HERE = platform.freedesktop_os_release()["VERSION_CODENAME"]
 OTHER = next(release for release in roots.RELEASES if release != HERE)
 TOOLS = ("build-essential", "lintian")
