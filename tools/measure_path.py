@@ -112,10 +112,11 @@ class Recorder:
 
     def _close(self) -> None:
         self._armed = self._open = False
-        modules = sorted({module for module, _, _ in self.functions})
-        edges = [list(edge) for edge in sorted(self.edges)]
-        helper_alone = sorted({*modules} - self.daemon_modules)
-        found = Measured(modules, len(self.functions), edges, helper_alone)
+        # another thread may be amid a record, and add to what is looked at
+        functions, edges = self.functions.copy(), [list(one) for one in sorted(self.edges.copy())]
+        modules = sorted({module for module, _, _ in functions})
+        helper_alone = sorted({*modules} - self.daemon_modules.copy())
+        found = Measured(modules, len(functions), edges, helper_alone)
         unfinished = self._result.with_suffix(".new")
         unfinished.write_text(json.dumps(asdict(found)))
         unfinished.rename(self._result)
