@@ -28,6 +28,8 @@ from tests.credentials.support import Held, a_record, answer, client, listener
 from tests.support.fakes import MemoryRecords
 from tests.support.tasks import in_background
 
+pytestmark = pytest.mark.root  # as systemd, which alone gets what is for units
+
 CHILD, OTHER = a_record("TH20-1"), a_record("TH20-2")
 BRIDGE = "unit/mosquitto-bridge.service/child.json"
 
