@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,6 +44,6 @@ def acting_as_daemon(name: str = DAEMON_USER) -> Iterator[bool]:
         os.setgroups(groups)
 
 
-def is_hidden(path: Path) -> bool:
-    """Whether the service cannot see a file, whatever its mode."""
-    return any(directory in path.absolute().parents for directory in HIDDEN)
+def hiding_directory(path: Path, hidden: Sequence[Path] = HIDDEN) -> Path | None:
+    """Return the directory below which the service does not see a file, whatever its mode."""
+    return next((one for one in hidden if one in path.absolute().parents), None)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-from gatewayd.settings.daemon_user import DAEMON_USER, is_hidden
+from gatewayd.settings.daemon_user import DAEMON_USER, hiding_directory
 from gatewayd.settings.declare import FileUse
 from gatewayd.settings.files import KeyPath
 from gatewayd.settings.grammar import credential_name
@@ -70,7 +70,7 @@ def fault(named: NamedFile, *, as_daemon: bool = False) -> tuple[str, bool]:
     """
     needed = named.use is FileUse.START
     acts_for_it = os.getuid() == 0 and os.geteuid() != 0  # root does, for the installed service
-    if as_daemon and acts_for_it and is_hidden(named.path):
+    if as_daemon and acts_for_it and hiding_directory(named.path):
         return f"{named.path} is hidden from the service: put it below /etc/gatewayd", needed
     try:
         # O_NONBLOCK: a pipe in this place must not block before the check what it is

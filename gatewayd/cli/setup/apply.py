@@ -29,12 +29,10 @@ from gatewayd.errors import ConfigError, GatewayError
 from gatewayd.plugins import CLOUDS, Plugins
 from gatewayd.runtime.private_files import write_private
 from gatewayd.settings import grammar
+from gatewayd.settings.daemon_user import DAEMON_USER, HIDDEN, hiding_directory
 from gatewayd.settings.files import ConfigPaths, parse
 
-USER = "gatewayd"
 ROUTES = Path("/proc/net/route")
-HIDDEN = ("/tmp", "/var/tmp", "/home", "/root", "/run/user")  # noqa: S108  # no file is made there
-"""What the service does not see, by PrivateTmp and ProtectHome."""
 MAX_FILE = 1 << 20
 """Bytes of a file that setup has written."""
 STEPS = ("endpoint", "dns", "tcp", "tls", "root", "clock")
@@ -181,7 +179,7 @@ def uplinks(routes: Path) -> tuple[str, ...]:
     return tuple(dict.fromkeys(row[0] for row in rows if len(row) > 1 and row[1] == "00000000"))
 
 
-def file_fault(text: str, user: str = USER, hidden: Sequence[str] = HIDDEN) -> str:
+def file_fault(text: str, user: str = DAEMON_USER, hidden: Sequence[Path] = HIDDEN) -> str:
     """Return why the daemon could not read a file; "" where it can.
 
     user: the daemon's.  hidden: directories that it does not see.
@@ -193,7 +191,7 @@ def file_fault(text: str, user: str = USER, hidden: Sequence[str] = HIDDEN) -> s
         path = path.resolve(strict=True)
         if not path.is_file():
             return "must be a file"
-        if unseen := next((one for one in hidden if path.is_relative_to(one)), ""):
+        if unseen := hiding_directory(path, hidden):
             return f"cannot be below {unseen}, which the service does not see: use /etc/gatewayd"
         uid, groups = _user(user)
         closed = [one for one in (*path.parents, path) if not _may_use(one, uid, groups)]

@@ -17,6 +17,7 @@ from gatewayd.cli.setup.commands import shown
 from gatewayd.cli.setup.plan import NAME, SetupPlan, plan
 from gatewayd.cli.setup.questions import KEPT, complete
 from gatewayd.errors import GatewayError
+from gatewayd.settings.daemon_user import HIDDEN
 from tests.cli.setup.test_questions import CLOUDS, MACHINE, SECRET, WAYS
 from tests.cli.test_vault_init import credentials
 from tests.support.killed_process import completes_before_kill
@@ -217,7 +218,7 @@ def test_a_file_that_only_root_can_read_is_refused() -> None:
 def test_what_is_hidden_is_what_the_unit_hides() -> None:
     unit = (TOP / "systemd/gatewayd.service").read_text().splitlines()
     assert {"PrivateTmp=yes", "ProtectHome=yes"} < set(unit)
-    assert {"/tmp", "/var/tmp", "/home", "/root", "/run/user"} == set(apply.HIDDEN)  # noqa: S108  # by systemd.exec(5)
+    assert {"/tmp", "/var/tmp", "/home", "/root", "/run/user"} == set(map(str, HIDDEN))  # noqa: S108  # by systemd.exec(5)
 
 
 @pytest.mark.parametrize("path", ["ca.pem", "/nowhere/ca.pem", "/etc", "/dev/zero", "/a\0b"])
