@@ -196,12 +196,13 @@ def refusal(message: str, absent: str = "") -> BusRefusal:
 
     absent: what to say instead where the object does not exist, or has not the interface.
     """
-    name, text = re.fullmatch(r"(?:GDBus\.Error:([\w.]+): )?(.*)", message, re.DOTALL).groups()  # type: ignore[union-attr]  # matches all
-    if name and name.endswith(NOT_RUNNING):
+    found = re.match(r"GDBus\.Error:([\w.]+): ", message)
+    name, text = (found[1], message[found.end() :]) if found else ("NoBus", message)
+    if name.endswith(NOT_RUNNING):
         text = "gatewayd is not running. See: systemctl status gatewayd"
     elif absent and text.startswith(NOT_THERE):
         text = absent
-    return BusRefusal(name or "NoBus", safe(text.strip()))
+    return BusRefusal(name, safe(text.strip()))
 
 
 def _packed(

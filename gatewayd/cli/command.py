@@ -101,9 +101,9 @@ def add_config(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def argument(*names: str, help: str, **more: Any) -> AddArguments:  # noqa: A002, ANN401  # argparse's own name and types
+def argument(*names: str, **more: Any) -> AddArguments:  # noqa: ANN401  # argparse takes values of many types
     """Return what adds one argument; the parameters are those of ArgumentParser.add_argument."""
-    return lambda parser: parser.add_argument(*names, help=help, **more)
+    return lambda parser: parser.add_argument(*names, **more)
 
 
 def arguments(*adders: AddArguments) -> AddArguments:
@@ -152,7 +152,7 @@ def received(connect: Connect, make: Callable[[Client, int], None], limit: int) 
         return file.read(limit)
 
 
-def action(words: str, help: str, add_arguments: AddArguments, run: Run) -> Command:  # noqa: A002  # argparse's word
+def action(words: str, purpose: str, add_arguments: AddArguments, run: Run) -> Command:
     """Return a command that returns nothing: --json prints that it is done."""
 
     def records(connect: Connect, arguments: Namespace) -> Iterable[Record]:
@@ -160,7 +160,7 @@ def action(words: str, help: str, add_arguments: AddArguments, run: Run) -> Comm
             pass  # a generator is done when it has ended
         return [{"Done": True}]
 
-    return Command(words, help, add_arguments, run, records, DONE)
+    return Command(words, purpose, add_arguments, run, records, DONE)
 
 
 def pem(command: Run) -> ReturnRecords:
