@@ -14,7 +14,7 @@ import json
 import logging
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from gatewayd.credentials.holders import Holder, selector_of
 from gatewayd.credentials.settings import CredentialSettings
@@ -40,6 +40,10 @@ SETTLE = 0.5
 """Seconds until a change is looked at, as several may come together."""
 
 
+_Given: TypeAlias = tuple[DeviceId, int, int]
+"""The child, and the `Record.issue` of the secret that its holder got."""
+
+
 class CredentialNotices:
     """What units were given, and the notices that it has changed.
 
@@ -56,7 +60,7 @@ class CredentialNotices:
     ) -> None:
         self._directory, self._settings, self._records = directory, settings, records
         self._is_for_holder = is_for_holder
-        self._given: dict[str, tuple[DeviceId, int]] = {}
+        self._given: dict[str, _Given] = {}
         self._stale: set[str] = set()
         self._reread: set[str] = set()
         self._changed, self._lock = asyncio.Event(), asyncio.Lock()
@@ -68,7 +72,7 @@ class CredentialNotices:
         The note is written when this returns: a gatewayd that is killed then gives notice later.
         It is compared with the record once more: that may have changed while it was written.
         """
-        name, what = str(holder), (record.device, record.stored)
+        name, what = str(holder), (record.device, *record.issue)
         async with self._lock:
             await self._load()
             if self._given.get(name) == what:
@@ -120,7 +124,7 @@ class CredentialNotices:
 
         A store that cannot be read for a while takes nothing away.
         """
-        device, stored = self._given[name]
+        device, *issue = self._given[name]
         record = self._records.get(device)
         selector = selector_of(_holder(name), self._settings)
         return (
@@ -128,7 +132,7 @@ class CredentialNotices:
             and selector is not None
             and selector.selects(record)
             and (record.cloud is None or record.cloud.provider not in self._reread)
-            and record.stored == stored
+            and record.issue == tuple(issue)
             and bool(record.activated_at)
             and self._is_for_holder(record)
         )
@@ -166,10 +170,13 @@ def _holder(name: str) -> Holder:
     return Holder(unit=rest.removesuffix(".service")) if kind == "unit" else Holder(user=rest)
 
 
-def _read(path: Path) -> dict[str, tuple[DeviceId, int]]:
+def _read(path: Path) -> dict[str, _Given]:
     """Return the notes; none where they cannot be read.  Blocks."""
     try:
         found = json.loads(read_regular(path, MAX_BYTES))
-        return {str(name): (DeviceId(str(what[0])), int(what[1])) for name, what in found.items()}
+        return {
+            str(name): (DeviceId(str(device)), int(attempt), int(at))
+            for name, (device, attempt, at) in found.items()
+        }
     except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
         return {}

@@ -196,7 +196,7 @@ class CredentialServer:
         newest = self._records.get(record.device)
         return (
             newest is not None
-            and newest.stored == record.stored
+            and newest.issue == record.issue
             and selector.selects(newest)
             and self._source.is_held(newest.device)
         )

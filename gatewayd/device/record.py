@@ -88,6 +88,14 @@ class Record:
     remedy: str = ""
 
     @property
+    def issue(self) -> tuple[int, int]:
+        """What differs between the secret in use and any other that the child has had.
+
+        The attempt alone does not: after a child was forgotten, attempts count from 1 again.
+        """
+        return self.stored, self.registered_at
+
+    @property
     def why(self) -> Reason:
         """Why the verdict is what it is, as it was explained when it was recorded."""
         return Reason(self.reason, self.explanation, self.remedy)

@@ -93,7 +93,9 @@ async def test_a_renewal_is_noticed_once(site: Site) -> None:
         assert await notices.given(BRIDGE, replace(child, stored=2))
 
 
-@pytest.mark.parametrize("what", ["rejected", "forgotten", "reset", "rule", "other-child"])
+@pytest.mark.parametrize(
+    "what", ["rejected", "forgotten", "registered-again", "reset", "rule", "other-child"]
+)
 async def test_what_is_taken_away_is_noticed(site: Site, what: str) -> None:
     child = site.put(a_record("TH20-1"))
     async with site.running() as notices:
@@ -104,6 +106,8 @@ async def test_what_is_taken_away_is_noticed(site: Site, what: str) -> None:
                 site.put(replace(child, verdict=Verdict.REJECTED))
             case "forgotten":
                 del site.records.rows[child.device]
+            case "registered-again":  # after it was forgotten: its attempts count from 1
+                site.put(replace(child, registered_at=child.registered_at + 1))
             case "reset":
                 site.put(replace(child, stored=0, activated_at=0))
             case "rule":
@@ -183,7 +187,9 @@ async def test_a_unit_that_the_settings_name_no_more_is_noticed(site: Site) -> N
         await site.until("meter@TH20-1")
 
 
-@pytest.mark.parametrize("notes", [b"", b"{", b"[1]", b'{"unit x": 7}', b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize(
+    "notes", [b"", b"{", b"[1]", b'{"unit x": 7}', b'{"unit x": ["c", 1]}', b"\xff", b"[" * 100_000]
+)
 async def test_notes_that_cannot_be_read_are_none(site: Site, notes: bytes) -> None:
     (site.directory / NOTES).write_bytes(notes)
     async with site.running() as notices:

@@ -10,10 +10,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -285,13 +286,14 @@ async def noted(_: Holder, __: Record) -> None:
 
 
 @pytest.mark.parametrize("step", ["read", "noted"])
+@pytest.mark.parametrize("change", [{"stored": 2}, {"registered_at": 2}])
 async def test_what_is_replaced_while_it_is_read_or_noted_is_not_given(
-    tmp_path: Path, step: str
+    tmp_path: Path, step: str, change: Mapping[str, Any]
 ) -> None:
-    """And what was rejected is not given either."""
+    """Renewed, or registered again after it was forgotten.  What was rejected is not given."""
     async with serving(tmp_path) as served:
         served.hand_over(CHILD)
-        renewed = replace(CHILD, stored=2)
+        renewed = replace(CHILD, **change)
         reached, go_on = asyncio.Event(), asyncio.Event()
         credential, given = served.source.credential, served.server._given
 
