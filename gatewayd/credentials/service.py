@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 PATIENCE = 5.0
 """Seconds for the receiver of a credential to accept it."""
+MAX_UNLOGGED = 1000
+"""Holders whose credential is logged later, as the log could not be written."""
 OF_SYSTEMD, OF_USERS = "credentials", "credentials@"
 """The name of systemd's socket, and the beginning of those of users (FileDescriptorName=)."""
 
@@ -48,6 +50,7 @@ class CredentialService:
     ) -> None:
         self._records, self._source, self._resolve = records, source, resolve
         self._sockets, self._decisions = sockets, decisions
+        self._unlogged: set[Holder] = set()
         self._notices = CredentialNotices(directory, settings, records, is_for_holder)
         self._server = CredentialServer(settings, records, source, self._given)
 
@@ -84,8 +87,11 @@ class CredentialService:
         log.info("The credential of device %s was read by %s.", name, caller, extra=_of(name))
 
     async def _given(self, holder: Holder, record: Record) -> None:
-        """Note that a holder gets a credential; one that it had before is not logged again."""
-        if not await self._notices.given(holder, record):
+        """Note that a holder gets a credential; one that it had before is not logged again.
+
+        Where the log could not be written, it is logged when the holder gets it the next time.
+        """
+        if not await self._notices.given(holder, record) and holder not in self._unlogged:
             return
         name = record.device
         log.info("The credential of device %s was given to %s.", name, holder, extra=_of(name))
@@ -93,6 +99,10 @@ class CredentialService:
             await self._decisions.append(DecisionKind.CREDENTIAL_READ, name, str(holder))
         except StoreError as error:
             log.warning("That %s got a credential is not in the log: %s.", holder, error)
+            if len(self._unlogged) < MAX_UNLOGGED:
+                self._unlogged.add(holder)
+        else:
+            self._unlogged.discard(holder)
 
 
 def credential_sockets(environ: Mapping[str, str], pid: int) -> Sequence[CredentialSocket]:
