@@ -230,7 +230,7 @@ class Application:
         shown: ChildPublisher = DevicePublisher(records, devices, self.admission, reporter, clock)
         if speaking:
             shown = _StandingNotifier(shown, records, self)
-        manager.connect(self._workers(), shown, self.keeper.held.is_for_holder)
+        manager.connect(self._workers(), shown, self.keeper.is_for_holder)
         rescan = discovery.rescan
         self.commands = OperatorCommands(
             manager, self.admission, records, rules,
@@ -314,7 +314,7 @@ class Application:
             directory=Path(notices) if notices else None,
             decisions=decisions,
             resolve=self.commands.resolve,
-            is_for_holder=self.keeper.held.is_for_holder,
+            is_for_holder=self.keeper.is_for_holder,
         )
         self.keeper.held.listen(self.credentials)
 

@@ -30,6 +30,7 @@ class GivenSecret:
     def __init__(self, read_secret: ReadSecret, credential: str, file: Path | None) -> None:
         self._read_secret, self._credential, self._file = read_secret, credential, file
         self._newest: Secret | None = None
+        self._reading: asyncio.Future[Secret] | None = None
 
     @property
     def where(self) -> str:
@@ -39,9 +40,15 @@ class GivenSecret:
         return f"the file {self._file}"
 
     async def read(self) -> Secret:
-        """Return it as it is now.  Raises ConfigError."""
-        self._newest = None
-        self._newest = await asyncio.to_thread(self._read_secret, self._credential, self._file)
+        """Return it as it is now.  Raises ConfigError.
+
+        Many may ask at once, as the children of one batch do: one reading serves them all.
+        """
+        if self._reading is None or self._reading.done():
+            self._newest = None
+            reading = asyncio.to_thread(self._read_secret, self._credential, self._file)
+            self._reading = asyncio.ensure_future(reading)
+        self._newest = await asyncio.shield(self._reading)
         return self._newest
 
     async def was_replaced(self, kept: Secret) -> bool:

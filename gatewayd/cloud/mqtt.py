@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeAlias
@@ -24,7 +25,13 @@ from gatewayd.cloud.paho_socket import (
     UnacknowledgedPackets,
     message_packet,
 )
-from gatewayd.cloud.provider import CommandHandler, MessageDelayed, Publication, SessionEnd
+from gatewayd.cloud.provider import (
+    CommandHandler,
+    LoginFailed,
+    MessageDelayed,
+    Publication,
+    SessionEnd,
+)
 from gatewayd.cloud.publisher import MessagePublisher
 from gatewayd.device.command import ChildCommand, CommandAnswer
 from gatewayd.device.message import Message
@@ -474,11 +481,47 @@ class MqttConnection:
             self.answer.set_result(end)
 
 
+@asynccontextmanager
+async def preparing(connection: MqttConnection, host: str, port: int) -> AsyncIterator[None]:
+    """Close a new connection if what is done with it first fails.
+
+    host, port: of the cloud.  Raises LoginFailed in the place of TimeoutError and Gone.
+    """
+    try:
+        yield
+    except TimeoutError as error:
+        connection.abort()
+        silent = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, host, port)
+        raise LoginFailed(silent) from error
+    except Gone as error:
+        connection.abort()
+        raise LoginFailed(connect_errors.ENDS[connection.closed.result()]) from error
+    except BaseException:
+        connection.abort()
+        raise
+
+
+async def subscribe_to_commands(
+    connection: MqttConnection, topics: Sequence[str], device: str
+) -> bool:
+    """Subscribe to the commands that a device is sent; return whether any of it was granted.
+
+    A refusal is no error: a cloud may send them without a subscription, and the device can speak.
+    device: its name, for the log.  Raises Gone.
+    """
+    codes = await connection.subscribe(topics)
+    if REFUSED in codes:
+        refused = topics[codes.index(REFUSED)]
+        log.info("The cloud refused %s subscriptions to commands, as %s.", device, refused)
+    return any(code != REFUSED for code in codes)
+
+
 class MqttSession:
     """A device that is logged in over a connection of its own.
 
     make_publisher: makes the publisher of what the device says, when it says something for the
-    first time.  commands: those that the device is sent.
+    first time.  make_commands: makes the commands that the device is sent, and has them handle what
+    comes, when the first comes or is waited for: to most devices none ever does.
     Implements Session, SupportsMessages, SupportsCommands.
     """
 
@@ -486,11 +529,22 @@ class MqttSession:
         self,
         connection: MqttConnection,
         make_publisher: Callable[[], MessagePublisher],
-        commands: ChildCommands,
+        make_commands: Callable[[], ChildCommands],
     ) -> None:
         self._connection, self._make_publisher = connection, make_publisher
-        self._commands = commands
-        connection.closed.add_done_callback(lambda _: commands.end())
+        self._make_commands = make_commands
+        self._commands: ChildCommands | None = None
+
+    def handle_first(self, topic: str, payload: bytes) -> None:
+        """Handle the first message that comes: the connection's handler until then."""
+        self._open_commands()
+        self._connection.on_message(topic, payload)
+
+    def _open_commands(self) -> ChildCommands:
+        if self._commands is None:
+            self._commands = commands = self._make_commands()
+            self._connection.closed.add_done_callback(lambda _: commands.end())
+        return self._commands
 
     @cached_property
     def _publisher(self) -> MessagePublisher:
@@ -512,11 +566,12 @@ class MqttSession:
 
     def receive_commands(self, handler: CommandHandler | None) -> None:
         """Have each command handled from now on, as SupportsCommands says."""
-        self._commands.receive_commands(handler)
+        if not self._connection.closed.done():
+            self._open_commands().receive_commands(handler)
 
     async def answer(self, command: ChildCommand, answer: CommandAnswer) -> bool:
         """Answer a command once, as SupportsCommands says."""
-        return await self._commands.answer(command, answer)
+        return self._commands is not None and await self._commands.answer(command, answer)
 
     async def wait_closed(self) -> SessionEnd:
         """Return how the session ended, when it has."""

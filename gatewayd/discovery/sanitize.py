@@ -10,7 +10,7 @@ import re
 from typing import Final
 
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTE
-from gatewayd.runtime.text import one_line
+from gatewayd.runtime.text import escaped, one_line
 
 MAX_LABEL: Final = 64
 MAX_KEY: Final = 64
@@ -45,3 +45,8 @@ def attribute(key: str, value: str) -> tuple[str, str] | None:
     if len(value) > MAX_ATTRIBUTE or not is_clean(value):
         return None
     return key.lower(), value
+
+
+def escaped_attribute(key: str, value: str) -> tuple[str, str] | None:
+    """Return one attribute as `attribute` does, with what does not print escaped in its value."""
+    return attribute(key, value if value.isprintable() else escaped(value))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from typing import Any, Generic, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
 
@@ -64,20 +64,3 @@ class BackgroundTask:
         """Cancel the work, and wait for its end."""
         if (task := self.stop()) is not None:
             await asyncio.wait({task})
-
-
-class SharedCall(Generic[T]):
-    """A call that is made once for all who ask for it while it is under way.
-
-    make: makes it.  What it raises is raised for each of them.
-    """
-
-    def __init__(self, make: Callable[[], Coroutine[Any, Any, T]]) -> None:
-        self._make = make
-        self._under_way: asyncio.Task[T] | None = None
-
-    async def result(self) -> T:
-        """Return the result.  Cancelled: the call goes on for the others."""
-        if self._under_way is None or self._under_way.done():
-            self._under_way = asyncio.create_task(self._make())
-        return await asyncio.shield(self._under_way)

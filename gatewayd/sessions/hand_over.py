@@ -87,7 +87,7 @@ def halfway(made: float, ends: float | None) -> float:
 class HeldSecrets:
     """A worker that keeps the secrets of children whose sessions their holders have.
 
-    hands_over: whether the rule of this name says that its children have holders.
+    is_for_holder: whether, by the rules in force, a child's holder is to have its session.
     retry_soon, retry_late: seconds until a renewal is tried again, which may succeed soon or not.
     """
 
@@ -99,12 +99,12 @@ class HeldSecrets:
         renewal: SecretRenewal,
         clock: Clock,
         *,
-        hands_over: Callable[[str], bool],
+        is_for_holder: Callable[[Record], bool],
         retry_soon: float,
         retry_late: float,
     ) -> None:
         self._records, self._secrets, self._providers = records, secrets, providers
-        self._renewal, self._clock, self._hands_over = renewal, clock, hands_over
+        self._renewal, self._clock, self._is_for_holder = renewal, clock, is_for_holder
         self._retry_soon, self._retry_late = retry_soon, retry_late
         self._held: dict[DeviceId, _Held] = {}
         self._listeners: list[HandOverListener] = []
@@ -112,10 +112,6 @@ class HeldSecrets:
     def listen(self, listener: HandOverListener) -> None:
         """Have a listener learn what holders may have."""
         self._listeners.append(listener)
-
-    def is_for_holder(self, record: Record) -> bool:
-        """Whether a child's holder is to have its session, by the rules in force."""
-        return self._hands_over(record.rule) and self._issuer(record) is not None
 
     def is_held(self, device: DeviceId) -> bool:
         """Whether a child's holder may have its secret now."""
@@ -148,7 +144,7 @@ class HeldSecrets:
     async def hold(self, device: DeviceId, post: PostEvent) -> None:
         """Keep the secret of a child for its holder, until cancelled, or gatewayd is to log in."""
         record = self._records[device]
-        if not self.is_for_holder(record):
+        if not self._is_for_holder(record):
             post(lc.TakenBack(TAKEN_BACK))
             return
         try:
@@ -217,13 +213,13 @@ class HeldSecrets:
         return halfway(record.attempted_at / 1e6, found.valid_until if found else None)
 
     async def _credential(self, record: Record) -> Credential | None:
-        issuer = self._issuer(record)
+        issuer = self.issuer(record)
         if issuer is None or record.cloud is None:
             return None
         secret = await self._secrets.get(record.slot(record.stored))
         return await issuer.credential(record.cloud, secret)
 
-    def _issuer(self, record: Record) -> SupportsHandOver | None:
+    def issuer(self, record: Record) -> SupportsHandOver | None:
         """Return the provider, if others than gatewayd can log in to it with the child's secret."""
         if record.cloud is None:
             return None

@@ -177,14 +177,18 @@ class SessionKeeper:
         self._short = max(SHORT, 2 * min(settings.retry_first, settings.retry_last))
         self._turns = {name: asyncio.Semaphore(settings.connecting) for name in providers}
         self._renewal = SecretRenewal(records, secrets, providers, clock, checkpoint)
-        self._watcher = SessionWatcher(clock)
+        self._watcher, self._hands_over = SessionWatcher(clock), hands_over
         self.held = HeldSecrets(
             records, secrets, providers, self._renewal, clock,
-            hands_over=hands_over,
+            is_for_holder=self.is_for_holder,
             retry_soon=settings.retry_last,
             retry_late=settings.retry_renewal,
         )  # fmt: skip
         self._listeners: list[SessionListener] = []
+
+    def is_for_holder(self, record: Record) -> bool:
+        """Whether a child's holder is to have its session, by the rules in force."""
+        return self._hands_over(record.rule) and self.held.issuer(record) is not None
 
     def listen(self, listener: SessionListener) -> None:
         """Have a listener learn of each session, once its login is durable."""
@@ -249,7 +253,7 @@ class SessionKeeper:
 
     def _is_handed_over(self, record: Record) -> bool:
         """Whether a child's holder is to log in, now that the first login has happened."""
-        return bool(record.activated_at) and self.held.is_for_holder(record)
+        return bool(record.activated_at) and self.is_for_holder(record)
 
     async def _log_in(self, record: Record, post: PostEvent) -> OpenSession:
         """Log in with the secret in use or, if that fails, with the one that is to replace it."""

@@ -73,6 +73,7 @@ class CommitThread:
         self._limit = limit
         self._queue: SimpleQueue[Sequence[_Job] | None] = SimpleQueue()
         self._gathered: list[_Job] = []
+        self._shared: dict[Callable[[], Any], asyncio.Future[Any]] = {}
         self._waiting = 0
         self._participants: list[Transactional] = []
         self._thread: threading.Thread | None = None
@@ -109,6 +110,20 @@ class CommitThread:
         If the caller is cancelled while it waits, the work is done all the same.
         Raises StoreFull, StoreUnavailable if the group could not be made durable.
         """
+        result: T = await self._ask(work, check)
+        return result
+
+    async def share(self, work: Callable[[], T]) -> T:
+        """Run a work, as `run` does, once for all who ask for it while it waits or runs."""
+        if (under_way := self._shared.get(work)) is None:
+            under_way = self._shared[work] = self._ask(work)
+            under_way.add_done_callback(lambda _: self._shared.pop(work))
+        result: T = await asyncio.shield(under_way)
+        return result
+
+    def _ask(
+        self, work: Callable[[], Any], check: Callable[[Any], None] | None = None
+    ) -> asyncio.Future[Any]:
         if self._closing or self._thread is None or self._waiting >= self._limit:
             raise StoreUnavailable("the commit thread takes no more work now")
         job = _Job(work, check, self._loop.create_future())
@@ -116,8 +131,7 @@ class CommitThread:
         if not self._gathered:
             self._loop.call_soon(self._hand_over)
         self._gathered.append(job)
-        result: T = await job.waiter
-        return result
+        return job.waiter
 
     async def ping(self) -> None:
         """Return when the thread has done all that was queued before.  For the watchdog."""

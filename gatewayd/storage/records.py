@@ -25,7 +25,6 @@ from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import ConfigError, SecretCorrupt, SecretNotFound, StoreError, StoreUnavailable
 from gatewayd.runtime.private_files import private_file
 from gatewayd.runtime.sqlite import Database
-from gatewayd.runtime.tasks import SharedCall
 from gatewayd.secretstore.store import SecretStore, SupportsBinding
 from gatewayd.storage import decision_log, record_binding
 from gatewayd.storage.commit_thread import CommitThread
@@ -393,7 +392,6 @@ class DurableSecrets:
 
     def __init__(self, thread: CommitThread, store: SecretStore) -> None:
         self._thread, self._store = thread, store
-        self._check = SharedCall(self._find_obstacle)
 
     async def put(self, ref: SecretRef, secret: Secret) -> None:
         """Return when the secret is durable and was read back.  Raises StoreError."""
@@ -433,11 +431,8 @@ class DurableSecrets:
 
         Many may ask at once, as the children of one batch do: one check serves them all.
         """
-        return await self._check.result()
-
-    async def _find_obstacle(self) -> Reason | None:
         try:
-            await self.headroom()
+            await self._thread.share(self._store.headroom)
         except StoreError as error:
             return reason_of(error)
         return None

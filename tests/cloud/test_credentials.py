@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from pathlib import Path
 
 import pytest
 
-from gatewayd.cloud.credentials import MAX_BYTES, read_secret
+from gatewayd.cloud.credentials import MAX_BYTES, GivenSecret, read_secret
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 
@@ -79,3 +80,26 @@ def test_a_credential_that_could_not_be_decrypted_is_empty(file: Path) -> None:
     file.write_bytes(b"x" * (MAX_BYTES + 1))
     with pytest.raises(ConfigError, match="1 to 4096 bytes"):
         read_secret(file.parent, "secret", None)
+
+
+async def test_those_who_ask_at_once_share_a_reading() -> None:
+    read: list[str] = []
+    fault = ConfigError("no such credential")
+
+    def counted(credential: str, _: Path | None) -> Secret:
+        read.append(credential)
+        if len(read) == 2:
+            raise fault
+        return Secret(f"{credential}-{len(read)}".encode())
+
+    given = GivenSecret(counted, "product", None)
+    first = asyncio.create_task(given.read())
+    asked = [asyncio.create_task(given.read()) for _ in range(3)]
+    await asyncio.sleep(0)
+    first.cancel()
+    assert await asyncio.gather(*asked) == [Secret(b"product-1")] * 3
+    assert first.cancelled()
+    failed = await asyncio.gather(given.read(), given.read(), return_exceptions=True)
+    assert list(failed) == [fault, fault]
+    assert await given.was_replaced(Secret(b"product-1"))
+    assert read == ["product"] * 3

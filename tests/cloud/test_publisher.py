@@ -56,9 +56,10 @@ def session_over(
     connection: mqtt.MqttConnection, rate: float = FREE, waiters: int = 1000
 ) -> MqttSession:
     limit = CountLimit(RateLimiter(Pacer(rate), time.monotonic, waiters))
-    commands = commands_of_no_kind().open("child")
     return MqttSession(
-        connection, lambda: MqttPublisher(connection, map_message, limit, 100), commands
+        connection,
+        lambda: MqttPublisher(connection, map_message, limit, 100),
+        lambda: commands_of_no_kind().open("child"),
     )
 
 

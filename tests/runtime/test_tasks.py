@@ -9,7 +9,6 @@ import pytest
 
 from gatewayd.runtime.tasks import (
     BackgroundTask,
-    SharedCall,
     cancel_and_wait,
     is_cancelled,
     to_the_end,
@@ -113,37 +112,3 @@ async def test_background_work_is_done_once_at_a_time() -> None:
     task.begin()
     await until(lambda: begun == [0, 1, 2])
     await task.close()
-
-
-async def test_a_call_is_shared_while_it_is_under_way() -> None:
-    calls: list[asyncio.Future[str]] = []
-
-    async def call() -> str:
-        calls.append(asyncio.get_running_loop().create_future())
-        return await calls[-1]
-
-    shared = SharedCall(call)
-    asked = [asyncio.create_task(shared.result()) for _ in range(3)]
-    await until(lambda: bool(calls))
-    asked[0].cancel()
-    await asyncio.sleep(0)
-    calls[0].set_result("one")
-    assert await asyncio.gather(*asked[1:]) == ["one", "one"]
-    assert asked[0].cancelled()
-    again = asyncio.create_task(shared.result())
-    await until(lambda: len(calls) == 2)
-    calls[1].set_result("another")
-    assert await again == "another"
-
-
-async def test_a_call_that_fails_does_so_for_each_and_is_made_again() -> None:
-    outcomes = iter([ValueError("mine"), None])
-
-    async def call() -> None:
-        if (error := next(outcomes)) is not None:
-            raise error
-
-    shared = SharedCall(call)
-    found = await asyncio.gather(*(shared.result() for _ in range(3)), return_exceptions=True)
-    assert [type(one) for one in found] == [ValueError] * 3
-    await shared.result()

@@ -257,6 +257,29 @@ async def test_who_is_cancelled_changes_nothing_for_the_others(thread: CommitThr
     assert ledger.durable == ["put", "delete"]
 
 
+async def test_a_work_that_is_shared_is_done_once_for_all_who_ask(thread: CommitThread) -> None:
+    ledger = await thread.open(Ledger)
+    outcomes = iter(["one", "", "another"])
+
+    def work() -> str:
+        outcome = next(outcomes)
+        if not outcome:
+            raise ValueError("mine")
+        ledger.write(outcome)
+        return outcome
+
+    async with Gate(thread):
+        asked = [asyncio.create_task(thread.share(work)) for _ in range(3)]
+        await asyncio.sleep(0)
+        asked[0].cancel()
+    assert await asyncio.gather(*asked[1:]) == ["one", "one"]
+    assert asked[0].cancelled()
+    failed = await asyncio.gather(*(thread.share(work) for _ in range(3)), return_exceptions=True)
+    assert [str(one) for one in failed] == ["mine"] * 3
+    assert await thread.share(work) == "another"
+    assert ledger.durable == ["one", "another"]
+
+
 async def test_more_than_the_limit_is_refused(thread: CommitThread) -> None:
     async with Gate(thread):
         works = [asyncio.create_task(thread.run(lambda: None)) for _ in range(100)]

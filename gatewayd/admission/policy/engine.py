@@ -10,10 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
-from gatewayd.admission.policy.naming import IDENTIFYING
 from gatewayd.admission.policy.patterns import RuleError, normalised
 from gatewayd.admission.policy.rules import NEEDS_CLOUD, Action, Decision, Rule
-from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, claim
+from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 
@@ -301,9 +300,5 @@ def identity_claims(view: View, rules: Sequence[Rule]) -> frozenset[Claim]:
     if rule is None or rule.template is None:
         return frozenset()
     announced = {key: value for key, value in view.items() if key != "mac"}
-    found = (
-        claim(one.field, f"{rule.product}/{one.digest}", one.of(announced))
-        for one in rule.extractions
-        if one.field in IDENTIFYING
-    )
+    found = (one.claim(rule.product, announced) for one in rule.extractions)
     return frozenset(one for one in found if one)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from gatewayd.admission.policy.patterns import VIEW_KEYS, RuleError, known_key
-from gatewayd.device.identity import MAX_VALUE, is_placeholder, mac
+from gatewayd.device.identity import MAX_VALUE, Claim, claim, is_placeholder, mac
 
 MAX_NAME = 64
 NAME_MARKS = "_ . : @ -"
@@ -150,6 +150,15 @@ class Extraction:
         """Eight hex digits that are the same for all rules that extract the same."""
         pattern = self.regex.pattern if self.regex else ""
         return hashlib.sha256("|".join((*self.keys, pattern)).encode()).hexdigest()[:8]
+
+    def claim(self, namespace: str, view: Mapping[str, str]) -> Claim | None:
+        """Return what the field claims of the device's identity; None where it claims nothing.
+
+        namespace: what the value means something in, however it is extracted.
+        """
+        if self.field not in IDENTIFYING:
+            return None
+        return claim(self.field, f"{namespace}/{self.digest}", self.of(view))
 
     def of(self, view: Mapping[str, str]) -> str:
         """Return the field; "" where the view does not have it."""

@@ -19,7 +19,6 @@ from gatewayd.network.addresses import AddressBook
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.network.proxy import Proxy
 from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow, TooManyWaiting
-from gatewayd.runtime.tasks import SharedCall
 
 CONNECTS, PERIOD = 80, 0.2
 """Connections in so many seconds, at most: 400 in any second, and no more than 480 if some are
@@ -55,13 +54,18 @@ class AlibabaAccount:
     book: AddressBook = field(default_factory=AddressBook)
     proxy: Proxy | None = None
     websocket: str = ""
-    _product_secrets: dict[str, SharedCall[Secret]] = field(default_factory=dict, compare=False)
+    _product_secrets: dict[str, GivenSecret] = field(default_factory=dict, compare=False)
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why there is no such device here, whatever its route; None if there may be."""
         if not DEVICE_NAME.fullmatch(name.device):
             return reasons.BAD_NAME
         return None if name.product in self.settings.products else reasons.NO_PRODUCT
+
+    def check_secret(self, name: CloudName) -> Reason | None:
+        """Return why the product of a device that is here has no secret; None if it has one."""
+        product = self.settings.products[name.product]
+        return None if product.has_secret else reasons.NO_PRODUCT_SECRET
 
     def endpoint(self, name: CloudName) -> tuple[str, int]:
         """Return the host and port of the MQTT endpoint for a device."""
@@ -92,8 +96,8 @@ class AlibabaAccount:
         if name.product not in self._product_secrets:
             product = self.settings.products[name.product]
             given = self.given_secret(product.secret_credential, product.secret_file)
-            self._product_secrets[name.product] = SharedCall(given.read)
-        return await self._product_secrets[name.product].result()
+            self._product_secrets[name.product] = given
+        return await self._product_secrets[name.product].read()
 
     def nonce(self) -> str:
         """Return what makes a request unlike any other: 16 hexadecimal digits."""

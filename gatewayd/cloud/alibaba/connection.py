@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.alibaba import alink
+from gatewayd.cloud.alibaba import alink, payloads
 from gatewayd.cloud.alibaba.alink import AlinkError, AlinkReply, Downlink, DownlinkTopic, SubName
-from gatewayd.cloud.alibaba.commanding.commands import topics as command_topics
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits, MessageLimit, weight
 from gatewayd.cloud.alibaba.reporting.device_reports import DeviceReports
 from gatewayd.cloud.command_router import post_answer
 from gatewayd.cloud.paho_socket import Gone
 from gatewayd.cloud.publisher import MappedMessage
-from gatewayd.cloud.sub_devices import link
 from gatewayd.cloud.sub_devices.link import NotSent, deadline
 from gatewayd.cloud.sub_devices.pending_requests import PendingRequests
 from gatewayd.device.record import CloudName
@@ -103,7 +101,7 @@ class AlibabaUplink:
         A refusal is recorded in `refused`, and is no error: the cloud subscribes a gateway to some
         topics by itself.
         """
-        commands = command_topics(SubName(self._own.product, self._own.device))
+        commands = payloads.command_topics(SubName(self._own.product, self._own.device))
         early = self.reports.early_topics
         await self._subscribe((*alink.gateway_topics(self._own), *early, *commands))
         self.reports.subscribed.update(early)
@@ -113,13 +111,14 @@ class AlibabaUplink:
 
         Raises NoAnswer, LinkDown.
         """
-        topics, name = command_topics(child), child.device
-        return await link.subscribe_to_commands(self._connection, topics, self._reply_timeout, name)
+        topics = payloads.command_topics(child)
+        async with deadline(self._reply_timeout):
+            return await mqtt.subscribe_to_commands(self._connection, topics, child.device)
 
     async def unsubscribe_from_commands(self, child: SubName) -> None:
         """Unsubscribe from the commands of a child.  Raises NoAnswer, LinkDown."""
         async with deadline(self._reply_timeout):
-            await self._connection.unsubscribe(command_topics(child))
+            await self._connection.unsubscribe(payloads.command_topics(child))
 
     async def answer_command(self, mapped: MappedMessage, limit: MessageLimit | None) -> bool:
         """Answer a command; return whether the cloud has acknowledged that.

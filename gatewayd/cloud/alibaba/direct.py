@@ -20,7 +20,6 @@ from gatewayd.cloud import mqtt
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.commanding.commands import AlibabaCommands
-from gatewayd.cloud.alibaba.commanding.commands import topics as command_topics
 from gatewayd.cloud.alibaba.rate_limits import ChildLogins, MessageLimits
 from gatewayd.cloud.alibaba.reporting.device_reports import (
     DeviceReports,
@@ -28,7 +27,7 @@ from gatewayd.cloud.alibaba.reporting.device_reports import (
     receive_replies,
 )
 from gatewayd.cloud.alibaba.reporting.publishers import OwnPublisher
-from gatewayd.cloud.command_router import own_commands
+from gatewayd.cloud.command_router import ChildCommands, own_commands
 from gatewayd.cloud.hand_over import trusted_roots
 from gatewayd.cloud.mqtt import Login, MqttSession
 from gatewayd.cloud.provider import (
@@ -43,7 +42,6 @@ from gatewayd.cloud.provider import (
     Refused,
     Unknown,
 )
-from gatewayd.cloud.sub_devices.link import subscribe, subscribe_to_commands
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -66,10 +64,7 @@ class DirectRoute(ABC):
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why this name cannot be registered here; None if it may be tried."""
-        if (objection := self._account.check_name(name)) is not None:
-            return objection
-        product = self._settings.products[name.product]
-        return None if product.has_secret else reasons.NO_PRODUCT_SECRET
+        return self._account.check_name(name) or self._account.check_secret(name)
 
     async def check_ready(self, _: CloudName) -> Reason | None:
         """Return None: only the cloud itself is needed."""
@@ -103,17 +98,22 @@ class DirectRoute(ABC):
             )
         except ConnectError as error:
             raise self._login_error(error, name) from error
+        session = MqttSession(
+            connection,
+            partial(self._publisher, name, connection),
+            partial(self._commands, name, connection),
+        )
+        connection.on_message = session.handle_first
+        async with mqtt.preparing(connection, *self._account.endpoint(name)):
+            async with asyncio.timeout(self._settings.reply_timeout):
+                topics = payloads.command_topics(payloads.sub_name(name))
+                await mqtt.subscribe_to_commands(connection, topics, name.device)
+        return session
+
+    def _commands(self, name: CloudName, connection: mqtt.MqttConnection) -> ChildCommands:
         own = payloads.sub_name(name)
         form, limit = AlibabaCommands(own), self._limits.of(own)
-        commands = own_commands(connection, own, form, limit, name.provider, self._now)
-        await subscribe(
-            connection,
-            subscribe_to_commands(
-                connection, command_topics(own), self._settings.reply_timeout, name.device
-            ),
-            *self._account.endpoint(name),
-        )
-        return MqttSession(connection, partial(self._publisher, name, connection), commands)
+        return own_commands(connection, own, form, limit, name.provider, self._now)
 
     def _publisher(self, name: CloudName, connection: mqtt.MqttConnection) -> OwnPublisher:
         own, seconds = payloads.sub_name(name), self._settings.reply_timeout

@@ -6,6 +6,7 @@ The gateway is a device as those of the route "direct" are, and logs in as they 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from gatewayd.cloud import mqtt
@@ -158,5 +159,8 @@ class AlibabaGatewayRoute:
         await subscribe(connection, uplink.subscribe_all(), *endpoint)
         self._children.serve_over(uplink)
         own, ways = sub_name(name), lambda: uplink.reports
-        commands = self._children.commands.open(own)
-        return MqttSession(connection, lambda: OwnPublisher(own, ways, gateway=True), commands)
+        return MqttSession(
+            connection,
+            lambda: OwnPublisher(own, ways, gateway=True),
+            partial(self._children.commands.open, own),
+        )

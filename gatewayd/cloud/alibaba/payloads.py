@@ -156,6 +156,22 @@ def sub_name(name: CloudName) -> SubName:
     return SubName(name.product, name.device)
 
 
+def command_topics(device: SubName) -> tuple[str, ...]:
+    """Return what is subscribed to for the commands of a device; few enough for one SUBSCRIBE.
+
+    The first three are as the cloud subscribes devices to them ("Auto-subscribed topics", 197770).
+    """
+    own = f"{device.product}/{device.device}"
+    return (
+        f"/sys/{own}/thing/service/property/set",
+        f"/sys/{own}/thing/service/+",
+        f"/sys/{own}/rrpc/request/+",
+        f"/ext/rrpc/+/sys/{own}/thing/service/+",
+        f"/ext/rrpc/+/{own}/user/#",
+        f"/{own}/user/#",
+    )
+
+
 def plain(name: SubName) -> Entry:
     """Return the entry of a child with its name alone."""
     return {"productKey": name.product, "deviceName": name.device}

@@ -221,9 +221,7 @@ class ProductSecretRoute(AlibabaSubDeviceRoute):
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why this name cannot be registered here; None if it may be tried."""
-        if (objection := super().check_name(name)) is not None:
-            return objection
-        return None if self._products[name.product].has_secret else reasons.NO_PRODUCT_SECRET
+        return super().check_name(name) or self._account.check_secret(name)
 
     async def _secret(self, name: CloudName) -> Secret:
         key, method = await self._account.product_secret(name), self._account.settings.sign_method

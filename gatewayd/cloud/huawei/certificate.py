@@ -16,8 +16,9 @@ from pathlib import Path
 
 from gatewayd.ca.authority import Authority
 from gatewayd.ca.certificates import Validity, read_request, span_of
+from gatewayd.cloud import mqtt
 from gatewayd.cloud.ca.store import AuthorityStore
-from gatewayd.cloud.command_router import EarlyPackets, own_commands
+from gatewayd.cloud.command_router import ChildCommands, EarlyPackets, own_commands
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.hand_over import trusted_roots
 from gatewayd.cloud.huawei import reasons
@@ -44,7 +45,6 @@ from gatewayd.cloud.huawei.template_device import (
 )
 from gatewayd.cloud.mqtt import MqttSession
 from gatewayd.cloud.provider import Credential, Failed, Issued, KeepSecret, Outcome, Refused
-from gatewayd.cloud.sub_devices.link import subscribe, subscribe_to_commands
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -195,18 +195,20 @@ class CertificateRoute:
         early = EarlyPackets()
         connection, device_id = await self.login.open(name, secret, early)
         service, limit = self._services.get(name.product, ""), HuaweiLimit(self._now)
-        form = HuaweiCommands(device_id, lambda _: service)
-        commands = own_commands(connection, device_id, form, limit, name.provider, self._now)
-        early.hand_over(connection.on_message)
-        settings, topics = self._settings, command_topics(device_id)
-        await subscribe(
-            connection,
-            subscribe_to_commands(connection, topics, settings.reply_timeout, device_id),
-            settings.host,
-            settings.port,
-        )
+
+        def commands() -> ChildCommands:
+            form = HuaweiCommands(device_id, lambda _: service)
+            return own_commands(connection, device_id, form, limit, name.provider, self._now)
+
         publisher = partial(device_publisher, connection, device_id, service, limit)
-        return MqttSession(connection, publisher, commands)
+        session = MqttSession(connection, publisher, commands)
+        connection.on_message = session.handle_first
+        early.hand_over(session.handle_first)
+        settings = self._settings
+        async with mqtt.preparing(connection, settings.host, settings.port):
+            async with asyncio.timeout(settings.reply_timeout):
+                await mqtt.subscribe_to_commands(connection, command_topics(device_id), device_id)
+        return session
 
     async def credential(self, _: CloudName, secret: Secret) -> Credential:
         """Return what a child's holder logs in with: certificate and key prove it, no password.

@@ -99,7 +99,7 @@ class HuaweiGatewayRoute:
         await subscribe(connection, uplink.subscribe(), host, port)
         self._children.serve_over(uplink)
         publisher = partial(self._children.own_publisher, connection, device_id)
-        commands = self._children.commands.open(device_id)
+        commands = partial(self._children.commands.open, device_id)
         leave = partial(self._children.leave, uplink)
         return HuaweiGatewaySession(connection, publisher, commands, leave)
 
@@ -114,10 +114,10 @@ class HuaweiGatewaySession(MqttSession):
         self,
         connection: mqtt.MqttConnection,
         make_publisher: Callable[[], MessagePublisher],
-        commands: ChildCommands,
+        make_commands: Callable[[], ChildCommands],
         leave: Callable[[], Awaitable[None]],
     ) -> None:
-        super().__init__(connection, make_publisher, commands)
+        super().__init__(connection, make_publisher, make_commands)
         self._leave = leave
 
     async def close(self) -> None:

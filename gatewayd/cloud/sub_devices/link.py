@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager, suppress
 from typing import Generic, Protocol, TypeVar
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.paho_socket import Gone
-from gatewayd.cloud.provider import LoginFailed
-from gatewayd.network import connect_errors
-from gatewayd.network.connect_errors import ConnectFault, ConnectionEnd
+from gatewayd.network.connect_errors import ConnectionEnd
 
 log = logging.getLogger(__name__)
 
@@ -91,23 +89,6 @@ async def deadline(seconds: float) -> AsyncIterator[None]:
         raise LinkDown from None
 
 
-async def subscribe_to_commands(
-    connection: mqtt.MqttConnection, topics: Sequence[str], seconds: float, device: str
-) -> bool:
-    """Subscribe to the commands that a device is sent; return whether any of it was granted.
-
-    A refusal is no error: a cloud may send them without a subscription, and the device can speak.
-    Raises NoAnswer, LinkDown.
-    seconds: for the cloud to answer.  device: its name, for the log.
-    """
-    async with deadline(seconds):
-        codes = await connection.subscribe(topics)
-    if mqtt.REFUSED in codes:
-        refused = [topic for topic, code in zip(topics, codes, strict=True) if code == mqtt.REFUSED]
-        log.info("The cloud refused %s subscriptions to commands, as %s.", device, refused[0])
-    return any(code != mqtt.REFUSED for code in codes)
-
-
 async def subscribe(
     connection: mqtt.MqttConnection, subscribed: Awaitable[object], host: str, port: int
 ) -> None:
@@ -115,15 +96,10 @@ async def subscribe(
 
     host, port: of the cloud.  Raises LoginFailed.
     """
-    try:
-        await subscribed
-    except LinkError as error:
-        connection.abort()
-        if isinstance(error, LinkDown):
-            reason = connect_errors.ENDS[connection.closed.result()]
-        else:
-            reason = connect_errors.reason(ConnectFault.MQTT_TIMEOUT, host, port)
-        raise LoginFailed(reason) from error
-    except BaseException:
-        connection.abort()
-        raise
+    async with mqtt.preparing(connection, host, port):
+        try:
+            await subscribed
+        except NoAnswer as error:
+            raise TimeoutError from error
+        except LinkDown as error:
+            raise Gone from error

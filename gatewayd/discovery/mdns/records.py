@@ -15,7 +15,6 @@ from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.sanitize import is_clean, label
 from gatewayd.errors import ConfigError
-from gatewayd.runtime.text import escaped
 
 MAX_LABEL = 63
 """Bytes in one label of a domain name (RFC 1035, 2.3.4)."""
@@ -301,6 +300,6 @@ def _strings(raw: bytes) -> Iterator[bytes]:
 
 def _pair(key: bytes, value: bytes) -> tuple[str, str] | None:
     try:
-        return sanitize.attribute(key.decode("ascii"), escaped(value.decode()))
+        return sanitize.escaped_attribute(key.decode("ascii"), value.decode())
     except UnicodeDecodeError:
         return None

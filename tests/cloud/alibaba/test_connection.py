@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.cloud.alibaba import alink
+from gatewayd.cloud.alibaba import alink, payloads
 from gatewayd.cloud.alibaba import connection as uplink
 from gatewayd.cloud.alibaba.alink import (
     AddRequested,
@@ -24,7 +24,7 @@ from gatewayd.cloud.alibaba.alink import (
     TopologyChange,
     TopologyChanged,
 )
-from gatewayd.cloud.alibaba.commanding import commands, subscriptions
+from gatewayd.cloud.alibaba.commanding import subscriptions
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
 from gatewayd.cloud.alibaba.reporting.device_reports import message_ids
@@ -164,7 +164,7 @@ async def test_it_subscribes_to_each_topic_of_a_gateway(serve: Serve, server: At
     assert all(len(topics) <= 8 for topics in peer.subscribed)
     wanted = sum(peer.subscribed, ())
     reports = [f"{G}/thing/event/property/{one}/post_reply" for one in ("pack", "history")]
-    own = commands.topics(SubName(OWN.product, OWN.device))
+    own = payloads.command_topics(SubName(OWN.product, OWN.device))
     assert sorted(wanted) == sorted([*alink.gateway_topics(OWN), *reports, *own])
     assert len(peer.subscribed) == 3
     watched, commanded = 2 * uplink.WATCHED, len(own) * subscriptions.COMMANDED

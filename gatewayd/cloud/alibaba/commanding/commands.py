@@ -59,22 +59,6 @@ _PROPERTIES: Mapping[str, CommandKind] = {
 }
 
 
-def topics(device: SubName) -> tuple[str, ...]:
-    """Return what is subscribed to for a device; few enough for one SUBSCRIBE.
-
-    The first three are as the cloud subscribes devices to them ("Auto-subscribed topics", 197770).
-    """
-    own = f"{device.product}/{device.device}"
-    return (
-        f"/sys/{own}/thing/service/property/set",
-        f"/sys/{own}/thing/service/+",
-        f"/sys/{own}/rrpc/request/+",
-        f"/ext/rrpc/+/sys/{own}/thing/service/+",
-        f"/ext/rrpc/+/{own}/user/#",
-        f"/{own}/user/#",
-    )
-
-
 def is_answer(topic: str) -> bool:
     """Whether only answers to commands have the remainder of a topic."""
     return _ANSWER.fullmatch(topic) is not None
