@@ -17,11 +17,13 @@ import signal
 import sys
 import tempfile
 import threading
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import gatewayd
 from gatewayd.__main__ import run
@@ -64,11 +66,13 @@ class Measured:
 class Recorder:
     """A profile function (sys.setprofile) that records modules, functions and calls.
 
-    result: the file to write when the child is online.
+    result: the file to write when the child is online.  armed: the file to make when the recorder
+    is armed.
     """
 
-    def __init__(self, result: Path) -> None:
+    def __init__(self, result: Path, armed: Path) -> None:
         self._result = result
+        self._marked = armed
         self._names: dict[str, str] = {}
         self._armed = self._open = False
         self.functions: set[tuple[str, str, int]] = set()
@@ -78,6 +82,7 @@ class Recorder:
     def arm(self, *_: object) -> None:
         """Open the window at the next packet."""
         self._armed = True
+        self._marked.touch()
 
     def __call__(self, frame: FrameType, event: str, _: object) -> None:
         """Take one event of the interpreter."""
@@ -130,7 +135,7 @@ def _shows_online(frame: FrameType) -> bool:
 
 def daemon(result: Path, arguments: list[str]) -> int:
     """Run gatewayd under the profile; SIGUSR1 arms it."""
-    recorder = Recorder(result)
+    recorder = Recorder(result, _armed(result))
     signal.signal(signal.SIGUSR1, recorder.arm)
     threading.setprofile(recorder)
     sys.setprofile(recorder)
@@ -170,13 +175,24 @@ async def measure() -> Measured:
             await asyncio.sleep(SETTLED)
             assert site.daemon is not None
             site.daemon.send_signal(signal.SIGUSR1)
+            # on a busy machine the child could be online before the signal is served
+            await site.until(_made(_armed(result)), "the recorder to be armed")
             await site.ask(do="announce", child=child)
-
-            async def recorded() -> bool:
-                return result.exists()
-
-            await site.until(recorded, f"{child} to be online")
+            await site.until(_made(result), f"{child} to be online")
             return Measured(**json.loads(result.read_text()))
+
+
+def _armed(result: Path) -> Path:
+    return result.with_suffix(".armed")
+
+
+def _made(file: Path) -> Callable[[], Coroutine[Any, Any, bool]]:
+    """Return what says whether a file is there."""
+
+    async def made() -> bool:
+        return await asyncio.to_thread(file.exists)
+
+    return made
 
 
 def main() -> int:
