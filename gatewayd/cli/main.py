@@ -1,6 +1,6 @@
 """gatewayctl: control gatewayd from the command line, with less typing than busctl needs.
 
-Exit status: 0 done, 1 refused or failed, 2 wrong usage.
+Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ BUS_VARIABLE = "GATEWAYD_BUS"
 JSON = "--json"
 USAGE = 2
 """The exit status of wrong usage, as argparse has it."""
+INTERRUPTED = 130
+"""The exit status after Ctrl-C, as a shell has it of a program that SIGINT ends (bash(1))."""
 
 COMMANDS: tuple[Command, ...] = (
     *setup.COMMANDS,
@@ -125,7 +127,7 @@ def main(
         status = _execute(arguments, environ)
         sys.stdout.flush()
     except KeyboardInterrupt:
-        return 0
+        return INTERRUPTED
     except BrokenPipeError:
         # what reads has seen enough; Python would fail at its end to write what is left
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

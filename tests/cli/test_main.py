@@ -159,7 +159,7 @@ async def test_watch(bus: PrivateBus, service: Bus) -> None:
     watching.send_signal(signal.SIGINT)
     async with asyncio.timeout(20):
         await watching.communicate()
-    assert watching.returncode == 0
+    assert watching.returncode == 130
 
 
 @pytest.mark.integration

@@ -151,7 +151,7 @@ async def test_a_child_is_followed_until_ctrl_c(
             assert first.endswith("received  properties  \\x1b[2J 21\n")
             assert second.endswith("dropped   properties  rate\n")
             process.send_signal(signal.SIGINT)
-            assert await process.wait() == 0
+            assert await process.wait() == 130
         await until(lambda: not commands.tap.follows(CHILD))
     finally:
         with contextlib.suppress(ProcessLookupError):
@@ -171,7 +171,7 @@ async def test_the_live_view_goes_on_until_ctrl_c(bus: PrivateBus, service: Bus)
             while await process.stdout.readline() != b"State: ready\n":
                 pass
             process.send_signal(signal.SIGINT)
-            assert await process.wait() == 0
+            assert await process.wait() == 130
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
