@@ -341,6 +341,22 @@ async def test_what_failed_is_tried_again_as_soon_as_it_may(
     assert now() - began < most
 
 
+async def test_a_full_store_keeps_no_child_from_being_tried_again(stage: Stage) -> None:
+    """What reads the configuration again goes on after it, so it must not raise."""
+    stage.cloud.script |= {"TH20-1": ["issue-another"] * (MAX_STALE + 1), "TH20-2": ["fail"]}
+    stale = stage.announce("TH20-1")
+    await stage.tape.wait_for(stale, "failed", "secret-repeatedly-stale")
+    waiting = stage.announce("TH20-2")
+    children = stage.app.manager.children
+    while not (waiting in children and children[waiting].until):
+        await asyncio.sleep(0.1)
+    stage.records.failing = StoreFull("full")
+    await stage.app.reread({"cloud"})
+    assert children[waiting].until == 0
+    stage.records.failing = None
+    await stage.tape.wait_for(waiting, "online")
+
+
 async def test_a_child_that_is_online_stays_so(stage: Stage) -> None:
     device = stage.announce("TH20-1")
     await stage.tape.wait_for(device, "online")
