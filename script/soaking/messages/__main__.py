@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from gatewayd.errors import GatewayError
 from script.soaking.messages import fleet
@@ -25,6 +25,7 @@ from script.soaking.messages.silence import be_silent
 from script.soaking.powercut import trace
 from script.soaking.powercut.cuts import scratch
 
+Tally = TypeVar("Tally")
 FLEET_VALUES = 5
 """Messages of each child of a fleet."""
 
@@ -90,9 +91,7 @@ def _gateways(options: argparse.Namespace) -> Iterator[bool]:
 def _kill_all(of: str, campaign: Callable[[Path], Coroutine[Any, Any, MessageTally]]) -> bool:
     """Run a campaign up to the cloud, and print its figures; return whether the laws held."""
     began = time.monotonic()
-    # short, as the path of a socket has at most 107 bytes
-    with tempfile.TemporaryDirectory(prefix="soak-") as directory:
-        tally = asyncio.run(campaign(Path(directory)))
+    tally = _played(campaign)
     _say(
         f"{tally.kills:>8,} kills of {of}, in {time.monotonic() - began:.0f} s",
         f"{tally.acknowledged:>8,} messages acknowledged",
@@ -119,8 +118,7 @@ def _kill(
     seed: int,
 ) -> bool:
     """Run a campaign against a real broker, and print its figures; return whether the laws held."""
-    with tempfile.TemporaryDirectory(prefix="gatewayd-soak-") as directory:
-        tally = asyncio.run(campaign(Path(directory), kills, seed))
+    tally = _played(lambda directory: campaign(directory, kills, seed))
     _say(
         f"{tally.kills:>8,} kills of {of}",
         f"{tally.acknowledged:>8,} messages acknowledged to publishers",
@@ -164,8 +162,7 @@ def _fleets(options: argparse.Namespace) -> Iterator[bool]:
 
 def _speak(cloud: str, children: int) -> FleetTally:
     """Have a fleet speak at a cloud's limits, and print its figures."""
-    with tempfile.TemporaryDirectory(prefix="gatewayd-soak-") as directory:
-        tally = asyncio.run(fleet.run(cloud, Path(directory), children, FLEET_VALUES))
+    tally = _played(lambda directory: fleet.run(cloud, directory, children, FLEET_VALUES))
     _say(
         f"{children:>8,} children behind a gateway at {cloud}, cut off once meanwhile",
         f"{tally.said:>8,} messages, all at once",
@@ -192,8 +189,7 @@ def _silence(options: argparse.Namespace) -> Iterator[bool]:
 
 
 def _outages(options: argparse.Namespace) -> Iterator[bool]:
-    with tempfile.TemporaryDirectory(prefix="soak-") as directory:
-        tally = asyncio.run(let_fail(Path(directory), options.minutes, options.seed))
+    tally = _played(lambda directory: let_fail(directory, options.minutes, options.seed))
     _say(
         f"{sum(tally.outages.values()):>8,} outages in {options.minutes:.0f} minutes: "
         + ", ".join(f"{count} times {name}" for name, count in sorted(tally.outages.items())),
@@ -215,6 +211,13 @@ def _days(options: argparse.Namespace) -> Iterator[bool]:
         "outages", "--minutes", str(options.days * 24 * 60), "--seed", str(options.seed),
     ]  # fmt: skip
     yield subprocess.run(command, check=False).returncode == 0
+
+
+def _played(campaign: Callable[[Path], Coroutine[Any, Any, Tally]]) -> Tally:
+    """Run a campaign in a directory of its own; return its figures."""
+    # short, as the path of a socket has at most 107 bytes
+    with tempfile.TemporaryDirectory(prefix="soak-") as directory:
+        return asyncio.run(campaign(Path(directory)))
 
 
 def _say(*lines: str) -> None:
