@@ -141,7 +141,7 @@ def readable(tmp_path: Path) -> Iterator[Path]:
         yield Path(directory)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can look at files as another user")
+@pytest.mark.root
 @pytest.mark.parametrize("mode", [0o600, 0o644])
 def test_root_checks_as_the_user_of_the_daemon(readable: Path, mode: int) -> None:
     (readable / "root.pem").write_text("x")
@@ -158,7 +158,7 @@ def test_root_checks_as_the_user_of_the_daemon(readable: Path, mode: int) -> Non
     assert all("cannot be read by gatewayd" in p.text for p in found)
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can look at files as another user")
+@pytest.mark.root
 def test_what_the_unit_hides_is_said(tmp_path: Path) -> None:
     template = tmp_path / "template.json"  # below /tmp, which the unit has for itself
     template.write_text("{}")

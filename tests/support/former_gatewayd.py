@@ -6,9 +6,8 @@ import subprocess
 import tomllib
 from pathlib import Path
 
-import pytest
-
 from gatewayd.settings.former_names import SETTINGS
+from tests.support.lacking import give_up
 
 TOP = Path(__file__).parents[2]
 COMMIT = "f297b8a"
@@ -24,7 +23,7 @@ def git(*words: str) -> bytes:
     try:
         subprocess.run(known, check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip(f"no history is here that has {COMMIT}: clone the whole repository")
+        give_up(f"no history is here that has {COMMIT}: run git fetch --unshallow")
     return subprocess.run(["git", "-C", TOP, *words], check=True, capture_output=True).stdout
 
 

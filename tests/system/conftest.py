@@ -7,7 +7,6 @@ changed; what the test does.  The first is kept between runs, the second within 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.lan import namespaces
+from tests.support.lacking import give_up
 from tests.system import roots
 from tests.system.box import Box, CannotBoot, obstacle
 from tests.system.gateway import Gateway, install
@@ -23,6 +23,7 @@ from tests.system.plant import Plant, plant
 
 TOP = Path(__file__).parents[2]
 CHILDREN = 3
+NOT_BOOTED = "no gateway is booted"
 
 
 @pytest.fixture(scope="session")
@@ -49,13 +50,13 @@ def package(packages: Path) -> Path:
 def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory in memory: what is written there may be a layer, whatever the disk is."""
     if why := obstacle():
-        _give_up(why)
+        give_up(f"{NOT_BOOTED}: {why}")
     directory = tmp_path_factory.mktemp("memory")
     mounted = subprocess.run(
         ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=False
     )
     if mounted.returncode:
-        _give_up("file systems cannot be mounted")
+        give_up(f"{NOT_BOOTED}: file systems cannot be mounted")
     yield directory
     subprocess.run(["umount", "--lazy", directory], check=True)
 
@@ -80,7 +81,7 @@ def root(release: str, packages: Path, memory: Path) -> Path:
     try:
         box.boot()
     except CannotBoot as error:
-        _give_up(str(error))
+        give_up(f"{NOT_BOOTED}: {error}")
     box.power_off()
     return found
 
@@ -141,11 +142,3 @@ def booted(layers: list[Path], lan: tuple[str, Plant], memory: Path) -> Iterator
     finally:
         box.cut_power()
         shutil.rmtree(changes)
-
-
-def _give_up(why: str) -> None:
-    """Say why nothing can be booted; that is a failure where everything has to be tested."""
-    told = f"no gateway is booted: {why}"
-    if "CI" in os.environ:
-        pytest.fail(told)
-    pytest.skip(told)
