@@ -190,7 +190,9 @@ def test_what_is_no_command_is_a_complaint() -> None:
     assert not complaint(Hint("x", ("gatewayctl", "retry", "CHILD")))
 
 
-BUS_WORDS = re.compile(r"\b(?:call|then) (?:Retry|Reload|Reregister|Approve|Forget|Reject)\b")
+BUS_WORDS = re.compile(
+    r"\b(?:[Cc]all|then|;) (?:Retry|Reload|Renew|Reregister|Approve|Forget|Reject)\b"
+)
 
 
 def test_no_remedy_has_words_of_the_bus_or_sudo() -> None:

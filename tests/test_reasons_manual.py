@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
+
+import pytest
 
 from gatewayd.admission.policy.engine import NO_RULE
 from gatewayd.cloud.alibaba.result_codes import CODES
 from gatewayd.device.recovery import SECRET_LOST
-from tools import quick_start
+from gatewayd.messages.doors.faults import DoorFault
+from gatewayd.network.connect_errors import ENDS, RELOAD, ConnectFault
+from gatewayd.network.connect_errors import reason as connect_reason
+from tools import config_manual, quick_start
 from tools.reasons_manual import PAGE, ROOT, DocumentedReason, in_module, page, reasons
 
 
@@ -50,6 +56,63 @@ def other(reason):
         DocumentedReason("gone", "The ... is gone.", "Check it."),
         DocumentedReason("back", "It is back.", "Check it. Or not."),
     ]
+
+
+def test_the_reasons_in_tables_are_on_it() -> None:
+    source = """
+class Fault(StrEnum):
+    GONE = "gone"
+TEXTS = {Fault.GONE: ("{host} is gone.", CHECK), Fault.OTHER: ("x", "y"), "gone": ("x", "y")}
+ENDS = {Fault.GONE: Reason(Fault.GONE, "It ended.")}
+"""
+    assert list(in_module(source)) == [
+        DocumentedReason("gone", "{host} is gone.", "..."),
+        DocumentedReason("gone", "It ended.", ""),
+    ]
+    found = {one.code for group in reasons().values() for one in group}
+    assert {end.value for end in ENDS} <= found
+    assert {one.value for one in ConnectFault} - {ConnectFault.MQTT_REFUSED} <= found
+    assert {one.value for one in DoorFault} <= found
+
+
+IN_A_FILE = re.compile(
+    r"\brules?\b|\bsettings?\b|\bconfigur|\[[a-z]|'[a-z]+'|\bhost\b|\bkeepalive\b|\btable\b"
+    r"|endpoint of|\bproducts of the cloud|device name of the gateway|\{reload\}"
+)
+"""What a remedy calls that stands in a file of this gateway, beside the names of settings."""
+SETTINGS = frozenset(name for name in re.findall(r"[a-z]+(?:_[a-z0-9]+)+", config_manual.manual()))
+"""Names that are no words of another language."""
+TAKES_EFFECT = ("gatewayctl reload", "{reload}", "restart", "restarted", "restarts")
+
+
+def names_a_file(remedy: str) -> bool:
+    """Whether what is to be done may be done in a file."""
+    words = set(re.findall(r"[a-z]+(?:_[a-z0-9]+)+", remedy))
+    return bool(IN_A_FILE.search(remedy) or words & SETTINGS)
+
+
+REMEDIES = sorted({one.remedy for one in chain.from_iterable(reasons().values()) if one.remedy})
+
+
+@pytest.mark.parametrize("remedy", REMEDIES)
+def test_a_remedy_that_corrects_a_file_says_what_takes_it_into_force(remedy: str) -> None:
+    assert not names_a_file(remedy) or any(word in remedy for word in TAKES_EFFECT)
+
+
+def test_what_is_in_a_file_is_known() -> None:
+    assert names_a_file("Correct the rule.")
+    assert names_a_file("Set sign_method to hmacsha256.")
+    assert names_a_file("Raise `keep` under [messages].")
+    assert not names_a_file("Enable it in the console.")
+    assert len(REMEDIES) > 120
+
+
+@pytest.mark.parametrize("fault", sorted(set(ConnectFault) - {ConnectFault.MQTT_REFUSED}))
+def test_a_preflight_says_no_reload(fault: ConnectFault) -> None:
+    """No daemon may run then, and the next preflight reads the files itself."""
+    said = connect_reason(fault, "host", 1, reload="").remedy
+    assert RELOAD not in said
+    assert "{" not in said + connect_reason(fault, "host", 1).remedy
 
 
 def test_the_quick_start_is_made_from_its_document() -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from gatewayd.network.connect_errors import RELOAD
+
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "packaging/man/gatewayd-reasons.7"
 LEFT_OUT = ("simulator", "testing", "cli")
@@ -24,7 +26,7 @@ GROUPS: Mapping[str, str] = {
     "registration": "REGISTRATION",
     "sessions": "SESSIONS",
     "cloud": "ANY CLOUD",
-    "network": "CONNECTIONS",
+    "network": "CONNECTIONS, TO CLOUDS AND TO BROKERS",
     "cloud/alibaba": "ALIBABA CLOUD IOT PLATFORM",
     "cloud/huawei": "HUAWEI CLOUD IOTDA",
     "messages": "MESSAGES",
@@ -97,6 +99,8 @@ def in_module(source: str) -> Iterator[DocumentedReason]:
     tree = ast.parse(source)
     named = Names(tree)
     for node in ast.walk(tree):
+        if isinstance(node, ast.Dict):
+            yield from named.in_table(node)
         if not isinstance(node, ast.Call):
             continue
         name = node.func.id if isinstance(node.func, ast.Name) else ""
@@ -120,6 +124,12 @@ class Names:
 
     def __init__(self, tree: ast.Module) -> None:
         self._own = {name: text for _, name, text in _assigned(tree.body)}
+        self._members = {
+            (node.name, name): text
+            for node in tree.body
+            if isinstance(node, ast.ClassDef)
+            for _, name, text in _assigned(node.body)
+        }
         self._functions = [
             (node.lineno, node.end_lineno or node.lineno, list(_assigned(ast.walk(node))))
             for node in ast.walk(tree)
@@ -132,6 +142,15 @@ class Names:
         value = call.args[position] if position < len(call.args) else given.get(key)
         return "" if value is None else self._text(value, call.lineno)
 
+    def in_table(self, table: ast.Dict) -> Iterator[DocumentedReason]:
+        """Yield the reasons in a table of pairs, a sentence and a remedy, by members of an enum."""
+        for key, value in zip(table.keys, table.values, strict=True):
+            match key, value:
+                case ast.Attribute(), ast.Tuple(elts=[ast.expr() as text, ast.expr() as remedy]):
+                    code, *pair = (self._text(one, key.lineno) for one in (key, text, remedy))
+                    if code != "..." and pair[0] != "...":
+                        yield DocumentedReason(code, *pair)
+
     def _text(self, value: ast.expr, line: int) -> str:
         """Return a text in the code, with "..." for what is filled in."""
         match value:
@@ -141,6 +160,8 @@ class Names:
                 return "".join(self._text(part, line) for part in parts)
             case ast.FormattedValue(value=ast.Name() as name):
                 return self._own.get(name.id, "...")
+            case ast.Attribute(value=ast.Name(id=of), attr=name):
+                return self._members.get((of, name), "...")
             case ast.Name(id=name):
                 return self._local(name, line) or self._own.get(name, "...")
             case _:
@@ -199,7 +220,8 @@ def _entries(found: Iterable[DocumentedReason]) -> Iterator[str]:
 
 def _sentence(text: str) -> str:
     """Return a text on one line, with an ellipsis of its own for what is filled in."""
-    plain = " ".join(text.replace("{host}", "...").split())
+    filled = re.sub(r"\{(host|port|at|secret)\}", "...", text).replace("{reload}", RELOAD)
+    plain = " ".join(filled.split())
     return re.sub(r"\.{4,}$", "...", re.sub(r"(\.{3})\.+", r"\1", plain))
 
 

@@ -267,7 +267,7 @@ def connection_checks(attempt: EndpointProbe, port: int) -> Iterator[Check]:
     last = (("websocket", _WEBSOCKET, upgraded),) if attempt.websocket else ()
     for step, faults, text in (*way, ("tls", set(ConnectFault) - _WEBSOCKET, secure), *last):
         if fault is not None and fault in faults:
-            reason = connect_errors.reason(fault, attempt.host, port)
+            reason = connect_errors.reason(fault, attempt.host, port, reload="")
             yield Check(step, FAILED, reason.text, reason.remedy)
             return
         yield Check(step, OK, text)

@@ -84,14 +84,18 @@ def restore(record: Record, *, has_secret: bool, held: bool = False) -> tuple[St
 _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
     (
         StoreSealed,
-        Reason("store-sealed", "The secret store has no key.", "See the property Protection."),
+        Reason(
+            "store-sealed",
+            "The secret store has no key.",
+            "gatewayctl store status says why, and what to do.",
+        ),
     ),
     (
         StoreRolledBack,
         Reason(
             "store-rollback-suspected",
             "The secret store may be an old copy of itself.",
-            "Restore the newest copy, or accept this one.",
+            "Restore the newest copy, or accept this one with gatewayctl store accept-rollback.",
         ),
     ),
     (

@@ -24,7 +24,7 @@ DROPPED: Mapping[DropReason, Reason] = {
     DropReason.RATE: Reason(
         "dropped-rate",
         "A child sends more messages than its rate allows.",
-        "Correct the child, or raise `rate` under [messages.child].",
+        "Correct the child, or raise `rate` under [messages.child] and run gatewayctl reload.",
     ),
     DropReason.TOO_LARGE: Reason(
         "dropped-too-large",
@@ -34,17 +34,20 @@ DROPPED: Mapping[DropReason, Reason] = {
     DropReason.SHARE: Reason(
         "dropped-share",
         "As much waits for a child as its share allows.",
-        "See why its cloud does not accept it, or raise `share` under [messages.child].",
+        "See why its cloud does not accept it, or raise `share` under [messages.child] and run "
+        "gatewayctl reload.",
     ),
     DropReason.TOTAL: Reason(
         "dropped-total",
         "As much waits for all children together as the outbox may hold.",
-        "See why the clouds do not accept it, or raise `keep` under [messages].",
+        "See why the clouds do not accept it, or raise `keep` under [messages] and run gatewayctl "
+        "reload.",
     ),
     DropReason.AGE: Reason(
         "dropped-age",
         "Messages waited for their cloud longer than they may.",
-        "See why the child is not online, or raise `keep_age` under [messages].",
+        "See why the child is not online, or raise `keep_age` under [messages] and run gatewayctl "
+        "reload.",
     ),
     DropReason.REFUSED: Reason(
         "dropped-refused",
@@ -54,7 +57,7 @@ DROPPED: Mapping[DropReason, Reason] = {
     DropReason.UNKNOWN_CHILD: Reason(
         "dropped-unknown-child",
         "Messages name a child that gatewayd does not know, or has not admitted.",
-        "Correct the table of the door, or admit the child.",
+        "Correct the table of the door and run gatewayctl reload, or admit the child.",
     ),
     DropReason.FORGOTTEN: Reason(
         "dropped-forgotten", "What waited for a child that was forgotten or rejected is gone."

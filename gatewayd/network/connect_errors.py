@@ -105,47 +105,50 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ),
     ConnectFault.CA_FILE: (
         "The trusted root certificates cannot be read.",
-        "Check ca_file: a PEM file that gatewayd may read; then run gatewayctl reload.",
+        "Check ca_file: a PEM file that gatewayd may read{reload}.",
     ),
     ConnectFault.IDENTITY: (
         "The key or the certificate of this device cannot be read.",
-        "Check the log; Reregister makes new ones.",
+        "Check the log; gatewayctl reregister CHILD CHILD makes new ones.",
     ),
     ConnectFault.PROXY_DNS: (
         "The name of the proxy cannot be looked up.",
-        "Check the setting proxy, and the gateway's DNS.",
+        "Check the setting proxy, and the gateway's DNS{reload}.",
     ),
     ConnectFault.PROXY_REFUSED: (
         "Nothing accepts connections where the proxy should be.",
-        "Check host and port in the setting proxy, and that the proxy is running.",
+        "Check host and port in the setting proxy, and that the proxy is running{reload}.",
     ),
     ConnectFault.PROXY_UNREACHABLE: (
         "The proxy does not answer.",
-        "Check host and port in the setting proxy, and the gateway's network.",
+        "Check host and port in the setting proxy, and the gateway's network{reload}.",
     ),
     ConnectFault.PROXY_CREDENTIALS: (
         "The user and password for the proxy cannot be used.",
-        "Put user:password into the file or the credential that the settings name.",
+        "Put user:password into the file or the credential that the settings name{reload}.",
     ),
     ConnectFault.PROXY_TIMEOUT: (
         "The proxy accepts connections, and did not answer the request for {host} port {port}.",
-        "Check that the setting proxy names an HTTP proxy; connect_timeout may be too short.",
+        (
+            "Check that the setting proxy names an HTTP proxy, and that connect_timeout is not too "
+            "short{reload}."
+        ),
     ),
     ConnectFault.PROXY_CLOSED: (
         "The proxy closed the connection without an answer.",
-        "Check that the setting proxy names an HTTP proxy, and the proxy's log.",
+        "Check that the setting proxy names an HTTP proxy, and the proxy's log{reload}.",
     ),
     ConnectFault.PROXY_PROTOCOL: (
         "What answers where the proxy should be is no HTTP proxy.",
-        "Check host and port in the setting proxy: http, and neither SOCKS nor https.",
+        "Check host and port in the setting proxy: http, and neither SOCKS nor https{reload}.",
     ),
     ConnectFault.PROXY_AUTHENTICATION: (
         "The proxy wants a user and a password (407).",
-        "Set proxy_credential or proxy_file.",
+        "Set proxy_credential or proxy_file{reload}.",
     ),
     ConnectFault.PROXY_DENIED: (
         "The proxy refuses the user or the password (407).",
-        "Correct user:password in the file or credential that the settings name.",
+        "Correct user:password in the file or credential that the settings name{reload}.",
     ),
     ConnectFault.PROXY_METHOD: (
         "The proxy wants a login by another method than Basic (407).",
@@ -153,39 +156,51 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ),
     ConnectFault.PROXY_FORBIDDEN: (
         "The proxy does not allow CONNECT to {host} port {port}.",
-        "Have its administrator allow it; if only port 443 is allowed, set transport to websocket.",
+        (
+            "Have its administrator allow it; if only port 443 is allowed, set transport to "
+            "websocket{reload}."
+        ),
     ),
     ConnectFault.PROXY_NO_WAY: (
         "The proxy cannot reach {host} port {port}: it cannot look the name up, or connect.",
-        "Check the settings that name the endpoint; then the DNS and the firewall of the proxy.",
+        "Check the settings that name the endpoint, the DNS and the firewall of the proxy{reload}.",
     ),
     ConnectFault.DNS: (
         "The name {host} cannot be looked up.",
-        "Check the settings that name the endpoint, and the gateway's DNS.",
+        "Check the settings that name the endpoint, and the gateway's DNS{reload}.",
     ),
     ConnectFault.TCP_REFUSED: (
         "Nothing accepts connections at {host} port {port}.",
-        "Check host and port, and the firewall.",
+        "Check host and port, and the firewall{reload}.",
     ),
     ConnectFault.TCP_UNREACHABLE: (
         "{host} port {port} does not answer.",
-        "Check the gateway's network and the firewall; connect_timeout may be too short.",
+        (
+            "Check the gateway's network and the firewall, and that connect_timeout is not too "
+            "short{reload}."
+        ),
     ),
     ConnectFault.TLS_HOST_NAME: (
         "The certificate of the server belongs to another host than {host}.",
-        "Check host: a name, not an address; if it is right, a captive portal may be answering.",
+        (
+            "Check host: a name, not an address{reload}; if it is right, a captive portal may be "
+            "answering."
+        ),
     ),
     ConnectFault.TLS_UNKNOWN_CA: (
         "The certificate of {host} comes from an authority that is not trusted here.",
-        "Put the root of this endpoint into ca_file, then run gatewayctl reload; or set ca_file.",
+        "Put the root of this endpoint into ca_file, or set ca_file{reload}.",
     ),
     ConnectFault.PORTAL: (
         "A captive portal or proxy seems to answer for {host}: name and root are another server's.",
-        "Log in to the portal, or have port {port} let through; if there is none, check host.",
+        (
+            "Log in to the portal, or have port {port} let through; if there is none, correct "
+            "host{reload}."
+        ),
     ),
     ConnectFault.TLS_EXPIRED: (
         "The certificate of {host}, or of its authority, has expired.",
-        "Check the gateway's clock; if it is right, check port and the content of ca_file.",
+        "Check the gateway's clock; if it is right, check port and the content of ca_file{reload}.",
     ),
     ConnectFault.TLS_NOT_YET_VALID: (
         "The certificate of {host} is not valid yet.",
@@ -193,7 +208,7 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ),
     ConnectFault.TLS_NAME: (
         "The server does not know the name {host}.",
-        "Check host: it must be the domain that the cloud gave to this instance.",
+        "Check host: it must be the domain that the cloud gave to this instance{reload}.",
     ),
     ConnectFault.TLS_REJECTED: (
         "{host} does not accept the certificate that was shown.",
@@ -201,31 +216,43 @@ _NETWORK: Mapping[ConnectFault, tuple[str, str]] = {
     ),
     ConnectFault.TLS_FAILED: (
         "The TLS handshake with {host} failed.",
-        "Check that port {port} speaks TLS 1.2 or newer, and that no captive portal answers there.",
+        (
+            "Check that port {port} speaks TLS 1.2 or newer, and that no captive portal answers "
+            "there{reload}."
+        ),
     ),
     ConnectFault.TLS_TIMEOUT: (
         "{host} did not answer the TLS handshake.",
-        "Check that port {port} speaks MQTT over TLS; connect_timeout may be too short.",
+        (
+            "Check that port {port} speaks MQTT over TLS, and that connect_timeout is not too "
+            "short{reload}."
+        ),
     ),
     ConnectFault.WEBSOCKET_TIMEOUT: (
         "{host} did not answer the request for a WebSocket.",
-        "Check that port {port} speaks MQTT over WebSocket; connect_timeout may be too short.",
+        (
+            "Check that port {port} speaks MQTT over WebSocket, and that connect_timeout is not "
+            "too short{reload}."
+        ),
     ),
     ConnectFault.WEBSOCKET_REFUSED: (
         "{host} port {port} offers no WebSocket for MQTT there.",
-        "Check port and websocket_path, or set transport to tcp.",
+        "Check port and websocket_path, or set transport to tcp{reload}.",
     ),
     ConnectFault.MQTT_TIMEOUT: (
         "{host} did not answer the request.",
-        "If this lasts, check that port {port} speaks MQTT; reply_timeout may be too short.",
+        (
+            "If this lasts, check that port {port} speaks MQTT, and that reply_timeout is not too "
+            "short{reload}."
+        ),
     ),
     ConnectFault.MQTT_CLOSED: (
         "{host} closed the connection without an answer.",
-        "If this lasts, check that port {port} speaks MQTT.",
+        "If this lasts, check that port {port} speaks MQTT{reload}.",
     ),
     ConnectFault.MQTT_PROTOCOL: (
         "{host} answered with what is not MQTT.",
-        "Check host and port {port}.",
+        "Check host and port {port}{reload}.",
     ),
 }
 
@@ -249,13 +276,20 @@ ENDS: Mapping[ConnectionEnd, Reason] = {
     ConnectionEnd.PROTOCOL: Reason(
         ConnectionEnd.PROTOCOL,
         "The cloud sent what is not MQTT, or no server may send; the session was closed.",
-        "Check host and port; the log names what was sent.",
+        "Check host and port, then run gatewayctl reload; the log names what was sent.",
     ),
 }
 """Why a session ended."""
 
 
-def reason(fault: ConnectFault, host: str, tcp_port: int) -> Reason:
-    """Return why a step failed; `host` is from our own configuration."""
-    text, remedy = (one.format(host=host, port=tcp_port) for one in _NETWORK[fault])
+RELOAD = "; then run gatewayctl reload"
+"""What has a daemon read again what was corrected."""
+
+
+def reason(fault: ConnectFault, host: str, tcp_port: int, reload: str = RELOAD) -> Reason:
+    """Return why a step failed; `host` is from our own configuration.
+
+    reload: what its remedy says after a correction of a file; "" where no daemon is to read it.
+    """
+    text, remedy = (one.format(host=host, port=tcp_port, reload=reload) for one in _NETWORK[fault])
     return Reason(fault, text, remedy)

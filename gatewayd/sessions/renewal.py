@@ -41,7 +41,8 @@ RENEWED = Reason("secret-renewed", "A new secret has replaced the old one.")
 WAITING = Reason(
     "renewal-waiting",
     "A new secret is ready, but the cloud does not accept it yet; the old one is in use.",
-    "Register it at the cloud, or wait; Renew tries it at once.",
+    "Register it at the cloud, or wait; to try it at once, run gatewayctl huawei ca renew CHILD "
+    "--cloud CLOUD.",
 )
 USELESS = Reason(
     "renewal-useless",

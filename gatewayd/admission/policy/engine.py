@@ -79,7 +79,10 @@ APPROVAL_REQUIRED = "approval-required"
 """The code where a rule asks an operator, and nothing else prevents the registration."""
 
 _TAKEN = "Another child has the name that the rule gives to this device."
-_RENAME = "Use more of the identity in the rule's device_name, or forget the other child."
+_RENAME = (
+    "Use more of the identity in the rule's device_name, then run gatewayctl reload; or forget the "
+    "other child."
+)
 
 
 @dataclass(frozen=True, slots=True)

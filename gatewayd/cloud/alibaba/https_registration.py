@@ -37,12 +37,13 @@ _MAX_CODE = 999_999
 BROKEN = Unknown(Reason(
     "cloud-broken-answer",
     "The reply of the cloud over HTTPS holds neither a secret for this child nor an error code.",
-    "If this lasts, check the host of the registration over HTTPS, and ask the vendor.",
+    "If this lasts, ask the vendor; or correct the host of the registration over HTTPS, then run "
+    "gatewayctl reload.",
 ))  # fmt: skip
 ELSEWHERE = Refused(Reason(
     "cloud-elsewhere",
     "The server does not register devices: it refuses the address of the request.",
-    "Check the host of the registration over HTTPS.",
+    "Check the host of the registration over HTTPS; then run gatewayctl reload.",
 ))  # fmt: skip
 
 
@@ -111,7 +112,7 @@ _SILENCE: Mapping[ConnectFault, Reason] = {
     ConnectFault.MQTT_PROTOCOL: Reason(
         ConnectFault.MQTT_PROTOCOL,
         "The cloud answered with what is not HTTP.",
-        "Check the host of the registration over HTTPS.",
+        "Check the host of the registration over HTTPS; then run gatewayctl reload.",
     ),
 }
 

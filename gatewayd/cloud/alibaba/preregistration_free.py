@@ -35,12 +35,13 @@ CONDITIONS = (
 SWITCHED_OFF = Reason(
     "route-switched-off",
     f"The route direct-preregistration-free is not switched on. {CONDITIONS}",
-    "Set preregistration_free = true in the configuration of this cloud, or correct the rule.",
+    "Set preregistration_free = true in the configuration of this cloud, or correct the rule; then "
+    "run gatewayctl reload.",
 )
 BAD_GRANT = Reason(
     "secret-unusable",
     "The stored secret of this device is not a client id with a token.",
-    "Call Reregister.",
+    "Run gatewayctl reregister CHILD CHILD.",
     substate="credential-rejected",
 )
 
@@ -49,7 +50,7 @@ REFUSALS: Mapping[int, Refused] = {
         "cloud-request-refused",
         f"The cloud finds a field of the request missing, malformed or not allowed. {CONDITIONS}",
         "Try the other securemode_preregistration_free, 2 or -2, and check instance_id and "
-        "sign_method.",
+        "sign_method; then run gatewayctl reload.",
     )),
     4: Refused(Reason(
         "cloud-auth-failed",

@@ -22,7 +22,8 @@ NoSecret: TypeAlias = port.Refused | port.Failed | port.Unknown
 
 NODE_TYPE = (
     "Check the product's node type in the console: for a gateway sub-device the rule must name a "
-    "route sub-device; the default route, direct, is for directly connected devices."
+    "route sub-device; the default route, direct, is for directly connected devices.  After a "
+    "correction of a file, run gatewayctl reload."
 )
 """The commonest mistake, which the cloud does not name."""
 
@@ -30,12 +31,14 @@ REGISTRATION: Mapping[int, port.Refused | port.Failed] = {
     1: port.Refused(Reason(
         "cloud-protocol-refused",
         "The cloud does not speak MQTT 3.1.1.",
-        "Check that host names an endpoint of Alibaba Cloud IoT Platform.",
+        "Check that host names an endpoint of Alibaba Cloud IoT Platform; then run gatewayctl "
+        "reload.",
     )),
     2: port.Refused(Reason(
         "cloud-request-refused",
         "The cloud finds a field of the request missing or malformed.",
-        "Try the other securemode_register, 2 or -2, and check instance_id and sign_method.",
+        "Try the other securemode_register, 2 or -2, and check instance_id and sign_method; then "
+        "run gatewayctl reload.",
     )),
     3: port.Failed(Reason(
         "cloud-unavailable",
@@ -46,8 +49,7 @@ REGISTRATION: Mapping[int, port.Refused | port.Failed] = {
         "The cloud does not accept this product secret with this device name; it does not say why.",
         f"{NODE_TYPE}  Check also {{secret}}, that the device name was created in the console, "
         "that dynamic registration is on for the product, and that {host} is the endpoint of its "
-        "region and instance; then run gatewayctl retry CHILD, or gatewayctl reload where a file "
-        "was corrected.",
+        "region and instance; then run gatewayctl retry CHILD.",
     )),
     5: port.Refused(Reason(
         "cloud-not-authorised",
@@ -64,17 +66,20 @@ LOGIN: Mapping[int, tuple[type[port.LoginError], Reason]] = {
     1: (port.LoginFailed, Reason(
         "cloud-protocol-refused",
         "The cloud does not speak MQTT 3.1.1.",
-        "Check that host names an endpoint of Alibaba Cloud IoT Platform.",
+        "Check that host names an endpoint of Alibaba Cloud IoT Platform; then run gatewayctl "
+        "reload.",
     )),
     2: (port.LoginFailed, Reason(
         "cloud-request-refused",
         "The cloud finds the client id or its options malformed.",
-        "Check sign_method, and that host belongs to the instance that holds the product.",
+        "Check sign_method, and that host belongs to the instance that holds the product; then run "
+        "gatewayctl reload.",
     )),
     3: (port.LoginFailed, Reason(
         "cloud-unavailable",
         "The cloud is not available now.",
-        "If this lasts, check keepalive: the cloud takes 30 to 1200 s.",
+        "If this lasts, check keepalive, of which the cloud takes 30 to 1200 s; then run "
+        "gatewayctl reload.",
     )),
     4: (port.LoginRefused, Reason(
         "cloud-auth-failed",
@@ -102,7 +107,8 @@ Codes 1 and 2 do not concern the secret: it must not count as stale for them.
 NO_ROUTE = Reason(
     "route-not-available",
     "The rule names a route that this cloud does not have, or that is not switched on.",
-    "Correct 'route' in the rule, or switch the route on in the configuration.",
+    "Correct 'route' in the rule, or switch the route on in the configuration; then run gatewayctl "
+    "reload.",
 )
 
 NO_PUSH = Reason(
@@ -121,22 +127,23 @@ BAD_PUSH = Reason(
 BAD_NAME = Reason(
     "device-name-invalid",
     "The cloud accepts device names of 4 to 32 letters, digits and - _ @ . : only.",
-    "Extract another name in the rule that admits this child.",
+    "Extract another name in the rule that admits this child, then run gatewayctl reload.",
 )
 NO_PRODUCT = Reason(
     "product-not-configured",
     "The product of this child is not configured for this cloud.",
-    "Add it to the products of the cloud, or correct the rule.",
+    "Add it to the products of the cloud, or correct the rule; then run gatewayctl reload.",
 )
 NO_PRODUCT_SECRET = Reason(
     "product-secret-missing",
     "This route signs with the product's secret, which is not configured.",
-    "Set secret_credential or secret_file of the product, or name another route in the rule.",
+    "Set secret_credential or secret_file of the product, or name another route in the rule; then "
+    "run gatewayctl reload.",
 )
 NO_DEVICE_SECRETS = Reason(
     "device-secret-missing",
     "The secrets of this product's devices are not configured.",
-    "Set device_credentials or device_directory of the product.",
+    "Set device_credentials or device_directory of the product, then run gatewayctl reload.",
 )
 MISSING_FROM_REPLY = Reason(
     "cloud-bad-secret",

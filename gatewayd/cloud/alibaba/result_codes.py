@@ -77,7 +77,7 @@ CODES: Mapping[int, ResultMeaning] = {
     460: _meaning(
         ResultKind.PERMANENT, "cloud-request-refused",
         "The cloud finds a field of the request missing, malformed or too large.",
-        "Check product and device name in the rule, and sign_method.",
+        "Check product and device name in the rule, and sign_method; then run gatewayctl reload.",
     ),
     500: _meaning(
         ResultKind.TRANSIENT, "cloud-error",
@@ -109,7 +109,7 @@ CODES: Mapping[int, ResultMeaning] = {
     6203: _meaning(
         ResultKind.PERMANENT, "cloud-topic-refused",
         "The cloud cannot read the topic of the request.",
-        "Check product and device name of the gateway.",
+        "Check product and device name of the gateway, then run gatewayctl reload.",
     ),
     6204: _DISABLED,
     6250: _NO_PRODUCT,
@@ -129,7 +129,7 @@ CODES: Mapping[int, ResultMeaning] = {
     6292: _meaning(
         ResultKind.PERMANENT, "cloud-sign-method-refused",
         "The cloud does not accept this sign method.",
-        "Set sign_method to hmacsha256.",
+        "Set sign_method to hmacsha256, then run gatewayctl reload.",
     ),
     6356: _TOO_MANY_EVENTS,
     6357: _TOO_MANY_EVENTS,
@@ -147,7 +147,7 @@ CODES: Mapping[int, ResultMeaning] = {
     6402: _meaning(
         ResultKind.PERMANENT, "cloud-own-child",
         "The name of this child is the gateway's own.",
-        "Correct the name in the rule that admits this child.",
+        "Correct the name in the rule that admits this child, then run gatewayctl reload.",
     ),
     6450: _meaning(
         ResultKind.PERMANENT, "cloud-no-method",

@@ -28,26 +28,28 @@ CODES: Mapping[int, Reason] = {
     1: Reason(
         "cloud-protocol-refused",
         "The platform does not speak MQTT 3.1.1 here.",
-        "Check that host and port are those of the instance's MQTTS endpoint.",
+        "Check that host and port are those of the instance's MQTTS endpoint; then run gatewayctl "
+        "reload.",
     ),
     2: Reason(
         "cloud-request-refused",
         "The platform rejected the client ID as malformed, or the keep-alive as out of range.",
-        "Check keepalive: the platform takes 30 to 1200 s; then product ID and node ID.",
+        "Check keepalive, of which the platform takes 30 to 1200 s, and product ID and node ID; "
+        "then run gatewayctl reload.",
     ),
     3: Reason("cloud-unavailable", "The platform is temporarily unavailable."),
     4: Reason(
         "cloud-auth-failed",
         "The platform does not accept this device ID with these credentials.",
         "Check that host is the domain of the instance that has this device, and its "
-        "authentication type there.",
+        "authentication type there; after a correction here, run gatewayctl reload.",
         REJECTED,
     ),
     5: Reason(
         "cloud-not-authorised",
         "The platform does not authorise this device.",
         "Check that host is the domain of the instance that has this device, and that the device "
-        "is not frozen there.",
+        "is not frozen there; after a correction here, run gatewayctl reload.",
         REJECTED,
     ),
 }
@@ -58,15 +60,17 @@ UNAVAILABLE = 3
 _ENROLMENT = (
     "Check at the platform that the device CA is verified, with self-registration on and the "
     "template bound to it, and that it is in the resource space of the product; that the device "
-    "is not frozen; and that host is the domain of this instance."
+    "is not frozen; and that host is the domain of this instance; after a correction here, run "
+    "gatewayctl reload."
 )
 
 ALERTS: Mapping[str, Reason] = {
     "unknown-ca": Reason(
         "authority-unknown",
         "The platform does not know the CA of this device's certificate.",
-        "Check that host is the domain of your instance; upload the device CA there, which is "
-        "shown by gatewayctl huawei ca show --cloud CLOUD, and verify it.",
+        "Check that host is the domain of your instance, and after a correction run gatewayctl "
+        "reload; upload the device CA there, which is shown by gatewayctl huawei ca show --cloud "
+        "CLOUD, and verify it.",
         REJECTED,
     ),
     "certificate-expired": Reason(
@@ -108,23 +112,24 @@ NO_IDENTITY = Reason(
 NO_SECRET = Reason(
     "secret-unusable",
     "The secret kept for the gateway is no device secret of this platform.",
-    "If gateway.login was changed in the configuration, run gatewayctl reregister CHILD CHILD.",
+    "If gateway.login was changed, run gatewayctl reregister CHILD CHILD.",
     REJECTED,
 )
 NO_CERTIFICATES = Reason(
     "route-not-available",
     "The rule requires self-registration by certificate, which this cloud is not configured for.",
-    "Add the table 'certificates' to the cloud, or correct 'route' in the rule.",
+    "Add the table 'certificates' to the cloud, or correct 'route' in the rule; then run "
+    "gatewayctl reload.",
 )
 NO_ROUTE = Reason(
     "route-not-available",
     "The rule names a route that this cloud does not have.",
-    "Correct 'route' in the rule: certificate or sub-device.",
+    "Correct 'route' in the rule, certificate or sub-device; then run gatewayctl reload.",
 )
 NO_PRODUCT = Reason(
     "product-not-configured",
     "The product of this child is not among the products of this cloud.",
-    "Add it to the products of the cloud, or correct the rule.",
+    "Add it to the products of the cloud, or correct the rule; then run gatewayctl reload.",
 )
 TEMPLATE_CHANGED = Reason(
     "template-unusable",
@@ -171,7 +176,9 @@ def login_by_certificate(error: ConnectError, attempt: LoginAttempt) -> LoginErr
 
 def illegal(code: str, what: str, fault: str) -> Reason:
     """Return why a name cannot be used; fault: as of settings.Field."""
-    return Reason(code, f"The {what} {fault}.", "Correct what the rule extracts.")
+    return Reason(
+        code, f"The {what} {fault}.", "Correct what the rule extracts, then run gatewayctl reload."
+    )
 
 
 def template(code: str, text: str) -> Reason:
@@ -226,14 +233,14 @@ NOT_LISTED = Reason(
 NO_DEVICE_ID = Reason(
     "secret-unusable",
     "The secret kept for this child has no device ID.",
-    "Call Reregister.",
+    "Run gatewayctl reregister CHILD CHILD.",
     substate="credential-rejected",
 )
 OTHER_INSTANCE = Reason(
     "cloud-instance-changed",
     "The child was added at another instance; the instance configured now does not know it.",
-    "Correct host in the configuration of the cloud; to add the child here, run gatewayctl "
-    "reregister CHILD CHILD.",
+    "Correct host in the configuration of the cloud, then run gatewayctl reload; to add the child "
+    "here, run gatewayctl reregister CHILD CHILD.",
     substate="credential-rejected",
 )
 
@@ -256,7 +263,8 @@ _REFUSED = ResultMeaning(
     Reason(
         "cloud-request-refused",
         "The platform rejected a field of the request as malformed or unknown.",
-        "Check the product ID and the node ID in the rule, and that the product exists.",
+        "Check the product ID and the node ID in the rule, and that the product exists; then run "
+        "gatewayctl reload.",
     ),
 )
 

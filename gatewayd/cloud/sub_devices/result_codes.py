@@ -94,12 +94,14 @@ class MissingFromReply(Exception):
 NO_GATEWAY = Reason(
     "route-not-available",
     "The rule names a route over the gateway's session, and this cloud has no gateway.",
-    "Add the table 'gateway' to the cloud, or correct 'route' in the rule.",
+    "Add the table 'gateway' to the cloud, or correct 'route' in the rule; then run gatewayctl "
+    "reload.",
 )
 NOT_CONFIGURED = Reason(
     "gateway-not-configured",
     "The gateway's name is no longer configured for this cloud.",
-    "Configure the table 'gateway' of this cloud, or forget the gateway's device.",
+    "Configure the table 'gateway' of this cloud, then run gatewayctl reload; or forget the "
+    "gateway's device.",
 )
 GATEWAY_FULL = Reason(
     "gateway-full",

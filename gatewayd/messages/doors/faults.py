@@ -40,7 +40,7 @@ _TEXTS: Mapping[DoorFault, tuple[str, str]] = {
     DoorFault.STARTING: ("The connection to the broker at {at} is being made.", ""),
     DoorFault.SOCKET_MISSING: (
         "There is no socket {at}.",
-        "Start the broker, or check the setting socket.",
+        "Start the broker, or correct the setting socket and run gatewayctl reload.",
     ),
     DoorFault.SOCKET_REFUSED: (
         "Nothing accepts connections at the socket {at}.",
@@ -56,11 +56,17 @@ _TEXTS: Mapping[DoorFault, tuple[str, str]] = {
     ),
     DoorFault.CERTIFICATE: (
         "The certificate for the broker at {at}, or its private key, cannot be used.",
-        "Check that certificate_file and the private key belong together, both PEM.",
+        (
+            "Check that certificate_file and the private key belong together, both PEM; then run "
+            "gatewayctl reload."
+        ),
     ),
     DoorFault.NO_ANSWER: (
         "The broker at {at} did not answer.",
-        "If this lasts, check that it speaks MQTT there; reply_timeout may be too short.",
+        (
+            "If this lasts, check that it speaks MQTT there; reply_timeout may be too short; "
+            "after a correction, run gatewayctl reload."
+        ),
     ),
     DoorFault.CLOSED: (
         "The broker at {at} closed the connection without an answer.",
@@ -68,23 +74,26 @@ _TEXTS: Mapping[DoorFault, tuple[str, str]] = {
     ),
     DoorFault.NOT_MQTT: (
         "What answers at {at} sent what is not MQTT, or no broker may send.",
-        "Check host and port; the log says what was sent.",
+        "Check host and port, then run gatewayctl reload; the log says what was sent.",
     ),
     DoorFault.VERSION: (
         "The broker at {at} speaks neither MQTT 5 nor MQTT 3.1.1.",
-        "Update it, or check host and port.",
+        "Update it, or correct host and port and run gatewayctl reload.",
     ),
     DoorFault.CLIENT_ID: (
         "The broker at {at} does not accept the client identifier.",
-        "Set client_id to one that it accepts.",
+        "Set client_id to one that it accepts, then run gatewayctl reload.",
     ),
     DoorFault.PASSWORD: (
         "The broker at {at} does not accept user name and password.",
-        "Correct user_name and the credential with the password.",
+        "Correct user_name and the credential with the password, then run gatewayctl reload.",
     ),
     DoorFault.NOT_ALLOWED: (
         "The broker at {at} does not allow this client to connect.",
-        "Allow the user of gatewayd there, or set user_name and a password.",
+        (
+            "Allow the user of gatewayd there, or set user_name and a password and run gatewayctl "
+            "reload."
+        ),
     ),
     DoorFault.BUSY: (
         "The broker at {at} is busy, or unavailable.",
@@ -93,14 +102,17 @@ _TEXTS: Mapping[DoorFault, tuple[str, str]] = {
     DoorFault.REFUSED: ("The broker at {at} refused the connection.", "Check its log."),
     DoorFault.TAKEN_OVER: (
         "Another client has connected to the broker at {at} with the same identifier.",
-        "Set client_id so that it is used once at this broker.",
+        "Set client_id so that it is used once at this broker, then run gatewayctl reload.",
     ),
     DoorFault.RESTARTING: ("The broker at {at} is shutting down.", ""),
     DoorFault.LOST: ("The connection to the broker at {at} was lost.", "Check the network."),
     DoorFault.SILENT: ("The broker at {at} stopped answering.", "Check it, and the network."),
     DoorFault.SUBSCRIPTION: (
         "The broker at {at} does not let gatewayd read all topics.",
-        "Allow its user to read the topics that the configuration names.",
+        (
+            "Allow its user to read the topics that the configuration names, or correct these and "
+            "run gatewayctl reload."
+        ),
     ),
 }
 

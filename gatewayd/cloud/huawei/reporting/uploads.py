@@ -64,7 +64,7 @@ NO_SERVICE = Reason(
     "message-service-missing",
     "It is not known to which service of the product a value belongs.",
     "Name the service before the value, as climate:temperature; or set it for the product in the "
-    "table 'services' of the cloud.",
+    "table 'services' of the cloud, then run gatewayctl reload.",
 )
 NO_VALUE = Reason(
     "message-empty", "The message has no values.", "Send one value at least in a message."
