@@ -1,7 +1,7 @@
 """The checks of text from the LAN, before it is matched, kept or shown.
 
-Text that is matched or kept is refused if it is unclean, never cleaned: a cleaned text could
-become another device's.  Only a label, which identifies nothing, is cleaned.
+Text that is matched or kept is escaped or refused if it is unclean, never cleaned: a cleaned text
+could become another device's.  Only a label, which identifies nothing, is cleaned.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ UNNAMED: Final = "unnamed"
 
 _REPLACEMENT = "\ufffd"  # what decoders leave where the bytes were no text
 _KEY = re.compile(r"[!-<>-~]+")  # printable ASCII without space and "=" (RFC 6763, 6.4)
+_ESCAPE = re.compile(r"\\(?:[\\nrt]|x[0-9a-f]{2}|u[0-9a-f]{4}|U[0-9a-f]{8})")
+_SHORT = {"\\": "\\", "n": "\n", "r": "\r", "t": "\t"}
 
 
 def is_clean(text: str) -> bool:
@@ -27,6 +29,11 @@ def is_clean(text: str) -> bool:
     surrogates, every space but U+0020, and the replacement character.
     """
     return text.isprintable() and _REPLACEMENT not in text
+
+
+def is_text(text: str) -> bool:
+    """Whether a text is what was sent: no decoder has replaced bytes in it, nor kept lone ones."""
+    return _REPLACEMENT not in text and not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def label(text: str) -> str:
@@ -50,3 +57,24 @@ def attribute(key: str, value: str) -> tuple[str, str] | None:
 def escaped_attribute(key: str, value: str) -> tuple[str, str] | None:
     """Return one attribute as `attribute` does, with what does not print escaped in its value."""
     return attribute(key, value if value.isprintable() else escaped(value))
+
+
+def escaped_name(raw: str) -> str:
+    """Return a name with what does not print escaped, as "\\xa0"; each name has a text of its own.
+
+    A name that prints stays as it is, unless it holds what looks like an escape: then its
+    backslashes are doubled, lest another name is escaped to the same text.
+    """
+    if raw.isprintable() and not _ESCAPE.search(raw):
+        return raw
+    return escaped(raw.replace("\\", "\\\\"))
+
+
+def original_name(text: str) -> str:
+    """Return the name that `escaped_name` has made a text of."""
+    return _ESCAPE.sub(_unescaped, text)
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    code = found[0][1:]
+    return _SHORT.get(code) or chr(min(int(code[1:], 16), 0x10FFFF))

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.simulator.lan import dns, records
+from gatewayd.simulator.lan.attacker import NAMES, SERIALS
 from gatewayd.simulator.lan.child import LanChild
 from gatewayd.simulator.site import MANAGER, Site, run
 from tests.integration.lan import CHILDREN, FORGED, GATEWAY, NETWORK, namespaces
@@ -150,7 +151,8 @@ async def test_only_listed_children_are_admitted_and_each_once(tmp_path: Path) -
         async with watched(one) as messages:
             await one.ask(do="hostile_text", child=here[0])
             await one.ask(do="hostile_text", child=late)
-            await until_counted(one, "mdns:dropped:bad-name", 8)
+            await until_counted(one, "mdns:dropped:bad-name", 2)
+            await until_counted(one, "mdns:sighted", len(NAMES) + len(SERIALS))
             await one.ask(do="clone", child=here[1])
             await one.ask(do="replay", child=here[2], count=100, rate=500)
             for child in here:

@@ -17,6 +17,7 @@ from gatewayd.discovery.mdns.interface import CHECK_EVERY, MdnsInterface
 from gatewayd.discovery.mdns.records import InstanceName, parse, service
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.mdns.zeroconf_backend import RecordCounter, ZeroconfBackend
+from gatewayd.discovery.sanitize import original_name
 from gatewayd.errors import ConfigError, DiscoveryRetry
 
 NAME = 2800
@@ -58,7 +59,8 @@ class Mdns:
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Ask for one instance, in at most 3 s; None if it does not answer."""
         interface = self._interfaces.get(sighting.interface)
-        seen = InstanceName(*(sighting.attributes.get(key, "") for key in ("service", "instance")))
+        service_, instance = (sighting.attributes.get(key, "") for key in ("service", "instance"))
+        seen = InstanceName(service_, original_name(instance))
         name = parse(seen.service, seen.full) if seen.service in self._services else None
         return await interface.verify(name, sighting) if interface and name else None
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from gatewayd.device.identity import Claim, claim
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import Sighting
-from gatewayd.discovery.sanitize import is_clean, label
+from gatewayd.discovery.sanitize import label
 from gatewayd.errors import ConfigError
 
 MAX_LABEL = 63
@@ -55,16 +55,26 @@ class InstanceName:
     """The name of one instance of a service (RFC 6763, 4.1).
 
     service: without the domain, as "_shelly._tcp".
-    instance: one label of clean text, 1 to 63 bytes; it may hold dots.
+    instance: one label, 1 to 63 bytes, as announced: any text, with dots or what does not print.
     """
 
     service: str
     instance: str
 
     @property
+    def text(self) -> str:
+        """The instance as it is matched and shown: what does not print is escaped."""
+        return sanitize.escaped_name(self.instance)
+
+    @property
     def key(self) -> str:
         """The key that all spellings of the name share."""
-        return f"{self.service}|{self.instance}".lower()
+        return f"{self.service}|{self.text}".lower()
+
+    @property
+    def is_splittable(self) -> bool:
+        """Whether a library that splits a name at its dots finds a label between any two."""
+        return all(self.instance.split("."))
 
     @property
     def full(self) -> str:
@@ -91,16 +101,17 @@ def domain(bare: str) -> str:
 def parse(bare: str, full: str) -> InstanceName | None:
     """Return the name of an instance of a service; None if it cannot be used.
 
-    full: as announced: instance, service and domain in one, in any spelling.  What begins or ends
-    with a dot, or has two in a row, is refused: libraries split there, and cannot ask for it.
+    full: as announced: instance, service and domain in one, in any spelling.  Bytes that are no
+    text are refused: what a decoder leaves of them is the same for many names.
     """
     tail = f".{domain(bare)}"
     if not full.lower().endswith(tail.lower()):
         return None
     instance = full[: -len(tail)]
-    if not is_clean(instance) or not instance.strip() or not all(instance.split(".")):
+    size = len(instance.encode(errors="surrogatepass"))
+    if not 0 < size <= MAX_LABEL or not sanitize.is_text(instance):
         return None
-    return InstanceName(bare, instance) if len(instance.encode()) <= MAX_LABEL else None
+    return InstanceName(bare, instance)
 
 
 def encode_query(name: InstanceName) -> bytes:
@@ -161,14 +172,13 @@ class ServiceInfo:
 
 def sighting(name: InstanceName, info: ServiceInfo, source: str, interface: str) -> Sighting:
     """Make the sighting of a name.  Raises InvalidServiceInfo."""
-    host = info.host.removesuffix(".")
-    if len(host) > MAX_HOST or not sanitize.is_clean(host):
-        raise InvalidServiceInfo("bad-host")
     addresses = usable_addresses(info.addresses, interface)
     if not addresses:
         raise InvalidServiceInfo("no-usable-address")
     entries = txt(info.text)
-    known = name_attributes(name, interface) | {"host": host, "port": str(info.port)}
+    known = name_attributes(name, interface) | {"port": str(info.port)}
+    if host := _host(info):
+        known["host"] = host
     return Sighting(
         source=source,
         key=name.key,
@@ -203,7 +213,7 @@ def confirmed_info(
     If what is cached of its name leads to another host, or nowhere, the device is where it was.
     """
     host = known.attributes.get("host", "")
-    if cached and cached.addresses and cached.host.removesuffix(".") == host:
+    if cached and cached.addresses and _host(cached) == host:
         return replace(cached, text=text)
     return ServiceInfo(host, known.port or 0, known.addresses, text, received_at=now, ttl=SHORTEST)
 
@@ -214,8 +224,14 @@ def name_attributes(name: InstanceName, interface: str) -> dict[str, str]:
         "source": SOURCE,
         "interface": interface,
         "service": name.service,
-        "instance": name.instance,
+        "instance": name.text,
     }
+
+
+def _host(info: ServiceInfo) -> str:
+    """Return the name of a host as it is matched and shown; "" for one that cannot be."""
+    text = sanitize.escaped_name(info.host.removesuffix("."))
+    return text if len(text) <= MAX_HOST and sanitize.is_text(text) else ""
 
 
 def usable_addresses(addresses: tuple[str, ...], interface: str) -> tuple[str, ...]:

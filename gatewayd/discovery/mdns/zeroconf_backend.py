@@ -219,7 +219,8 @@ class ZeroconfBackend:
         ) -> None:
             report = removed if state_change is ServiceStateChange.Removed else announced
             report(bare[service_type], name)
-            if parse(bare[service_type], name) is None:
+            parsed = parse(bare[service_type], name)
+            if parsed is None or not parsed.is_splittable:
                 self._purge(service_type, name)
 
         self._browser = AsyncServiceBrowser(self._zeroconf, list(bare), handlers=[changed])
@@ -232,12 +233,15 @@ class ZeroconfBackend:
 
     def cached(self, name: InstanceName) -> ServiceInfo | None:
         info = _info(name)
-        return self._info_of(name, info) if info and info.load_from_cache(self._zeroconf) else None
+        return self._info_of(name, info) if info.load_from_cache(self._zeroconf) else None
 
     async def resolve(self, name: InstanceName, patience: float) -> ServiceInfo | None:
+        if not name.is_splittable:  # zeroconf would ask for another
+            await self.confirm(name, lambda _: True)
+            return self.cached(name)
         info = _info(name)
         with contextlib.suppress(Error):  # a host may have a name that cannot be asked for
-            if info and await info.async_request(self._zeroconf, patience * 1000):
+            if await info.async_request(self._zeroconf, patience * 1000):
                 return self._info_of(name, info)
         return None
 
@@ -273,7 +277,7 @@ class ZeroconfBackend:
         self._zeroconf.async_send(cast(Any, RawQuery(packet)))
 
     def _purge(self, type_: str, full: str) -> None:
-        """Remove a pointer to an invalid name: listed as known, it would break every question."""
+        """Remove a pointer that zeroconf cannot write: as known, it would break every question."""
         cache = self._zeroconf.cache
         if known := cache.async_get_unique(DNSPointer(type_, PTR, IN, 0, full)):
             cache.async_remove_records([known])
@@ -350,10 +354,15 @@ def _forget_faults() -> None:
         getattr(owner, "_seen_logs", {}).clear()
 
 
-def _info(name: InstanceName) -> AsyncServiceInfo | None:
-    with contextlib.suppress(BadTypeInNameException):
-        return AsyncServiceInfo(domain(name.service), name.full)
-    return None
+def _info(name: InstanceName) -> AsyncServiceInfo:
+    """Return what zeroconf looks up of a name; an odd one, which it refuses, is put in later."""
+    type_ = domain(name.service)
+    try:
+        return AsyncServiceInfo(type_, name.full)
+    except BadTypeInNameException:
+        info = AsyncServiceInfo(type_, f"odd.{type_}", server=name.full)
+        info.name = name.full
+        return info
 
 
 def _address(record: Any) -> str:  # noqa: ANN401  # DNSAddress, which has no public name

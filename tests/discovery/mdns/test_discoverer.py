@@ -20,9 +20,11 @@ from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.simulator.lan import dns
 from gatewayd.simulator.lan import dns as wire
-from gatewayd.simulator.lan.attacker import Attacker
+from gatewayd.simulator.lan import segment as lan
+from gatewayd.simulator.lan.attacker import NAMES, Attacker
 from gatewayd.simulator.lan.child import LanChild, fleet
 from gatewayd.simulator.lan.lan import SimulatedLan
+from gatewayd.simulator.lan.records import records
 from gatewayd.testing.contracts.discoverer import (
     DiscovererContract,
     DiscovererTestbed,
@@ -171,10 +173,11 @@ async def test_hostile_text_is_bounded_or_dropped_and_real_children_stay() -> No
             await attacker.hostile_text(rate=500)
             await attacker.oversize(5, rate=500)
         dropped = segment.discoverer.health.dropped
-        await until(lambda: dropped.get("bad-name", 0) >= 8 and len(sink.seen) > 2)
+        await until(lambda: "bad-name" in dropped and len(sink.seen) > 2 + len(NAMES))
         assert {segment.key(0), segment.key(1)} <= set(sink.seen)
         for seen in sink.seen.values():
             assert sum(map(len, seen.attributes.values())) < 2 * MAX_TXT
+            assert all(map(str.isprintable, (seen.key, seen.label, *seen.attributes.values())))
 
 
 def usurped(child: LanChild, number: int) -> bytes:
@@ -228,6 +231,60 @@ async def test_records_without_end_are_a_flood_whatever_they_are_of() -> None:
         await until(lambda: segment.discoverer.health.dropped.get("flood", 0) > 0)
 
 
+ODD = (
+    "Lamp.", ".lamp", "Lamp..2", " ", "Lamp\u00a0x", "Lamp x", "\U0001f469\u200d\U0001f52c",
+    "Lamp\0", "Lamp\r\n", "Lamp\x1b[2J", r"Lamp\x00", "\u202eLamp",
+)  # fmt: skip
+"""Names that no two devices share, though what is shown of them may be alike."""
+
+
+async def are_one_device_each(segment: Segment, sink: RecordingSink, serials: set[str]) -> None:
+    await until(lambda: len(sink.seen) == len(serials))
+    assert {one.attributes["txt.serial"] for one in sink.seen.values()} == serials
+    for seen in tuple(sink.seen.values()):
+        assert all(map(str.isprintable, (seen.key, seen.label, *seen.attributes.values())))
+        found = await segment.discoverer.verify(seen)
+        assert found is not None
+        assert found.claims == seen.claims
+    assert segment.discoverer.health.dropped == {}
+
+
+async def test_a_device_with_an_odd_name_is_one_device_and_answers_for_itself() -> None:
+    async with simulated(0) as segment, running(segment.discoverer) as sink:
+        made = fleet(len(ODD), 7, service=f"{segment.type}.local")
+        for child, name in zip(made, ODD, strict=True):
+            segment.lan.add(replace(child, instance=name))
+        await are_one_device_each(segment, sink, {child.serial for child in made})
+
+
+async def test_a_device_with_an_odd_name_is_asked_for_what_it_did_not_announce() -> None:
+    async with simulated(0) as segment, running(segment.discoverer) as sink:
+        made = fleet(len(ODD), 7, service=f"{segment.type}.local")
+        children = {
+            name.encode(): replace(child, instance=name)
+            for child, name in zip(made, ODD, strict=True)
+        }
+        shy = lan.Segment("127.0.0.1")
+
+        def answer(packet: bytes, _: tuple[str, int]) -> None:
+            message = dns.decode(packet)
+            asked = {one.name[0] for one in message.questions}
+            if (
+                segment.type.partition(".")[0].encode() in asked
+            ):  # all are asked for: pointers alone
+                for name in children:
+                    shy.send(pointer(segment.type, name))
+            for child in (children[name] for name in asked & children.keys()):
+                answers = records(child)[1:]
+                shy.send(dns.encode(dns.DnsMessage(answers=answers, flags=dns.RESPONSE)))
+
+        shy.open(answer)
+        try:
+            await are_one_device_each(segment, sink, {child.serial for child in made})
+        finally:
+            shy.close()
+
+
 @pytest.mark.parametrize("poison", [b"x" + b"\xff" * 40, b"a..b", b".a", b"a."])
 async def test_no_announcement_can_silence_our_questions(poison: bytes) -> None:
     """Listed as a known answer, such a name would break each question that lists it."""
@@ -235,7 +292,8 @@ async def test_no_announcement_can_silence_our_questions(poison: bytes) -> None:
         await until(lambda: len(sink.seen) == 1)
         async with Attacker(rng=segment.rng, service=f"{segment.type}.local") as attacker:
             await attacker.send([pointer(segment.type, poison)], 1, rate=100)
-        await until(lambda: "bad-name" in segment.discoverer.health.dropped)
+        dropped = segment.discoverer.health.dropped
+        await until(lambda: {"bad-name", "unresolved"} & dropped.keys())
         before = segment.lan.counters.queries
         await until(lambda: segment.lan.counters.queries > before)
 

@@ -363,7 +363,7 @@ async def test_hostile_names_and_answers_are_counted_by_cause() -> None:
     async with listening() as scene:
         backend = scene.air.backend
         backend.cache["lost"] = replace(info(), addresses=())
-        backend.announce("lost", "a\0b", "\u202ea", "x" * 64, "")
+        backend.announce("lost", "\ufffd", "\ud800", "x" * 64, "")
         backend.announced(TYPE, "no such type")
         scene.air.backend.announce("silent")
         await asyncio.sleep(4)

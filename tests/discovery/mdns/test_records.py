@@ -22,6 +22,7 @@ from gatewayd.discovery.mdns.records import (
     InvalidServiceInfo,
     ServiceInfo,
     claims,
+    confirmed_info,
     encode_query,
     parse,
     service,
@@ -29,6 +30,7 @@ from gatewayd.discovery.mdns.records import (
     txt,
     usable_addresses,
 )
+from gatewayd.discovery.sanitize import escaped_name, original_name
 from gatewayd.errors import ConfigError
 from gatewayd.simulator.lan import dns
 from gatewayd.simulator.lan.dns import DnsQuestion
@@ -67,26 +69,50 @@ def test_names_are_compared_without_case() -> None:
     assert name.key == InstanceName(TYPE, "LAMP").key
 
 
-@pytest.mark.parametrize(
-    "instance",
-    [
-        "",
-        " ",
-        ".a",
-        "a.",
-        "a..b",
-        "a\0b",
-        "a\x1b[0m",
-        "a\r\nb",
-        "\u202ea",
-        "a\u200bb",
-        "\ufffd",
-        "x" * 64,
-        "é" * 32,
-    ],
-)
-def test_a_hostile_name_is_refused(instance: str) -> None:
+@pytest.mark.parametrize("instance", ["", "\ufffd", "x\ufffd", "x" * 64, "é" * 32])
+def test_what_is_no_name_is_refused(instance: str) -> None:
     assert parse(TYPE, f"{instance}.{TYPE}.local.") is None
+
+
+ODD = {
+    "a.": "a.",
+    ".a": ".a",
+    "a..b": "a..b",
+    " ": " ",
+    "a\u00a0b": r"a\xa0b",
+    "\U0001f469\u200d\U0001f52c": "\U0001f469\\u200d\U0001f52c",
+    "lamp\0": r"lamp\x00",
+    "lamp\r\n": r"lamp\r\n",
+    "a\x1b[2J": r"a\x1b[2J",
+    "\u202ea": r"\u202ea",
+    r"C:\temp": r"C:\\temp",
+    r"C:\Users": r"C:\Users",
+}
+"""Names that are odd, and their texts."""
+
+
+@pytest.mark.parametrize("instance", ODD)
+def test_an_odd_name_is_used_and_its_text_prints(instance: str) -> None:
+    name = parse(TYPE, f"{instance}.{TYPE}.local.")
+    assert name is not None
+    assert name.instance == instance
+    seen = sighting(name, INFO, "mdns/eth1", "eth1")
+    check_sighting(seen)
+    assert seen.attributes["instance"] == ODD[instance]
+    assert dns.decode(encode_query(name)).questions[0].name[0] == instance.encode()
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=15))
+def test_each_name_has_a_text_of_its_own(raw: str) -> None:
+    text = escaped_name(raw)
+    assert text.isprintable()
+    assert original_name(text) == raw
+    assert original_name(escaped_name(text)) == text
+
+
+@given(st.text())
+def test_any_text_has_an_original(text: str) -> None:
+    assert isinstance(original_name(text), str)
 
 
 def test_a_name_of_another_type_is_refused() -> None:
@@ -137,8 +163,6 @@ def test_validity_is_clamped(ttl: float, valid: float) -> None:
 @pytest.mark.parametrize(
     ("info", "cause"),
     [
-        (replace(INFO, host="a\nb."), "bad-host"),
-        (replace(INFO, host="x" * 300), "bad-host"),
         (replace(INFO, addresses=()), "no-usable-address"),
         (replace(INFO, addresses=("127.0.0.1", "224.0.0.251")), "no-usable-address"),
     ],
@@ -146,6 +170,20 @@ def test_validity_is_clamped(ttl: float, valid: float) -> None:
 def test_what_is_out_of_bounds_is_refused_whole(info: ServiceInfo, cause: str) -> None:
     with pytest.raises(InvalidServiceInfo, match=f"^{cause}$"):
         sighting(NAME, info, "s", "eth1")
+
+
+@pytest.mark.parametrize(
+    ("host", "shown"), [("a\nb.", r"a\nb"), ("x" * 300, None), ("\0" * 80, None), ("\ufffd.", None)]
+)
+def test_an_odd_host_is_escaped_or_left_out_and_the_device_is_seen(
+    host: str, shown: str | None
+) -> None:
+    info = replace(INFO, host=host)
+    seen = sighting(NAME, info, "s", "eth1")
+    check_sighting(seen)
+    assert seen.attributes.get("host") == shown
+    confirmed = confirmed_info(seen, INFO.text, replace(info, port=1), 6.0)
+    assert confirmed.addresses == INFO.addresses
 
 
 def test_the_largest_record_that_is_allowed_is_taken() -> None:
