@@ -17,7 +17,7 @@ DROP_INS = "/etc/systemd/system/gatewayd.service.d"
 STATE = "/var/lib/gatewayd"
 KEY = "/etc/credstore.encrypted/vault.key"
 
-CONFIG = """\
+LAN = """\
 [discovery]
 settle = 0.5
 [discovery.mdns]
@@ -25,6 +25,12 @@ interfaces = ["lan0"]
 types = ["_gatewayd-child._tcp"]
 [registration]
 retry_first = 1
+"""
+"""Where the children are, and waits that are short enough for a test."""
+
+CONFIG = (
+    LAN
+    + """\
 [sessions]
 retry_first = 1
 per_minute = 60
@@ -35,6 +41,7 @@ ca_file = "/etc/gatewayd/ca.pem"
 [cloud.alibaba.products.{facts[product]}]
 secret_credential = "product"
 """
+)
 
 RULES = """\
 [[rule]]
@@ -43,10 +50,11 @@ match = {{ service = "_gatewayd-child._tcp" }}
 extract = {{ serial = "txt.serial" }}
 list = "/etc/gatewayd/serials.txt"
 action = "{action}"
-provider = "alibaba"
+provider = "{cloud}"
 product = "{facts[product]}"
 device_name = "{{serial}}"
 """
+"""For the children of one cloud."""
 
 PRODUCT = """\
 [Service]
@@ -81,7 +89,9 @@ class Gateway:
         """Write the configuration of this site, and restart.  action: of the rule."""
         files = {
             "conf.d/50-site.toml": CONFIG.format(facts=self.plant.facts),
-            "rules.d/50-site.toml": RULES.format(facts=self.plant.facts, action=action),
+            "rules.d/50-site.toml": RULES.format(
+                facts=self.plant.facts, action=action, cloud="alibaba"
+            ),
             "ca.pem": self.plant.text("ca.pem"),
             "serials.txt": self.plant.text("serials.txt"),
         }
