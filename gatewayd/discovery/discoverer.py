@@ -14,6 +14,7 @@ from typing import Protocol, TypeAlias
 
 from gatewayd.device.identity import Claim, DeviceId, Trust
 from gatewayd.device.reason import Reason
+from gatewayd.discovery.diagnosis.refusals import RefusalNotes
 
 MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTE = 255
@@ -109,16 +110,38 @@ class Health:
 
     sighted, lost: reports so far.  entries: names or devices kept now.
     dropped: what was not believed or had no room, by kebab-case cause.
+    refused: which things were dropped last.
     """
 
     sighted: int = 0
     lost: int = 0
     entries: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    refused: RefusalNotes = field(default_factory=RefusalNotes, compare=False)
 
-    def drop(self, cause: str) -> None:
-        """Count one dropped thing."""
+    def drop(self, cause: str, *, interface: str = "", sender: str = "", name: str = "") -> None:
+        """Count one dropped thing, and note whose it was if that is known.
+
+        sender: its IP address.  name: as it was announced.
+        """
         self.dropped[cause] = self.dropped.get(cause, 0) + 1
+        if sender or name:
+            self.refused.note(cause, interface, sender, name)
+
+
+Observe: TypeAlias = Callable[[str, float, Mapping[str, str | int | bytes]], None]
+"""Called with the kind of an event, as "datagram" or "link", with when it was, seconds of the event
+loop's clock, and with what is known of it."""
+
+
+@dataclass(slots=True)
+class Tap:
+    """Where what comes from the LAN or the kernel can be recorded.
+
+    observe: None while nothing is recorded, so that it costs a comparison.
+    """
+
+    observe: Observe | None = None
 
 
 class Interest(StrEnum):
@@ -145,12 +168,14 @@ class Context:
     sends anything on behalf of a name.
     is_known: whether an IP address is that of a device on record: in a flood, its packets are read
     before those of strangers.  It is asked for each packet.
+    tap: a discoverer passes on to it what comes, before anything of it is judged.
     """
 
     now: Callable[[], float]
     jitter: Callable[[], float]
     interest: Callable[[Mapping[str, str]], Interest]
     is_known: Callable[[str], bool] = lambda _: False
+    tap: Tap = field(default_factory=Tap)
 
 
 class Discoverer(Protocol):

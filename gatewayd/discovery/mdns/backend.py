@@ -18,12 +18,24 @@ NameCallback = Callable[[str, str], None]
 PacketJudge = Callable[[str, bytes], PacketVerdict]
 """Called with the sender's address and a packet, before the packet is parsed."""
 
+
+class DropPacket(Protocol):
+    """Counts a packet that was not read."""
+
+    def __call__(self, cause: str, *, sender: str) -> None: ...
+
+
 _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B  # netdevice(7)
 _NAME = 15  # bytes of an interface's name
 
 
 class MdnsBackend(Protocol):
-    """An mDNS stack on one interface.  Its methods run on the event loop."""
+    """An mDNS stack on one interface.  Its methods run on the event loop.
+
+    sender: whose packet is read just now; "" for none.
+    """
+
+    sender: str
 
     async def start(self) -> None:
         """Open it; return when it sends and receives.  Raises OSError, DiscoveryRetry."""

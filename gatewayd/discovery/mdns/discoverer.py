@@ -78,18 +78,24 @@ class Mdns:
             context=context,
             sink=sink,
             health=self.health,
-            open_backend=partial(self._open, interface, context.now),
+            open_backend=partial(self._open, interface, context),
         )
 
     def _open(
         self,
         interface: str,
-        now: Callable[[], float],
+        context: Context,
         address: str,
         judge: PacketJudge,
         on_full: Callable[[], None],
     ) -> MdnsBackend:
         counter = RecordCounter(NAME * self._settings.flood_limit, on_full)
         return ZeroconfBackend(
-            interface, address, now=now, judge=judge, drop=self.health.drop, counter=counter
+            interface,
+            address,
+            now=context.now,
+            judge=judge,
+            drop=partial(self.health.drop, interface=interface),
+            counter=counter,
+            tap=context.tap,
         )

@@ -8,7 +8,7 @@ import struct
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gatewayd.device.identity import Claim, claim
 from gatewayd.discovery import sanitize
@@ -56,10 +56,12 @@ class InstanceName:
 
     service: without the domain, as "_shelly._tcp".
     instance: one label, 1 to 63 bytes, as announced: any text, with dots or what does not print.
+    sender: the IP address from which it came, "" if that is not known.
     """
 
     service: str
     instance: str
+    sender: str = field(default="", compare=False)
 
     @property
     def text(self) -> str:
@@ -98,7 +100,7 @@ def domain(bare: str) -> str:
     return f"{bare}{_DOMAIN}."
 
 
-def parse(bare: str, full: str) -> InstanceName | None:
+def parse(bare: str, full: str, sender: str = "") -> InstanceName | None:
     """Return the name of an instance of a service; None if it cannot be used.
 
     full: as announced: instance, service and domain in one, in any spelling.  Bytes that are no
@@ -111,7 +113,7 @@ def parse(bare: str, full: str) -> InstanceName | None:
     size = len(instance.encode(errors="surrogatepass"))
     if not 0 < size <= MAX_LABEL or not sanitize.is_text(instance):
         return None
-    return InstanceName(bare, instance)
+    return InstanceName(bare, instance, sender)
 
 
 def encode_query(name: InstanceName) -> bytes:

@@ -84,14 +84,14 @@ class NameTable:
 class ResolveQueue:
     """A queue of names to resolve, the newest first, some at a time.
 
-    drop: counts a name that is not resolved, by cause.  in_flight: how many at a time.
+    drop: counts a name that is not resolved, with the cause.  in_flight: how many at a time.
     waiting: how many may wait; the oldest are dropped.
     """
 
     def __init__(
         self,
         resolve: Callable[[InstanceName], Awaitable[None]],
-        drop: Callable[[str], None],
+        drop: Callable[[str, InstanceName], None],
         in_flight: int,
         waiting: int,
     ) -> None:
@@ -110,8 +110,8 @@ class ResolveQueue:
         self._waiting.move_to_end(name.key)
         self._fill()
         if len(self._waiting) > self._limit:
-            self._waiting.popitem(last=False)
-            self._drop("queue-full")
+            _, oldest = self._waiting.popitem(last=False)
+            self._drop("queue-full", oldest)
 
     def forget(self, key: str) -> None:
         """Remove a name that still waits."""
@@ -132,7 +132,7 @@ class ResolveQueue:
         try:
             await self._resolve(name)
         except Exception as error:  # noqa: BLE001  # the border to zeroconf, which trips over names
-            self._drop("resolve-failed")
+            self._drop("resolve-failed", name)
             kind = type(error).__name__
             log.warning(
                 "Failed to resolve %s: %s.", label(name.instance), kind, extra={"once": kind}
@@ -179,16 +179,17 @@ class NameTracker:
         )
         self._strangers = ResolveQueue(
             partial(self._resolve, wanted=False),
-            health.drop,
+            self._refuse,
             in_flight=settings.strangers_in_flight,
             waiting=settings.strangers_queue,
         )
 
     def announced(self, service: str, full: str) -> None:
         """Process a name that was announced, or of which a record is new."""
-        name = parse(service, full)
+        sender = self.backend.sender if self.backend else ""
+        name = parse(service, full, sender)
         if name is None:
-            self._health.drop("bad-name")
+            self._health.drop("bad-name", interface=self._interface, sender=sender, name=full)
         elif self.backend and self._has_room(name) and self._is_news(name, self.backend):
             self._consider(name, self.backend)
 
@@ -220,7 +221,7 @@ class NameTracker:
         try:
             sighting = self._sighting(name, info)
         except InvalidServiceInfo as refused:
-            self._health.drop(str(refused))
+            self._refuse(str(refused), name)
             return None
         if known := self._table.get(name.key):
             self._keep(TrackedName(name, known.wanted, sighting))
@@ -258,7 +259,7 @@ class NameTracker:
     def _consider(self, name: InstanceName, backend: MdnsBackend) -> None:
         interest = self._context.interest(records.name_attributes(name, self._interface))
         if interest is Interest.IGNORED:
-            self._health.drop("ignored")
+            self._refuse("ignored", name)
             return
         wanted = interest.is_wanted
         if info := backend.cached(name):
@@ -271,13 +272,13 @@ class NameTracker:
         if info:
             self._report(name, info, wanted=wanted)
         else:
-            self._health.drop("unresolved")
+            self._refuse("unresolved", name)
 
     def _report(self, name: InstanceName, info: ServiceInfo, *, wanted: bool) -> None:
         try:
             entry = TrackedName(name, wanted, self._sighting(name, info))
         except InvalidServiceInfo as refused:
-            self._health.drop(str(refused))
+            self._refuse(str(refused), name)
             return
         if self._keep(entry):
             self._health.sighted += 1
@@ -294,19 +295,23 @@ class NameTracker:
         if left is None:
             return True
         if left.wanted:
-            self._drop("table-full", key="max_entries")
+            self._drop("table-full", left.name, key="max_entries")
         else:
-            self._health.drop("table-full")
+            self._refuse("table-full", left.name)
         if left is not entry:
             self._report_loss(left, LossReason.EVICTED)
         return left is not entry
 
-    def _drop(self, cause: str, *, key: str) -> None:
+    def _refuse(self, cause: str, name: InstanceName) -> None:
+        """Count a name that is not reported."""
+        self._health.drop(cause, interface=self._interface, sender=name.sender, name=name.instance)
+
+    def _drop(self, cause: str, name: InstanceName, *, key: str) -> None:
         """Count a name of which a rule wants to know more; warn once if it is for want of room.
 
         key: the setting that bounds it.
         """
-        self._health.drop(cause)
+        self._refuse(cause, name)
         if cause in FULL and key not in self._warned:
             self._warned.add(key)
             log.warning(

@@ -32,7 +32,15 @@ from zeroconf import (
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from gatewayd.discovery.mdns.backend import NameCallback, PacketJudge, finish, ipv4, netmask
+from gatewayd.discovery.discoverer import Tap
+from gatewayd.discovery.mdns.backend import (
+    DropPacket,
+    NameCallback,
+    PacketJudge,
+    finish,
+    ipv4,
+    netmask,
+)
 from gatewayd.discovery.mdns.records import (
     IN,
     PTR,
@@ -87,10 +95,15 @@ def _number(address: str) -> int:
     return int.from_bytes(socket.inet_aton(address))
 
 
+PacketWatch = Callable[[bytes, tuple[str | Any, int]], None]
+"""Called with a packet and its sender."""
+
+
 class PacketFilter(asyncio.DatagramProtocol):
     """A filter before a library's protocol, which may fail at hostile packets.
 
     on_link: the network of valid senders; a router may forward others' packets (RFC 6762, 11).
+    watch: called with each packet and its sender, before all else.
     judge: says which packets are passed on.  drop: counts one that was not, by cause.
     tidy: called after each packet that was passed on.
     """
@@ -99,31 +112,33 @@ class PacketFilter(asyncio.DatagramProtocol):
         self,
         guarded: asyncio.DatagramProtocol,
         on_link: Network | None,
+        watch: PacketWatch,
         judge: PacketJudge,
-        drop: Callable[[str], None],
+        drop: DropPacket,
         tidy: Callable[[], None],
     ) -> None:
         self._guarded = guarded
         self._on_link = on_link
-        self._judge, self._drop, self._tidy = judge, drop, tidy
+        self._watch, self._judge, self._drop, self._tidy = watch, judge, drop, tidy
         self.error_received = guarded.error_received  # type: ignore[method-assign]  # unchanged
         self.connection_lost = guarded.connection_lost  # type: ignore[method-assign]  # unchanged
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         """Pass a packet on if its sender is on the link, and there is a budget for it."""
+        self._watch(data, addr)
         if self._on_link is None or addr[0] not in self._on_link:
-            self._drop("off-link")
+            self._drop("off-link", sender=addr[0])
             return
         verdict = self._judge(addr[0], data)
         if verdict is PacketVerdict.QUERY:  # hosts ask all the time, this one as well
             return
         if verdict is not PacketVerdict.PASS:
-            self._drop(verdict.value)
+            self._drop(verdict.value, sender=addr[0])
             return
         try:
             self._guarded.datagram_received(data, addr)
         except Exception as error:  # noqa: BLE001  # the border to a parser of hostile packets
-            self._drop("packet-failed")
+            self._drop("packet-failed", sender=addr[0])
             log.debug("Failed to parse a packet: %s.", type(error).__name__)
         self._tidy()
 
@@ -131,8 +146,9 @@ class PacketFilter(asyncio.DatagramProtocol):
 def harden(
     transport: Any,  # noqa: ANN401  # of any library
     interface: str,
+    watch: PacketWatch,
     judge: PacketJudge,
-    drop: Callable[[str], None],
+    drop: DropPacket,
     tidy: Callable[[], None],
 ) -> None:
     """Bind a datagram transport to one interface, and give it a large buffer and a filter.
@@ -144,7 +160,7 @@ def harden(
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     guarded = transport.get_protocol()
-    transport.set_protocol(PacketFilter(guarded, network(interface), judge, drop, tidy))
+    transport.set_protocol(PacketFilter(guarded, network(interface), watch, judge, drop, tidy))
 
 
 class RecordCounter(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy here
@@ -173,20 +189,24 @@ class ZeroconfBackend:
 
     address: an IPv4 address of the interface.  now: the event loop's clock, seconds.
     judge: says which packets are read.  drop: counts what is not believed, by cause.
+    tap: where all packets are recorded.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # by keyword
         self,
         interface: str,
         address: str,
         *,
         now: Callable[[], float],
         judge: PacketJudge,
-        drop: Callable[[str], None],
+        drop: DropPacket,
         counter: RecordCounter,
+        tap: Tap,
     ) -> None:
         self._interface, self._address = interface, address
         self._now, self._judge, self._drop, self._counter = now, judge, drop, counter
+        self._tap = tap
+        self.sender = ""
         self._opened: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
 
@@ -203,7 +223,9 @@ class ZeroconfBackend:
             raise DiscoveryRetry("zeroconf does not start", after=RETRY) from error
         for reader in getattr(self._zeroconf.engine, "readers", ()):
             transport = getattr(reader, "transport", reader)  # wrapped in new versions
-            harden(transport, self._interface, self._judge, self._drop, _forget_faults)
+            harden(
+                transport, self._interface, self._record, self._judged, self._drop, self._finished
+            )
         self._empty_cache()  # what came before the filter was set may be from anywhere
         self._zeroconf.async_add_listener(self._counter, None)
 
@@ -267,6 +289,21 @@ class ZeroconfBackend:
         await self._opened.async_close()
         self._empty_cache()  # the stack refers to itself, and may wait long to be freed
         await asyncio.sleep(0)  # a transport closes its socket in the next turn of the loop
+
+    def _record(self, packet: bytes, sender: tuple[str | Any, int]) -> None:
+        if (observe := self._tap.observe) is not None:
+            about = {"interface": self._interface, "sender": sender[0], "port": sender[1]}
+            observe("datagram", self._now(), about | {"data": packet})
+
+    def _judged(self, sender: str, packet: bytes) -> PacketVerdict:
+        verdict = self._judge(sender, packet)
+        if verdict is PacketVerdict.PASS:
+            self.sender = sender
+        return verdict
+
+    def _finished(self) -> None:
+        self.sender = ""
+        _forget_faults()
 
     def _empty_cache(self) -> None:
         cache = self._zeroconf.cache

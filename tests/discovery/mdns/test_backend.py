@@ -38,12 +38,28 @@ def forget() -> None:
     """The library remembers nothing."""
 
 
+class Drops(list[str]):
+    """What was dropped, by cause, and whose it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.senders: list[str] = []
+
+    def note(self, cause: str, *, sender: str) -> None:
+        self.append(cause)
+        self.senders.append(sender)
+
+
 async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
-    drops: list[str] = []
+    drops = Drops()
     transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(
         Tripping, local_addr=("127.0.0.1", 0)
     )
-    harden(transport, "lo", judge, drops.append, lambda: drops.append("tidied"))
+    seen: list[bytes] = []
+    harden(
+        transport, "lo", lambda data, _: seen.append(data), judge, drops.note,
+        lambda: drops.append("tidied"),
+    )  # fmt: skip
     assert isinstance(transport.get_protocol(), PacketFilter)
     bound = transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_BINDTODEVICE, 16)
     assert bound == b"lo\0"
@@ -54,24 +70,31 @@ async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
         await asyncio.sleep(0)
     assert protocol.taken == [b"good"]
     assert drops == ["packet-failed", "tidied", "tidied"]
+    assert drops.senders == ["127.0.0.1"]
+    assert seen == [b"bad", b"good"]
     transport.close()
     await protocol.lost.wait()
 
 
 async def test_a_packet_from_elsewhere_is_counted_and_not_passed_on() -> None:
-    drops: list[str] = []
+    drops = Drops()
     protocol = Tripping()
-    filter_ = PacketFilter(protocol, network("lo"), judge, drops.append, forget)
+    seen: list[str] = []
+    filter_ = PacketFilter(
+        protocol, network("lo"), lambda _, addr: seen.append(addr[0]), judge, drops.note, forget
+    )
     for source in ("192.0.2.7", "127.1.0.9", "10.0.0.1"):
         filter_.datagram_received(source.encode(), (source, 5353))
     assert protocol.taken == [b"127.1.0.9"]
     assert drops == ["off-link", "off-link"]
+    assert drops.senders == ["192.0.2.7", "10.0.0.1"]
+    assert seen == ["192.0.2.7", "127.1.0.9", "10.0.0.1"]
 
 
 async def test_what_the_judge_drops_is_not_passed_on_and_counted_unless_it_is_usual() -> None:
-    drops: list[str] = []
+    drops = Drops()
     protocol = Tripping()
-    filter_ = PacketFilter(protocol, network("lo"), judge, drops.append, forget)
+    filter_ = PacketFilter(protocol, network("lo"), lambda *_: None, judge, drops.note, forget)
     for data in (b"question", b"noise", b"answer"):
         filter_.datagram_received(data, ("127.1.0.9", 5353))
     assert (protocol.taken, drops) == ([b"answer"], ["link-flood"])

@@ -60,6 +60,7 @@ class FakeBackend:
         self.cache: dict[str, ServiceInfo] = {}
         self.browses = self.questions = 0
         self.closed = False
+        self.sender = ""
         self.announced: NameCallback = lambda *_: None
         self.removed: NameCallback = lambda *_: None
 
@@ -363,12 +364,19 @@ async def test_hostile_names_and_answers_are_counted_by_cause() -> None:
     async with listening() as scene:
         backend = scene.air.backend
         backend.cache["lost"] = replace(info(), addresses=())
-        backend.announce("lost", "\ufffd", "\ud800", "x" * 64, "")
+        backend.sender = "192.0.2.7"
         backend.announced(TYPE, "no such type")
+        backend.announce("lost", "\ufffd", "\ud800", "x" * 64, "")
         scene.air.backend.announce("silent")
         await asyncio.sleep(4)
     assert scene.health.dropped == {"no-usable-address": 1, "bad-name": 5, "unresolved": 1}
     assert scene.sink.seen == {}
+    noted = {(cause, *one) for cause, one, _ in scene.health.refused.take()}
+    assert {
+        ("no-usable-address", "lo", "192.0.2.7", "lost"),
+        ("bad-name", "lo", "192.0.2.7", "no such type"),
+        ("unresolved", "lo", "192.0.2.7", "silent"),
+    } <= noted
 
 
 async def test_the_lan_is_asked_again_from_time_to_time() -> None:

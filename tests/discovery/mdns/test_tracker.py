@@ -59,6 +59,11 @@ class Work:
         self.asked: list[str] = []
         self.go = asyncio.Event()
         self.drops: list[str] = []
+        self.dropped: list[str] = []
+
+    def drop(self, cause: str, one: InstanceName) -> None:
+        self.drops.append(cause)
+        self.dropped.append(one.instance)
 
     async def resolve(self, one: InstanceName) -> None:
         self.asked.append(one.instance)
@@ -69,13 +74,13 @@ class Work:
 
 async def test_a_queue_takes_the_newest_first_and_drops_the_oldest() -> None:
     work = Work()
-    queue = ResolveQueue(work.resolve, work.drops.append, in_flight=2, waiting=3)
+    queue = ResolveQueue(work.resolve, work.drop, in_flight=2, waiting=3)
     for text in ("1", "2", "3", "4", "5", "6", "4", "1"):
         queue.put(name(text))
     queue.forget(name("5").key)
     await asyncio.sleep(0)
     assert work.asked == ["1", "2"]
-    assert work.drops == ["queue-full"]
+    assert (work.drops, work.dropped) == (["queue-full"], ["3"])
     work.go.set()
     while len(work.asked) < 4:
         await asyncio.sleep(0)
@@ -86,19 +91,19 @@ async def test_a_queue_takes_the_newest_first_and_drops_the_oldest() -> None:
 async def test_a_queue_outlives_what_the_library_trips_over() -> None:
     work = Work()
     work.go.set()
-    queue = ResolveQueue(work.resolve, work.drops.append, in_flight=1, waiting=3)
+    queue = ResolveQueue(work.resolve, work.drop, in_flight=1, waiting=3)
     queue.put(name("bad"))
     queue.put(name("good"))
     while len(work.asked) < 2:
         await asyncio.sleep(0)
-    assert work.drops == ["resolve-failed"]
+    assert (work.drops, work.dropped) == (["resolve-failed"], ["bad"])
     await queue.clear()
 
 
 @pytest.mark.parametrize("started", [True, False])
 async def test_a_queue_that_is_cleared_can_be_used_again(started: bool) -> None:
     work = Work()
-    queue = ResolveQueue(work.resolve, work.drops.append, in_flight=1, waiting=3)
+    queue = ResolveQueue(work.resolve, work.drop, in_flight=1, waiting=3)
     queue.put(name("a"))
     queue.put(name("b"))
     if started:

@@ -1,0 +1,118 @@
+"""What discovery has refused last: when, where, whose, and why.  Pure, and bounded in all.
+
+A flood of refusals costs a look-up each: of each cause few are noted until the notes are read, and
+of each sender fewer.  In the list, the sender of which most is kept gives way first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+MAX_CAUSES: Final = 32
+MAX_NOTED: Final = 16
+"""Of each cause, between two readings of the notes."""
+MAX_OF_SENDER: Final = 4
+"""Of these, from one sender."""
+MAX_KEPT: Final = 32
+"""Refusals of each cause that a list keeps."""
+
+CAUSES: Final[Mapping[str, str]] = {
+    "bad-name": "The name holds bytes that are no UTF-8, or is longer than 63 bytes; change it.",
+    "no-usable-address": "It announced no address that a device can have.",
+    "unresolved": "It announced a name, and did not answer when it was asked for its records.",
+    "resolve-failed": "Its records cannot be read; see the journal.",
+    "ignored": "A rule ignores it; see gatewayctl rules list.",
+    "queue-full": "Too many names waited to be asked for; raise resolve_queue.",
+    "table-full": "Too many devices are kept; raise max_entries.",
+    "off-link": "The sender is not on the link of the interface.",
+    "malformed": "The packet has fewer records than it says.",
+    "packet-failed": "The packet cannot be read; see the journal at log level debug.",
+    "sender-flood": "The sender has sent more than its share.",
+    "link-flood": "All senders together have sent more than their share.",
+    "query-flood": "There were too many queries; gatewayd answers none.",
+    "unfit": "A discoverer has reported what it may not; report it to its author.",
+    "unsent": "Too many reports waited to be read.",
+}
+"""What the causes of gatewayd's own discoverers mean, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What was refused, some times in a row.
+
+    at: when it was noted, at most a second later; seconds of the event loop's clock.
+    discoverer, interface: which refused it, and where; sender: its IP address; name: as announced.
+    These are "" where it is not known.  cause: kebab-case, as in CAUSES.
+    """
+
+    at: float
+    discoverer: str
+    interface: str
+    sender: str
+    name: str
+    cause: str
+    times: int = 1
+
+
+Noted = tuple[str, str, str]
+"""Interface, sender and name."""
+
+
+class RefusalNotes:
+    """The refusals of one discoverer since they were read last; nothing here is sanitised."""
+
+    def __init__(self) -> None:
+        self._noted: dict[str, Counter[Noted]] = {}
+
+    def note(self, cause: str, interface: str, sender: str, name: str) -> None:
+        """Note one, if there is room."""
+        noted = self._noted.get(cause)
+        if noted is None:
+            if len(self._noted) >= MAX_CAUSES:
+                return
+            noted = self._noted[cause] = Counter()
+        if len(noted) >= MAX_NOTED:
+            return
+        one = (interface, sender, name)
+        if one in noted or sum(sender == other for _, other, _ in noted) < MAX_OF_SENDER:
+            noted[one] += 1
+
+    def take(self) -> Iterator[tuple[str, Noted, int]]:
+        """Remove and yield the notes: cause, what was refused, and how often."""
+        noted, self._noted = self._noted, {}
+        for cause, those in noted.items():
+            for one, times in those.items():
+                yield cause, one, times
+
+
+class RefusalList:
+    """The newest refusals of each cause.  What is refused again counts as one."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, dict[tuple[str, ...], Refusal]] = {}
+
+    def __len__(self) -> int:
+        return sum(map(len, self._kept.values()))
+
+    def add(self, refusal: Refusal) -> None:
+        """Keep a refusal as the newest of its cause; drop another if there is no room."""
+        kept = self._kept.get(refusal.cause)
+        if kept is None:
+            if len(self._kept) >= MAX_CAUSES:
+                return
+            kept = self._kept[refusal.cause] = {}
+        key = (refusal.discoverer, refusal.interface, refusal.sender, refusal.name)
+        before = kept.pop(key, None)
+        kept[key] = replace(refusal, times=refusal.times + before.times) if before else refusal
+        if len(kept) > MAX_KEPT:
+            senders = Counter(one.sender for one in kept.values())
+            loudest = max(senders.values())
+            del kept[next(key for key, one in kept.items() if senders[one.sender] == loudest)]
+
+    def newest(self) -> Sequence[Refusal]:
+        """Return what is kept, the newest first."""
+        kept = [one for those in self._kept.values() for one in those.values()]
+        return sorted(kept, key=lambda one: -one.at)
