@@ -3,6 +3,7 @@
 
     paho-holder CREDENTIAL
 
+The report has the form of Alibaba Cloud; that of Huawei Cloud has the member "services".
 With python3-paho-mqtt 1.6 and 2.x.
 """
 

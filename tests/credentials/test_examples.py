@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,34 @@ async def test_an_environment_file_is_read_as_it_was_meant(tmp_path: Path) -> No
     assert values["CHILD_CLIENT_ID"] == "a.b|securemode=2,signmethod=hmacsha256|"
     assert values["CHILD_TOPIC_PROPERTIES"] == "/sys/a/b/post"
     assert values["CHILD_KEY_FILE"] == values["CHILD_CA_FILE"] == ""
+
+
+def shown(name: str) -> str:
+    """Return the part of a drop-in that its user copies elsewhere."""
+    lines = (EXAMPLES / name).read_text().partition("[Unit]")[0].splitlines()
+    return "\n".join(line.removeprefix("#") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["telegraf-gatewayd.conf", "node-red-gatewayd.conf"])
+@pytest.mark.parametrize("credential", [BY_KEY, BY_PASSWORD])
+async def test_each_variable_that_a_drop_in_uses_is_written(
+    name: str, credential: Credential, tmp_path: Path
+) -> None:
+    await run("credential-environment.py", written(tmp_path, credential), tmp_path)
+    told = await asyncio.to_thread(sourced, tmp_path / "environment")
+    known = {entry.partition("=")[0] for entry in told.split("\0")}
+    used = set(re.findall(r"\$\{(\w+)\}", shown(name)))
+    assert {"CHILD_KEY_FILE", "CHILD_CERTIFICATE_FILE", "CHILD_PASSWORD"} < used <= known
+
+
+def test_telegraf_connects_as_both_clouds_want() -> None:
+    """Both refuse QoS 2, and a keep-alive that is not in 30 to 1200 s."""
+    text = shown("telegraf-gatewayd.conf").partition("[[outputs.mqtt]]")[2]
+    settings = [line for line in text.splitlines() if " = " in line]
+    output = tomllib.loads("\n".join(settings))
+    assert output["qos"] == 1
+    assert 30 <= output["keep_alive"] <= 1200
+    assert output["servers"] == ["tls://${CHILD_HOST}:${CHILD_PORT}"]
 
 
 async def test_a_program_with_paho_keeps_the_session_of_its_child(tmp_path: Path) -> None:
