@@ -16,7 +16,7 @@ from typing import Self
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
 from gatewayd.network.proxy import Proxy
 from gatewayd.settings import grammar
-from gatewayd.settings.declare import FileUse, setting
+from gatewayd.settings.declare import given_credential, given_file, setting
 
 DIRECT = "direct"
 """The proxy of a cloud that is connected to without one, whatever [network] says."""
@@ -43,16 +43,8 @@ class NetworkSettings:
         'HTTP proxy for connections to clouds, as "http://proxy.example:3128" (default: none)',
         grammar=grammar.proxy,
     )
-    proxy_credential: str = setting(
-        "",
-        "name of the systemd credential with user:password for the proxy",
-        grammar=grammar.credential_name,
-    )
-    proxy_file: Path | None = setting(  # declares a field
-        None,
-        "file with user:password for the proxy, mode 0600; used where proxy_credential is empty",
-        file=FileUse.LATER,
-    )
+    proxy_credential: str = given_credential("user:password for the proxy")
+    proxy_file: Path | None = given_file("user:password for the proxy", "proxy_credential")
 
     def problems(self) -> Iterator[str]:
         """Yield each mistake as one sentence, with the key and the remedy."""

@@ -19,7 +19,7 @@ from gatewayd.messages.doors.site.json_path import (
 )
 from gatewayd.messages.doors.site.topic_pattern import KEY, BadPattern, ChildKey, TopicPattern
 from gatewayd.settings import grammar
-from gatewayd.settings.declare import REQUIRED, FileUse, setting
+from gatewayd.settings.declare import REQUIRED, FileUse, given_credential, given_file, setting
 
 OWN_DOOR = "gatewayd"
 """The name of the door that is gatewayd's own broker."""
@@ -402,27 +402,11 @@ class DoorSettings:
     certificate_file: Path | None = setting(
         None, "PEM file of the certificate to show (default: none is shown)", file=FileUse.LATER
     )
-    private_key_credential: str = setting(
-        "",
-        "name of the systemd credential with the private key of certificate_file, PEM",
-        grammar=grammar.credential_name,
-    )
-    private_key_file: Path | None = setting(
-        None,
-        "file with that key, mode 0600; used where private_key_credential is empty",
-        file=FileUse.LATER,
-    )
+    private_key_credential: str = given_credential("the private key of certificate_file, PEM")
+    private_key_file: Path | None = given_file("that key", "private_key_credential")
     user_name: str = setting("", "user name at the broker (default: none)", grammar=_user_name)
-    password_credential: str = setting(
-        "",
-        "name of the systemd credential with the password",
-        grammar=grammar.credential_name,
-    )
-    password_file: Path | None = setting(
-        None,
-        "file with the password, mode 0600; used where password_credential is empty",
-        file=FileUse.LATER,
-    )
+    password_credential: str = given_credential("the password")
+    password_file: Path | None = given_file("the password", "password_credential")
     client_id: str = setting(
         "",
         "client identifier, of which there may be one at the broker (default: gatewayd-, the host "

@@ -10,7 +10,7 @@ from dataclasses import MISSING, dataclass, field
 from enum import StrEnum
 from typing import Any, TypedDict
 
-from gatewayd.settings.grammar import Grammar
+from gatewayd.settings.grammar import Grammar, credential_name
 
 REQUIRED: Any = MISSING
 """The default of a setting that must be set."""
@@ -63,6 +63,17 @@ def setting(  # noqa: PLR0913  # by keyword: what may be said of a setting
     if isinstance(default, dict | list):
         return field(default_factory=type(default), metadata=dict(meta))
     return field(default=default, metadata=dict(meta))
+
+
+def given_credential(what: str) -> Any:  # noqa: ANN401  # a value of any type
+    """Declare the name of a systemd credential.  what: is in it."""
+    return setting("", f"name of the systemd credential with {what}", grammar=credential_name)
+
+
+def given_file(what: str, credential: str) -> Any:  # noqa: ANN401  # a value of any type
+    """Declare the file of a secret.  credential: the setting that goes before it."""
+    text = f"file with {what}, mode 0600; used where {credential} is empty"
+    return setting(None, text, file=FileUse.LATER)
 
 
 def table(kind: type[Any]) -> Any:  # noqa: ANN401  # a value of any type

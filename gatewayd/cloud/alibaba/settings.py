@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gatewayd.cloud.outbound import OutboundSettings
 from gatewayd.settings import grammar
-from gatewayd.settings.declare import REQUIRED, FileUse, setting
+from gatewayd.settings.declare import REQUIRED, FileUse, given_credential, given_file, setting
 
 SIGN_METHODS: Mapping[str, str] = {"hmacsha256": "sha256", "hmacsha1": "sha1", "hmacmd5": "md5"}
 """The cloud's names of the sign methods, the best first, to those of hashlib."""
@@ -122,16 +122,8 @@ SECURE_MODES = (2, -2)
 class AlibabaProduct:
     """[cloud.<name>.products.<productKey>]"""
 
-    secret_credential: str = setting(
-        "",
-        "name of the systemd credential with the product secret",
-        grammar=grammar.credential_name,
-    )
-    secret_file: Path | None = setting(  # declares a field
-        None,
-        "file with the product secret, mode 0600; used where secret_credential is empty",
-        file=FileUse.LATER,
-    )
+    secret_credential: str = given_credential("the product secret")
+    secret_file: Path | None = given_file("the product secret", "secret_credential")
     device_credentials: str = setting(
         "",
         "prefix of the systemd credentials that hold the secrets of known devices: a device name "
@@ -139,7 +131,7 @@ class AlibabaProduct:
         grammar=grammar.credential_name,
         file=FileUse.DIRECTORY,
     )
-    device_directory: Path | None = setting(  # likewise
+    device_directory: Path | None = setting(  # declares a field
         None,
         "directory of files with the secrets of known devices, each named as the device, mode "
         "0600; used where device_credentials is empty",
@@ -166,16 +158,8 @@ class AlibabaGateway:
 
     product: str = setting(REQUIRED, "productKey of the gateway")
     device: str = setting(REQUIRED, "deviceName of the gateway")
-    secret_credential: str = setting(
-        "",
-        "name of the systemd credential with the gateway's device secret",
-        grammar=grammar.credential_name,
-    )
-    secret_file: Path | None = setting(  # likewise
-        None,
-        "file with the gateway's device secret, mode 0600; used where secret_credential is empty",
-        file=FileUse.LATER,
-    )
+    secret_credential: str = given_credential("the gateway's device secret")
+    secret_file: Path | None = given_file("the gateway's device secret", "secret_credential")
     register: bool = setting(
         False,
         "whether to register the gateway with its product's secret, instead of configuring its own",

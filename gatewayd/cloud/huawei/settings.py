@@ -20,7 +20,7 @@ from gatewayd.network.addresses import AddressBook
 from gatewayd.network.proxy import Proxy
 from gatewayd.network.tls import Server
 from gatewayd.settings import grammar
-from gatewayd.settings.declare import REQUIRED, FileUse, setting
+from gatewayd.settings.declare import REQUIRED, FileUse, given_credential, given_file, setting
 
 MAX_TAGS = 10
 _WORD, _CHINESE = r"A-Za-z0-9_\-", "\u4e00-\u9fa5"
@@ -134,16 +134,8 @@ class HuaweiGateway:
         "device ID of the gateway where it logs in with a secret (default: product ID, "
         "underscore and node ID)",
     )
-    secret_credential: str = setting(
-        "",
-        "name of the systemd credential with the gateway's device secret",
-        grammar=grammar.credential_name,
-    )
-    secret_file: Path | None = setting(  # declares a field
-        None,
-        "file with the gateway's device secret, mode 0600; used where secret_credential is empty",
-        file=FileUse.LATER,
-    )
+    secret_credential: str = given_credential("the gateway's device secret")
+    secret_file: Path | None = given_file("the gateway's device secret", "secret_credential")
     check_timestamp: bool = setting(
         False,
         "whether the platform compares the hour of a login with its own clock; only where the "
@@ -191,7 +183,7 @@ class HuaweiSettings(OutboundSettings):
         "", "name or IP address to connect to, if not that of host", grammar=grammar.host
     )
     port: int = setting(8883, "TCP port of the MQTTS endpoint", low=1, high=65535)
-    ca_file: Path | None = setting(  # likewise
+    ca_file: Path | None = setting(  # declares a field
         None,
         "trusted root certificates, PEM; as few as needed, for each device with a certificate has "
         "its own copy of them (default: those of the system)",
