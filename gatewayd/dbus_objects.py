@@ -17,9 +17,6 @@ from gatewayd.dbus.methods import (
     MESSAGE_METHODS,
     PROVIDER_METHODS,
     SECRET_STORE_METHODS,
-    AuthorityCommands,
-    BrokerCommands,
-    CredentialCommands,
 )
 from gatewayd.dbus.names import (
     AUTHORITY,
@@ -31,6 +28,7 @@ from gatewayd.dbus.names import (
     ObjectInterface,
 )
 from gatewayd.dbus.objects import ExportedObject
+from gatewayd.dbus.ports import AuthorityCommands, BrokerCommands, CredentialCommands
 from gatewayd.errors import Busy, CloudUnreachable, InvalidArgs
 from gatewayd.gateway_status import GatewayStatus, provider_object
 from gatewayd.runtime.journal import SYSLOG_LEVELS, set_level

@@ -19,9 +19,10 @@ from gatewayd.dbus.dispatch import MAX_UNAUTHORIZED, CallLog, Dispatcher
 from gatewayd.dbus.glib import BusThread, Connection, GLib, RemoteCaller
 from gatewayd.dbus.intake import Intake
 from gatewayd.dbus.interfaces import load_all
-from gatewayd.dbus.methods import DEVICE_METHODS, MANAGER_METHODS, ManagerCommands
+from gatewayd.dbus.methods import DEVICE_METHODS, MANAGER_METHODS
 from gatewayd.dbus.names import GATEWAY, NAME, ObjectInterface
 from gatewayd.dbus.objects import ExportedObject
+from gatewayd.dbus.ports import ManagerCommands
 from gatewayd.dbus.service import ObjectServer
 from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import DeviceId

@@ -12,8 +12,8 @@ from typing import Any
 
 from gatewayd.dbus.bus import Bus, BusSettings
 from gatewayd.dbus.glib import BusThread, Gio, Variant
-from gatewayd.dbus.methods import ManagerCommands
 from gatewayd.dbus.objects import ExportedObject
+from gatewayd.dbus.ports import ManagerCommands
 from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gatewayd.dbus import methods
+from gatewayd.dbus import methods, ports
 from gatewayd.dbus.interfaces import load_all
 from gatewayd.dbus.methods import (
     AUTHORITY_METHODS,
@@ -37,11 +37,11 @@ SERVED_FROM_VIEWS = {
 """Answered on the D-Bus thread."""
 WRITABLE = {(LOG_CONTROL, "LogLevel")}
 PORTS: Mapping[MethodTable[Any], Any] = {
-    MANAGER_METHODS: methods.ManagerCommands, DEVICE_METHODS: methods.ManagerCommands,
-    SECRET_STORE_METHODS: methods.StoreCommands, PROVIDER_METHODS: methods.ProviderCommands,
-    AUTHORITY_METHODS: methods.AuthorityCommands, LOG_METHODS: methods.LogCommands,
-    MESSAGE_METHODS: methods.MessageCommands, BROKER_METHODS: methods.BrokerCommands,
-    CREDENTIAL_METHODS: methods.CredentialCommands,
+    MANAGER_METHODS: ports.ManagerCommands, DEVICE_METHODS: ports.ManagerCommands,
+    SECRET_STORE_METHODS: ports.StoreCommands, PROVIDER_METHODS: ports.ProviderCommands,
+    AUTHORITY_METHODS: ports.AuthorityCommands, LOG_METHODS: ports.LogCommands,
+    MESSAGE_METHODS: ports.MessageCommands, BROKER_METHODS: ports.BrokerCommands,
+    CREDENTIAL_METHODS: ports.CredentialCommands,
 }  # fmt: skip
 EXAMPLES: Mapping[str, object] = {"s": "text", "u": 7, "h": 3, "as": ["a", "b"], "a{sv}": {}}
 INTERFACES = load_all()
@@ -141,7 +141,7 @@ def test_an_argument_of_another_type_is_a_fault() -> None:
 
 
 async def test_reregister_takes_no_options() -> None:
-    port = SignaturePort(methods.ManagerCommands)
+    port = SignaturePort(ports.ManagerCommands)
     arguments = MethodArguments(["a", "a", {"force": True}], "olga")
     with pytest.raises(InvalidArgs):
         await MANAGER_METHODS.bind(port)["Reregister"].run(arguments)

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.xdist_group("typed commands")  # one copy serves all
 TOP = Path(__file__).parents[2]
 CHECKED = ("gatewayd/dbus/methods.py", "gatewayd/dbus_objects.py", "gatewayd/daemon.py")
 METHODS, OBJECTS, DAEMON = CHECKED
+PORTS = "gatewayd/dbus/ports.py"
 AUTHORITY = "gatewayd/cloud/ca/service.py"
 STORE, MANAGER = "gatewayd/storage/store_service.py", "gatewayd/manager/commands.py"
 
@@ -48,8 +49,8 @@ def test_the_commands_agree(copy: Path) -> None:
     (MANAGER, "async def retry(self, device: str", "async def retry(self, device: int", DAEMON),
     (OBJECTS, "async def set_level(self", "async def level(self", OBJECTS),
     (OBJECTS, "async def test(self, caller: str", "async def test(self, caller: int", OBJECTS),
-    (METHODS, "async def rotate(self", "async def roll(self", METHODS),
-    (METHODS, "permit_join(self, seconds: int", "permit_join(self, seconds: str", METHODS),
+    (PORTS, "async def rotate(self", "async def roll(self", METHODS),
+    (PORTS, "permit_join(self, seconds: int", "permit_join(self, seconds: str", METHODS),
     (AUTHORITY, "async def prove(self", "async def proof(self", DAEMON),
 ])  # fmt: skip
 def test_a_command_that_changes_is_found(
