@@ -14,7 +14,8 @@ from typing import TypeAlias
 
 import pytest
 
-from gatewayd.network.tls import Server, client_context
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
+from gatewayd.network.tls import Server, client_context, dial
 from gatewayd.simulator import pki
 
 Script: TypeAlias = Callable[["Client"], Awaitable[None]]
@@ -125,6 +126,18 @@ def trust(ca_file: Path) -> ssl.SSLContext:
 @pytest.fixture(scope="session")
 def certificate(authority: pki.RootAuthority) -> pki.KeyedCertificate:
     return pki.localhost(authority, NOW)
+
+
+async def stay(client: Client) -> None:
+    """Say nothing, until the client leaves: a script of `serve`."""
+    await client.gone()
+
+
+async def fault_of(server: Server) -> ConnectFault:
+    """Return why a server cannot be connected to."""
+    with pytest.raises(ConnectError) as raised:
+        await dial(server)
+    return raised.value.fault
 
 
 @pytest.fixture

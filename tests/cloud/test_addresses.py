@@ -31,7 +31,7 @@ from gatewayd.network.addresses import (
 )
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.simulator import pki
-from tests.cloud.conftest import NOW
+from tests.cloud.conftest import NOW, stay
 from tests.cloud.test_mqtt import ACCEPTED, LOGIN, answering
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
@@ -274,10 +274,6 @@ def at(trust: Any) -> Callable[..., tls.Server]:
         return tls.Server("localhost", 1, trust, seconds, seconds, "a.name", book)
 
     return make
-
-
-async def stay(client: Any) -> None:
-    await client.gone()
 
 
 @pytest.mark.parametrize("dead", ["refused", "unanswered", "silent"])

@@ -21,10 +21,10 @@ from gatewayd.cloud.http import post_form
 from gatewayd.cloud.outbound import DIRECT, NetworkSettings, OutboundSettings, proxy_of
 from gatewayd.network import tls
 from gatewayd.network.addresses import AddressBook
-from gatewayd.network.connect_errors import ConnectError, ConnectFault
+from gatewayd.network.connect_errors import ConnectFault
 from gatewayd.network.proxy import Proxy
 from gatewayd.simulator import pki
-from tests.cloud.conftest import NOW, Client, serve_script
+from tests.cloud.conftest import NOW, Client, fault_of, serve_script, stay
 from tests.support.tinyproxy import tinyproxy
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
@@ -42,16 +42,6 @@ def behind(
 
 def through(port: int, file: Path | None = None) -> OutboundSettings:
     return OutboundSettings(proxy=f"http://127.0.0.1:{port}", proxy_file=file)
-
-
-async def stay(client: Client) -> None:
-    await client.gone()
-
-
-async def fault_of(server: tls.Server) -> ConnectFault:
-    with pytest.raises(ConnectError) as raised:
-        await tls.dial(server)
-    return raised.value.fault
 
 
 async def test_an_answer_in_single_bytes(serve: Serve, trust: ssl.SSLContext) -> None:

@@ -26,22 +26,12 @@ from gatewayd.device.secret import Secret
 from gatewayd.network import tls
 from gatewayd.network.connect_errors import ConnectError, ConnectFault, reason
 from gatewayd.simulator import pki
+from tests.cloud.conftest import fault_of, stay
 from tests.cloud.guarded import VERSIONS, device_ca, guarded, identity, server_context
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 At = Callable[..., tls.Server]
 NOW = datetime.now(UTC)
-
-
-async def stay(client: Any) -> None:
-    """Say nothing."""
-    await client.gone()
-
-
-async def fault_of(server: tls.Server) -> ConnectFault:
-    with pytest.raises(ConnectError) as raised:
-        await tls.dial(server)
-    return raised.value.fault
 
 
 @contextlib.contextmanager

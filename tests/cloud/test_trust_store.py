@@ -17,14 +17,10 @@ import pytest
 from gatewayd.network import tls
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.simulator import pki
+from tests.cloud.conftest import stay
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 NOW = datetime.now(UTC)
-
-
-async def stay(client: Any) -> None:
-    """Say nothing."""
-    await client.gone()
 
 
 async def reach(trust: tls.TrustStore, port: int) -> ConnectFault | None:

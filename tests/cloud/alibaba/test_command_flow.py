@@ -18,7 +18,7 @@ from gatewayd.device.secret import Secret
 from gatewayd.testing.waiting import PATIENCE, until
 from tests.cloud.alibaba import site
 from tests.cloud.alibaba.site import GATEWAY, OWN, SENSORS, Site, at_cloud, child
-from tests.cloud.alibaba.speaking import by_route
+from tests.cloud.alibaba.speaking import Speaking, by_route
 from tests.cloud.commanded import ObedientChild
 
 NUMBER = [{"identifier": "Number", "dataType": {"type": "int"}}]
@@ -45,6 +45,16 @@ def obey(session: object, answer: CommandAnswer = DONE) -> ObedientChild:
     return ObedientChild(session, lambda _: answer)
 
 
+async def modelled(stage: Speaking, tsl: dict[str, Any]) -> tuple[tuple[str, str], ObedientChild]:
+    """Return the name of a child whose product has this model, and the child, which can be sent
+    commands."""
+    own = at_cloud(stage.name)
+    stage.cloud.set_model(own[0], tsl)
+    obedient = obey(stage.session)
+    await subscribed(stage.cloud, own)
+    return own, obedient
+
+
 async def subscribed(cloud: Any, name: Sequence[str]) -> None:
     topic = f"/{name[0]}/{name[1]}/user/get"
     await until(lambda: cloud.subscribes(*name, topic))
@@ -55,10 +65,7 @@ async def test_a_synchronous_service_and_an_rrpc_on_a_topic_of_a_user(
     tmp_path: Path, route: str
 ) -> None:
     async with by_route(route, tmp_path) as stage:
-        own = at_cloud(stage.name)
-        stage.cloud.set_model(own[0], TSL)
-        obedient = obey(stage.session)
-        await subscribed(stage.cloud, own)
+        own, obedient = await modelled(stage, TSL)
         async with asyncio.timeout(PATIENCE):
             seen = await stage.cloud.invoke(*own, "Measure", {"Number": 1}).reply
             answer = await stage.cloud.rrpc(*own, b"hello", "user/get")
@@ -76,10 +83,7 @@ async def test_the_reports_of_a_child_and_its_commands_share_its_connection(
     tmp_path: Path, route: str
 ) -> None:
     async with by_route(route, tmp_path) as stage:
-        own = at_cloud(stage.name)
-        stage.cloud.set_model(own[0], {**TSL, "properties": [{**NUMBER[0]}]})
-        obey(stage.session)
-        await subscribed(stage.cloud, own)
+        own, _ = await modelled(stage, {**TSL, "properties": [{**NUMBER[0]}]})
         confirmed = [stage.message(number) for number in range(3)]
         await stage.say(*confirmed)
         async with asyncio.timeout(PATIENCE):

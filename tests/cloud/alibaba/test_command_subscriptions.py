@@ -102,13 +102,13 @@ async def test_a_refusal_is_not_repeated_before_the_child_comes_again() -> None:
         await until(lambda: child(0) in uplink.subscribed)
 
 
+def unanswered(_: SubName) -> bool:
+    raise NoAnswer
+
+
 async def test_what_is_not_answered_is_asked_again_with_the_next_change() -> None:
     async with stage() as (_, uplink, children):
-
-        def fail(_: SubName) -> bool:
-            raise NoAnswer
-
-        uplink.grants = fail
+        uplink.grants = unanswered
         children.open(0)
         await until(lambda: bool(uplink.asked))
         uplink.grants = lambda _: True
@@ -136,11 +136,7 @@ async def test_what_is_not_answered_is_asked_again_where_nothing_changes() -> No
 
 async def test_a_new_session_of_the_gateway_waits_for_no_second_request_over_the_older() -> None:
     async with stage() as (link, older, children):
-
-        def fail(_: SubName) -> bool:
-            raise NoAnswer
-
-        older.grants = fail
+        older.grants = unanswered
         children.open(0)
         await until(lambda: bool(older.asked))
         newer = Uplink()

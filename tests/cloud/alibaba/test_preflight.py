@@ -23,6 +23,7 @@ from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, secret_check
 from gatewayd.errors import ConfigError
 from gatewayd.simulator import pki
+from tests.cloud.conftest import stay
 from tests.cloud.looks import AROUND, FAILED, OK, SECRET, UNSURE, all_of, verdicts
 from tests.cloud.test_websocket import Echo, simulated
 from tests.support.tinyproxy import tinyproxy
@@ -33,11 +34,6 @@ NOW = datetime.now(UTC)
 PRODUCT = "a1Gt7n5yTt8"
 VENDOR = f"{PRODUCT}.iot-as-mqtt.cn-shanghai.aliyuncs.com"
 ROOT = certificates.RootCertificate("some root", "AB" * 32, 0.0, 4e9)
-
-
-async def stay(client: Any) -> None:
-    """Say nothing."""
-    await client.gone()
 
 
 @pytest.fixture

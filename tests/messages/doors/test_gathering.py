@@ -43,6 +43,14 @@ def at(broker: ScriptedBroker, intake: MessageIntake) -> AbstractAsyncContextMan
     return running(site_door(replace(SITE, port=broker.port), intake))
 
 
+async def speak_again(peer: Peer, intake: Intake) -> None:
+    """Send a message, and another one when the first was received."""
+    await peer.accept()
+    await peer.send(message(1))
+    await until(lambda: len(intake.received) == 1)
+    await peer.send(message(2))
+
+
 async def test_what_comes_meanwhile_is_read_when_it_is_due() -> None:
     sent, intake = asyncio.Event(), Gathering()
 
@@ -89,10 +97,7 @@ async def test_a_rest_that_was_forgotten_ends(monkeypatch: pytest.MonkeyPatch) -
     intake = Gathering()
 
     async def play(peer: Peer) -> None:
-        await peer.accept()
-        await peer.send(message(1))
-        await until(lambda: len(intake.received) == 1)
-        await peer.send(message(2))
+        await speak_again(peer, intake)
         intake.gathering = False
         await peer.gone()
 
@@ -105,10 +110,7 @@ async def test_a_pause_and_a_rest_end_in_any_order() -> None:
     intake = Gathering()
 
     async def play(peer: Peer) -> None:
-        await peer.accept()
-        await peer.send(message(1))
-        await until(lambda: len(intake.received) == 1)
-        await peer.send(message(2))
+        await speak_again(peer, intake)
         await peer.gone()
 
     for order in ("unblock gather", "gather unblock"):
