@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gatewayd.cli.command import Command
 from gatewayd.cli.main import COMMANDS
-from gatewayd.cli.output.fields import DONE, ERROR, LINES, PEM, JsonField, table
+from gatewayd.cli.output.fields import DONE, ERROR, PEM, JsonField, table
 from gatewayd.dbus.names import NAME
 
 PAGE = Path(__file__).parent.parent / "packaging/man/gatewayctl-json.5"
@@ -41,7 +41,6 @@ usage:
 
 MIDDLE = {
     "NOTHING TO RETURN": (DONE, "A command that returns nothing prints:"),
-    "TEXT": (LINES, "A command that has text for people alone prints an object for each line:"),
     "CERTIFICATES": (PEM, "A command that returns certificates prints:"),
 }
 """What several commands have in common: title, fields, and the sentence before them."""

@@ -23,7 +23,7 @@ import pydbus
 
 from gatewayd.cli.output import DeviceRow, safe
 from gatewayd.cli.output.terminal import sign_of_life
-from gatewayd.dbus.glib import Gio, GLib, Variant
+from gatewayd.dbus.glib import DISCONNECTED, NO_REPLY, Gio, GLib, Variant
 from gatewayd.dbus.interfaces import Interface, load_all
 from gatewayd.dbus.methods import EVERYBODY, METHOD_TABLES
 from gatewayd.dbus.names import (
@@ -44,6 +44,10 @@ INTERACTIVE_TIMEOUT = 130
 """Seconds for a reply that may need a password: polkit waits 120 for it."""
 WAITING = "Waiting for gatewayd"
 NOT_RUNNING = ("ServiceUnknown", "NameHasNoOwner")
+NO_BUS = "NoBus"
+"""The name of an error that is none of D-Bus: no connection, or none any more, or no reply."""
+UNANSWERED = (NO_BUS, NO_REPLY, DISCONNECTED)
+"""The names of errors by which it is not known what became of a call."""
 NOT_THERE = ("Object does not exist", "No such interface")
 """GLib's words for it; the name of both errors is UnknownMethod, as it is of others."""
 ABSENT: Mapping[str, str] = {
@@ -152,7 +156,7 @@ class BusClient:
         try:
             reply, received = bus.call_with_unix_fd_list_finish(ended[0])
         except GLib.Error as error:
-            raise refusal(error.message, ABSENT.get(method[1], "")) from None
+            raise refusal(error.message, ABSENT.get(method[1], ""), sent=True) from None
         return reply, received
 
 
@@ -184,25 +188,30 @@ def interruptible() -> Iterator[Callable[[], None]]:
 
 
 class BusRefusal(GatewayError):
-    """The daemon refused a call, or could not be called.  name: the name of the D-Bus error."""
+    """The daemon refused a call, or could not be called.
 
-    def __init__(self, name: str, text: str) -> None:
+    name: the name of the D-Bus error.  in_doubt: whether the daemon may have done all the same what
+    was asked, or may still do it: the call was sent, and no reply came.
+    """
+
+    def __init__(self, name: str, text: str, *, in_doubt: bool = False) -> None:
         super().__init__(text)
-        self.name = name
+        self.name, self.in_doubt = name, in_doubt
 
 
-def refusal(message: str, absent: str = "") -> BusRefusal:
+def refusal(message: str, absent: str = "", *, sent: bool = False) -> BusRefusal:
     """Return the error in the message of a GLib error, as one sentence.
 
     absent: what to say instead where the object does not exist, or has not the interface.
+    sent: whether a call was sent.
     """
     found = re.match(r"GDBus\.Error:([\w.]+): ", message)
-    name, text = (found[1], message[found.end() :]) if found else ("NoBus", message)
+    name, text = (found[1], message[found.end() :]) if found else (NO_BUS, message)
     if name.endswith(NOT_RUNNING):
         text = "gatewayd is not running. See: systemctl status gatewayd"
     elif absent and text.startswith(NOT_THERE):
         text = absent
-    return BusRefusal(name, safe(text.strip()))
+    return BusRefusal(name, safe(text.strip()), in_doubt=sent and name in UNANSWERED)
 
 
 def _packed(

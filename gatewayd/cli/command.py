@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gatewayd.cli.output import DeviceRow, safe
-from gatewayd.cli.output.fields import DONE, LINES, JsonField, Record
+from gatewayd.cli.output.fields import DONE, JsonField, Record
 from gatewayd.dbus.names import GATEWAY, ObjectInterface
 from gatewayd.errors import GatewayError
 from gatewayd.runtime.private_files import write_private
@@ -65,17 +65,20 @@ class Command:
     run: executes it and yields the lines to print; or prints by itself and returns the exit status.
         Raises GatewayError.  Its arguments have `terminal`, how to print, and `json`, whether
         nothing may be asked.
-    records: executes it for --json, and yields the objects to print; None where each line of `run`
-        is one.  Raises GatewayError, also where it would have returned another exit status than 0.
+    records: executes it for --json, and yields the objects to print.  Raises GatewayError, also
+        where it would have returned another exit status than 0.
     fields: of these objects.
+    unshown: what has happened where what it prints could not be printed, and what to do, without a
+        full stop; "" where nothing is lost with that.
     """
 
     words: str
     help: str
     add_arguments: AddArguments
     run: Run
-    records: ReturnRecords | None = None
-    fields: Sequence[JsonField] = LINES
+    records: ReturnRecords
+    fields: Sequence[JsonField]
+    unshown: str = ""
 
 
 class CommandFailed(GatewayError):

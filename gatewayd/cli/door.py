@@ -96,6 +96,7 @@ def _list(connect: Connect, arguments: Namespace) -> Iterable[str]:
 USER = ("User", "Kind", "Ways", "Children")
 _SECRET = maybe(text("Password", "the password, shown once"),
                 text("File", "the file that it was written to"))  # fmt: skip
+_LOST = "The password was made and not shown: run the command again for another one"
 _output = argument(
     "--output", type=Path, metavar="FILE",
     help="write the password to this file, for its owner alone (default: print it)",
@@ -109,7 +110,7 @@ COMMANDS: tuple[Command, ...] = (
              text("Kind", '"child" or "program"'), texts("Ways", "how it logs in"),
              texts("Children", "whom it speaks for"))),
     Command("door password", "make a password by which a child logs in, in place of any other",
-            arguments(add_id, _output), _shown(_password), _password, _SECRET),
+            arguments(add_id, _output), _shown(_password), _password, _SECRET, unshown=_LOST),
     Command("door certificate", "issue a certificate by which a child logs in",
             arguments(
                 add_id,
@@ -125,7 +126,7 @@ COMMANDS: tuple[Command, ...] = (
                          help="ids of the children that it speaks for"),
                 _output,
             ),
-            _shown(_program), _program, _SECRET),
+            _shown(_program), _program, _SECRET, unshown=_LOST),
     action("door revoke", "take the password and the certificates of a child or a program",
            argument("name", help="user name of the program, or id of the child"),
            call("Revoke", "name", at=OWN_BROKER)),

@@ -6,8 +6,6 @@ Exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import io
 import json
 import os
 import sys
@@ -18,6 +16,7 @@ from typing import NoReturn
 from gatewayd.cli import clouds, credentials, devices, door, messages, rules, store
 from gatewayd.cli.client import BusClient, BusRefusal, password_agent
 from gatewayd.cli.command import Command, Connect
+from gatewayd.cli.discover import commands as discover
 from gatewayd.cli.huawei import ca as huawei_ca
 from gatewayd.cli.huawei import template as huawei_template
 from gatewayd.cli.output import safe
@@ -39,6 +38,7 @@ INTERRUPTED = 130
 COMMANDS: tuple[Command, ...] = (
     *setup.COMMANDS,
     *devices.COMMANDS,
+    *discover.COMMANDS,
     *rules.COMMANDS,
     *clouds.COMMANDS,
     *messages.COMMANDS,
@@ -117,22 +117,38 @@ def main(
 ) -> int:
     """Run gatewayctl; return its exit status."""
     words = sys.argv[1:] if argv is None else argv
+    unshown = ""
     try:
         try:
             arguments = build_parser(commands).parse_args(words)
         except WrongUsage as error:
             _show_wrong_usage(error, as_json=JSON in words)
             raise
+        unshown = arguments.command.unshown
         arguments.terminal = Terminal.of(sys.stdout, environ)
         status = _execute(arguments, environ)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:
-        # what reads has seen enough; Python would fail at its end to write what is left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+    except OSError as error:
+        if error.filename is not None:  # not of what is printed
+            raise
+        return _not_printed(error, unshown)
     return status
+
+
+def _not_printed(error: OSError, unshown: str) -> int:
+    """Say that the output could not be written, and what is lost with it; return the exit status.
+
+    What reads a pipe may have seen enough: that is no failure where nothing is lost.
+    """
+    # Python would fail at its end to write what is left
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    if isinstance(error, BrokenPipeError) and not unshown:
+        return 0
+    why = f"The output cannot be written: {error.strerror}. {unshown}".rstrip(". ")
+    print(f"gatewayctl: {why}", file=sys.stderr)
+    return 1
 
 
 def _execute(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
@@ -161,33 +177,12 @@ def _as_json(connect: Connect, arguments: argparse.Namespace) -> int:
     """Run a command; print nothing but objects, whatever it prints."""
     command: Command = arguments.command
     try:
-        if command.records is not None:
-            for record in command.records(connect, arguments):
-                _print(record)
-            return 0
-        status, lines = _captured(command, connect, arguments)
-        for line in lines:
-            _print({"Text": line})
-        if not lines and not status:
-            _print({"Done": True})
+        for record in command.records(connect, arguments):
+            _print(record)
     except GatewayError as error:
         _print({"Error": error_name(error), "Message": str(error)})
         return 1
-    if status:
-        _print({"Error": "Failed", "Message": f"{command.words} failed"})
-    return status
-
-
-def _captured(
-    command: Command, connect: Connect, arguments: argparse.Namespace
-) -> tuple[int, Sequence[str]]:
-    """Return the exit status and the lines of a command that has text alone."""
-    printed = io.TextIOWrapper(io.BytesIO(), encoding="utf-8", errors="replace")
-    with contextlib.redirect_stdout(printed):
-        result = command.run(connect, arguments)
-        status, returned = (result, []) if isinstance(result, int) else (0, list(result))
-    printed.seek(0)
-    return status, [*printed.read().splitlines(), *returned]
+    return 0
 
 
 def _print(record: Record) -> None:

@@ -18,7 +18,7 @@ from gatewayd.cli.command import (
     replace_file,
 )
 from gatewayd.cli.output.fields import Record, of_interface
-from gatewayd.cli.vault.recovery import add_by_daemon, add_key, add_options
+from gatewayd.cli.vault import recovery
 from gatewayd.dbus.names import SECRET_STORE, STORE
 
 
@@ -28,10 +28,6 @@ def _facts(connect: Connect, _arguments: Namespace) -> Iterable[Record]:
 
 def _status(connect: Connect, _arguments: Namespace) -> Iterable[str]:
     return output.store(connect().properties(STORE))
-
-
-def _add_recovery(connect: Connect, arguments: Namespace) -> Iterable[str]:
-    return add_key(arguments.file, add_by_daemon(connect), os.urandom)
 
 
 def _export(connect: Connect, arguments: Namespace) -> Iterable[str]:
@@ -53,8 +49,8 @@ COMMANDS: tuple[Command, ...] = (
             argument("key", nargs="?", default="",
                      help="key slot, as in the setting `key` (default: from the configuration)"),
             call("Reseal", "key", at=STORE)),
-    Command("store add-recovery", "add a recovery key, which opens the store elsewhere",
-            add_options, _add_recovery),
+    recovery.command("store add-recovery", "add a recovery key, which opens the store elsewhere",
+                     recovery.add_options, lambda connect, _: recovery.add_by_daemon(connect)),
     action("store export", "write all secrets and records, encrypted for the recovery keys",
             argument("--output", type=Path, metavar="FILE", required=True,
                      help="write them to this file"),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.cli.main import COMMANDS
 from gatewayd.credentials.service import CredentialService
 from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.dbus.methods import CREDENTIAL_METHODS
@@ -21,7 +22,7 @@ from gatewayd.simulator.bus import PrivateBus
 from tests.credentials.support import Held, a_record
 from tests.dbus.support import RecordingCommands, served, view
 from tests.support.fakes import MemoryDecisions, MemoryRecords
-from tests.support.gatewayctl import GATEWAYCTL, ctl
+from tests.support.gatewayctl import GATEWAYCTL, ctl, validate
 
 pytestmark = pytest.mark.integration
 
@@ -52,6 +53,19 @@ async def test_it_is_written_for_its_owner_alone(daemon: PrivateBus, tmp_path: P
     assert status == 0
     assert json.loads(printed) == json.loads(file.read_text())
     assert json.loads(printed)["device"] == CHILD.device
+
+
+async def test_it_is_an_object_for_programs_too(daemon: PrivateBus, tmp_path: Path) -> None:
+    (command,) = (one for one in COMMANDS if one.words == "credential")
+    file = tmp_path / "credential"
+    for words in ((), ("--output", str(file))):
+        status, printed = await ctl(daemon, "--json", "credential", CHILD.device, *words)
+        validate(printed, command.fields, status)
+        assert status == 0
+    assert json.loads(printed) == {"File": str(file)}
+    status, printed = await ctl(daemon, "--json", "credential", OTHER.device)
+    validate(printed, command.fields, status)
+    assert status == 1
 
 
 async def test_who_is_not_handed_over_has_none(daemon: PrivateBus, tmp_path: Path) -> None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import re
 import signal
 import stat
+import sys
+import tempfile
 from argparse import Namespace
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,7 +23,7 @@ from gatewayd.dbus.bus import Bus
 from gatewayd.errors import GatewayError
 from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.support import RecordingCommands, run, served, view
-from tests.support.gatewayctl import GATEWAYCTL, ctl
+from tests.support.gatewayctl import GATEWAYCTL, ctl, validate
 
 MANUAL = Path(__file__).parents[2] / "packaging/man/gatewayctl.1"
 
@@ -137,9 +141,10 @@ async def test_the_bus_may_be_named_in_the_environment(bus: PrivateBus, service:
 
 
 @pytest.mark.integration
-async def test_watch(bus: PrivateBus, service: Bus) -> None:
+@pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["people", "json"])
+async def test_watch(bus: PrivateBus, service: Bus, as_json: tuple[str, ...]) -> None:
     watching = await asyncio.create_subprocess_exec(
-        *GATEWAYCTL, "--bus", bus.address, "watch", stdout=asyncio.subprocess.PIPE
+        *GATEWAYCTL, "--bus", bus.address, "watch", *as_json, stdout=asyncio.subprocess.PIPE
     )
     assert watching.stdout is not None
 
@@ -155,7 +160,10 @@ async def test_watch(bus: PrivateBus, service: Bus) -> None:
         line = (await watching.stdout.readline()).decode()
     changing.cancel()
     await asyncio.gather(changing, return_exceptions=True)
-    assert line.split()[2:4] == ["child-1a", "pending"]
+    if as_json:
+        validate(line, next(one.fields for one in COMMANDS if one.words == "watch"), 0)
+    else:
+        assert line.split()[2:4] == ["child-1a", "pending"]
     watching.send_signal(signal.SIGINT)
     async with asyncio.timeout(20):
         await watching.communicate()
@@ -189,6 +197,47 @@ def test_times() -> None:
     assert output.when(1_700_000_000_000_000).startswith("2023-11-1")
 
 
+class FullDisk(io.StringIO):
+    """A stream that takes nothing."""
+
+    def __init__(self, error: OSError, descriptor: int) -> None:
+        super().__init__()
+        self._error, self._descriptor = error, descriptor
+
+    def write(self, _text: str) -> int:
+        raise self._error
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+
+def ends_without_output(error: OSError, unshown: str, *options: str) -> int:
+    """Run a command whose output cannot be written; return its exit status."""
+    one = Command("once", "show", lambda _: None, lambda *_: ["x"], lambda *_: [{}], (), unshown)
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryFile("w") as out:
+        patch.setattr(sys, "stdout", FullDisk(error, out.fileno()))
+        return main(["once", *options], {}, (one,))
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)], ids=["people", "json"])
+@pytest.mark.parametrize(
+    ("error", "unshown", "said"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "", ""),
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), "It is lost", "It is lost"),
+        (OSError(errno.ENOSPC, "No space left"), "", "cannot be written: No space left"),
+        (OSError(errno.ENOSPC, "No space left"), "It is lost", "It is lost"),
+    ],
+)
+def test_output_that_cannot_be_written_is_no_traceback(
+    capsys: pytest.CaptureFixture[str], options: Sequence[str], error: OSError, unshown: str,
+    said: str,
+) -> None:  # fmt: skip
+    assert ends_without_output(error, unshown, *options) == bool(said)
+    printed = capsys.readouterr().err
+    assert (said in printed, printed.count("\n")) == (True, int(bool(said)))
+
+
 def test_other_modules_can_add_commands(capsys: pytest.CaptureFixture[str]) -> None:
     def check(_connect: Connect, arguments: Namespace) -> int:
         print(f"checked {arguments.file}")
@@ -198,8 +247,15 @@ def test_other_modules_can_add_commands(capsys: pytest.CaptureFixture[str]) -> N
         return ["one", "two"]
 
     commands = (
-        Command("rules check", "check files", lambda p: p.add_argument("file", type=Path), check),
-        Command("rules show", "show", lambda _: None, lines),
+        Command(
+            "rules check",
+            "check files",
+            lambda p: p.add_argument("file", type=Path),
+            check,
+            lambda *_: [{}],
+            (),
+        ),
+        Command("rules show", "show", lambda _: None, lines, lambda *_: [{}], ()),
     )
     assert main(["rules", "check", "a.toml"], {}, commands) == 1
     assert main(["rules", "show"], {}, commands) == 0

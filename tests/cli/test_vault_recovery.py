@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from gatewayd.cli.client import BusRefusal, refusal
+from gatewayd.cli.command import CommandFailed
 from gatewayd.cli.vault import recovery
-from gatewayd.errors import GatewayError
+from gatewayd.errors import GatewayError, StoreFull, StoreSealed
 from gatewayd.secretstore.keyslots import recovery_words
+from gatewayd.storage.records import DirectoryLock
 from tests.cli.test_vault import Operator
 from tests.support.pseudo_terminal import on_terminal
 
 SEED = bytes(range(recovery_words.SEED_SIZE))
 WORDS = recovery_words.encode(SEED)
+WORD = re.compile(rf"\b[{recovery_words.LETTERS}]{{{recovery_words.LENGTH}}}\b")
+"""What may be a word of a recovery key."""
 
 
 @pytest.fixture
@@ -78,29 +86,125 @@ def test_the_words_of_another_vault_open_nothing(operator: Operator) -> None:
     assert "word 8 " in operator.fails("status", "--recovery-key", str(words))
 
 
-def test_words_for_a_vault_that_does_not_open_say_that_they_are_void(operator: Operator) -> None:
-    operator.succeeds("init", "--no-recovery")
+def _no_vault(operator: Operator) -> None:
+    shutil.rmtree(operator.state)
+
+
+def _no_key(operator: Operator) -> None:
     (operator.state / "development.key").unlink()
-    status, printed, said = operator.ends("add-recovery")
-    assert (status, recovery.OPENS_NOTHING in said) == (1, True)
-    assert len(shown_words(printed).split()) == recovery_words.WORDS
-    assert "recovery-" not in operator.succeeds("status")
 
 
-def test_nothing_is_added_before_the_words_are_shown() -> None:
+def _another_store(operator: Operator) -> None:
+    keyring = '[secretstore]\nbackend = "keyring"\n[secretstore.keyring]\nbackend = "SecretService"'
+    (operator.directory / "gatewayd.toml").write_text(keyring)
+
+
+def _no_configuration(operator: Operator) -> None:
+    (operator.directory / "gatewayd.toml").write_text("key = 1\n")
+
+
+def _held(operator: Operator) -> None:
+    """Another process has it, and is no daemon on the bus."""
+    operator.environ["GATEWAYD_BUS"] = "unix:path=/nonexistent"
+
+
+def _damaged(operator: Operator) -> None:
+    (operator.state / "vault.db").write_bytes(b"no database" * 100)
+
+
+PLACES = (_no_vault, _no_key, _another_store, _no_configuration, _damaged, _held)
+
+
+@pytest.mark.parametrize("as_json", [(), ("--json",)], ids=["people", "json"])
+@pytest.mark.parametrize("place", PLACES)
+def test_no_words_are_shown_where_the_key_is_not_added(
+    operator: Operator, place: Callable[[Operator], None], as_json: tuple[str, ...]
+) -> None:
+    operator.succeeds("init", "--no-recovery")
+    place(operator)
+    lock = DirectoryLock(operator.state) if place is _held else None
+    status, printed, said = operator.ends("add-recovery", *as_json)
+    if lock is not None:
+        lock.close()
+    assert status == 1
+    (line,) = (printed or said).splitlines()
+    assert "recovery key" not in printed
+    assert "Words" not in printed
+    assert not WORD.search(line), line
+
+
+def refused(error: BaseException) -> recovery.AddedKey:
+    def add(_pem: bytes) -> str:
+        raise error
+
+    return recovery.add_key(None, add, lambda size: SEED[:size])
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StoreFull("the disk is full"),
+        StoreSealed("the vault has no key"),
+        BusRefusal("org.gatewayd1.Error.StoreSealed", "The vault is sealed"),
+        BusRefusal("org.freedesktop.DBus.Error.ServiceUnknown", "gatewayd is not running"),
+        refusal("GDBus.Error:org.freedesktop.DBus.Error.AccessDenied: No.", sent=True),
+        refusal("Could not connect: No such file or directory"),
+    ],
+)
+def test_what_was_refused_is_raised_and_no_key_shown(error: GatewayError) -> None:
+    with pytest.raises(type(error), match=str(error)):
+        refused(error)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        refusal("Timeout was reached", sent=True),
+        refusal("GDBus.Error:org.freedesktop.DBus.Error.NoReply: It has left.", sent=True),
+        refusal("The connection is closed", sent=True),
+        KeyboardInterrupt(),
+    ],
+)
+def test_where_no_reply_comes_the_words_are_shown_with_that(error: BaseException) -> None:
+    """The daemon may have added the key: it must not be that nobody has its words."""
+    made = refused(error)
+    lines = made.lines()
+    shown = next(lines)
+    assert set(WORDS) <= set(shown.split())
+    assert "Added" not in shown
+    with pytest.raises(CommandFailed, match="not known whether"):
+        next(lines)
+    records = made.record()
+    assert next(records) == {"Slot": made.slot, "Added": False, "Words": " ".join(WORDS)}
+    with pytest.raises(CommandFailed, match="not known whether"):
+        next(records)
+
+
+def test_the_words_are_those_of_the_key_that_was_added() -> None:
     added: list[bytes] = []
 
     def add(pem: bytes) -> str:
         added.append(pem)
         return "recovery-0"
 
-    lines = recovery.add_key(None, add, lambda size: SEED[:size])
-    shown: list[str] = []
-    while set(WORDS) - set(" ".join(shown).split()):
-        shown.append(next(lines))
-        assert not added
-    assert any("recovery-0" in line for line in lines)
+    made = recovery.add_key(None, add, lambda size: SEED[:size])
     assert added == [recovery_words.public_pem(SEED)]
+    (shown,) = made.lines()
+    assert set(WORDS) <= set(shown.split())
+    assert "Added the key slot recovery-0." in shown
+    assert list(made.record()) == [{"Slot": "recovery-0", "Added": True, "Words": " ".join(WORDS)}]
+
+
+def test_words_that_cannot_be_printed_are_no_success(operator: Operator) -> None:
+    operator.succeeds("init", "--no-recovery")
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            operator.command("add-recovery"), env=operator.environ, stdin=subprocess.DEVNULL,
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, "could not be shown" in done.stderr) == (1, True), done.stderr
+    (slot,) = re.findall(r"recovery-\w+", operator.succeeds("status"))
+    operator.succeeds("remove-slot", slot)
 
 
 def test_several_words_are_typed_at_once_and_an_empty_line_is_asked_again() -> None:
@@ -114,12 +218,3 @@ def test_several_words_are_typed_at_once_and_an_empty_line_is_asked_again() -> N
 def test_what_is_on_the_standard_input_is_checked(operator: Operator) -> None:
     operator.succeeds("init", "--no-recovery")
     assert "8 words, and here are 0" in operator.fails("recover")
-
-
-def test_a_daemon_that_refuses_is_not_hidden() -> None:
-    def add(_pem: bytes) -> str:
-        raise GatewayError("the vault is sealed")
-
-    lines = recovery.add_key(None, add, lambda size: SEED[:size])
-    with pytest.raises(GatewayError, match=recovery.OPENS_NOTHING):
-        list(lines)

@@ -71,11 +71,6 @@ def maybe(*fields: JsonField) -> tuple[JsonField, ...]:
 
 DONE: Sequence[JsonField] = (flag("Done", "true: the command has done what it says"),)
 """What a command prints that returns nothing."""
-LINES: Sequence[JsonField] = (
-    *maybe(text("Text", "a line, as the command prints it for people")),
-    *maybe(*DONE),
-)
-"""What a command prints that returns text for people."""
 PEM: Sequence[JsonField] = (text("Certificates", "certificates as PEM, one after the other"),)
 """What a command prints that returns certificates."""
 ERROR: Sequence[JsonField] = (

@@ -20,7 +20,7 @@ from gatewayd.cli.setup.plan import (
     cloud_settings,
     credential_of,
 )
-from gatewayd.cli.setup.questions import ALIBABA, Answers, MachineFacts
+from gatewayd.cli.setup.questions import ALIBABA, LOOPBACK, Answers, MachineFacts
 from gatewayd.cli.systemd_creds import SERVICE, SystemdCredentials
 from gatewayd.cloud.alibaba.settings import AlibabaProduct
 from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, checks
@@ -164,10 +164,12 @@ class SetupTarget:
 
 def machine_facts() -> MachineFacts:
     """Return what the checks have to know of this machine."""
+    away = uplinks(ROUTES)
     names = sorted(
-        (name for _, name in socket.if_nameindex()), key=lambda name: (name == "lo", name)
+        (name for _, name in socket.if_nameindex()),
+        key=lambda name: (name == LOOPBACK, name in away, name),
     )
-    return MachineFacts(tuple(names), uplinks(ROUTES), file_fault)
+    return MachineFacts(tuple(names), away, file_fault)
 
 
 def uplinks(routes: Path) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from gatewayd.cli.command import (
     typed,
 )
 from gatewayd.cli.output import safe
+from gatewayd.cli.output.fields import Record, flag, maybe, text
 from gatewayd.cli.setup.apply import MAX_FILE, SetupTarget, machine_facts, probe
 from gatewayd.cli.setup.dialogue import Dialogue
 from gatewayd.cli.setup.plan import RULE, SetupPlan, next_steps, plan, what_is_missing
@@ -63,7 +64,8 @@ def _text(value: object) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _setup(connect: Connect, arguments: Namespace) -> Iterator[str]:
+def _setup(connect: Connect, arguments: Namespace) -> Iterator[Record]:
+    """Yield what is done and seen: a text for people, and its parts for programs."""
     if os.geteuid() != 0:
         raise GatewayError("setup writes below /etc and seals secrets: run it as root")
     target, machine = SetupTarget(arguments.config), machine_facts()
@@ -85,22 +87,26 @@ def _setup(connect: Connect, arguments: Namespace) -> Iterator[str]:
         raise GatewayError(NO_TERMINAL)
     todo = plan(answers)
     if target.has(todo):
-        yield "This is how it is set up already: nothing was written."
+        yield _said("This is how it is set up already: nothing was written.")
     else:
         yield from shown(todo, target)
         if arguments.dry_run or (dialogue is not None and not dialogue.agrees("Write them?")):
-            yield f"{UNDONE}."
+            yield _said(f"{UNDONE}.")
             return
         target.put_in_force(todo)
     yield from _arrivals(connect(), todo, answers, _seconds(arguments, dialogue))
 
 
-def _passes(steps: Iterable[tuple[bool, str]]) -> Iterator[str]:
-    """Yield a line for each step of a preflight.  Raises GatewayError if one has failed."""
+def _said(line: str) -> Record:
+    return {"Text": line}
+
+
+def _passes(steps: Iterable[tuple[bool, str]]) -> Iterator[Record]:
+    """Yield one for each step of a preflight.  Raises GatewayError if one has failed."""
     good = True
     for passed, line in steps:
         good &= passed
-        yield line
+        yield {"Text": line, "Passed": passed}
     if not good:
         raise GatewayError(
             "The cloud cannot be used so: nothing was written. Correct the answers, or use "
@@ -108,36 +114,37 @@ def _passes(steps: Iterable[tuple[bool, str]]) -> Iterator[str]:
         )
 
 
-def shown(todo: SetupPlan, target: SetupTarget) -> Iterator[str]:
-    """Yield the files that a plan writes, with their texts; no secret is among them."""
+def shown(todo: SetupPlan, target: SetupTarget) -> Iterator[Record]:
+    """Yield the files that a plan writes, with their contents; no secret is among them."""
     texts = {target.directory / name: text for name, text in todo.files.items()}
     texts[target.drop_in] = todo.drop_in
     for path in target.paths(todo):
-        yield f"{path}:"
-        lines = texts.get(path, "(the secret, encrypted for this machine)").splitlines()
-        yield from (f"    {line}" if line else "" for line in lines)
-        yield ""
+        content = texts.get(path, "(the secret, encrypted for this machine)\n")
+        lines = (f"    {line}" if line else "" for line in content.splitlines())
+        yield {"Text": "\n".join((f"{path}:", *lines, "")), "File": str(path), "Content": content}
 
 
-def _arrivals(client: Client, todo: SetupPlan, answers: Answers, seconds: int) -> Iterator[str]:
+def _arrivals(client: Client, todo: SetupPlan, answers: Answers, seconds: int) -> Iterator[Record]:
     """Yield what is left to do, and the children that arrive, for some seconds."""
     if todo.window:
         client.call("PermitJoin", todo.window, {"rule": client.variant(RULE)})
-        yield f"The join window is open for {todo.window} s."
-    yield from next_steps(answers)
-    yield from _protected(client.properties(STORE))
+        yield _said(f"The join window is open for {todo.window} s.")
+    yield from map(_said, next_steps(answers))
+    yield from map(_said, _protected(client.properties(STORE)))
     end, known = time.monotonic() + seconds, set[tuple[str, str]]()
     while True:
         rows = client.call("ListDevices")
         for row in rows:
             if (row[0], row[1]) not in known and len(known) < MOST_SHOWN:
                 known.add((row[0], row[1]))
-                yield f"{safe(row[0])} is {safe(row[1])}  {safe(row[3])}".rstrip()
+                line = f"{safe(row[0])} is {safe(row[1])}  {safe(row[3])}".rstrip()
+                yield {"Text": line, "Id": row[0], "State": row[1], "Name": row[3]}
         if time.monotonic() >= end:
             break
         time.sleep(LOOK)
     if seconds:
-        yield from map(safe, what_is_missing(answers, {row[0]: row[1] for row in rows}))
+        missing = what_is_missing(answers, {row[0]: row[1] for row in rows})
+        yield from map(_said, map(safe, missing))
 
 
 def _protected(store: Mapping[str, Any]) -> Iterator[str]:
@@ -174,6 +181,13 @@ def _options(parser: ArgumentParser) -> None:
 COMMANDS: tuple[Command, ...] = (
     Command(
         "setup", "ask what this gateway needs, write it, and show children arriving",
-        _options, _setup,
+        _options,
+        lambda connect, arguments: (one["Text"] for one in _setup(connect, arguments)),
+        _setup,
+        (text("Text", "a line, or several, as they are printed for people"),
+         *maybe(flag("Passed", "of a check of the cloud: whether it is good"),
+                text("File", "a file that is written"), text("Content", "what is written into it"),
+                text("Id", "id of a device that has arrived"), text("State", "its state"),
+                text("Name", "its name"))),
     ),
 )  # fmt: skip

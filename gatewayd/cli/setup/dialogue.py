@@ -89,11 +89,11 @@ class Dialogue:
         for number, choice in enumerate(choices, 1):
             uplink = "  (uplink)" if choice in self.machine.uplinks else ""
             self.say(f"  {number}  {choice}{uplink}")
-        default = question.default
+        default = question.default_on(self.machine)
         prompt = f"[{default}] " if default else "> "
         while True:
             text = (self.ask_secret if question.secret else self.ask)(prompt).strip()
-            answer = text or default or ""
+            answer = text or default
             if choices and is_number(text) and 0 < int(text[:3]) <= len(choices):
                 answer = choices[int(text) - 1]
             if not (fault := question.fault(answer, answers, self.machine)):

@@ -18,6 +18,7 @@ Answers = Mapping[str, str]
 """The answers so far, by the keys of their questions."""
 
 ALIBABA, HUAWEI = "alibaba", "huawei"
+LOOPBACK = "lo"
 LIST, WINDOW, APPROVAL = "list", "window", "approval"
 DEFAULT_SERVICE, DEFAULT_LIST = "_gatewayd-child._tcp", "/etc/gatewayd/serials.txt"
 MAX_ANSWER = 4096
@@ -41,6 +42,12 @@ class MachineFacts:
     uplinks: Sequence[str]
     file_fault: Callable[[str], str]
 
+    @property
+    def only_interface(self) -> str:
+        """The interface on which the devices must be, as there is no other; "" where there are."""
+        others = [name for name in self.interfaces if name != LOOPBACK]
+        return others[0] if len(others) == 1 else ""
+
 
 Check = Callable[[str, Answers, MachineFacts], str]
 """Takes an answer, those before it, and the machine; returns the rule that it breaks, or ""."""
@@ -56,6 +63,7 @@ class Question:
 
     key: names the answer, also in a file of answers.  text: the question, for people.
     help: what an answer looks like.  default: of an empty answer; None where one is required.
+    suggest: returns a default that the machine leads to; "" for none.
     choices: the answers that there are; empty for any.  check: see `Check`.
     asked: whether it is asked, after those answers.  secret: whether it is not to be echoed.
     probes: whether the cloud can be tried once this is answered.
@@ -66,12 +74,17 @@ class Question:
     text: str
     help: str
     default: str | None = None
+    suggest: Callable[[MachineFacts], str] = lambda _: ""
     choices: Sequence[str] = ()
     check: Check = _no_rule
     asked: Callable[[Answers], bool] = lambda _: True
     secret: bool = False
     probes: bool = False
     unsettles: Sequence[str] = ()
+
+    def default_on(self, machine: MachineFacts) -> str:
+        """Return the answer that an empty one stands for on this machine; "" for none."""
+        return self.default or self.suggest(machine)
 
     def fault(self, answer: str, answers: Answers, machine: MachineFacts) -> str:
         """Return the rule that an answer breaks; "" for none.  It never repeats the answer."""
@@ -176,7 +189,8 @@ _OF_THE_CLOUD = ("endpoint", "ca_file", "product", "gateway", "template", "secre
 
 QUESTIONS: Sequence[Question] = (
     Question("interface", "On which network interface are the devices?",
-             "one name or several; never the uplink", check=_interface),
+             "one name or several; an uplink only where your devices are on it", check=_interface,
+             suggest=lambda machine: machine.only_interface),
     Question("service", "Which service do they announce by mDNS?",
              "service types of DNS-SD", DEFAULT_SERVICE, check=_service),
     Question("cloud", "Which cloud do they belong to?", "its kind",
@@ -239,7 +253,7 @@ def complete(
     known = {**settled(before or {}, given), **given}
     answers: dict[str, str] = {}
     while (question := next_question(answers)) is not None:
-        answer = known.get(question.key, question.default or "")
+        answer = known.get(question.key, question.default_on(machine))
         if fault := question.fault(answer, answers, machine):
             faults.append(f"{question.key} {fault} ({question.help})")
         answers[question.key] = answer

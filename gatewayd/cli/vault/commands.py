@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import sqlite3
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -19,8 +19,10 @@ from typing import Any
 from gatewayd.cli.command import (
     MAX_PEM,
     NOTHING_DONE,
+    AddArguments,
     Command,
     Connect,
+    action,
     add_config,
     argument,
     arguments,
@@ -30,12 +32,14 @@ from gatewayd.cli.command import (
     typed,
 )
 from gatewayd.cli.output import PROTECTION_TEXTS, when
+from gatewayd.cli.output.fields import Record, flag, number, text, texts
 from gatewayd.cli.systemd_creds import WITH_KEY
+from gatewayd.cli.vault import recovery
 from gatewayd.cli.vault.first_key import make_first_key
 from gatewayd.cli.vault.init import PROTECTIONS, init, recover, reseal
 from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.cli.vault.recovery import (
-    add_key,
+    Add,
     add_options,
     add_to_vault,
     opener_of,
@@ -87,24 +91,59 @@ def _chosen_recovery(arguments: Namespace) -> bytes | None:
     return read_file(Path(answer), MAX_PEM) if answer else None
 
 
-def _init(_connect: Connect, arguments: Namespace) -> Iterable[str]:
-    done, report = init(_vault(arguments), arguments.protect, _chosen_recovery(arguments))
-    return [*done, *_lines(report), START]
+def _init(arguments: Namespace) -> tuple[Sequence[str], VaultReport]:
+    return init(_vault(arguments), arguments.protect, _chosen_recovery(arguments))
 
 
 def _make_key(_connect: Connect, arguments: Namespace) -> Iterable[str]:
+    (made,) = _made_key(_connect, arguments)
+    return list(made["Steps"])
+
+
+def _made_key(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
     protect_memory()
     loaded = load(ConfigPaths.of(arguments.config), Plugins.installed())
     vault = OfflineVault.within(loaded, os.environ)
     if vault is None:
-        return [f"No key is made: the secrets are in the store {loaded.store.kind}."]
-    return make_first_key(vault)
+        steps = [f"No key is made: the secrets are in the store {loaded.store.kind}."]
+        yield {"Made": False, "Steps": steps}
+        return
+    existed = vault.systemd.exists(vault.settings.credential)
+    steps = list(make_first_key(vault))
+    made = vault.systemd.exists(vault.settings.credential) and not existed
+    yield {"Made": made, "Steps": steps}
 
 
-def _status(_connect: Connect, arguments: Namespace) -> Iterable[str]:
+def _status(arguments: Namespace) -> tuple[Sequence[str], VaultReport]:
     vault = _vault(arguments)
     with vault.locked("store status"):
-        return [*_lines(vault.report())]
+        return (), vault.report()
+
+
+Act = Callable[[Namespace], tuple[Sequence[str], VaultReport]]
+"""Does something with a vault; returns what was done, and a report of the vault."""
+
+
+def _reporting(
+    words: str, purpose: str, add_arguments: AddArguments, act: Act, last: Sequence[str] = (START,)
+) -> Command:
+    """Return a command that reports the state of the vault.  last: its last lines, for people."""
+
+    def run(_connect: Connect, arguments: Namespace) -> Iterable[str]:
+        done, report = act(arguments)
+        return [*done, *_lines(report), *last]
+
+    def records(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
+        done, report = act(arguments)
+        yield {
+            "Steps": list(done), "State": report.state.value, "Explanation": report.why,
+            "Protection": report.protection.value, "NSecrets": report.secrets,
+            "NQuarantined": report.quarantined, "KeySlots": list(report.slots),
+            "KeyId": report.generation, "KeyCreatedTimestamp": report.made * 1_000_000,
+            "Rotating": report.generations > 1, "Counter": report.counter,
+        }  # fmt: skip
+
+    return Command(words, purpose, add_arguments, run, records, _REPORT)
 
 
 def _lines(report: VaultReport) -> Iterable[str]:
@@ -135,19 +174,18 @@ def _reseal(_connect: Connect, arguments: Namespace) -> Iterable[str]:
     return ()
 
 
-def _add_recovery(connect: Connect, arguments: Namespace) -> Iterable[str]:
-    add = add_to_vault(connect, arguments.config, opener_of(arguments))
-    return add_key(arguments.file, add, os.urandom)
+def _add_to(connect: Connect, arguments: Namespace) -> Add:
+    return add_to_vault(connect, arguments.config, opener_of(arguments))
 
 
-def _recover(_connect: Connect, arguments: Namespace) -> Iterable[str]:
+def _recover(arguments: Namespace) -> tuple[Sequence[str], VaultReport]:
     vault = _vault(arguments)
     vault = (
         vault if vault.recovery is not None else replace(vault, recovery=typed_opener(arguments))
     )
     done = recover(vault, arguments.protect, accept_machine=arguments.accept_machine)
     with vault.locked():
-        return [*done, *_lines(replace(vault, recovery=None).report()), START]
+        return done, replace(vault, recovery=None).report()
 
 
 def _remove_slot(_connect: Connect, arguments: Namespace) -> Iterable[str]:
@@ -200,12 +238,18 @@ def _export(_connect: Connect, arguments: Namespace) -> Iterable[str]:
 
 
 def _import(_connect: Connect, arguments: Namespace) -> Iterable[str]:
+    (made,) = _imported(_connect, arguments)
+    damaged = made["NDamaged"]
+    lost = [f"{damaged} secrets are damaged and missing."] if damaged else []
+    return [f"Imported {made['NSecrets']} secrets and {made['NRecords']} records.", *lost, START]
+
+
+def _imported(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
     vault = OfflineVault.of(arguments.config, os.environ)
     key = opener_of(arguments)
     assert key is not None, "the parser requires it"
     imported, records = import_all(vault, read_file(arguments.file, MAX_BYTES), key)
-    lost = [f"{imported.damaged} secrets are damaged and missing."] if imported.damaged else []
-    return [f"Imported {imported.secrets} secrets and {records} records.", *lost, START]
+    yield {"NSecrets": imported.secrets, "NRecords": records, "NDamaged": imported.damaged}
 
 
 def export_all(vault: OfflineVault) -> bytes:
@@ -312,33 +356,56 @@ _OUTPUT = arguments(
 )
 
 # fmt: off
+_REPORT = (
+    texts("Steps", "what was done, a sentence each"), text("State", "of the vault"),
+    text("Explanation", 'why it is in its state, or ""'),
+    text("Protection", "what protects the key: a word, as in org.gatewayd1.SecretStore"),
+    number("NSecrets", "secrets in it"),
+    number("NQuarantined", "secrets without a record, kept for a while"),
+    texts("KeySlots", "the kinds of its key slots"),
+    number("KeyId", "number of its data key; 0 for none"),
+    number("KeyCreatedTimestamp", "when that was made"),
+    flag("Rotating", "whether an older data key is still needed"),
+    flag("Counter", "whether a counter in the TPM guards it"),
+)
+_MADE = (
+    flag("Made", "whether a key was made"),
+    texts("Steps", "what was done, or why nothing was, a sentence each"),
+)
+_IMPORTED = (
+    number("NSecrets", "secrets that were imported"),
+    number("NRecords", "records of devices that were imported"),
+    number("NDamaged", "secrets that are damaged and missing"),
+)
+
 COMMANDS: tuple[Command, ...] = (
-    Command("vault init", "create the vault, its key, and the service's access to the key",
-            _init_options, _init),
+    _reporting("vault init", "create the vault, its key, and the service's access to the key",
+               _init_options, _init),
     Command("vault make-key", "make the key of a vault that has none, as the first start does",
-            add_config, _make_key),
-    Command("vault status", "show the state and the key slots of the vault", _common, _status),
-    Command("vault rotate", "replace the data key and encrypt every secret with the new one",
-            arguments(argument("--drop", action="append", default=[], metavar="SLOT",
-                               help="remove this key slot instead of reading it"), _common),
-            _rotate),
-    Command("vault reseal", "bind the vault to a key slot again, or to another one",
-            _reseal_options, _reseal),
-    Command("vault add-recovery", "add a recovery key, which opens the vault elsewhere",
-            arguments(add_options, _common), _add_recovery),
-    Command("vault recover", "open the vault with a recovery key, and make it a new key here",
-            _recover_options, _recover),
-    Command("vault remove-slot", "remove a key slot",
-            arguments(argument("kind", help="key slot, as `vault status` shows it"), _common),
-            _remove_slot),
-    Command("vault export", "write all secrets and records, encrypted for the recovery keys",
-            _OUTPUT, _export),
+            add_config, _make_key, _made_key, _MADE),
+    _reporting("vault status", "show the state and the key slots of the vault", _common, _status,
+               last=()),
+    action("vault rotate", "replace the data key and encrypt every secret with the new one",
+           arguments(argument("--drop", action="append", default=[], metavar="SLOT",
+                              help="remove this key slot instead of reading it"), _common),
+           _rotate),
+    action("vault reseal", "bind the vault to a key slot again, or to another one",
+           _reseal_options, _reseal),
+    recovery.command("vault add-recovery", "add a recovery key, which opens the vault elsewhere",
+                     arguments(add_options, _common), _add_to),
+    _reporting("vault recover", "open the vault with a recovery key, and make it a new key here",
+               _recover_options, _recover),
+    action("vault remove-slot", "remove a key slot",
+           arguments(argument("kind", help="key slot, as `vault status` shows it"), _common),
+           _remove_slot),
+    action("vault export", "write all secrets and records, encrypted for the recovery keys",
+           _OUTPUT, _export),
     Command("vault import", "import the secrets and records that another gateway exported",
-            _import_options, _import),
-    Command("vault accept", "accept a vault that may be an old copy", _common, _accept),
-    Command("vault accept-machine", "let a vault of another machine belong to this one", _common,
-            _accept_machine),
-    Command("vault boot-policy", "write the digest to sign to let the current boot open the vault",
-            _OUTPUT, _boot_policy),
+            _import_options, _import, _imported, _IMPORTED),
+    action("vault accept", "accept a vault that may be an old copy", _common, _accept),
+    action("vault accept-machine", "let a vault of another machine belong to this one", _common,
+           _accept_machine),
+    action("vault boot-policy", "write the digest to sign to let the current boot open the vault",
+           _OUTPUT, _boot_policy),
 )
 # fmt: on

@@ -2,6 +2,9 @@
 
 A new key is words to write down.  Only its public half goes to the vault, so the words cross no
 D-Bus, and no daemon has them.  An operator who has a key pair already adds its public key instead.
+
+Words are shown when their key slot is durable: what is written down opens the vault.  Where it is
+not known whether it is, as after Ctrl-C or a reply that never came, they are shown with that.
 """
 
 from __future__ import annotations
@@ -10,13 +13,25 @@ import getpass
 import os
 import sys
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from gatewayd.ca.keys import is_locked
-from gatewayd.cli.command import MAX_PEM, Connect, read_file, read_passphrase, typed
+from gatewayd.cli.client import BusRefusal
+from gatewayd.cli.command import (
+    MAX_PEM,
+    AddArguments,
+    Command,
+    CommandFailed,
+    Connect,
+    read_file,
+    read_passphrase,
+    typed,
+)
+from gatewayd.cli.output.fields import JsonField, Record, flag, maybe, text
 from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.dbus.names import STORE
 from gatewayd.errors import GatewayError, StoreUnavailable
@@ -31,7 +46,20 @@ SHOWN_ONCE = (
     "vault where the machine is lost, and it is not shown again."
 )
 HOW_TO_USE = "Where the vault does not open any more, run gatewayctl vault recover, and type it."
-OPENS_NOTHING = "The words above open nothing"
+NOT_KNOWN = (
+    "It is not known whether this key slot was added: {why}.  See whether gatewayctl store status, "
+    "or vault status where gatewayd is stopped, has it; if not, the words open nothing."
+)
+LOST = (
+    "The recovery key was added and could not be shown, so nothing opens its slot.  Stop gatewayd, "
+    "and remove the newest slot that gatewayctl vault status shows, by gatewayctl vault remove-slot"
+)
+FIELDS: Sequence[JsonField] = (
+    text("Slot", "the kind of the key slot"),
+    flag("Added", "false where it is not known whether it was added; an error follows"),
+    *maybe(text("Words", "without FILE: the new recovery key, shown once")),
+)
+"""Of an added key."""
 
 Add = Callable[[bytes], str]
 """Adds a public key, PEM, to a vault; returns the kind of its key slot.  Raises GatewayError."""
@@ -46,24 +74,83 @@ def add_options(parser: ArgumentParser) -> None:
     )  # fmt: skip
 
 
-def add_key(file: Path | None, add: Add, random: Callable[[int], bytes]) -> Iterator[str]:
-    """Add a recovery key; yield the lines to print.
+@dataclass(frozen=True, slots=True)
+class AddedKey:
+    """A recovery key that was added.
 
-    file: with a public key; None for a new key, in words.  They are yielded before the key is
-    added: so there is no key in the vault that was not shown.
-    Raises GatewayError.
+    slot: its kind.  words: to be shown once; () for a key of the operator's own.
+    doubt: why it is not known whether it was added, as the error it came by; None where it was.
+    """
+
+    slot: str
+    words: Sequence[str] = ()
+    doubt: BusRefusal | KeyboardInterrupt | None = None
+
+    @property
+    def why(self) -> str:
+        """Why it is not known, without a full stop."""
+        return "the command was interrupted" if self._interrupted else str(self.doubt).rstrip(".")
+
+    @property
+    def _interrupted(self) -> bool:
+        return isinstance(self.doubt, KeyboardInterrupt)
+
+    def lines(self) -> Iterator[str]:
+        """Yield what to print: all of it at once, so that no part is shown alone."""
+        if not self.words:
+            yield f"Added the key slot {self.slot}."
+            return
+        known = (f"Added the key slot {self.slot}.", HOW_TO_USE) if self.doubt is None else ()
+        yield "\n".join((SHOWN_ONCE, "", *recovery_words.lines(self.words), "", *known))
+        self.check()
+
+    def record(self) -> Iterator[Record]:
+        """Yield the same for --json."""
+        words = {"Words": " ".join(self.words)} if self.words else {}
+        yield {"Slot": self.slot, "Added": self.doubt is None, **words}
+        self.check()
+
+    def check(self) -> None:
+        """Raise CommandFailed where it is not known whether the key was added."""
+        if self.doubt is not None:
+            raise CommandFailed(NOT_KNOWN.format(why=self.why))
+
+
+def add_key(file: Path | None, add: Add, random: Callable[[int], bytes]) -> AddedKey:
+    """Add a recovery key.
+
+    file: with a public key; None for a new key, in words.
+    Raises GatewayError; then there is no such key slot.
     """
     if file is not None:
-        yield f"Added the key slot {add(read_file(file, MAX_PEM))}."
-        return
+        return AddedKey(add(read_file(file, MAX_PEM)))
     protect_memory()
     words = recovery_words.make(random)
-    yield from (SHOWN_ONCE, "", *recovery_words.lines(words), "")
+    pem = recovery_words.public_pem(recovery_words.decode(" ".join(words)))
     try:
-        kind = add(recovery_words.public_pem(recovery_words.decode(" ".join(words))))
-    except GatewayError as error:
-        raise GatewayError(f"{error}. {OPENS_NOTHING}") from error
-    yield from (f"Added the key slot {kind}.", HOW_TO_USE)
+        return AddedKey(add(pem), words)
+    except (BusRefusal, KeyboardInterrupt) as error:
+        if isinstance(error, BusRefusal) and not error.in_doubt:
+            raise
+        return AddedKey(recovery.slot_kind(recovery.read_public(pem)), words, error)
+
+
+AddTo = Callable[[Connect, Namespace], Add]
+"""Returns what adds a key, by the arguments of a command."""
+
+
+def command(words: str, purpose: str, add_arguments: AddArguments, add_to: AddTo) -> Command:
+    """Return the command that adds a recovery key."""
+
+    def added(connect: Connect, arguments: Namespace) -> AddedKey:
+        return add_key(arguments.file, add_to(connect, arguments), os.urandom)
+
+    return Command(
+        words, purpose, add_arguments,
+        lambda connect, arguments: added(connect, arguments).lines(),
+        lambda connect, arguments: added(connect, arguments).record(),
+        FIELDS, unshown=LOST,
+    )  # fmt: skip
 
 
 def add_by_daemon(connect: Connect) -> Add:

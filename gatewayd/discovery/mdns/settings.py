@@ -17,7 +17,7 @@ class MdnsSettings:
 
     interfaces: tuple[str, ...] = setting(
         REQUIRED,
-        "names of the network interfaces to listen on; never the uplink",
+        "names of the network interfaces to listen on; an uplink only where devices are on it, too",
         grammar=grammar.interface,
     )
     types: tuple[str, ...] = setting(

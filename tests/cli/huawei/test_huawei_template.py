@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from gatewayd.cli.huawei.template import template_lint, template_preview
-from gatewayd.cli.main import main
+from gatewayd.cli.main import COMMANDS, main
 from gatewayd.cloud.huawei.template import MAX_BYTES
 from gatewayd.errors import GatewayError
 from tests.cloud.huawei import vectors
+from tests.support.gatewayctl import validate
+
+(PREVIEW,) = (one for one in COMMANDS if one.words == "huawei template preview")
 
 
 def written(directory: Path, name: str, data: bytes) -> Path:
@@ -103,7 +106,9 @@ def test_cases_as_json(
     template, certificate = files(tmp_path, str(case["template"]), str(case["certificate"]))
     words = ["huawei", "template", "preview", "--template", str(template)]
     status = main([*words, "--cert", str(certificate), "--json"])
-    found, *errors = map(json.loads, capsys.readouterr().out.splitlines())
+    printed = capsys.readouterr().out
+    validate(printed, PREVIEW.fields, status)
+    found, *errors = map(json.loads, printed.splitlines())
     assert len(errors) == status
     wanted = case["expect"].get("ok")
     assert status == (wanted is None)

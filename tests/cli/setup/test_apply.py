@@ -188,7 +188,9 @@ def test_a_service_that_does_not_start_has_its_files_put_back(
 
 
 def test_what_is_shown_has_every_file_and_no_secret(target: SetupTarget) -> None:
-    text = "\n".join(shown(todo(), target))
+    records = list(shown(todo(), target))
+    text = "\n".join(one["Text"] for one in records)
+    assert [one["File"] for one in records] == [str(path) for path in target.paths(todo())]
     for path in target.paths(todo()):
         assert f"{path}:" in text
     assert SECRET not in text

@@ -212,6 +212,31 @@ def test_numbers_stand_for_choices_and_a_wrong_answer_is_asked_again() -> None:
     assert any("wan0  (uplink)" in line for line in said)
 
 
+@pytest.mark.parametrize(
+    ("interfaces", "only"),
+    [
+        (("eth0", "lo"), "eth0"), (("lo",), ""), (("lan0", "wan0", "lo"), ""), (("eth0",), "eth0"),
+    ],
+)  # fmt: skip
+def test_a_gateway_with_one_interface_need_not_name_it(
+    interfaces: tuple[str, ...], only: str
+) -> None:
+    """Its devices are where its uplink is."""
+    machine = MachineFacts(interfaces, ("eth0",), MACHINE.file_fault)
+    assert machine.only_interface == only
+    site = {**CLOUDS["alibaba, a region"], **WAYS["approval"]}
+    answers, faults = complete(site, machine)
+    assert answers["interface"] == only
+    assert [fault.split()[0] for fault in faults] == ([] if only else ["interface"])
+    if only:
+        lines = iter(["", "", "1", "cn-shanghai", "", "a1Xy9Zk3Q7f", SECRET, "3", ""])
+        said: list[str] = []
+        asks = dialogue(lines, said)
+        typed = Dialogue(asks.ask, asks.ask_secret, asks.say, asks.probe, machine).answers({})
+        assert typed == answers
+        assert not any("never" in line for line in said)
+
+
 def test_a_cloud_that_does_not_answer_is_asked_again() -> None:
     said: list[str] = []
     lines = iter(
