@@ -1,1 +1,0 @@
-"""`gatewayctl discover`: search for devices, show what was refused, and record what comes."""
