@@ -67,10 +67,15 @@ def release(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
+def gateway_packages(packages: Path) -> set[str]:
+    """Return the names of Debian's packages that all of ours need."""
+    wanted = {name for one in packages.glob("*.deb") for name in roots.dependencies(one)}
+    return wanted - {"gatewayd"}
+
+
 def gateway_root(release: str, packages: Path) -> Path:
     """Return the root file system of a release with what all our packages need."""
-    wanted = {name for one in packages.glob("*.deb") for name in roots.dependencies(one)}
-    return roots.root(release, wanted - {"gatewayd"})
+    return roots.root(release, gateway_packages(packages))
 
 
 @pytest.fixture(scope="session")

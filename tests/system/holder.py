@@ -5,11 +5,13 @@ The unit is enabled before there is any child.
 
 from __future__ import annotations
 
-import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from gatewayd.dbus.names import AUTHORITY, NAME, provider_path
 from gatewayd.simulator.huawei.account import home
@@ -42,11 +44,14 @@ child = "{child}"
 HELD = 'session = "holder"\n'
 
 
-@contextlib.contextmanager
-def lan_of_holders(directory: Path) -> Iterator[tuple[str, Plant]]:
+@pytest.fixture
+def lan(tmp_path: Path) -> Iterator[tuple[str, Plant]]:
     """A LAN with a cloud that knows devices by certificates, and a child that is not there yet."""
     options = ("--cloud", "huawei", "--children", "0", "--late", "1", "--seed", "5")
-    with namespaces() as (gateway, children), plant(directory, children, *options) as running:
+    with (
+        namespaces() as (gateway, children),
+        plant(tmp_path / "plant", children, *options) as running,
+    ):
         yield gateway[-1], running
 
 
@@ -96,7 +101,32 @@ class Holder:
         self.until_state("handed-over")
 
     def renew(self) -> None:
-        """Take the next step of a renewal, as an operator does."""
+        """Replace the certificate, as an operator does; return when the cloud has seen the new one.
+
+        The session of the holder is untouched until the new one is put into use.
+        """
+        (first,) = self.ledger()["certificates_sha256"]
+        self._next_step()
+        self.box.until(lambda: "as SECONDARY" in self.explained(), "the new certificate")
+        found = re.search(r"fingerprint ([0-9a-f]{64}) as SECONDARY", self.explained())
+        assert found
+        assert self.ledger()["connected"]
+        self.plant.ask(do="reset", child=self.child, slot="SECONDARY", fingerprint=found[1])
+        self._next_step()
+        known = [first, found[1]]
+        self.box.until(
+            lambda: self.ledger()["certificates_sha256"] == known, "the new one to be used"
+        )
+
+    def reject(self) -> None:
+        """Reject the child; return when its unit has lost it."""
+        (device,) = self.gateway.children()
+        self.box.run("gatewayctl", "reject", device)
+        self.box.until(lambda: not self.ledger()["connected"], "the unit to lose it")
+        self.box.until(lambda: self.state_of_unit() != "running", "the unit to end")
+
+    def _next_step(self) -> None:
+        """Take the next step of a renewal."""
         (device,) = self.gateway.children()
         self._authority("Renew", "s", device)
 
@@ -126,9 +156,6 @@ class Holder:
 
     def state_of_unit(self) -> str:
         return self.box.run("systemctl", "show", "--value", "-p", "SubState", self.unit)
-
-    def until_running(self) -> None:
-        self.box.until(lambda: self.state_of_unit() == "running", f"{self.unit} to run")
 
     def failures_until_given(self) -> int:
         """Return how often the unit has failed to start between its child's hand-over and its
