@@ -45,6 +45,10 @@ class Claim:
     value: str
 
 
+NAME_CONTESTED = "name-contested"
+"""The conflict of two devices of one name, which is none about their identity."""
+
+
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """All that is known of one device, and that policy judges.
@@ -54,6 +58,8 @@ class Evidence:
     trust: the best of them; CLAIMED while there is a conflict.
     label: a sanitised name to show to people.  It identifies nothing.
     conflict: why two devices dispute this identity; "" where none do.
+    rivals: the other devices in the conflict, as far as they are known apart.
+    common: values that several devices show, in lower case: they identify none.
     """
 
     views: tuple[Mapping[str, str], ...]
@@ -62,6 +68,13 @@ class Evidence:
     label: str = ""
     addresses: tuple[str, ...] = ()
     conflict: str = ""
+    rivals: tuple[DeviceId, ...] = ()
+    common: frozenset[str] = frozenset()
+
+    @property
+    def disputed(self) -> bool:
+        """Whether the conflict is about what identifies the device: a name does not."""
+        return self.conflict not in ("", NAME_CONTESTED)
 
 
 WEIGHTS: Mapping[str, int] = {"cert": 100, "serial": 80, "uuid": 80, "mac": 60}
@@ -71,16 +84,25 @@ PLACEHOLDERS = frozenset(
     {"default", "default string", "none", "n/a", "na", "unknown", "undefined", "serial", "test"}
     | {"to be filled by o.e.m.", "not specified", "not available", "not applicable", "null", "nil"}
     | {"system serial number", "chassis serial number", "serial number", "serialnumber", "oem"}
-    | {"123456789abcdef", "1234567890abcdef", "deadbeef", "0x00000000"}
+    | {"123456789abcdef", "1234567890abcdef", "deadbeef", "0x00000000", "serial_number", "nosn"}
+    | {"no serial", "no serial number", "empty", "invalid", "factory", "sn", "s/n", "xxx", "tbd"}
+    | {"03000200-0400-0500-0006-000700080009", "12345678-1234-1234-1234-123456789abc"}
+    | {"12345678-1234-5678-1234-567812345678", "01234567-89ab-cdef-0123-456789abcdef"}
+    | {"00112233-4455-6677-8899-aabbccddeeff", "fefefefe-fefe-fefe-fefe-fefefefefefe"}
 )
-"""Texts in the serial number field of devices that have none."""
+"""Texts in the serial number field of devices that have none, and UUIDs of boards and examples."""
 _COUNTED, _MONOTONOUS = "01234567890123456789", 8
 """How a factory's default counts, as "12345678"; and from how many letters and digits on such a
 value, or one of the same digit all over, identifies nothing."""
 _TEMPLATE = re.compile(r".*(\{\{.*\}\}|\$\{.*\}|%[A-Za-z_]+%|<[A-Za-z_ ]+>).*")
 """What a firmware's build has not filled: "{{BRIDGEID}}"."""
-_EXAMPLE_MACS = frozenset({"010203040506", "001122334455", "123456789abc", "123456abcdef"})
-"""MACs of examples, which some devices are delivered with."""
+_EXAMPLE_MACS = frozenset(
+    {"010203040506", "001122334455", "123456789abc", "123456abcdef", "0123456789abcdef"}
+)
+"""MACs and EUI-64s of examples, which some devices are delivered with."""
+MAX_MACS = 8
+"""MACs that are read from one value."""
+_BETWEEN_MACS = re.compile(r"[,;\s]+")
 
 KERNEL = "l2"
 """The namespace of a MAC that the kernel saw itself."""
@@ -131,16 +153,23 @@ def uuid_text(text: str) -> str:
 def mac(text: str) -> str:
     """Return a MAC as 12 hex digits; "" for anything else, and for a MAC of no single device.
 
-    An EUI-64 made from a MAC (ff:fe in the middle, RFC 4291 appendix A) becomes that MAC again.
+    An EUI-64 made from a MAC (ff:fe in the middle, RFC 4291 appendix A) becomes that MAC again;
+    any other, as of a radio of IEEE 802.15.4, has 16 digits.
     """
     digits = re.sub(r"[:.\-]", "", text.lower())
     if not re.fullmatch(r"[0-9a-f]+", digits):
         return ""
     if len(digits) == _EUI64_DIGITS and digits[6:10] == "fffe":
         digits = digits[:6] + digits[10:]
-    if len(digits) != _MAC_DIGITS or digits == "0" * _MAC_DIGITS:
+    if len(digits) not in (_MAC_DIGITS, _EUI64_DIGITS) or not digits.strip("0"):
         return ""
     return "" if int(digits[:2], 16) & _MULTICAST or digits in _EXAMPLE_MACS else digits
+
+
+def macs(text: str) -> tuple[str, ...]:
+    """Return the MACs in a value, as of `mac`: a device may list those of all its interfaces."""
+    found = (mac(one) for one in _BETWEEN_MACS.split(text)[:MAX_MACS])
+    return tuple(dict.fromkeys(one for one in found if one))
 
 
 def is_local_mac(digits: str) -> bool:

@@ -7,12 +7,26 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import combinations, islice
 
-from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust
+from gatewayd.device.identity import (
+    NAME_CONTESTED,
+    Claim,
+    DeviceId,
+    Evidence,
+    Trust,
+    strength,
+)
 from gatewayd.device.reason import Reason
-from gatewayd.discovery.comparison import are_apart, same_facts
+from gatewayd.discovery.comparison import (
+    are_apart,
+    is_exclusive,
+    is_kernel_mac,
+    kernel_macs,
+    key_of,
+    same_facts,
+)
 from gatewayd.discovery.discoverer import Listener, Origin, Sighting
 from gatewayd.discovery.presence import (
     LEFT,
@@ -28,14 +42,11 @@ from gatewayd.discovery.resolver import (
     MOVED_OR_CLONED,
     Resolved,
     Resolver,
-    is_exclusive,
-    kernel_macs,
 )
 from gatewayd.discovery.settings import InventorySettings
 
 log = logging.getLogger(__name__)
 
-NAME_CONTESTED = "name-contested"
 TWO_CLAIMANTS = "two-claimants"
 
 MAX_OBSERVATIONS, MAX_OBSERVATIONS_UNPINNED = 16, 4
@@ -44,6 +55,8 @@ MAX_ADDRESSES = 16
 """Addresses in the evidence of a device."""
 MAX_CONTESTANTS = 4
 """How many strangers may wait at an origin that another device has taken."""
+MAX_RIVALS = 8
+"""Other devices that are named in a conflict."""
 SHORTEST, LONGEST = 60.0, 86_400.0
 """Seconds for which a sighting may be believed."""
 
@@ -98,6 +111,14 @@ class ObservationIndex:
         there = (other.device for other in self.at(observation.origin))
         return frozenset((observation.device, *observation.rivals, *there))
 
+    def rivals(self, presence: Presence) -> tuple[DeviceId, ...]:
+        """Return the other devices in the conflict of a device, as far as they are known apart."""
+        observations = tuple(presence.observations.values())
+        found = {rival for one in observations for rival in one.rivals}
+        found |= {one.device for one in self._accusers.get(presence.device, ())}
+        found |= {other.device for one in observations for other in self.at(one.origin)}
+        return tuple(sorted(found - {presence.device}))[:MAX_RIVALS]
+
     def conflict(self, presence: Presence, own: Collection[Claim]) -> str:
         """Return why the identity of a device is in question; "" if it is not.
 
@@ -123,21 +144,43 @@ def _is_elsewhere(observation: Observation, own: Collection[Claim]) -> bool:
     return observation.conflict == MOVED_OR_CLONED and not seen.issubset(own)
 
 
-def join_evidence(own: Iterable[Claim], sightings: Iterable[Sighting], conflict: str) -> Evidence:
+def _keys(sighting: Sighting) -> frozenset[Claim]:
+    """Return what a sighting shows of an identity, by what it is looked up by."""
+    return frozenset(key_of(c) for c in sighting.claims if strength(c) and not is_kernel_mac(c))
+
+
+def _are_behind_two(one: Sighting, other: Sighting) -> bool:
+    """Whether the kernel saw two sightings behind different MACs."""
+    ours, theirs = kernel_macs(one.claims), kernel_macs(other.claims)
+    return bool(ours and theirs) and ours.isdisjoint(theirs)
+
+
+def join_evidence(
+    own: Iterable[Claim],
+    sightings: Iterable[Sighting],
+    conflict: str,
+    rivals: tuple[DeviceId, ...] = (),
+    common: Collection[Claim] = (),
+) -> Evidence:
     """Return the evidence that the sightings of a device make, the most trusted one first.
 
-    own: what identifies the device.  conflict: "" for none; a conflict lowers trust to the least.
+    own: what identifies the device.  conflict: "" for none; a conflict lowers trust to the least,
+    unless it is about a name, which identifies nothing.
+    rivals: the other devices in it.  common: what the sightings show that identifies none.
     """
     ranked = sorted(sightings, key=lambda s: (-s.trust, s.source, s.key))
-    beside = (c for s in ranked for c in s.claims if not is_exclusive(c))
+    beside = (c for s in ranked for c in s.claims if not (is_exclusive(c) or c in common))
     addresses = dict.fromkeys(address for s in ranked for address in s.addresses)
+    disputed = conflict not in ("", NAME_CONTESTED)
     return Evidence(
         views=tuple({**s.attributes, "trust": s.trust.word} for s in ranked),
         claims=frozenset(own).union(beside),
-        trust=ranked[0].trust if ranked and not conflict else Trust.CLAIMED,
+        trust=ranked[0].trust if ranked and not disputed else Trust.CLAIMED,
         label=next((s.label for s in ranked if s.label), ""),
         addresses=tuple(addresses)[:MAX_ADDRESSES],
         conflict=conflict,
+        rivals=rivals,
+        common=frozenset(one.value for one in common),
     )
 
 
@@ -166,9 +209,12 @@ class DeviceTable:
         """Return all that is known of a device; it has no views if it is not seen."""
         presence = self.presence(device)
         sightings = tuple(one.sighting for one in presence.observations.values())
-        facts = self.resolver.claims(device), sightings, presence.conflict
+        common = frozenset(c for s in sightings for c in s.claims if self.resolver.is_common(c))
+        own, dispute = self.resolver.claims(device), (presence.conflict, presence.rivals)
+        facts = own, sightings, *dispute, common
         if presence.evidence is None or presence.facts != facts:
-            presence.facts, presence.evidence = facts, join_evidence(*facts)
+            presence.evidence = join_evidence(own, sightings, *dispute, common)
+            presence.facts = facts
         return presence.evidence
 
     def known_addresses(self, limit: int) -> frozenset[str]:
@@ -228,7 +274,92 @@ class DeviceTable:
             own = self.resolver.claims(observation.device)
             self._scheduler.challenge(presence, observation, own, now)
         self._update(concerned, now, changed=observation.device if changed else None)
+        self._resolve_again(resolved.common, now, lambda _: rank)
         return observation
+
+    def answer(
+        self,
+        answers: Mapping[Claim, DeviceId | None],
+        now: float,
+        rank: Callable[[Sighting], int],
+    ) -> None:
+        """Obey an operator who says whose claims are, as `Resolver.answer` does.
+
+        rank: of a sighting, as for `add_sighting`.
+        """
+        self.resolver.answer(answers)
+        for presence in self._presences.values():
+            presence.warned = ""
+        self._resolve_again(answers, now, rank)
+
+    def disputed(self, device: DeviceId, other: DeviceId | None = None) -> frozenset[Claim]:
+        """Return what two devices both show, by what it is looked up by.
+
+        other: None for what one device shows at two places.
+        """
+        own = self.resolver.distinctive(device)
+        if other is not None:
+            shown = self._shown(device) & self.resolver.distinctive(other)
+            return shown | (self._shown(other) & own)
+        sightings = [one.sighting for one in self.presence(device).observations.values()]
+        pairs = [
+            pair for pair in combinations(sightings, 2)
+            if are_apart(*pair, ()) or _are_behind_two(*pair)
+        ]  # fmt: skip
+        both = (_keys(one) & _keys(two) for one, two in pairs)
+        return frozenset().union(*both) & own
+
+    def _shown(self, device: DeviceId) -> frozenset[Claim]:
+        observations = self.presence(device).observations.values()
+        return frozenset().union(*(_keys(one.sighting) for one in observations))
+
+    def _resolve_again(
+        self, keys: Collection[Claim], now: float, rank: Callable[[Sighting], int]
+    ) -> None:
+        """Find the devices of all that shows these claims: now they mean something else."""
+        while keys:
+            concerned: set[DeviceId] = set()
+            found: list[Claim] = []
+            for observation in self._showing(keys):
+                if not self._observations.is_live(observation):
+                    continue
+                concerned |= self._observations.concerned(observation)
+                sighting = observation.sighting
+                resolved = self.resolver.resolve(
+                    sighting.origin,
+                    sighting.claims,
+                    rank=rank(sighting),
+                    listed=sighting.trust is Trust.LISTED,
+                )
+                found += resolved.common
+                self._clear(resolved)
+                if resolved.device not in resolved.evicted:
+                    self._move(observation, resolved.device)
+                if self._observations.is_live(observation):
+                    self._note(observation, resolved, now)
+                    concerned |= self._observations.concerned(observation)
+            for device in sorted(concerned):
+                self._update((device,), now, changed=device)
+            keys = found
+
+    def _showing(self, keys: Collection[Claim]) -> list[Observation]:
+        observations = (o for p in self._presences.values() for o in p.observations.values())
+        return [one for one in observations if not _keys(one.sighting).isdisjoint(keys)]
+
+    def _move(self, observation: Observation, device: DeviceId) -> None:
+        """Move an observation to a device, as far as there is room, where it was another's."""
+        if not self._observations.is_live(observation) or observation.device == device:
+            return
+        old = self._presences[observation.device]
+        old.left = REPLACED
+        self.resolver.left(old.device, observation.origin)
+        presence = self._presences.setdefault(device, Presence(device))
+        presence.last_seen = max(presence.last_seen, old.last_seen)
+        self._observations.remove(old, observation)
+        if observation.origin not in presence.observations and self._has_room(presence):
+            self._observations.add(presence, observation)
+        else:
+            self._scheduler.discard(observation)
 
     def suspect(self, origin: Origin, cause: Reason, now: float) -> None:
         """Make all at an origin suspect."""
@@ -333,7 +464,29 @@ class DeviceTable:
         for device in sorted(devices):
             if (presence := self._presences.get(device)) is not None:
                 conflict = self._observations.conflict(presence, self.resolver.claims(device))
-                self._notifier.update(presence, conflict, now, changed=device == changed)
+                rivals = self._observations.rivals(presence) if conflict else ()
+                differs = device == changed or rivals != presence.rivals
+                presence.rivals = rivals
+                self._notifier.update(presence, conflict, now, changed=differs)
+                if conflict not in ("", NAME_CONTESTED, presence.warned):
+                    self._warn(presence)
+
+    def _warn(self, presence: Presence) -> None:
+        """Log that a child's identity is in question: once in a run, until that is answered.
+
+        Of strangers it is not logged: any host can make them.
+        """
+        if not self.resolver.is_pinned(presence.device):
+            return
+        presence.warned = presence.conflict
+        log.warning(
+            "The identity of device %s is in question (%s)%s. Run gatewayctl explain %s.",
+            presence.device,
+            presence.conflict,
+            f": {', '.join(presence.rivals)} shows it, too" if presence.rivals else "",
+            presence.device,
+            extra={"device": presence.device, "message_id": "identity-conflict"},
+        )
 
     def _clear(self, resolved: Resolved) -> None:
         """Remove the devices that the resolver merged or evicted."""
@@ -376,4 +529,5 @@ class DeviceTable:
 
     def _drop(self, presence: Presence, observation: Observation) -> None:
         self._scheduler.discard(observation)
+        self.resolver.left(presence.device, observation.origin)
         self._observations.remove(presence, observation)

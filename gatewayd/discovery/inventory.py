@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from gatewayd.device.identity import Claim, DeviceId, Evidence
@@ -136,6 +136,22 @@ class Inventory:
     def forget(self, device: DeviceId) -> None:
         """Remove a device; the next sighting creates it again."""
         self._table.forget(device)
+
+    def answer(self, answers: Mapping[Claim, DeviceId | None]) -> None:
+        """Obey an operator who says whose claims are, as `Resolver.answer` does."""
+        self._table.answer(answers, self._context.now(), self._rank)
+
+    def disputed(self, device: DeviceId, other: DeviceId | None = None) -> frozenset[Claim]:
+        """Return what two devices both show, by what it is looked up by.
+
+        other: None for what one device shows at two places.
+        """
+        return self._table.disputed(device, other)
+
+    def distinctive(self, device: DeviceId, without: Collection[Claim] = ()) -> frozenset[Claim]:
+        """Return what identifies a device and no other, without some, by what it is looked up
+        by."""
+        return self._table.resolver.distinctive(device, without=without)
 
     # What is done meanwhile.
 

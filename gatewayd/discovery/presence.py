@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
-from gatewayd.device.identity import Claim, DeviceId, Evidence
+from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.discovery.discoverer import Listener, Origin, Sighting
 from gatewayd.discovery.queues import DeadlineQueue
@@ -166,6 +166,7 @@ class Presence:
     reported: whether it was last reported as present; None before the first report.
     last_seen, changed_at: seconds; 0 for never.
     left: why its last observation was removed.
+    rivals: the other devices in its conflict.  warned: of which conflict the log warns.
     evidence: what these facts make together: its claims, its sightings and its conflict.
     """
 
@@ -178,7 +179,9 @@ class Presence:
     changed_at: float = 0.0
     left: Reason = NONE
     conflict: str = ""
-    facts: tuple[frozenset[Claim], tuple[Sighting, ...], str] | None = None
+    rivals: tuple[DeviceId, ...] = ()
+    warned: str = ""
+    facts: tuple[object, ...] | None = None
     evidence: Evidence | None = None
 
     @property

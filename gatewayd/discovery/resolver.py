@@ -8,16 +8,31 @@
 5. Two pinned devices are never merged: they conflict, and a person decides.
 6. A known identity behind another kernel MAC has moved or was cloned: it stays the same
    device, the MAC is not accepted as its own, and it conflicts.
+7. One serial announced with two universal MACs is of two devices in conflict, unless one sighting
+   shows both, or both show one UUID or key.
+8. A serial or UUID that several devices show identifies none of them, as a factory's default.
+   What is on record of a child keeps its meaning.
+9. What an operator has answered goes before all of these.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations
+from typing import TypeAlias
 
-from gatewayd.device.identity import KERNEL, Claim, DeviceId, device_id, strength, universal
+from gatewayd.device.identity import Claim, DeviceId, device_id, strength, universal
+from gatewayd.discovery.comparison import (
+    consistent,
+    contradict,
+    is_exclusive,
+    is_kept,
+    is_kernel_mac,
+    kernel_macs,
+    key_of,
+    share_key,
+)
 from gatewayd.discovery.discoverer import Origin
 from gatewayd.discovery.queues import EvictionQueue
 from gatewayd.discovery.settings import MAX_LISTED
@@ -35,49 +50,27 @@ MAX_HOLDERS = 64
 MAX_SHARED = 1024
 """How many such MACs are remembered."""
 
+SEVERAL = 3
+"""A serial that so many devices show is a factory's default."""
+MAX_WITNESSES = 8
+"""How many of them are remembered."""
+MAX_WITNESSED = 4096
+"""For how many serials that more than one device has shown they are."""
+
 BINDING = 50
 """The weight of an origin that was the device's before; less than any strong claim's."""
+LEARNED = 20
+"""The weight of a serial that a child shows, and that was not on record of it when it was pinned:
+less than any that was."""
+ANSWERED = 1000
+"""The weight of what is a device's by an operator's answer."""
+NO_DEVICE = DeviceId("")
+"""Whose a claim is that identifies none, by an operator's answer."""
 MAX_CLAIMS = 32
 MAX_ORIGINS = 16
 
-_EXCLUSIVE = frozenset({"cert", "serial", "uuid"})
-"""Kinds of which a device has one value in a namespace.  Of MACs it may have several."""
-
-
-def is_exclusive(one: Claim) -> bool:
-    """Whether a device can have no other value of this kind in this namespace."""
-    return one.kind in _EXCLUSIVE
-
-
-def is_kernel_mac(one: Claim) -> bool:
-    """Whether the kernel saw this MAC itself.  No announcement can write such a claim."""
-    return one.kind == "mac" and one.namespace == KERNEL
-
-
-def consistent(claims: Iterable[Claim]) -> tuple[Claim, ...]:
-    """Return the claims strongest first, without those that contradict one another."""
-    distinct = set(claims)
-    values = Counter((c.kind, c.namespace) for c in distinct if is_exclusive(c))
-    kept = (c for c in distinct if values[c.kind, c.namespace] < 2)  # noqa: PLR2004  # two contradict
-    return tuple(sorted(kept, key=lambda c: (-strength(c), c)))
-
-
-def contradict(some: Iterable[Claim], others: Iterable[Claim]) -> bool:
-    """Whether two sets of claims cannot be of one device: two values where only one can be."""
-    ours = {(c.kind, c.namespace): c.value for c in some if is_exclusive(c)}
-    return any(
-        ours.get((c.kind, c.namespace), c.value) != c.value for c in others if is_exclusive(c)
-    )
-
-
-def is_kept(one: Claim) -> bool:
-    """Whether a claim identifies a device, or is the kernel's MAC of it."""
-    return strength(one) > 0 or is_kernel_mac(one)
-
-
-def kernel_macs(claims: Iterable[Claim]) -> frozenset[Claim]:
-    """Return the MACs that the kernel saw itself."""
-    return frozenset(c for c in claims if is_kernel_mac(c))
+_FACTORY_MADE = frozenset({"serial", "uuid"})
+"""Kinds of which many devices may have one value, as the factory sets it."""
 
 
 def possible_ids(claims: Iterable[Claim], *origin: object) -> Iterator[DeviceId]:
@@ -91,6 +84,7 @@ class KnownDevice:
     """One device: what identifies it, and its origins, oldest first.
 
     born: its number, in order of creation.  listed: whether an operator has listed it.
+    accepted: those of its claims that were on record, or approved, when it was pinned.
     """
 
     device: DeviceId
@@ -99,6 +93,7 @@ class KnownDevice:
     listed: bool = False
     rank: int = 0
     claims: set[Claim] = field(default_factory=set)
+    accepted: set[Claim] = field(default_factory=set)
     origins: tuple[Origin, ...] = ()
 
     @property
@@ -110,10 +105,9 @@ class KnownDevice:
         """Whether the two may be one device."""
         return not (self.pinned and other.pinned) and not contradict(self.claims, other.claims)
 
-
-def _key(one: Claim) -> Claim:
-    """Return what a claim is looked up by."""
-    return universal(one) or one
+    def is_on_record(self, key: Claim) -> bool:
+        """Whether a claim has identified it since it was pinned, or an operator has listed it."""
+        return self.listed or (self.pinned and key in self.accepted)
 
 
 class ClaimIndex:
@@ -127,18 +121,18 @@ class ClaimIndex:
         self._shared: dict[Claim, None] = {}
 
     def __getitem__(self, one: Claim) -> tuple[KnownDevice, ...]:
-        return self._holders.get(_key(one), ())
+        return self._holders.get(key_of(one), ())
 
     def add(self, one: Claim, holder: KnownDevice) -> None:
         """Add a holder, if there is room for another."""
         held = self[one]
         if holder not in held and len(held) < MAX_HOLDERS:
-            self._holders[_key(one)] = (*held, holder)
+            self._holders[key_of(one)] = (*held, holder)
 
     def discard(self, one: Claim, holder: KnownDevice) -> None:
         """Remove a holder, unless it holds the same in another namespace."""
-        key = _key(one)
-        if any(_key(other) == key for other in holder.claims if other != one):
+        key = key_of(one)
+        if any(key_of(other) == key for other in holder.claims if other != one):
             return
         left = tuple(other for other in self[one] if other is not holder)
         if left:
@@ -153,7 +147,7 @@ class ClaimIndex:
         """
         if one.kind != "mac":
             return False
-        key = _key(one)
+        key = key_of(one)
         if key not in self._shared and self._is_held_by_several(one):
             self._shared[key] = None
             if len(self._shared) > MAX_SHARED:
@@ -170,6 +164,80 @@ class ClaimIndex:
         return any(contradict(*pair) for pair in combinations(named, 2))
 
 
+Witness: TypeAlias = KnownDevice | Claim
+"""Who shows a claim: a device, or the one behind a MAC that is not the device's own."""
+
+
+class CommonClaims:
+    """What several devices show, so that it identifies none of them: a default of the factory.
+
+    A claim is common once SEVERAL show it, or two that are on record as two; and until no more than
+    one of them is left.
+    """
+
+    def __init__(self) -> None:
+        self._witnesses: dict[Claim, dict[Witness, Origin]] = {}
+        self._shown_at: dict[Origin, set[Claim]] = {}
+        self._common: set[Claim] = set()
+
+    def __contains__(self, key: Claim) -> bool:
+        return key in self._common
+
+    def note(self, key: Claim, witness: Witness, origin: Origin) -> None:
+        """Note who shows a claim, and where.
+
+        At one origin a device may have had several MACs, one after the other.
+        """
+        seen = self._witnesses.setdefault(key, {})
+        former = [w for w, at in seen.items() if at == origin and isinstance(w, Claim)]
+        if witness not in seen and len(seen) - len(former) >= MAX_WITNESSES:
+            return
+        before, seen[witness] = seen.get(witness, origin), origin
+        self._shown_at.setdefault(origin, set()).add(key)
+        self._unlist(key, before)
+        for one in former:
+            if one != witness:
+                self._discard(key, one)
+        if len(self._witnesses) > MAX_WITNESSED:
+            self._forget(next(iter(self._witnesses)))
+
+    def learn(self, key: Claim) -> bool:
+        """Whether a claim is common from now on, and was not before."""
+        seen = self._witnesses.get(key, {})
+        on_record = sum(isinstance(one, KnownDevice) and one.pinned for one in seen)
+        if key in self._common or (len(seen) < SEVERAL and on_record < 2):  # noqa: PLR2004  # two
+            return False
+        self._common.add(key)
+        return True
+
+    def leave(self, device: KnownDevice, origin: Origin) -> None:
+        """Note that a device is not at an origin any more."""
+        for key in tuple(self._shown_at.get(origin, ())):
+            seen = self._witnesses[key]
+            for one in [w for w, at in seen.items() if at == origin]:
+                if one is device or isinstance(one, Claim):
+                    self._discard(key, one)
+
+    def _discard(self, key: Claim, witness: Witness) -> None:
+        seen = self._witnesses[key]
+        self._unlist(key, seen.pop(witness))
+        if len(seen) < 2:  # noqa: PLR2004  # one alone has it for itself
+            self._common.discard(key)
+        if not seen:
+            del self._witnesses[key]
+
+    def _unlist(self, key: Claim, origin: Origin) -> None:
+        """Note that a claim is not shown at an origin, if so."""
+        if origin not in self._witnesses[key].values():
+            self._shown_at[origin].discard(key)
+            if not self._shown_at[origin]:
+                del self._shown_at[origin]
+
+    def _forget(self, key: Claim) -> None:
+        for witness in tuple(self._witnesses[key]):
+            self._discard(key, witness)
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """The result of resolving a sighting.
@@ -179,6 +247,7 @@ class Resolved:
     evicted: devices that had to make room, perhaps `device` itself; they are gone.
     conflict: "", "identity-conflict" or "moved-or-cloned".
     rivals: the other devices in the conflict.
+    common: what was found to identify none, by what it is looked up by.
     """
 
     device: DeviceId
@@ -187,6 +256,7 @@ class Resolved:
     evicted: tuple[DeviceId, ...] = ()
     conflict: str = ""
     rivals: tuple[DeviceId, ...] = ()
+    common: tuple[Claim, ...] = ()
 
 
 class Resolver:
@@ -201,6 +271,8 @@ class Resolver:
         self._devices: dict[DeviceId, KnownDevice] = {}
         self._bound: dict[Origin, KnownDevice] = {}
         self._claim_index = ClaimIndex()
+        self._common = CommonClaims()
+        self._answers: dict[Claim, DeviceId] = {}
         self._unpinned: EvictionQueue[KnownDevice] = EvictionQueue()
         self._listed: EvictionQueue[KnownDevice] = EvictionQueue()
         self._created = 0
@@ -212,27 +284,71 @@ class Resolver:
         """Return what identifies a device; nothing if it is not known."""
         return frozenset(self._devices[device].claims if device in self._devices else ())
 
+    def distinctive(self, device: DeviceId, *, without: Collection[Claim] = ()) -> frozenset[Claim]:
+        """Return what identifies a device and no other; by what it is looked up by.
+
+        without: what does not count, by what it is looked up by.
+        """
+        own = (one for one in self.claims(device) if strength(one))
+        keys = {key_of(one) for one in own if not self._claim_index.is_shared(one)}
+        return frozenset(keys.difference(without))
+
     def is_pinned(self, device: DeviceId) -> bool:
         """Whether a device is never evicted and never merged into another."""
         return device in self._devices and self._devices[device].pinned
 
+    def is_common(self, one: Claim) -> bool:
+        """Whether a claim identifies no device: several show it, or an operator says so."""
+        key = key_of(one)
+        return self._answers.get(key) == NO_DEVICE or (
+            key in self._common and key not in self._answers
+        )
+
     def recognises(self, origin: Origin, claims: Iterable[Claim]) -> bool:
         """Whether a sighting seems to be of a pinned device.  A guess, for ranking only."""
-        bound = self._bound_to(origin)
-        holders = (known for one in claims if strength(one) for known in self._claim_index[one])
-        return (bound is not None and bound.pinned) or any(known.pinned for known in holders)
+        bound, shown = self._bound_to(origin), [one for one in claims if strength(one)]
+        holders = (known for one in shown for known in self._claim_index[one])
+        answered = (self._answers.get(key_of(one), NO_DEVICE) for one in shown)
+        return (
+            (bound is not None and bound.pinned)
+            or any(known.pinned for known in holders)
+            or any(map(self.is_pinned, answered))
+        )
+
+    def answer(self, answers: Mapping[Claim, DeviceId | None]) -> None:
+        """Obey an operator who says whose claims are, by what each is looked up by.
+
+        NO_DEVICE: it identifies no device.  None: the answer of before counts no longer.
+        """
+        for key, device in answers.items():
+            if device is None:
+                self._answers.pop(key, None)
+                continue
+            self._answers[key] = device
+            self._drop_key(key, but=device)
 
     def add_known(self, device: DeviceId, claims: Iterable[Claim]) -> None:
-        """Pin a device, and accept all these claims as its own: they are on record, or approved."""
+        """Pin a device, and accept all these claims as its own: they are on record, or approved.
+
+        Those excepted that are another's, or none's, by an operator's answer.
+        """
         known = self._devices.get(device) or self._create(device)
         self._discard(known)
         known.pinned = True
-        accepted = consistent(claims)
+        accepted = consistent(
+            one for one in claims if self._answers.get(key_of(one), device) == device
+        )
         for one in [c for c in known.claims if contradict([c], accepted)]:
             self._drop_claim(known, one)
         for one in accepted:
             if is_kept(one):
                 self._add_claim(known, one)
+                known.accepted.add(key_of(one))
+
+    def left(self, device: DeviceId, origin: Origin) -> None:
+        """Note that a device is not at an origin any more: another may have its serial alone."""
+        if (known := self._devices.get(device)) is not None:
+            self._common.leave(known, origin)
 
     def unpin(self, device: DeviceId) -> None:
         """Let a device be merged and evicted like any other."""
@@ -251,6 +367,7 @@ class Resolver:
             self._drop_claim(known, one)
         for origin in known.origins:
             del self._bound[origin]
+            self._common.leave(known, origin)
 
     def resolve(
         self, origin: Origin, claims: Iterable[Claim], *, rank: int = 0, listed: bool = False
@@ -260,34 +377,80 @@ class Resolver:
         rank: how much it matters to keep the device when the table is full; the highest counts.
         listed: whether an operator has listed it; then it takes no room from others.
         """
-        claimed = consistent(claims)
-        before = self._bound_to(origin)
-        group, rivals = self._choose(self._score(before, claimed), claimed)
+        shown = frozenset(claims)
+        claimed = consistent(one for one in shown if not self.is_common(one))
+        before, owner = self._bound_to(origin), self._devices.get(self._owner(claimed))
+        group, rivals = self._choose(self._score(before, claimed, owner), claimed, owner)
         known = min(group, key=lambda e: e.seniority) if group else self._new(origin, claimed)
         gone = tuple(self._absorb(known, other) for other in group if other is not known)
-        self._learn(known, claimed)
+        strange = self._strange_macs(known, claimed)
+        if not strange:
+            self._learn(known, claimed)
         self._bind(known, origin)
         known.rank, known.listed = max(known.rank, rank), known.listed or listed
+        for key in sorted({key_of(one) for one in shown if key_of(one) in self._common}):
+            self._common.note(key, known, origin)
+        common = self._find_common(known, strange, claimed, origin)
         evicted = self._make_room(known)
-        moved = not kernel_macs(claimed) <= known.claims
         return Resolved(
             known.device,
             merged=gone,
             displaced=before.device if before and before not in (known, *group) else None,
             evicted=evicted,
-            conflict=IDENTITY_CONFLICT if rivals else MOVED_OR_CLONED if moved else "",
+            conflict=IDENTITY_CONFLICT if rivals else MOVED_OR_CLONED if strange else "",
             rivals=tuple(r.device for r in rivals if r.device not in evicted),
+            common=common,
         )
 
+    def _owner(self, claimed: Iterable[Claim]) -> DeviceId:
+        """Return whose a sighting is by an operator's answer; NO_DEVICE where there is none."""
+        answers = (self._answers.get(key_of(one), NO_DEVICE) for one in claimed)
+        return next((one for one in answers if one != NO_DEVICE), NO_DEVICE)
+
+    def _strange_macs(self, known: KnownDevice, claimed: Sequence[Claim]) -> frozenset[Claim]:
+        """Return the kernel's MACs behind which a device must not be, unless it has moved.
+
+        A device that shows a UUID or a certificate of its own may have several.
+        """
+        seen = (c for c in kernel_macs(claimed) - known.claims if not self._is_answer(c, known))
+        strange = frozenset(seen if kernel_macs(known.claims) else ())
+        return strange if strange and not share_key(known.claims, claimed) else frozenset()
+
+    def _find_common(
+        self,
+        known: KnownDevice,
+        strange: frozenset[Claim],
+        claimed: Sequence[Claim],
+        origin: Origin,
+    ) -> tuple[Claim, ...]:
+        """Return what turns out to identify none, as this device shows what others show, too."""
+        found = []
+        for one in claimed:
+            key, holders = key_of(one), self._claim_index[one]
+            contested = strange or any(holder is not known for holder in holders)
+            if one.kind not in _FACTORY_MADE or not contested or key in self._answers:
+                continue
+            if any(holder.is_on_record(key) for holder in (*holders, known)):
+                continue
+            for holder in holders:
+                self._common.note(key, holder, holder.origins[-1] if holder.origins else origin)
+            self._common.note(key, min(strange) if strange else known, origin)
+            if self._common.learn(key):
+                self._drop_key(key)
+                found.append(key)
+        return tuple(found)
+
     def _score(
-        self, before: KnownDevice | None, claimed: Sequence[Claim]
+        self, before: KnownDevice | None, claimed: Sequence[Claim], owner: KnownDevice | None
     ) -> dict[KnownDevice, int]:
         """Weigh the devices that a sighting may be of."""
-        scores: dict[KnownDevice, int] = {}
+        scores: dict[KnownDevice, int] = {} if owner is None else {owner: ANSWERED}
         distinctive = [c for c in claimed if strength(c) and not self._claim_index.is_shared(c)]
         for one in distinctive:
             for known in self._claim_index[one]:
-                scores[known] = scores.get(known, 0) + strength(one)
+                learned = known.pinned and key_of(one) not in known.accepted
+                weight = min(strength(one), LEARNED) if learned else strength(one)
+                scores[known] = scores.get(known, 0) + weight
         if before is not None and self._continues(before, distinctive, claimed):
             scores[before] = scores.get(before, 0) + BINDING
         return scores
@@ -300,7 +463,10 @@ class Resolver:
         return not (own and distinctive) or not own.isdisjoint(claimed)
 
     def _choose(
-        self, scores: dict[KnownDevice, int], claimed: Sequence[Claim]
+        self,
+        scores: dict[KnownDevice, int],
+        claimed: Sequence[Claim],
+        owner: KnownDevice | None,
     ) -> tuple[list[KnownDevice], list[KnownDevice]]:
         """Return the devices that are one, best first, and its rivals: those that cannot be it.
 
@@ -309,12 +475,31 @@ class Resolver:
         group: list[KnownDevice] = []
         rivals: list[KnownDevice] = []
         for known in sorted(scores, key=lambda e: (-scores[e], e.seniority)):
-            fits = not contradict(known.claims, claimed)
+            fits = known is owner or self._may_be(known, claimed)
             if fits and all(known.may_merge(other) for other in group):
                 group.append(known)
             elif fits or any(is_exclusive(c) and known in self._claim_index[c] for c in claimed):
                 rivals.append(known)
         return group, rivals
+
+    def _may_be(self, known: KnownDevice, claimed: Sequence[Claim]) -> bool:
+        """Whether nothing that a sighting shows rules out that it is of a device.
+
+        It is ruled out where both announce universal MACs, and have none in common, not even one
+        that the kernel saw; unless they share a UUID or a certificate.
+        """
+        if contradict(known.claims, claimed):
+            return False
+        ours, theirs = self._macs(known.claims), self._macs(claimed)
+        if not (ours and theirs) or share_key(known.claims, claimed):
+            return True
+        seen = ({c.value for c in kernel_macs(claims)} for claims in (known.claims, claimed))
+        return not (ours | next(seen)).isdisjoint(theirs | next(seen))
+
+    def _macs(self, claims: Iterable[Claim]) -> set[str]:
+        """Return the universal MACs that are announced and distinguish a device."""
+        announced = (c for c in claims if c.kind == "mac" and universal(c) is not None)
+        return {c.value for c in announced if not self._claim_index.is_shared(c)}
 
     def _absorb(self, kept: KnownDevice, gone: KnownDevice) -> DeviceId:
         claims, origins = consistent(gone.claims), gone.origins
@@ -329,17 +514,26 @@ class Resolver:
         """Accept claims as a device's own, unless they are another's."""
         has_home = bool(kernel_macs(known.claims))
         for one in claimed:
+            answered = self._is_answer(one, known)
             foreign = is_exclusive(one) and any(e is not known for e in self._claim_index[one])
-            if not is_kept(one) or foreign or (has_home and is_kernel_mac(one)):
+            foreign = foreign or (has_home and is_kernel_mac(one))
+            if not is_kept(one) or (foreign and not answered) or contradict([one], known.claims):
                 continue
             if len(known.claims) < MAX_CLAIMS:
                 self._add_claim(known, one)
 
+    def _is_answer(self, one: Claim, known: KnownDevice) -> bool:
+        """Whether a claim is a device's by an operator's answer."""
+        return self._answers.get(key_of(one)) == known.device
+
     def _new(self, origin: Origin, claimed: Sequence[Claim]) -> KnownDevice:
-        """Create a device, named by the claims that only it has, or else by its origin."""
+        """Create a device, named by an operator's answer, by the claims that only it has, or else
+        by its origin.
+        """
+        answered = filter(None, [self._owner(claimed)])
         own = [c for c in claimed if strength(c) and not self._claim_index[c]]
         spare = possible_ids((), *origin, self._created)
-        possible = chain(possible_ids(own, *origin), spare)
+        possible = chain(answered, possible_ids(own, *origin), spare)
         return self._create(next(d for d in possible if d not in self._devices))
 
     def _create(self, device: DeviceId) -> KnownDevice:
@@ -388,3 +582,11 @@ class Resolver:
     def _drop_claim(self, known: KnownDevice, one: Claim) -> None:
         self._claim_index.discard(one, known)
         known.claims.discard(one)
+
+    def _drop_key(self, key: Claim, *, but: DeviceId = NO_DEVICE) -> None:
+        """Take a claim from all who hold it, in all namespaces.  but: who keeps it."""
+        for holder in self._claim_index[key]:
+            if holder.device != but:
+                holder.accepted.discard(key)
+                for one in [c for c in holder.claims if key_of(c) == key]:
+                    self._drop_claim(holder, one)

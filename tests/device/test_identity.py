@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.device.identity import Claim, claim, device_id, universal
+from gatewayd.device.identity import MAX_MACS, Claim, claim, device_id, macs, universal
 
 UUID = "2f402f80-da50-11e1-9b23-ecb5fa123456"
 
@@ -39,10 +39,37 @@ def test_a_short_or_odd_serial_number_is_one(value: str) -> None:
     [
         "01:02:03:04:05:06", "00:11:22:33:44:55", "00-00-00-00-00-00", "22:22:22:22:22:22",
         "ff:ff:ff:ff:ff:ff", "12:34:56:78:9a:bc", "01:00:5e:00:00:fb",
+        "00:00:00:00:00:00:00:00", "01:23:45:67:89:ab:cd:ef", "24:0a:c4:0c:2f", "24:0a:c4:0c:2f:9",
     ],
 )  # fmt: skip
 def test_a_mac_of_an_example_or_of_a_group_identifies_nothing(value: str) -> None:
     assert claim("mac", "l2", value) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("24:0A:C4:0C:2F:91", "240ac40c2f91"),
+        ("240a.c40c.2f91", "240ac40c2f91"),
+        ("24-0a-c4-ff-fe-0c-2f-91", "240ac40c2f91"),
+        ("00124b0014b55df2", "00124b0014b55df2"),
+    ],
+)
+def test_a_mac_has_one_spelling_and_an_eui_64_is_one(text: str, value: str) -> None:
+    assert claim("mac", "_x._tcp", text) == Claim("mac", "_x._tcp", value)
+
+
+def test_of_a_list_of_macs_those_count_that_identify_something() -> None:
+    listed = "24:0a:c4:0c:2f:91, 00:00:00:00:00:00;240AC40C2F91 24:0a:c4:0c:2f:92"
+    assert macs(listed) == ("240ac40c2f91", "240ac40c2f92")
+    assert len(macs(" ".join(f"240ac40c2f{n:02x}" for n in range(99)))) == MAX_MACS
+
+
+@pytest.mark.parametrize(
+    "value", ["03000200-0400-0500-0006-000700080009", "12345678-1234-5678-1234-567812345678"]
+)
+def test_a_uuid_of_a_board_or_of_an_example_identifies_nothing(value: str) -> None:
+    assert claim("uuid", "_x._tcp", value) is None
 
 
 @pytest.mark.parametrize(

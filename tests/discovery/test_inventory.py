@@ -11,18 +11,17 @@ from dataclasses import dataclass, field, replace
 import pytest
 import pytest_asyncio
 
-from gatewayd.device.identity import Claim, DeviceId, Trust, claim
+from gatewayd.device.identity import NAME_CONTESTED, Claim, DeviceId, Trust, claim
 from gatewayd.device.reason import Reason
 from gatewayd.discovery.device_table import (
     MAX_CONTESTANTS,
     MAX_OBSERVATIONS_UNPINNED,
-    NAME_CONTESTED,
     TWO_CLAIMANTS,
 )
 from gatewayd.discovery.discoverer import Context, Interest, Loss, LossReason, Origin, Sighting
 from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, PresenceState
-from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED
+from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED, NO_DEVICE
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.discovery.static import Static, StaticDevice, StaticSettings
 from tests.support.tasks import in_background
@@ -452,6 +451,91 @@ async def test_a_forged_second_claimant_that_does_not_answer_is_dropped(lan: Lan
     await asyncio.sleep(PATIENCE)
     evidence = lan.inventory.evidence(child)
     assert (evidence.conflict, evidence.addresses) == ("", ("10.0.0.1",))
+
+
+def meter(n: int, mac: str = "pm") -> tuple[str, ...]:
+    """What one of several meters announces that all have the serial number of the factory."""
+    return "serial pm 0815", f"mac {mac} 00:11:22:33:55:{n:02x}"
+
+
+async def test_two_devices_with_one_serial_wait_in_conflict_and_each_names_the_other(
+    lan: Lan, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = await lan.sees("mdns 1", *meter(1), trust=Trust.CORROBORATED)
+    lan.inventory.pin(one)
+    two = await lan.sees("mdns 2", *meter(2), addresses=("10.0.0.2",))
+    for child, rival in ((one, two), (two, one)):
+        evidence = lan.inventory.evidence(child)
+        assert (evidence.conflict, evidence.rivals) == (IDENTITY_CONFLICT, (rival,))
+    await asyncio.sleep(PATIENCE)
+    assert lan.listener.merges == []
+    warned = [one.message_id for one in caplog.records if one.levelname == "WARNING"]  # type: ignore[attr-defined]  # of `extra`
+    assert warned == ["identity-conflict"]
+    assert lan.inventory.disputed(one, two) == {Claim("serial", "pm", "0815")}
+    lan.die("mdns 2")
+    lan.goodbye("mdns 2")
+    await asyncio.sleep(PATIENCE)
+    evidence = lan.inventory.evidence(one)
+    assert (evidence.conflict, evidence.rivals) == ("", ())
+    assert evidence.trust is Trust.CORROBORATED
+
+
+@pytest.mark.parametrize("mac", ["pm", "l2"])
+async def test_three_that_show_one_serial_are_three_without_a_conflict(lan: Lan, mac: str) -> None:
+    for n in range(3):
+        lan.announce(f"mdns {n}", *meter(n, mac), addresses=(f"10.0.0.{n}",))
+        await lan.settle()
+    present = lan.listener.present()
+    evidences = [lan.inventory.evidence(child) for child in sorted(present)]
+    assert len(present) == 3
+    assert {(len(one.views), one.conflict) for one in evidences} == {(1, "")}
+    assert {one.common for one in evidences} == {frozenset({"0815"})}
+    assert {claim.kind for one in evidences for claim in one.claims} == {"mac"}
+    await asyncio.sleep(2 * PATIENCE)
+    assert lan.listener.present() == present
+
+
+async def test_an_answer_that_two_are_two_moves_what_is_seen_to_each(lan: Lan) -> None:
+    """Two that the kernel alone sees apart are one device in conflict, until they are split."""
+    child = await lan.sees("mdns 1", *meter(1, "l2"))
+    lan.inventory.pin(child)
+    lan.announce("mdns 2", *meter(2, "l2"), addresses=("10.0.0.2",))
+    await asyncio.sleep(PATIENCE)
+    assert lan.inventory.evidence(child).conflict == MOVED_OR_CLONED
+    (serial,) = disputed = lan.inventory.disputed(child)
+    assert lan.inventory.distinctive(child, disputed)
+    lan.inventory.answer({serial: NO_DEVICE})
+    await asyncio.sleep(PATIENCE)
+    (other,) = lan.listener.present() - {child}
+    for one in (child, other):
+        evidence = lan.inventory.evidence(one)
+        assert (evidence.conflict, len(evidence.views)) == ("", 1)
+    assert "lost" not in lan.listener.words(child)
+
+
+async def test_an_answer_that_two_are_one_moves_what_is_seen_of_the_other(lan: Lan) -> None:
+    child = await lan.sees("mdns 1", *meter(1))
+    lan.inventory.pin(child)
+    other = await lan.sees("mdns 2", *meter(2), addresses=("10.0.0.2",))
+    own = lan.inventory.distinctive(other)
+    lan.inventory.answer(dict.fromkeys(own, child))
+    await lan.settle()
+    assert lan.listener.merges == [(child, other)]
+    evidence = lan.inventory.evidence(child)
+    assert (len(evidence.views), evidence.conflict) == (2, "")
+    lan.announce("mdns 3", *meter(2), addresses=("10.0.0.2",))
+    await lan.settle()
+    assert len(lan.inventory.evidence(child).views) == 3
+
+
+async def test_a_contested_name_says_nothing_of_who_two_devices_are(lan: Lan) -> None:
+    one = await lan.sees("mdns a", "serial pm A1", trust=Trust.CORROBORATED)
+    await lan.sees("mdns a", "serial pm A2", trust=Trust.CORROBORATED)
+    (two,) = lan.listener.present() - {one}
+    for child, rival in ((one, two), (two, one)):
+        evidence = lan.inventory.evidence(child)
+        assert (evidence.conflict, evidence.rivals) == (NAME_CONTESTED, (rival,))
+        assert (evidence.disputed, evidence.trust) == (False, Trust.CORROBORATED)
 
 
 async def test_a_clone_of_an_admitted_child_lowers_its_trust_until_approved(lan: Lan) -> None:

@@ -11,15 +11,18 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gatewayd.device.identity import Claim, DeviceId, claim, device_id
 from gatewayd.discovery import resolver as resolver_module
+from gatewayd.discovery.comparison import consistent, contradict, key_of
 from gatewayd.discovery.resolver import (
     IDENTITY_CONFLICT,
     MAX_CLAIMS,
     MAX_ORIGINS,
+    MAX_WITNESSES,
     MOVED_OR_CLONED,
+    NO_DEVICE,
+    CommonClaims,
+    KnownDevice,
     Resolved,
     Resolver,
-    consistent,
-    contradict,
 )
 
 MAC = "00:11:22:33:44:77"
@@ -352,7 +355,7 @@ def test_what_one_device_makes_us_remember_is_bounded(resolver: Resolver) -> Non
             resolver,
             f"mdns {n}",
             "serial pm A1",
-            f"mac txt 00:00:00:00:{n // 256:02x}:{n % 256:02x}",
+            f"uuid upnp-{n} u{n}",
         )
     assert len(resolver) == 1
     assert len(resolver.claims(device)) <= MAX_CLAIMS
@@ -363,6 +366,187 @@ def test_approved_claims_end_older_ones_that_contradict_them(resolver: Resolver)
     device = see(resolver, "mdns x", "serial pm A1").device
     resolver.add_known(device, claims("serial pm A2"))
     assert resolver.claims(device) == claims("serial pm A2")
+
+
+def test_one_serial_with_two_macs_is_two_devices_in_conflict(resolver: Resolver) -> None:
+    one = see(resolver, "mdns 1", "serial pm S", f"mac pm {MAC}")
+    for _ in range(2):
+        two = see(resolver, "mdns 2", "serial pm S", f"mac pm {OTHER_MAC}")
+        assert two == Resolved(two.device, conflict=IDENTITY_CONFLICT, rivals=(one.device,))
+        assert two.device != one.device
+        assert see(resolver, "mdns 1", "serial pm S", f"mac pm {MAC}") == one
+
+
+@pytest.mark.parametrize(
+    ("shown", "also"),
+    [
+        ((f"mac pm {MAC}", f"mac pm {OTHER_MAC}"), (f"mac pm {OTHER_MAC}",)),
+        ((f"mac pm {MAC}", f"uuid pm {UUID}"), (f"mac pm {OTHER_MAC}", f"uuid upnp {UUID}")),
+        ((f"mac pm {MAC}", "cert x c1"), (f"mac pm {OTHER_MAC}", "cert x c1")),
+        ((f"mac pm {MAC}",), (f"mac pm {OTHER_MAC}", f"mac l2 {MAC}")),
+        ((f"mac pm {MAC}",), ("mac pm 02:11:22:33:44:66",)),
+        ((), (f"mac pm {OTHER_MAC}",)),
+    ],
+)
+def test_one_serial_is_one_device_if_something_else_shows_that(
+    resolver: Resolver, shown: tuple[str, ...], also: tuple[str, ...]
+) -> None:
+    one = see(resolver, "mdns 1", "serial pm S", *shown)
+    assert see(resolver, "mdns 2", "serial pm S", *also) == Resolved(one.device)
+    assert see(resolver, "mdns 1", "serial pm S", *shown) == one
+
+
+def test_two_in_conflict_are_one_once_one_sighting_shows_both_macs(resolver: Resolver) -> None:
+    one = see(resolver, "mdns 1", "serial pm S", f"mac pm {MAC}").device
+    two = see(resolver, "mdns 2", "serial pm S", f"mac pm {OTHER_MAC}").device
+    both = see(resolver, "mdns 1", "serial pm S", f"mac pm {MAC}", f"mac pm {OTHER_MAC}")
+    assert both == Resolved(one, merged=(two,))
+    assert see(resolver, "mdns 2", "serial pm S", f"mac pm {OTHER_MAC}") == Resolved(one)
+
+
+def test_an_admitted_child_is_neither_split_nor_merged_by_a_second_mac(resolver: Resolver) -> None:
+    child = DeviceId("child-1")
+    resolver.add_known(child, claims("serial pm S", f"mac pm {MAC}"))
+    other = see(resolver, "mdns 1", "serial pm S", f"mac pm {OTHER_MAC}")
+    assert (other.conflict, other.rivals) == (IDENTITY_CONFLICT, (child,))
+    assert resolver.claims(child) == claims("serial pm S", f"mac pm {MAC}")
+    assert see(resolver, "mdns 2", "serial pm S", f"mac pm {MAC}") == Resolved(child)
+
+
+def macs(count: int) -> list[str]:
+    return [f"mac pm 00:11:22:33:55:{n:02x}" for n in range(count)]
+
+
+@pytest.mark.parametrize("shown", ["serial pm S", f"uuid pm {UUID[:-1]}"])
+def test_what_several_devices_show_identifies_none(resolver: Resolver, shown: str) -> None:
+    said = [(f"mdns {n}", shown, mac) for n, mac in enumerate(macs(5))]
+    found = [see(resolver, *one) for one in said]
+    assert found[2].common == tuple(claims(shown))
+    assert len({one.device for one in found}) == 5
+    for again, before in zip([see(resolver, *one) for one in said], found, strict=True):
+        assert again == Resolved(before.device)
+    assert all(claims(shown).isdisjoint(resolver.claims(one.device)) for one in found)
+
+
+def test_what_is_on_record_of_a_child_keeps_its_meaning(resolver: Resolver) -> None:
+    child = DeviceId("child-1")
+    resolver.add_known(child, claims("serial pm S"))
+    for n, mac in enumerate(macs(9)):
+        see(resolver, f"mdns {n}", "serial pm S", mac)
+    assert see(resolver, "mdns x", "serial pm S").device == child
+    assert claims("serial pm S") <= resolver.claims(child)
+
+
+def test_what_an_operator_lists_keeps_its_meaning(resolver: Resolver) -> None:
+    listed = resolver.resolve(("static", "a"), claims("serial pm S"), listed=True).device
+    for n, mac in enumerate(macs(9)):
+        see(resolver, f"mdns {n}", "serial pm S", mac)
+    assert see(resolver, "mdns x", "serial pm S").device == listed
+
+
+def test_children_of_one_factory_serial_are_themselves_after_a_restart(
+    resolver: Resolver,
+) -> None:
+    for kind in ("pm", "l2"):
+        again = Resolver()
+        said = [text.replace("pm", kind) for text in macs(3)]
+        for n, mac in enumerate(said):
+            again.add_known(DeviceId(f"child-{n}"), claims(mac))
+        for _ in range(2):
+            seen = [see(again, f"mdns {n}", "serial pm S", mac) for n, mac in enumerate(said)]
+            assert [one.device for one in seen] == [f"child-{n}" for n in range(3)]
+        assert {one.conflict for one in seen} == {""}
+
+
+def test_the_kernels_macs_show_a_factory_serial_too(resolver: Resolver) -> None:
+    said = [(f"mdns {n}", "serial pm S", mac.replace("pm", "l2")) for n, mac in enumerate(macs(4))]
+    for one in said:
+        see(resolver, *one)
+    assert len({see(resolver, *one).device for one in said}) == 4
+    assert {see(resolver, *one).conflict for one in said} == {""}
+
+
+def test_a_device_that_moves_often_has_its_serial_for_itself(resolver: Resolver) -> None:
+    child = see(resolver, "mdns a", "serial pm S").device
+    for mac in macs(9):
+        resolver.left(child, ("mdns", "a"))
+        assert see(resolver, "mdns a", "serial pm S", mac.replace("pm", "l2")).device == child
+
+
+def test_a_serial_is_that_of_the_last_one_that_shows_it(resolver: Resolver) -> None:
+    said = [(f"mdns {n}", "serial pm S", mac) for n, mac in enumerate(macs(4))]
+    found = [see(resolver, *one).device for one in said]
+    for n in range(3):
+        resolver.left(found[n], ("mdns", f"{n}"))
+    see(resolver, *said[3])
+    assert claims("serial pm S") <= resolver.claims(found[3])
+
+
+def test_what_is_remembered_of_shared_serials_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(resolver_module, "MAX_WITNESSED", 5)
+    common = CommonClaims()
+    for n in range(50):
+        (key,) = keys(f"serial pm S{n}")
+        for number in range(20):
+            common.note(key, KnownDevice(DeviceId(f"child-{number}"), number), ("mdns", f"{n}"))
+            common.learn(key)
+    assert len(common._witnesses) == len(common._common) == 5
+    assert max(map(len, common._witnesses.values())) == MAX_WITNESSES
+    assert len(common._shown_at) <= 5 * MAX_WITNESSES
+    assert key in common
+    for one in tuple(common._witnesses[key]):
+        assert isinstance(one, KnownDevice)
+        common.leave(one, ("mdns", "49"))
+    assert key not in common
+
+
+def keys(*texts: str) -> list[Claim]:
+    return [key_of(one) for one in claims(*texts)]
+
+
+def test_what_an_operator_calls_a_default_identifies_none(resolver: Resolver) -> None:
+    child = DeviceId("child-1")
+    known = claims("serial pm S", f"mac pm {MAC}")
+    resolver.add_known(child, known)
+    other = see(resolver, "mdns 2", "serial pm S", f"mac pm {OTHER_MAC}").device
+    resolver.answer(dict.fromkeys(keys("serial pm S"), NO_DEVICE))
+    resolver.add_known(child, known)  # as after a restart
+    assert see(resolver, "mdns 2", "serial pm S", f"mac pm {OTHER_MAC}") == Resolved(other)
+    assert see(resolver, "mdns 1", "serial pm S", f"mac pm {MAC}") == Resolved(child)
+    assert resolver.claims(child) == claims(f"mac pm {MAC}")
+    resolver.answer(dict.fromkeys(keys("serial pm S"), None))
+    resolver.add_known(child, known)
+    assert see(resolver, "mdns 2", "serial pm S").device == child
+
+
+def test_what_an_operator_calls_a_childs_own_is_so_whatever_contradicts_it(
+    resolver: Resolver,
+) -> None:
+    child, said = DeviceId("child-1"), ("serial pm S", "uuid upnp u2", f"mac l2 {OTHER_MAC}")
+    resolver.add_known(child, claims("serial pm S", "uuid upnp u1", f"mac l2 {MAC}"))
+    other = see(resolver, "mdns 2", *said).device
+    assert other != child
+    resolver.forget(other)
+    resolver.answer(dict.fromkeys(keys("uuid upnp u2", f"mac l2 {OTHER_MAC}"), child))
+    for _ in range(2):
+        assert see(resolver, "mdns 2", *said) == Resolved(child)
+        assert see(resolver, "mdns 1", "uuid upnp u1", f"mac l2 {MAC}") == Resolved(child)
+    assert resolver.recognises(("mdns", "x"), claims("uuid upnp u2"))
+    again = Resolver()
+    again.answer(dict.fromkeys(keys("uuid upnp u2"), child))
+    assert see(again, "mdns 2", "uuid upnp u2").device == child, "before it is on record"
+
+
+def test_two_answers_in_one_sighting_are_a_conflict(resolver: Resolver) -> None:
+    one, two = DeviceId("child-1"), DeviceId("child-2")
+    for child, text in ((one, "serial a 1"), (two, "uuid b 2")):
+        resolver.add_known(child, claims(text))
+        resolver.answer(dict.fromkeys(keys(text), child))
+    found = see(resolver, "mdns x", "serial a 1", "uuid b 2")
+    assert found.conflict == IDENTITY_CONFLICT
+    assert {found.device, *found.rivals} == {one, two}
 
 
 ORIGINS = st.tuples(st.sampled_from(["mdns", "ssdp"]), st.sampled_from("abcdef"))
@@ -448,6 +632,17 @@ class Lan(RuleBasedStateMachine):
         self.resolver.add_known(device, said)
         self.devices.add(device)
         self.pinned.add(device)
+
+    @rule(said=CLAIMS, data=st.data())
+    def answer(self, said: frozenset[Claim], data: st.DataObject) -> None:
+        whose = data.draw(st.sampled_from([NO_DEVICE, None, *sorted(self.pinned)]))
+        self.resolver.answer({key_of(one): whose for one in said})
+
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        if self.devices:
+            device = data.draw(st.sampled_from(sorted(self.devices)))
+            self.resolver.left(device, data.draw(ORIGINS))
 
     @rule(data=st.data())
     def let_go(self, data: st.DataObject) -> None:

@@ -6,8 +6,9 @@ would ask about may be registered.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from typing import Literal, TypeAlias
 
 from gatewayd.admission.policy.patterns import RuleError, normalised
@@ -120,7 +121,7 @@ def decide(
             n for n in names if n.cloud == named.cloud and context.window.covers(rule, n.view)
         ]
         return _admit_by_window(asked, rule, inside, context)
-    reason = CONFLICT if evidence.conflict else NO_RULE
+    reason = CONFLICT if evidence.disputed else NO_RULE
     return Decision(Action.ASK, "", reason, None, tuple(trace), evidence.trust)
 
 
@@ -179,7 +180,7 @@ def _names(rule: Rule, evidence: Evidence, progress: Sequence[int]) -> Sequence[
 def _name(rule: Rule, view: View, evidence: Evidence) -> _Named:
     if rule.template is None:
         return _Named(None, "", evidence.trust, view)
-    identity = identity_of(rule, view)
+    identity = identity_of(rule, view, evidence.common)
     try:
         name = rule.template.fill(identity)
     except RuleError as unfit:
@@ -213,7 +214,7 @@ def _judge(
     if rule.action not in NEEDS_CLOUD:
         word = "rejected" if rule.action is Action.REJECT else "ignored"
         return rule.action, Reason(f"{word}-by-rule", f"Rule {rule.name} has action {rule.action}.")
-    if evidence.conflict:
+    if evidence.disputed:
         return Action.ASK, CONFLICT
     if why is not None:
         return Action.ASK, why
@@ -286,9 +287,14 @@ def _unproven(rule: Rule, trust: Trust) -> Reason:
     return Reason("trust-too-low", text, _RAISE_TRUST[rule.trust])
 
 
-def identity_of(rule: Rule, view: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the fields of identity that a rule extracts from a view."""
-    found = ((one.field, one.of(view)) for one in rule.extractions)
+def identity_of(
+    rule: Rule, view: Mapping[str, str], common: Collection[str] = ()
+) -> Mapping[str, str]:
+    """Return the fields of identity that a rule extracts from a view.
+
+    common: values that identify no device.
+    """
+    found = ((one.field, one.of(view, common)) for one in rule.extractions)
     return {field: value for field, value in found if value}
 
 
@@ -303,5 +309,5 @@ def identity_claims(view: View, rules: Sequence[Rule]) -> frozenset[Claim]:
     if rule is None or rule.template is None:
         return frozenset()
     announced = {key: value for key, value in view.items() if key != "mac"}
-    found = (one.claim(rule.product, announced) for one in rule.extractions)
-    return frozenset(one for one in found if one)
+    found = (one.claims(rule.product, announced) for one in rule.extractions)
+    return frozenset(chain.from_iterable(found))

@@ -10,12 +10,12 @@ import re
 import re._constants as op  # type: ignore[import-not-found]  # the parser of re has no stubs
 import re._parser as parser  # type: ignore[import-not-found]  # the parser of re has no stubs
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from gatewayd.admission.policy.patterns import VIEW_KEYS, RuleError, known_key
-from gatewayd.device.identity import MAX_VALUE, Claim, claim, is_placeholder, mac
+from gatewayd.device.identity import MAX_VALUE, Claim, claim, macs
 
 MAX_NAME = 64
 NAME_MARKS = "_ . : @ -"
@@ -151,35 +151,53 @@ class Extraction:
         pattern = self.regex.pattern if self.regex else ""
         return hashlib.sha256("|".join((*self.keys, pattern)).encode()).hexdigest()[:8]
 
-    def claim(self, namespace: str, view: Mapping[str, str]) -> Claim | None:
-        """Return what the field claims of the device's identity; None where it claims nothing.
+    def claims(self, namespace: str, view: Mapping[str, str]) -> Iterator[Claim]:
+        """Yield what the field claims of the device's identity: of MACs, all that are listed.
 
         namespace: what the value means something in, however it is extracted.
         """
-        if self.field not in IDENTIFYING:
-            return None
-        return claim(self.field, f"{namespace}/{self.digest}", self.of(view))
+        if self.field in IDENTIFYING:
+            found = (
+                claim(self.field, f"{namespace}/{self.digest}", one) for one in self._all(view)
+            )
+            yield from (one for one in found if one)
 
-    def of(self, view: Mapping[str, str]) -> str:
-        """Return the field; "" where the view does not have it."""
-        return next((found for key in self.keys if (found := self._read(view.get(key, "")))), "")
+    def of(self, view: Mapping[str, str], common: Collection[str] = ()) -> str:
+        """Return the field; "" where the view does not have it.
 
-    def _read(self, value: str) -> str:
+        common: values that identify no device, as `Claim` has them.
+        """
+        return next((one for one in self._all(view) if not self._is_common(one, common)), "")
+
+    def _is_common(self, value: str, common: Collection[str]) -> bool:
+        if self.field not in IDENTIFYING or not common:
+            return False
+        claimed = claim(self.field, "", value)
+        return claimed is not None and claimed.value in common
+
+    def _all(self, view: Mapping[str, str]) -> Iterator[str]:
+        """Yield the values that the field may have, in order."""
+        for key in self.keys:
+            yield from self._read(view.get(key, ""))
+
+    def _read(self, value: str) -> Iterable[str]:
         if len(value) > MAX_VALUE:  # two devices might differ only in the part that is cut off
-            return ""
+            return ()
         if self.regex:
             found = self.regex.fullmatch(value)
             value = (found[self.regex.groups] or "") if found else ""
-        if self.field in IDENTIFYING and is_placeholder(value.lower()):
-            return ""  # many devices show it
-        return mac(value) if self.field == "mac" else value
+        if self.field == "mac":
+            return macs(value)
+        if self.field in IDENTIFYING and claim(self.field, "", value) is None:
+            return ()  # a factory's default
+        return (value,) if value else ()
 
 
 def parse_extraction(field: str, text: str) -> Extraction:
     """Make one extraction of "key", "key|key2" or either with " ~ regex".  Raises RuleError.
 
-    A field named "mac" is normalised to 12 hex digits; in it, in "serial" and in "uuid", a
-    factory's default counts as absent.
+    A field named "mac" is normalised to 12 hex digits, or the 16 of an EUI-64; of several MACs it
+    is the first.  In it, in "serial" and in "uuid", a factory's default counts as absent.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", field):
         raise RuleError("a field is named by lower-case letters, digits and _")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from gatewayd.admission.policy.rules import (
     RuleTable,
     make_rule,
 )
-from gatewayd.device.identity import DeviceId, Evidence, Trust
+from gatewayd.device.identity import NAME_CONTESTED, DeviceId, Evidence, Trust
 from gatewayd.device.record import CloudName
 
 ME, OTHER = DeviceId("child-me"), DeviceId("child-other")
@@ -141,6 +142,19 @@ def test_each_reason(facts: dict[str, Any], code: str) -> None:
     )
     assert decision.reason.code == code
     assert decision.reason.text.endswith(".")
+
+
+def test_a_serial_that_several_devices_show_makes_no_name() -> None:
+    rule = a_rule(listed=("AB-0042",))
+    evidence = replace(seen(METER | {"txt.sn": "AB-0042"}), common=frozenset({"ab-0042"}))
+    assert judged(evidence, rule).reason.code == "name-unusable"
+    assert judged(replace(evidence, common=frozenset({"x"})), rule).action is Action.REGISTER
+
+
+def test_a_name_that_two_devices_have_keeps_neither_out() -> None:
+    evidence = seen(METER | {"txt.sn": "AB-0042"}, conflict=NAME_CONTESTED)
+    assert judged(evidence, a_rule(listed=("AB-0042",))).action is Action.REGISTER
+    assert judged(evidence).reason.code == "no-rule"
 
 
 def test_a_conflict_without_a_rule_is_reported() -> None:

@@ -92,6 +92,13 @@ def test_only_identity_counts_and_no_mac_of_the_kernel() -> None:
     }
 
 
+def test_all_macs_of_a_list_are_the_devices() -> None:
+    rule = a_rule(extract={"mac": "txt.macs"}, device_name="s-{mac}")
+    view = SHELLY | {"txt.macs": "a8032abe54dc, 00:11:22:33:44:77; 00:12:4b:00:14:b5:5d:f2"}
+    made = identity_claims(view, [rule])
+    assert {one.value for one in made} == {"a8032abe54dc", "001122334477", "00124b0014b55df2"}
+
+
 def test_what_matches_no_rule_or_one_without_a_cloud_claims_nothing() -> None:
     assert identity_claims(SHELLY, []) == frozenset()
     ignoring = RuleTable(name="x", match={"service": "_shelly._tcp"}, action=Action.IGNORE)
