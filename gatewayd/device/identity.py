@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
@@ -47,6 +48,8 @@ class Claim:
 
 NAME_CONTESTED = "name-contested"
 """The conflict of two devices of one name, which is none about their identity."""
+UNDISPUTED = frozenset({"", NAME_CONTESTED})
+"""The conflicts that leave it clear who a device is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +73,6 @@ class Evidence:
     conflict: str = ""
     rivals: tuple[DeviceId, ...] = ()
     common: frozenset[str] = frozenset()
-
-    @property
-    def disputed(self) -> bool:
-        """Whether the conflict is about what identifies the device: a name does not."""
-        return self.conflict not in ("", NAME_CONTESTED)
 
 
 WEIGHTS: Mapping[str, int] = {"cert": 100, "serial": 80, "uuid": 80, "mac": 60}
@@ -209,3 +207,62 @@ def device_id(claims: Iterable[Claim], fallback: str, *, digits: int = 12) -> De
     best = (universal(ranked[0]) or ranked[0]) if ranked else None
     basis = f"{best.kind}|{best.namespace}|{best.value}" if best else f"name|{fallback}"
     return DeviceId("child-" + hashlib.sha256(basis.encode()).hexdigest()[:digits])
+
+
+_EXCLUSIVE = frozenset({"cert", "serial", "uuid"})
+"""Kinds of which a device has one value in a namespace.  Of MACs it may have several."""
+
+
+def is_exclusive(one: Claim) -> bool:
+    """Whether a device can have no other value of this kind in this namespace."""
+    return one.kind in _EXCLUSIVE
+
+
+def is_kernel_mac(one: Claim) -> bool:
+    """Whether the kernel saw this MAC itself.  No announcement can write such a claim."""
+    return one.kind == "mac" and one.namespace == KERNEL
+
+
+def consistent(claims: Iterable[Claim]) -> tuple[Claim, ...]:
+    """Return the claims strongest first, without those that contradict one another."""
+    distinct = set(claims)
+    values = Counter((c.kind, c.namespace) for c in distinct if is_exclusive(c))
+    kept = (c for c in distinct if values[c.kind, c.namespace] < 2)  # noqa: PLR2004  # two contradict
+    return tuple(sorted(kept, key=lambda c: (-strength(c), c)))
+
+
+def contradict(some: Iterable[Claim], others: Iterable[Claim]) -> bool:
+    """Whether two sets of claims cannot be of one device: two values where only one can be."""
+    ours = {(c.kind, c.namespace): c.value for c in some if is_exclusive(c)}
+    return any(
+        ours.get((c.kind, c.namespace), c.value) != c.value for c in others if is_exclusive(c)
+    )
+
+
+def is_kept(one: Claim) -> bool:
+    """Whether a claim identifies a device, or is the kernel's MAC of it."""
+    return strength(one) > 0 or is_kernel_mac(one)
+
+
+def kernel_macs(claims: Iterable[Claim]) -> frozenset[Claim]:
+    """Return the MACs that the kernel saw itself."""
+    return frozenset(c for c in claims if is_kernel_mac(c))
+
+
+def key_of(one: Claim) -> Claim:
+    """Return what a claim is looked up by: the same in all namespaces where it means the same."""
+    return universal(one) or one
+
+
+def share_key(some: Iterable[Claim], others: Iterable[Claim]) -> bool:
+    """Whether two sets of claims have a UUID or a certificate in common, so that one device has
+    both, whatever MACs it has."""
+    ours, theirs = (
+        {key for key in map(key_of, claims) if key.kind == "cert" or _is_uuid(key)}
+        for claims in (some, others)
+    )
+    return not ours.isdisjoint(theirs)
+
+
+def _is_uuid(key: Claim) -> bool:
+    return key.kind == "uuid" and universal(key) == key

@@ -12,21 +12,19 @@ from itertools import combinations, islice
 
 from gatewayd.device.identity import (
     NAME_CONTESTED,
+    UNDISPUTED,
     Claim,
     DeviceId,
     Evidence,
     Trust,
-    strength,
-)
-from gatewayd.device.reason import Reason
-from gatewayd.discovery.comparison import (
-    are_apart,
     is_exclusive,
     is_kernel_mac,
     kernel_macs,
     key_of,
-    same_facts,
+    strength,
 )
+from gatewayd.device.reason import Reason
+from gatewayd.discovery.comparison import are_apart, same_facts
 from gatewayd.discovery.discoverer import Listener, Origin, Sighting
 from gatewayd.discovery.presence import (
     LEFT,
@@ -171,7 +169,7 @@ def join_evidence(
     ranked = sorted(sightings, key=lambda s: (-s.trust, s.source, s.key))
     beside = (c for s in ranked for c in s.claims if not (is_exclusive(c) or c in common))
     addresses = dict.fromkeys(address for s in ranked for address in s.addresses)
-    disputed = conflict not in ("", NAME_CONTESTED)
+    disputed = conflict not in UNDISPUTED
     return Evidence(
         views=tuple({**s.attributes, "trust": s.trust.word} for s in ranked),
         claims=frozenset(own).union(beside),
@@ -468,7 +466,7 @@ class DeviceTable:
                 differs = device == changed or rivals != presence.rivals
                 presence.rivals = rivals
                 self._notifier.update(presence, conflict, now, changed=differs)
-                if conflict not in ("", NAME_CONTESTED, presence.warned):
+                if conflict not in (UNDISPUTED | {presence.warned}):
                     self._warn(presence)
 
     def _warn(self, presence: Presence) -> None:

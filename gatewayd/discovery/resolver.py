@@ -22,16 +22,20 @@ from dataclasses import dataclass, field
 from itertools import chain, combinations
 from typing import TypeAlias
 
-from gatewayd.device.identity import Claim, DeviceId, device_id, strength, universal
-from gatewayd.discovery.comparison import (
+from gatewayd.device.identity import (
+    Claim,
+    DeviceId,
     consistent,
     contradict,
+    device_id,
     is_exclusive,
     is_kept,
     is_kernel_mac,
     kernel_macs,
     key_of,
     share_key,
+    strength,
+    universal,
 )
 from gatewayd.discovery.discoverer import Origin
 from gatewayd.discovery.queues import EvictionQueue
@@ -336,7 +340,7 @@ class Resolver:
         self._discard(known)
         known.pinned = True
         accepted = consistent(
-            one for one in claims if self._answers.get(key_of(one), device) == device
+            [one for one in claims if self._answers.get(key_of(one), device) == device]
         )
         for one in [c for c in known.claims if contradict([c], accepted)]:
             self._drop_claim(known, one)
@@ -378,7 +382,7 @@ class Resolver:
         listed: whether an operator has listed it; then it takes no room from others.
         """
         shown = frozenset(claims)
-        claimed = consistent(one for one in shown if not self.is_common(one))
+        claimed = consistent([one for one in shown if not self.is_common(one)])
         before, owner = self._bound_to(origin), self._devices.get(self._owner(claimed))
         group, rivals = self._choose(self._score(before, claimed, owner), claimed, owner)
         known = min(group, key=lambda e: e.seniority) if group else self._new(origin, claimed)

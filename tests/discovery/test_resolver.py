@@ -9,9 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from gatewayd.device.identity import Claim, DeviceId, claim, device_id
+from gatewayd.device.identity import (
+    Claim,
+    DeviceId,
+    claim,
+    consistent,
+    contradict,
+    device_id,
+    key_of,
+)
 from gatewayd.discovery import resolver as resolver_module
-from gatewayd.discovery.comparison import consistent, contradict, key_of
 from gatewayd.discovery.resolver import (
     IDENTITY_CONFLICT,
     MAX_CLAIMS,

@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 from gatewayd.admission.policy.patterns import RuleError, normalised
 from gatewayd.admission.policy.rules import NEEDS_CLOUD, Action, Decision, Rule
-from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust
+from gatewayd.device.identity import UNDISPUTED, Claim, DeviceId, Evidence, Trust
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 
@@ -121,7 +121,7 @@ def decide(
             n for n in names if n.cloud == named.cloud and context.window.covers(rule, n.view)
         ]
         return _admit_by_window(asked, rule, inside, context)
-    reason = CONFLICT if evidence.disputed else NO_RULE
+    reason = NO_RULE if evidence.conflict in UNDISPUTED else CONFLICT
     return Decision(Action.ASK, "", reason, None, tuple(trace), evidence.trust)
 
 
@@ -214,7 +214,7 @@ def _judge(
     if rule.action not in NEEDS_CLOUD:
         word = "rejected" if rule.action is Action.REJECT else "ignored"
         return rule.action, Reason(f"{word}-by-rule", f"Rule {rule.name} has action {rule.action}.")
-    if evidence.disputed:
+    if evidence.conflict not in UNDISPUTED:
         return Action.ASK, CONFLICT
     if why is not None:
         return Action.ASK, why
