@@ -178,5 +178,6 @@ def _read(path: Path) -> dict[str, _Given]:
             str(name): (DeviceId(str(device)), int(attempt), int(at))
             for name, (device, attempt, at) in found.items()
         }
-    except (OSError, ValueError, TypeError, AttributeError, LookupError, RecursionError):
+    except (OSError, ValueError, TypeError, AttributeError, ArithmeticError, LookupError,
+            RecursionError):  # fmt: skip
         return {}

@@ -188,8 +188,10 @@ async def test_a_unit_that_the_settings_name_no_more_is_noticed(site: Site) -> N
 
 
 @pytest.mark.parametrize(
-    "notes", [b"", b"{", b"[1]", b'{"unit x": 7}', b'{"unit x": ["c", 1]}', b"\xff", b"[" * 100_000]
-)
+    "notes",
+    [b"", b"{", b"[1]", b'{"unit x": 7}', b'{"unit x": ["c", 1]}', b"\xff", b"[" * 100_000,
+     b'{"unit x": ["c", 1e999, 1]}'],
+)  # fmt: skip
 async def test_notes_that_cannot_be_read_are_none(site: Site, notes: bytes) -> None:
     (site.directory / NOTES).write_bytes(notes)
     async with site.running() as notices:

@@ -247,7 +247,7 @@ def decode(data: bytes) -> BrokerUsers:
         if version == VERSION:
             found = [_user(json.loads(line)) for line in lines]
             return BrokerUsers({user.name: user for user in found}, _ends(revoked))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         raise StoreUnavailable(
             "The list of the broker's users is damaged: restore a copy of it, or remove it and "
             "make their passwords again"

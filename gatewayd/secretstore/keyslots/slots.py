@@ -242,7 +242,7 @@ def _checked(key: bytes, where: str) -> bytes:
 def _username(material: bytes) -> str:
     try:
         return str(json.loads(material)["username"])
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         raise KeyUnavailable(
             "vault.db is damaged where it names the key in the keyring: restore it from a backup"
         ) from None

@@ -150,11 +150,17 @@ def test_what_is_kept_is_read_again(
     assert decode(encode(BrokerUsers(listed, revoked))) == BrokerUsers(listed, revoked)
 
 
+@pytest.mark.parametrize("version", [b"1e999", b"Infinity", b"[" * 100_000, b'"x"'])
+def test_a_list_of_no_version_is_damaged(version: bytes) -> None:
+    with pytest.raises(StoreUnavailable, match="damaged"):
+        decode(b'{"version": ' + version + b', "revoked": {}}\n')
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"name": "gatewayd"}, {"name": "a\nuser gatewayd"}, {"password": "x"}, {"name": 7},
      {"password": f"{LINE}\ngatewayd:{LINE}"}, {"children": ["#"]}, {"children": 7},
-     {"certificates": {"xyz": 1}}, {"certificates": []}],
+     {"certificates": {"7": 10**400}}, {"certificates": {"xyz": 1}}, {"certificates": []}],
 )  # fmt: skip
 def test_what_is_kept_is_checked_when_it_is_read(changes: dict[str, object]) -> None:
     head, first, *_ = encode(some()).decode().splitlines()

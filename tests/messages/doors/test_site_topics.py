@@ -299,6 +299,7 @@ def test_the_first_entry_that_fits_counts() -> None:
         ("-5", None),
         ("1e300", None),
         ("9e15", None),
+        ("9" * 400, None),
     ],
 )
 def test_a_time_is_passed_on_where_it_is_one(time: str, expected: int | None) -> None:

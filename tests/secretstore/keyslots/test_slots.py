@@ -153,6 +153,12 @@ def test_two_vaults_in_one_keyring_have_two_keys(slot: KeySlot) -> None:
         slot.unseal(one.material)
 
 
+@pytest.mark.parametrize("material", [b"", b"{}", b"[]", b"\xff", b"[" * 100_000])
+def test_material_that_names_no_entry_is_damage(slot: KeySlot, material: bytes) -> None:
+    with pytest.raises(KeyUnavailable, match="damaged"):
+        slot.unseal(material)
+
+
 def test_a_locked_keyring_is_reported(
     slot: KeySlot, ring: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -191,7 +191,8 @@ def milliseconds(value: object) -> int | None:
         except ValueError:
             return None
         value = moment.timestamp() if moment.tzinfo is not None else None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    value = scalar(value)  # a number of more than 64 bits is no time either
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     exact = int(value * 1000 if abs(value) < _SECONDS_BELOW else value)
     return exact if _EARLIEST <= exact < _LATEST else None
