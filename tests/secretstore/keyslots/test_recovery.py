@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from functools import cache, partial
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa, x25519
@@ -17,15 +19,21 @@ from gatewayd.secretstore.vault.crypto import DecryptionError, WrappedKey
 from tests.support.pem_keys import Private, private_pem, public_pem
 
 STORE, DEK = bytes(16), bytes(range(32))
-KEYS: dict[str, Private] = {
-    "x25519": x25519.X25519PrivateKey.generate(),
-    "rsa": rsa.generate_private_key(65537, 3072),
+KINDS: dict[str, Callable[[], Private]] = {
+    "x25519": x25519.X25519PrivateKey.generate,
+    "rsa": partial(rsa.generate_private_key, 65537, 3072),
 }
 
 
-@pytest.fixture(params=KEYS)
+@cache
+def private(kind: str) -> Private:
+    """Return the key of this kind; it is made by the first test that needs it."""
+    return KINDS[kind]()
+
+
+@pytest.fixture(params=KINDS)
 def key(request: pytest.FixtureRequest) -> RecoveryKey:
-    return RecoveryKey(private_pem(KEYS[request.param]))
+    return RecoveryKey(private_pem(private(request.param)))
 
 
 def wrapped(key: RecoveryKey, kid: int = 1) -> WrappedKey:
@@ -66,7 +74,7 @@ def test_a_short_one_does_not_open(key: RecoveryKey, size: int) -> None:
 
 
 def test_another_private_key_does_not_open() -> None:
-    one = wrapped(RecoveryKey(private_pem(KEYS["x25519"])))
+    one = wrapped(RecoveryKey(private_pem(private("x25519"))))
     other = RecoveryKey(private_pem(x25519.X25519PrivateKey.generate()))
     assert not other.matches(one)
     with pytest.raises(DecryptionError):
@@ -74,7 +82,7 @@ def test_another_private_key_does_not_open() -> None:
 
 
 def test_a_public_key_is_read_and_names_its_slot() -> None:
-    for one in KEYS.values():
+    for one in map(private, KINDS):
         der = recovery.read_public(public_pem(one))
         assert recovery.slot_kind(der) == RecoveryKey(private_pem(one)).kind
         assert recovery.slot_kind(der).startswith("recovery-")
@@ -83,21 +91,22 @@ def test_a_public_key_is_read_and_names_its_slot() -> None:
 @pytest.mark.parametrize(
     "pem",
     [
-        b"",
-        b"nonsense",
-        public_pem(rsa.generate_private_key(65537, 2048)),
-        public_pem(ec.generate_private_key(ec.SECP256R1())),
-        private_pem(KEYS["x25519"]),
+        lambda: b"",
+        lambda: b"nonsense",
+        lambda: public_pem(rsa.generate_private_key(65537, 2048)),
+        lambda: public_pem(ec.generate_private_key(ec.SECP256R1())),
+        lambda: private_pem(private("x25519")),
     ],
+    ids=["nothing", "nonsense", "short RSA", "of a curve", "private"],
 )
-def test_what_cannot_serve_is_refused(pem: bytes) -> None:
+def test_what_cannot_serve_is_refused(pem: Callable[[], bytes]) -> None:
     with pytest.raises(ConfigError, match="X25519"):
-        recovery.read_public(pem)
+        recovery.read_public(pem())
 
 
 def test_a_private_key_may_have_a_password() -> None:
-    pem = private_pem(KEYS["x25519"], BestAvailableEncryption(b"pass"))
-    assert RecoveryKey(pem, b"pass").kind == RecoveryKey(private_pem(KEYS["x25519"])).kind
+    pem = private_pem(private("x25519"), BestAvailableEncryption(b"pass"))
+    assert RecoveryKey(pem, b"pass").kind == RecoveryKey(private_pem(private("x25519"))).kind
     for password in (None, b"wrong"):
         with pytest.raises(ConfigError, match="password"):
             RecoveryKey(pem, password)
