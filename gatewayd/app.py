@@ -12,13 +12,12 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
 
 from gatewayd.admission.authenticated_devices import AuthenticatedDevices
-from gatewayd.admission.controller import AdmissionController, DiscoveredDevices, RulesInForce
+from gatewayd.admission.controller import AdmissionController, RulesInForce
 from gatewayd.admission.policy.rules import Action, RuleMessages
 from gatewayd.admission.rules import RuleBook
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
@@ -34,14 +33,8 @@ from gatewayd.device.lifecycle import State, Work
 from gatewayd.device.record import CloudName, RecordStore, Verdict
 from gatewayd.device.secret import SecretRef, SecretSlots
 from gatewayd.device.views import CommandStatistics, MessageStatistics, Reporter
-from gatewayd.discovery.discoverer import Context, Listener, Sighting
-from gatewayd.discovery.helper.client import DiscoveryHelper
-from gatewayd.discovery.helper.connect import connect
-from gatewayd.discovery.helper.specs import spec_of
-from gatewayd.discovery.inventory import Inventory
-from gatewayd.discovery.neighbours import NeighbourTable
-from gatewayd.discovery.supervisor import Scan, Supervisor, is_isolated
 from gatewayd.errors import StoreError
+from gatewayd.lan_discovery import Discovery, LanDiscovery, Service
 from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
@@ -58,7 +51,6 @@ from gatewayd.messages.service import DoorStates, MessageService
 from gatewayd.messages.settings import MessageSettings
 from gatewayd.messages.tap import MessageTap
 from gatewayd.registration.registrar import Registrar, RegistrationSettings
-from gatewayd.runtime import journal
 from gatewayd.runtime.clock import BUILT, Clock, wall_time
 from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
 from gatewayd.storage.storage import Storage
@@ -69,114 +61,6 @@ RECORD_AGAIN = 10.0
 """Seconds after which a name that could not be recorded is tried again."""
 
 NO_PRODUCTS: Mapping[str, Collection[str] | None] = {}
-
-Service: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
-"""Runs until cancelled."""
-
-
-class Discovery(Protocol):
-    """What watches the LAN: `LanDiscovery`, or a fake."""
-
-    @property
-    def devices(self) -> DiscoveredDevices: ...
-
-    def rescan(self, seconds: int, protocols: Sequence[str]) -> None:
-        """Have discoverers look again for so many seconds.  Raises InvalidArgs."""
-
-    def faults(self) -> Sequence[str]:
-        """Return what is wrong with it, a sentence each."""
-
-    def counters(self) -> dict[str, int]:
-        """Return counters by kebab-case name."""
-
-    def services(self) -> Iterable[Service]:
-        """Return what has to run."""
-
-
-class LanDiscovery:
-    """The configured discoverers, the kernel's neighbour table and the inventory they fill.
-
-    The discoverers run in the discovery helper, a process of its own, but for those that say that
-    they read nothing from the LAN.
-
-    rules: for what is of interest.  environ: of the process.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        rules: RuleBook,
-        listener: Listener,
-        clock: Clock,
-        environ: Mapping[str, str],
-    ) -> None:
-        context = Context(clock.now, clock.jitter, rules.interest)
-        inside = [one for one in config.discoverers if not is_isolated(one.plugin)]
-        outside = [one for one in config.discoverers if is_isolated(one.plugin)]
-        made = [one.plugin(one.name, one.settings) for one in inside]
-        self._sources: list[Supervisor | DiscoveryHelper] = [Supervisor(made, context)]
-        if outside:
-            helper = DiscoveryHelper(
-                [spec_of(one.name, one.kind, one.settings) for one in outside],
-                connect(environ),
-                rules.name_rules,
-                self._known_addresses,
-                clock,
-                journal.level,
-            )
-            self._sources.append(helper)
-        self._neighbours = NeighbourTable()
-        names = [name for source in self._sources for name in source.names]
-        self._scan = Scan(names, self._rescan_by, clock.now)
-        identify = rules.identity_claims
-        self.devices = Inventory(
-            config.inventory,
-            context,
-            self._verify,
-            self._neighbours.corroborate,
-            identify,
-            listener,
-        )
-
-    def rescan(self, seconds: int, protocols: Sequence[str]) -> None:
-        """Have discoverers look again for so many seconds.  Raises InvalidArgs."""
-        self._scan.begin(seconds, protocols)
-
-    def faults(self) -> Sequence[str]:
-        """Return why discoverers do not work, a sentence each."""
-        faults = [fault for source in self._sources for fault in source.faults.values()]
-        return tuple(dict.fromkeys(faults))
-
-    def counters(self) -> dict[str, int]:
-        """Return the counters of the discoverers and of the inventory."""
-        counted = self.devices.counters()
-        for source in self._sources:
-            counted |= source.counters()
-        return counted
-
-    def services(self) -> Iterable[Service]:
-        """Return what has to run."""
-        discover = (partial(source.run, self.devices) for source in self._sources)
-        return self.devices.run, *discover, self._follow_neighbours, self._scan.run
-
-    def _known_addresses(self) -> frozenset[str]:
-        return self.devices.known_addresses()
-
-    def _source(self, name: str) -> Supervisor | DiscoveryHelper:
-        return next((one for one in self._sources if name in one.names), self._sources[0])
-
-    async def _rescan_by(self, name: str) -> None:
-        await self._source(name).rescan(name)
-
-    async def _verify(self, sighting: Sighting) -> Sighting | None:
-        return await self._source(sighting.source.partition("/")[0]).verify(sighting)
-
-    async def _follow_neighbours(self) -> None:
-        try:
-            await self._neighbours.run()
-        except OSError as error:
-            log.warning("Cannot read the kernel's neighbour table: %s.", error.strerror)
-
 
 class Application:
     """The stages of a child's way, joined by the device manager's event queue.
@@ -231,11 +115,10 @@ class Application:
         if speaking:
             shown = _StandingNotifier(shown, records, self)
         manager.connect(self._workers(), shown, self.keeper.is_for_holder)
-        rescan = discovery.rescan
         self.commands = OperatorCommands(
             manager, self.admission, records, rules,
             decisions=decisions, quiet_for=self.registrar.quiet_for, products=products,
-            reload=reload, rescan=rescan, dump=dump,
+            reload=reload, dump=dump, discovery=discovery,
         )  # fmt: skip
         self.tap = MessageTap(lambda: clock.wall() // 1000)
         self.messages = self._messages_of(MessageStatistics, dict, {})

@@ -309,7 +309,8 @@ class Daemon:
 
     async def _dump(self) -> int:
         views, rules = self._status.views(self._state()), self._rules.listed()
-        return await asyncio.to_thread(dump, self._config, views, rules, await self._bus.views())
+        refused, devices = self._app.discovery.refused(), await self._bus.views()
+        return await asyncio.to_thread(dump, self._config, views, rules, devices, refused)
 
     def _faults(self) -> Sequence[str]:
         """Return what is wrong outside the store, a sentence each."""

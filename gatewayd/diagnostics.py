@@ -21,15 +21,20 @@ from gatewayd.device.views import DeviceView
 
 Rules = Iterable[tuple[str, str, str, int]]
 
+REFUSED = ("at", "discoverer", "interface", "sender", "name", "cause", "times")
+"""The fields of what discovery has refused."""
+
 
 def dump(
     config: Config,
     views: Mapping[ObjectInterface, object],
     rules: Rules,
     devices: Iterable[DeviceView],
+    refused: Iterable[tuple[int, str, str, str, str, str, int]],
 ) -> int:
     """Return a descriptor of a file in memory that holds the report, at its beginning.  Blocks.
 
+    refused: what discovery has refused, as ListRefused() of D-Bus returns it.
     Raises OSError.
     """
     report = {
@@ -39,6 +44,7 @@ def dump(
         "objects": {place.path: plain(view) for place, view in views.items()},
         "rules": [list(rule) for rule in rules],
         "devices": [plain(view) for view in devices],
+        "refused": [dict(zip(REFUSED, one, strict=True)) for one in refused],
     }
     return in_memory(json.dumps(report, indent=1, default=str).encode("ascii"))
 

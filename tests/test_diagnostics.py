@@ -26,6 +26,7 @@ MESSAGES = MessagesView(
     children={DeviceId("child-1"): MessageCounts(waiting=3)},
     refusals={DeviceId("child-1"): Reason("no-such-topic")},
 )
+REFUSED = (1_700_000_000_000_000, "mdns", "lan0", "10.0.0.9", "Lamp", "unresolved", 2)
 
 
 def configuration(directory: Path) -> Config:
@@ -42,7 +43,7 @@ def test_a_report_tells_all_that_is_shown_and_no_setting_of_a_plugin(tmp_path: P
     assert isinstance(made.clouds[0], ConfiguredPlugin)
     one = view("child-1", name="Kamera \u00fc\x1b[31m")
     shown = {GATEWAY: SHOWN, OUTBOX: MESSAGES}
-    descriptor = dump(made, shown, [("cameras", "register", "ali", 7)], [one])
+    descriptor = dump(made, shown, [("cameras", "register", "ali", 7)], [one], [REFUSED])
     with os.fdopen(descriptor, "rb") as file:
         text = file.read()
     assert text.isascii()
@@ -58,6 +59,8 @@ def test_a_report_tells_all_that_is_shown_and_no_setting_of_a_plugin(tmp_path: P
     assert report["devices"][0]["history"][0]["event"] == "Seen"
     assert report["plugins"]["cloud"] == ["ali (alibaba)"]
     assert report["rules"] == [["cameras", "register", "ali", 7]]
+    (refused,) = report["refused"]
+    assert (refused["sender"], refused["cause"], refused["times"]) == ("10.0.0.9", "unresolved", 2)
     assert report["settings"]["log"] == {"level": "info"}
     assert report["machine"]["memory"].endswith("kB")
 

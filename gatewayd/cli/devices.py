@@ -277,15 +277,6 @@ def _window(parser: ArgumentParser) -> None:
     )
 
 
-def _discovery(parser: ArgumentParser) -> None:
-    parser.add_argument(
-        "seconds", type=number(0, 900), help="duration, at most 900; 0 ends the search"
-    )
-    parser.add_argument(
-        "protocols", nargs="*", metavar="protocol", help='protocols, as "mdns" (default: all)'
-    )
-
-
 def _log_options(parser: ArgumentParser) -> None:
     parser.add_argument("--since", metavar="TIME",
                         help='only what is newer, as "2h", "7d" or "2026-11-30"')  # fmt: skip
@@ -354,8 +345,6 @@ COMMANDS: tuple[Command, ...] = (
             _window, _permit_join, _permitted,
             (number_field("JoinUntilTimestamp", "when the window closes; 0 if it is closed"),
              texts("JoinRules", "the rules by which it admits devices"))),
-    action("discover", "search for devices for a while, as after a start", _discovery,
-           call("Discover", "seconds", "protocols")),
     Command("log", "show who has decided what: approved, rejected, forgotten, moved, and more",
             _log_options, _log, _decisions,
             (number_field("Number", "counts up"), number_field("Timestamp", "when"),

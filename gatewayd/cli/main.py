@@ -16,6 +16,7 @@ from typing import NoReturn
 from gatewayd.cli import clouds, credentials, devices, door, messages, rules, store
 from gatewayd.cli.client import BusClient, BusRefusal, password_agent
 from gatewayd.cli.command import Command, Connect
+from gatewayd.cli.discover import commands as discover
 from gatewayd.cli.huawei import ca as huawei_ca
 from gatewayd.cli.huawei import template as huawei_template
 from gatewayd.cli.output import safe
@@ -37,6 +38,7 @@ INTERRUPTED = 130
 COMMANDS: tuple[Command, ...] = (
     *setup.COMMANDS,
     *devices.COMMANDS,
+    *discover.COMMANDS,
     *rules.COMMANDS,
     *clouds.COMMANDS,
     *messages.COMMANDS,

@@ -119,6 +119,7 @@ MANAGE_AUTHORITY: Final = f"{NAME}.manage-authority"
 MANAGE_BROKER: Final = f"{NAME}.manage-broker"
 READ_CREDENTIAL: Final = f"{NAME}.read-credential"
 FOLLOW: Final = f"{NAME}.follow-messages"
+RECORD: Final = Permission(f"{NAME}.record-lan")
 READ_LOG: Final = Permission(f"{NAME}.read-log")
 ROOT_ONLY: Final = Permission("")
 
@@ -270,6 +271,7 @@ MANAGER_METHODS: Final = MethodTable[ManagerCommands](MANAGER, (
     Method("ListRules", EVERYBODY, _list_rules),
     Method("SuggestRule", EVERYBODY, _suggest_rule),
     Method("Consequences", EVERYBODY, _consequences),
+    Method("ListRefused", EVERYBODY, lambda manager, _: _single(manager.list_refused())),
     Method("ListDecisions", READ_LOG,
            lambda manager, call: _single(manager.list_decisions(call.options(0), call.number(1)))),
     Method("Reregister", Permission(REREGISTER, device=0), _reregister,
@@ -282,6 +284,10 @@ MANAGER_METHODS: Final = MethodTable[ManagerCommands](MANAGER, (
            Logged(DecisionKind.JOIN_WINDOW, note=0)),
     Method("Discover", PERMIT_JOIN,
            lambda manager, call: manager.discover(call.number(0), call.texts(1), call.caller)),
+    Method("Record", RECORD,
+           lambda manager, call: _single(
+               manager.record(call.number(0), call.options(1), call.caller)),
+           Logged(DecisionKind.DIAGNOSED, note=0)),
     Method("Reload", CONFIGURE, lambda manager, call: manager.reload(call.caller),
            Logged(DecisionKind.RELOADED)),
     Method("Dump", CONFIGURE, lambda manager, call: _single(manager.dump(call.caller)),

@@ -54,6 +54,18 @@ class ManagerCommands(Protocol):
         protocols: names of discoverers, as "mdns"; none for all.  Returns at once.
         """
 
+    async def record(self, seconds: int, options: Mapping[str, object], caller: str) -> int:
+        """Return a descriptor from which a recording of the LAN can be read; the caller closes it.
+
+        options: the number "max-bytes".  Raises Busy, InvalidArgs, WrongState.
+        """
+
+    async def list_refused(self) -> Sequence[tuple[int, str, str, str, str, str, int]]:
+        """Return what discovery has refused, the newest first.
+
+        Of each: microseconds since the epoch, discoverer, interface, sender, name, cause, times.
+        """
+
     async def dump(self, caller: str) -> int:
         """Return a descriptor from which diagnostics can be read; the caller closes it."""
 

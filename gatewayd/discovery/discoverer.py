@@ -135,7 +135,7 @@ loop's clock, and with what is known of it."""
 
 
 @dataclass(slots=True)
-class Tap:
+class EventHook:
     """Where what comes from the LAN or the kernel can be recorded.
 
     observe: None while nothing is recorded, so that it costs a comparison.
@@ -168,14 +168,14 @@ class Context:
     sends anything on behalf of a name.
     is_known: whether an IP address is that of a device on record: in a flood, its packets are read
     before those of strangers.  It is asked for each packet.
-    tap: a discoverer passes on to it what comes, before anything of it is judged.
+    hook: a discoverer passes on to it what comes, before anything of it is judged.
     """
 
     now: Callable[[], float]
     jitter: Callable[[], float]
     interest: Callable[[Mapping[str, str]], Interest]
     is_known: Callable[[str], bool] = lambda _: False
-    tap: Tap = field(default_factory=Tap)
+    hook: EventHook = field(default_factory=EventHook)
 
 
 class Discoverer(Protocol):

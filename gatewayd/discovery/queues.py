@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -113,10 +113,11 @@ class SightingQueue:
     """A queue of the newest report of each origin, first come, first served.
 
     limit: how many are kept; without room the oldest of the lowest rank is dropped.
+    dropped: called with the origin of each that was.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, dropped: Callable[[Origin], None] = lambda _: None) -> None:
+        self._limit, self._dropped = limit, dropped
         self._items: dict[Origin, QueuedSighting] = {}
         self._eviction: EvictionQueue[Origin] = EvictionQueue()
         self.overflow = 0
@@ -159,6 +160,7 @@ class SightingQueue:
         self._eviction.discard(lowest)
         del self._items[lowest]
         self.overflow += 1
+        self._dropped(lowest)
         if self.overflow == 1:
             log.warning(
                 "Dropped a sighting: %d wait to be processed."

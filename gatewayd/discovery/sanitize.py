@@ -70,6 +70,11 @@ def escaped_name(raw: str) -> str:
     return escaped(raw.replace("\\", "\\\\"))
 
 
+def refused_name(raw: str) -> str:
+    """Return a name that is refused, fit to be shown: escaped, and at most 255 characters."""
+    return escaped_name(raw[:MAX_ATTRIBUTE]).replace(_REPLACEMENT, r"\ufffd")[:MAX_ATTRIBUTE]
+
+
 def original_name(text: str) -> str:
     """Return the name that `escaped_name` has made a text of."""
     return _ESCAPE.sub(_unescaped, text)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 
+from gatewayd.discovery.diagnosis.refusals import Refusal
 from gatewayd.discovery.discoverer import Context, Discoverer, Sighting, Sink
+from gatewayd.discovery.sanitize import refused_name
 from gatewayd.errors import DiscoveryFatal, DiscoveryRetry, InvalidArgs
 from gatewayd.runtime.tasks import is_cancelled
 
@@ -75,6 +77,12 @@ class Supervisor:
             counted[f"{name}:entries"] = health.entries
             counted |= {f"{name}:dropped:{cause}": n for cause, n in health.dropped.items()}
         return counted
+
+    def refusals(self, now: float) -> Iterator[Refusal]:
+        """Yield what was refused since this was called last, fit to be shown."""
+        for name, one in self._discoverers.items():
+            for cause, (interface, sender, refused), times in one.health.refused.take():
+                yield Refusal(now, name, interface, sender, refused_name(refused), cause, times)
 
     async def _keep(self, discoverer: Discoverer, sink: Sink) -> None:
         name = discoverer.name

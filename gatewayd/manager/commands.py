@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Protocol
 
 from gatewayd.admission.controller import AdmissionController, RulesInForce
 from gatewayd.admission.join_window import parse_options
@@ -39,13 +40,29 @@ DECISIONS = 500
 """Decisions that are returned where no limit is named."""
 
 
+class DiscoveryCommands(Protocol):
+    """What operators may ask of discovery."""
+
+    def rescan(self, seconds: int, protocols: Sequence[str]) -> None:
+        """Have discoverers look again for so many seconds.  Raises InvalidArgs."""
+
+    def refused(self) -> Sequence[tuple[int, str, str, str, str, str, int]]:
+        """Return what was refused, the newest first: as ListRefused returns it."""
+
+    async def record(self, seconds: int, most: int) -> int:
+        """Return a descriptor from which a recording of what comes can be read.
+
+        Raises Busy, InvalidArgs, WrongState, OSError.
+        """
+
+
 class OperatorCommands:
     """The commands of operators on children and on the daemon: the port `ManagerCommands`.
 
     Each checks that it is possible, puts it on record, and then posts the event.
 
     reload: reads the configuration again.  Raises ConfigError.
-    rescan: has discoverers look again for so many seconds.  Raises InvalidArgs.
+    discovery: what is asked of discovery.
     dump: returns a descriptor from which diagnostics can be read.
     quiet_for: returns the seconds for which a child has to wait for an earlier request.
     products: those of each configured cloud; None for one that does not list them.
@@ -62,12 +79,13 @@ class OperatorCommands:
         quiet_for: Callable[[DeviceId], float],
         products: Mapping[str, Collection[str] | None],
         reload: Callable[[], Awaitable[None]],
-        rescan: Callable[[int, Sequence[str]], None],
         dump: Callable[[], Awaitable[int]],
+        discovery: DiscoveryCommands,
     ) -> None:
         self._manager, self._admission, self._records = manager, admission, records
         self._decisions, self._quiet_for, self._products = decisions, quiet_for, products
-        self._rules, self._reload, self._rescan, self._dump = rules, reload, rescan, dump
+        self._rules, self._reload, self._dump = rules, reload, dump
+        self._discovery = discovery
 
     async def approve(self, device: str, provider: str, caller: str) -> None:
         child = self._child(device)
@@ -168,8 +186,19 @@ class OperatorCommands:
         await self._reload()
 
     async def discover(self, seconds: int, protocols: Sequence[str], caller: str) -> None:
-        self._rescan(seconds, protocols)
+        self._discovery.rescan(seconds, protocols)
         log.info("Discovery for %d s was requested by %s.", seconds, caller)
+
+    async def list_refused(self) -> Sequence[tuple[int, str, str, str, str, str, int]]:
+        return self._discovery.refused()
+
+    async def record(self, seconds: int, options: Mapping[str, object], caller: str) -> int:
+        most = options.get("max-bytes", 0)
+        if set(options) - {"max-bytes"} or not isinstance(most, int):
+            raise InvalidArgs("Options are the number max-bytes")
+        recording = await self._discovery.record(seconds, most)
+        log.info("A recording of the LAN for %d s was requested by %s.", seconds, caller)
+        return recording
 
     async def dump(self, caller: str) -> int:
         log.info("A dump was requested by %s.", caller)

@@ -25,6 +25,11 @@ from gatewayd.simulator.bus import PrivateBus
 POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
 POLKIT_POLICY = Path(__file__).parent / "org.freedesktop.PolicyKit1.conf"
 CANARY = "c4nary-s3cret"
+RECORDED = (
+    b'{"at": 0.0, "kind": "recording", "version": 1}\n'
+    b'{"at": 1.5, "kind": "end", "reason": "time", "lost": 0}\n'
+)
+"""What is recorded, unless a test says so."""
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 OTHERS = [AS_NOBODY] if os.getuid() == 0 else []
 """Prefixes of commands that run as another user, which root alone can do."""
@@ -59,6 +64,7 @@ class RecordingCommands:
         self.known = known
         self.hurts: Sequence[str] = ()
         self.asked: list[tuple[str, ...]] = []
+        self.recorded = RECORDED
         self.before: Callable[[], Any] = lambda: None
         self.gate = asyncio.Event()
         self.gate.set()
@@ -97,6 +103,16 @@ class RecordingCommands:
 
     async def discover(self, seconds: int, protocols: Sequence[str], caller: str) -> None:
         await self._ask("discover", str(seconds), *protocols, caller)
+
+    async def list_refused(self) -> Sequence[tuple[int, str, str, str, str, str, int]]:
+        return ((1_700_000_000_000_000, "mdns", "lan0", "10.0.0.9", "Lamp", "unresolved", 2),)
+
+    async def record(self, seconds: int, options: Mapping[str, object], caller: str) -> int:
+        await self._ask("record", str(seconds), *map(str, options.values()), caller)
+        read, write = os.pipe()
+        await asyncio.to_thread(os.write, write, self.recorded)
+        os.close(write)
+        return read
 
     async def dump(self, caller: str) -> int:
         await self._ask("dump", caller)

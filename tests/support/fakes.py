@@ -29,7 +29,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import Change, CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.device.views import ALL, DeviceView, ShowChanges
-from gatewayd.errors import SecretNotFound, StoreError
+from gatewayd.errors import SecretNotFound, StoreError, WrongState
 
 T = TypeVar("T")
 
@@ -324,6 +324,12 @@ class FakeLan:
 
     def counters(self) -> dict[str, int]:
         return {}
+
+    def refused(self) -> tuple[()]:
+        return ()
+
+    async def record(self, seconds: int, most: int) -> int:
+        raise WrongState(f"Nothing to record for {seconds} s and {most} bytes")
 
     def services(self) -> tuple[()]:
         return ()

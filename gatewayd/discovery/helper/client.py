@@ -10,6 +10,9 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 
+from gatewayd.discovery.diagnosis.recorder import RecordedEvent
+from gatewayd.discovery.diagnosis.recording import RecordingPipe
+from gatewayd.discovery.diagnosis.refusals import RefusalList
 from gatewayd.discovery.discoverer import Loss, Sighting, Sink
 from gatewayd.discovery.helper.connect import Connect
 from gatewayd.discovery.helper.messages import (
@@ -19,6 +22,8 @@ from gatewayd.discovery.helper.messages import (
     KnownAddresses,
     LogLevel,
     MalformedMessage,
+    RecordingRequest,
+    RefusalReport,
     Rescan,
     Rules,
     Start,
@@ -28,7 +33,7 @@ from gatewayd.discovery.helper.messages import (
     encode_to_helper,
 )
 from gatewayd.discovery.name_rules import NameRule
-from gatewayd.errors import DiscoveryRetry
+from gatewayd.errors import DiscoveryRetry, WrongState
 from gatewayd.runtime.backoff import delay
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -57,6 +62,7 @@ class DiscoveryHelper:
     rules: returns what is of interest now.  known: returns where devices on record are.
     log_level: returns from which level on to log now.
     faults: why a discoverer does not run now, by its name.
+    refused: what was not believed, or had no room.
     """
 
     def __init__(
@@ -78,6 +84,8 @@ class DiscoveryHelper:
         self._health = HelperHealth()
         self._restarts = 0
         self.faults: dict[str, str] = {}
+        self.refused = RefusalList()
+        self._recording = RecordingPipe(clock)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -129,6 +137,20 @@ class DiscoveryHelper:
             raise DiscoveryRetry(f"discoverer {name} could not ask", LAST_RESTART)
         return answer.sighting
 
+    async def record(self, seconds: int, most: int, version: str) -> int:
+        """Return a descriptor from which can be read what comes for so many seconds, and bytes.
+
+        most: 0 for the usual number.  version: of gatewayd.  The caller closes the descriptor.
+        Raises Busy, InvalidArgs, WrongState, OSError.
+        """
+        if self._writer is None:
+            raise WrongState(f"Nothing can be recorded: {NOT_RUNNING}")
+        return await self._recording.begin(seconds, most, version, self._request_recording)
+
+    def _request_recording(self, seconds: int, most: int) -> None:
+        if self._writer is not None:
+            self._send(self._writer, RecordingRequest(seconds, most))
+
     async def _once(self, sink: Sink) -> str:
         """Run the helper once; return why it ended."""
         try:
@@ -144,6 +166,7 @@ class DiscoveryHelper:
             return error.strerror or type(error).__name__
         finally:
             self._writer = None
+            self._recording.end("helper-ended")
             for waiting in self._answers.values():
                 if not waiting.done():
                     waiting.set_result(Answer(0, None, asked=False))
@@ -177,10 +200,20 @@ class DiscoveryHelper:
                         answered.set_result(message)
                 case HelperHealth():
                     self._health, self.faults = message, dict(message.faults)
+                case RefusalReport() | RecordedEvent():
+                    self._keep(message)
             count += 1
             if count >= MAX_RATE:
                 await asyncio.sleep(max(second + 1 - self._clock.now(), 0))
                 second, count = self._clock.now(), 0
+
+    def _keep(self, message: RefusalReport | RecordedEvent) -> None:
+        """Keep what helps to find out why a device was not seen."""
+        if isinstance(message, RecordedEvent):
+            self._recording.add(message)
+            return
+        for one in message.refusals:
+            self.refused.add(one)
 
     async def _line(self, reader: asyncio.StreamReader) -> bytes:
         try:

@@ -4,25 +4,37 @@ The helper reads what strangers send, and may be theirs after a fault in a parse
 sends is decoded strictly, bounded and sanitised again; it proves no more than a packet does.  The
 helper believes gatewayd.
 
-    gatewayd to helper   start, level, rules, known, rescan, verify
-    helper to gatewayd   sighting, loss, answer, health
+    gatewayd to helper   start, level, rules, known, rescan, verify, record
+    helper to gatewayd   sighting, loss, answer, health, refused, event
 
 Both are of one version, as they come in one package; `start` holds its number.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import ipaddress
 import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from typing import Any, TypeAlias
 
 from gatewayd.device.identity import KERNEL, WEIGHTS, Claim, claim
 from gatewayd.discovery import sanitize
+from gatewayd.discovery.diagnosis.recorder import (
+    FIELD,
+    KIND,
+    MAX_DATA,
+    MAX_FIELDS,
+    MAX_TEXT,
+    RecordedEvent,
+)
+from gatewayd.discovery.diagnosis.refusals import Refusal
 from gatewayd.discovery.discoverer import (
+    MAX_ATTRIBUTE,
     MAX_ATTRIBUTES,
     Interest,
     Loss,
@@ -43,11 +55,14 @@ MAX_CLAIMS = 16
 MAX_ADDRESSES = 8
 MAX_COUNTERS = 256
 MAX_FAULT = 300
+MAX_REFUSALS = 32
+"""Refusals in one message."""
 SHORTEST, LONGEST = 60.0, 86_400.0
 """Seconds for which a sighting may be believed."""
 
 _INTERFACE = re.compile(r"[!-.0-~]{0,15}")  # IFNAMSIZ, without "/"
 _COUNTER = re.compile(r"[a-z0-9_:-]{1,128}")
+_CAUSE = re.compile(r"[a-z][a-z0-9-]{0,31}")
 _KINDS = frozenset({*WEIGHTS, "name"})
 _MAX_NUMBER = 1 << 53
 _MAX_PORT = 65_535
@@ -113,6 +128,14 @@ class Verify:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordingRequest:
+    """What comes is to be recorded for so many seconds, and bytes; 0 seconds end that."""
+
+    seconds: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """The answer to a Verify.  sighting: None if there was none.  asked: False for a fault."""
 
@@ -129,30 +152,45 @@ class HelperHealth:
     faults: Mapping[str, str] = field(default_factory=dict)
 
 
-ToHelper: TypeAlias = Start | LogLevel | Rules | KnownAddresses | Rescan | Verify
-ToGatewayd: TypeAlias = Sighting | Loss | Answer | HelperHealth
+@dataclass(frozen=True, slots=True)
+class RefusalReport:
+    """What discoverers have refused; at most MAX_REFUSALS of them."""
+
+    refusals: tuple[Refusal, ...]
+
+
+ToHelper: TypeAlias = Start | LogLevel | Rules | KnownAddresses | Rescan | Verify | RecordingRequest
+ToGatewayd: TypeAlias = Sighting | Loss | Answer | HelperHealth | RefusalReport | RecordedEvent
 
 
 def encode_to_helper(message: ToHelper) -> bytes:
     """Return a message as a line."""
+    return _line(**_to_helper(message))
+
+
+def _to_helper(message: ToHelper) -> dict[str, object]:
+    made: dict[str, object]
     match message:
         case Start(discoverers):
-            made = [
+            specs = [
                 {"name": one.name, "kind": one.kind, "settings": dict(one.settings)}
                 for one in discoverers
             ]
-            return _line(type="start", version=VERSION, discoverers=made)
+            made = {"type": "start", "version": VERSION, "discoverers": specs}
         case LogLevel(level):
-            return _line(type="level", level=level)
+            made = {"type": "level", "level": level}
         case Rules(rules):
             tables = [[one.globs, one.whole, one.interest.value] for one in rules]
-            return _line(type="rules", rules=tables)
+            made = {"type": "rules", "rules": tables}
         case KnownAddresses(addresses):
-            return _line(type="known", addresses=sorted(addresses))
+            made = {"type": "known", "addresses": sorted(addresses)}
         case Rescan(name):
-            return _line(type="rescan", name=name)
+            made = {"type": "rescan", "name": name}
         case Verify(number, sighting):
-            return _line(type="verify", number=number, sighting=_plain(sighting))
+            made = {"type": "verify", "number": number, "sighting": _plain(sighting)}
+        case RecordingRequest(seconds, most):
+            made = {"type": "record", "seconds": seconds, "most": most}
+    return made
 
 
 def decode_to_helper(line: bytes, kinds: Mapping[str, str], now: float) -> ToHelper:
@@ -175,11 +213,18 @@ def decode_to_helper(line: bytes, kinds: Mapping[str, str], now: float) -> ToHel
             return Rules(tuple(map(_rule, raw.list("rules"))))
         case "known":
             return KnownAddresses(frozenset(map(str, raw.list("addresses"))))
+    return _request(raw, kinds, now)
+
+
+def _request(raw: _Table, kinds: Mapping[str, str], now: float) -> ToHelper:
+    match raw.text("type"):
         case "rescan":
             return Rescan(raw.text("name"))
         case "verify":
             found = _sighting(_Table(raw.table("sighting")), kinds, now)
             return Verify(raw.number("number"), found)
+        case "record":
+            return RecordingRequest(raw.number("seconds"), raw.number("most"))
     raise MalformedMessage("its type or version is unknown")
 
 
@@ -195,6 +240,10 @@ def encode_to_gatewayd(message: ToGatewayd) -> bytes:
             return _line(type="answer", number=number, sighting=found, asked=asked)
         case HelperHealth(counters, faults):
             return _line(type="health", counters=dict(counters), faults=dict(faults))
+        case RefusalReport(refusals):
+            return _line(type="refused", refusals=[astuple(one) for one in refusals])
+        case RecordedEvent(kind, at, data):
+            return _line(type="event", kind=kind, at=at, data=_without_bytes(data))
 
 
 def decode_to_gatewayd(line: bytes, kinds: Mapping[str, str], now: float) -> ToGatewayd:
@@ -219,6 +268,10 @@ def decode_to_gatewayd(line: bytes, kinds: Mapping[str, str], now: float) -> ToG
             return Answer(raw.number("number"), sighting, raw.flag("asked"))
         case "health":
             return HelperHealth(_counters(raw, kinds), _faults(raw, kinds))
+        case "refused":
+            return RefusalReport(_refusals(raw.list("refusals"), kinds, now))
+        case "event":
+            return _event(raw, now)
     raise MalformedMessage("its type is unknown")
 
 
@@ -418,3 +471,57 @@ def _rule(raw: object) -> NameRule:
             made = tuple((str(key), tuple(map(str, texts))) for key, texts in globs)
             return NameRule(made, whole, Interest(interest))
     raise MalformedMessage("rules holds what is none")
+
+
+def _refusals(raw: Sequence[object], kinds: Mapping[str, str], now: float) -> tuple[Refusal, ...]:
+    if len(raw) > MAX_REFUSALS:
+        raise MalformedMessage("refusals are too many")
+    return tuple(_refusal(one, kinds, now) for one in raw)
+
+
+def _refusal(raw: object, kinds: Mapping[str, str], now: float) -> Refusal:
+    match raw:
+        case [at, str() as by, str() as interface, str() as sender, str() as name, str() as cause,
+              times]:  # fmt: skip
+            numbers = _Table({"at": at, "times": times})
+            fits = by in kinds and _INTERFACE.fullmatch(interface) and _CAUSE.fullmatch(cause)
+            if fits and len(name) <= MAX_ATTRIBUTE and sanitize.is_clean(name):
+                seen = _addresses([sender])[0] if sender else ""
+                number = numbers.number("times")
+                return Refusal(_moment(numbers, now), by, interface, seen, name, cause, number)
+    raise MalformedMessage("refusals holds what is none")
+
+
+def _without_bytes(data: Mapping[str, str | int | bytes]) -> dict[str, str | int]:
+    return {
+        key: base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else value
+        for key, value in data.items()
+    }
+
+
+def _event(raw: _Table, now: float) -> RecordedEvent:
+    kind, table = raw.text("kind"), raw.table("data")
+    if not KIND.fullmatch(kind) or len(table) > MAX_FIELDS:
+        raise MalformedMessage("event has no kind, or too many fields")
+    data = {key: _field(key, table) for key in table}
+    return RecordedEvent(kind, _moment(raw, now), data)
+
+
+def _field(key: str, table: Mapping[str, object]) -> str | int | bytes:
+    """Return one field of an event."""
+    value = table[key]
+    if not FIELD.fullmatch(key):
+        raise MalformedMessage("event has a field without a name")
+    if not isinstance(value, str):
+        return _Table(table).number(key)
+    if key == "data":
+        try:
+            made = base64.b64decode(value, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise MalformedMessage("event holds what is no base64") from error
+        if len(made) > MAX_DATA:
+            raise MalformedMessage("event holds too many bytes")
+        return made
+    if len(value) > MAX_TEXT or not sanitize.is_clean(value):
+        raise MalformedMessage("event holds a text that is too long, or does not print")
+    return value

@@ -7,23 +7,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from functools import partial
 
+from gatewayd.discovery.diagnosis.recorder import Recorder
+from gatewayd.discovery.diagnosis.refusals import Refusal, RefusalNotes
 from gatewayd.discovery.discoverer import (
     Context,
     Discoverer,
+    EventHook,
     Interest,
     Loss,
+    Origin,
     Sighting,
 )
 from gatewayd.discovery.helper.messages import (
     MAX_COUNTERS,
+    MAX_REFUSALS,
     Answer,
     DiscovererSpec,
     HelperHealth,
     KnownAddresses,
     LogLevel,
     MalformedMessage,
+    RecordingRequest,
+    RefusalReport,
     Rescan,
     Rules,
     Start,
@@ -35,6 +43,7 @@ from gatewayd.discovery.helper.messages import (
 )
 from gatewayd.discovery.name_rules import NameRule, judge_name
 from gatewayd.discovery.queues import SightingQueue
+from gatewayd.discovery.sanitize import refused_name
 from gatewayd.discovery.supervisor import Supervisor
 from gatewayd.errors import ConfigError, DiscoveryRetry, PluginError
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -49,6 +58,8 @@ FEW = 64
 """Reports that may wait while many are reported at once."""
 MAX_VERIFIED = 64
 """Devices that are asked at once."""
+MAX_UNSENT = 256 << 10
+"""Bytes that wait to be sent, beyond which recorded events are lost."""
 
 MakeDiscoverer = Callable[[DiscovererSpec], Discoverer]
 """Makes a discoverer from its table.  Raises ConfigError, PluginError."""
@@ -58,11 +69,14 @@ class Outbox:
     """The reports that wait to be sent: a `Sink` of discoverers.
 
     fits: whether a report is within the bounds of a message.
+    dropped: called with the origin of a report for which there was no room.
     """
 
-    def __init__(self, fits: Callable[[Sighting | Loss], bool]) -> None:
+    def __init__(
+        self, fits: Callable[[Sighting | Loss], bool], dropped: Callable[[Origin], None]
+    ) -> None:
         self._fits = fits
-        self._queue = SightingQueue(MAX_WAITING)
+        self._queue = SightingQueue(MAX_WAITING, dropped)
         self._news, self._sent = asyncio.Event(), asyncio.Event()
         self.interest: Callable[[Mapping[str, str]], Interest] = lambda _: Interest.STRANGER
 
@@ -122,10 +136,13 @@ class HelperServer:
         self._known: Collection[str] = ()
         self._faults: dict[str, str] = {}
         self._unfit = 0
-        self._outbox = Outbox(self._fits)
+        self._own = RefusalNotes()
+        self._outbox = Outbox(self._fits, partial(self._refuse, "unsent"))
         self._outbox.interest = self._interest
         self._supervisor: Supervisor | None = None
         self._verifying: set[asyncio.Task[None]] = set()
+        self._hook = EventHook()
+        self._recorder: Recorder | None = None
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve until gatewayd closes the connection.  Raises MalformedMessage, OSError."""
@@ -135,7 +152,7 @@ class HelperServer:
         if not isinstance(start, Start):
             raise MalformedMessage("the first message is not start")
         self._kinds = {one.name: one.kind for one in start.discoverers}
-        context = Context(self._now, self._jitter, self._interest, self._is_known)
+        context = Context(self._now, self._jitter, self._interest, self._is_known, self._hook)
         self._supervisor = Supervisor(self._made(start.discoverers), context)
         work = {
             "discover": self._discover(self._supervisor),
@@ -149,6 +166,8 @@ class HelperServer:
             for one in ended:
                 one.result()
         finally:
+            if self._recorder is not None:
+                self._recorder.close()
             await cancel_and_wait((*tasks, *self._verifying))
 
     def _made(self, specs: Sequence[DiscovererSpec]) -> list[Discoverer]:
@@ -190,6 +209,8 @@ class HelperServer:
                     task.add_done_callback(self._verifying.discard)
                 case Verify(number):
                     self._send(writer, Answer(number, None, asked=False))
+                case RecordingRequest(seconds, most):
+                    self._record(writer, seconds, most)
 
     async def _verify(self, number: int, known: Sighting, writer: asyncio.StreamWriter) -> None:
         assert self._supervisor is not None
@@ -203,6 +224,18 @@ class HelperServer:
             answer = Answer(number, None, asked=False)
         self._send(writer, answer)
 
+    def _record(self, writer: asyncio.StreamWriter, seconds: int, most: int) -> None:
+        """RecordingRequest what comes; 0 seconds end that."""
+        if self._recorder is None:
+            waiting = writer.transport.get_write_buffer_size
+            self._recorder = Recorder(
+                self._hook, partial(self._send, writer), lambda: waiting() > MAX_UNSENT, self._now
+            )
+        if seconds:
+            self._recorder.begin(seconds, most)
+        else:
+            self._recorder.close()
+
     async def _report(self, writer: asyncio.StreamWriter) -> None:
         """Send what is seen, as fast as gatewayd reads."""
         while True:
@@ -213,6 +246,9 @@ class HelperServer:
     async def _report_health(self, writer: asyncio.StreamWriter) -> None:
         while True:
             self._send(writer, self._health())
+            refusals = list(self._refusals())
+            for at in range(0, len(refusals), MAX_REFUSALS):
+                self._send(writer, RefusalReport(tuple(refusals[at : at + MAX_REFUSALS])))
             await asyncio.sleep(self._health_every)
 
     def _health(self) -> HelperHealth:
@@ -229,8 +265,30 @@ class HelperServer:
     def _fits(self, report: Sighting | Loss) -> bool:
         """Whether gatewayd accepts a report; a plug-in may make others."""
         fits = self._passes(report)
-        self._unfit += not fits
+        if not fits:
+            self._unfit += 1
+            self._refuse("unfit", report.origin)
         return fits
+
+    def _refuse(self, cause: str, origin: Origin) -> None:
+        """Note a report that is not sent."""
+        source, key = origin
+        name, _, interface = str(source).partition("/")
+        if name in self._kinds:
+            self._own.note(cause, interface, "", f"{name} {key}")
+
+    def _refusals(self) -> Iterator[Refusal]:
+        """Yield what was refused since the last report, and gatewayd accepts."""
+        assert self._supervisor is not None
+        for one in self._supervisor.refusals(self._now()):
+            if self._passes(RefusalReport((one,))):
+                yield one
+        for cause, (interface, sender, text), times in self._own.take():
+            name, _, key = text.partition(" ")
+            shown = refused_name(key)
+            own = Refusal(self._now(), name, interface, sender, shown, cause, times)
+            if self._passes(RefusalReport((own,))):
+                yield own
 
     def _passes(self, message: ToGatewayd) -> bool:
         try:

@@ -97,5 +97,5 @@ class Mdns:
             judge=judge,
             drop=partial(self.health.drop, interface=interface),
             counter=counter,
-            tap=context.tap,
+            hook=context.hook,
         )

@@ -32,7 +32,7 @@ from zeroconf import (
 )
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
-from gatewayd.discovery.discoverer import Tap
+from gatewayd.discovery.discoverer import EventHook
 from gatewayd.discovery.mdns.backend import (
     DropPacket,
     NameCallback,
@@ -189,7 +189,7 @@ class ZeroconfBackend:
 
     address: an IPv4 address of the interface.  now: the event loop's clock, seconds.
     judge: says which packets are read.  drop: counts what is not believed, by cause.
-    tap: where all packets are recorded.
+    hook: where all packets are recorded.
     """
 
     def __init__(  # noqa: PLR0913  # by keyword
@@ -201,11 +201,11 @@ class ZeroconfBackend:
         judge: PacketJudge,
         drop: DropPacket,
         counter: RecordCounter,
-        tap: Tap,
+        hook: EventHook,
     ) -> None:
         self._interface, self._address = interface, address
         self._now, self._judge, self._drop, self._counter = now, judge, drop, counter
-        self._tap = tap
+        self._hook = hook
         self.sender = ""
         self._opened: AsyncZeroconf | None = None
         self._browser: AsyncServiceBrowser | None = None
@@ -291,7 +291,7 @@ class ZeroconfBackend:
         await asyncio.sleep(0)  # a transport closes its socket in the next turn of the loop
 
     def _record(self, packet: bytes, sender: tuple[str | Any, int]) -> None:
-        if (observe := self._tap.observe) is not None:
+        if (observe := self._hook.observe) is not None:
             about = {"interface": self._interface, "sender": sender[0], "port": sender[1]}
             observe("datagram", self._now(), about | {"data": packet})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -16,6 +17,7 @@ from typing import ClassVar
 import pytest
 
 from gatewayd.device.identity import Claim, Trust
+from gatewayd.discovery.diagnosis.refusals import MAX_NOTED
 from gatewayd.discovery.discoverer import (
     Context,
     Health,
@@ -44,7 +46,7 @@ from gatewayd.discovery.helper.specs import make_discoverer, spec_of
 from gatewayd.discovery.mdns.discoverer import Mdns
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.name_rules import NameRule
-from gatewayd.errors import ConfigError, DiscoveryFatal, DiscoveryRetry, PluginError
+from gatewayd.errors import ConfigError, DiscoveryFatal, DiscoveryRetry, PluginError, WrongState
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.testing.contracts.discoverer import RecordingSink
@@ -166,6 +168,60 @@ async def test_what_is_seen_and_lost_arrives() -> None:
         await until(lambda: scene.levels == ["debug", "error"])
         await until(lambda: scene.client.counters()["fake:sighted"] == 1)
         assert scene.client.counters()["discovery-restarts"] == 0
+
+
+async def test_what_is_refused_is_listed_fit_to_be_shown() -> None:
+    async with running() as scene:
+        about = {"interface": "lan0", "sender": "10.0.0.9"}
+        for _ in range(3):
+            scene.toy.health.drop("bad-name", name="a\x1b[2J\ufffd" + "x" * 300, **about)
+        scene.toy.health.drop("Not a cause", name="x")
+        scene.toy.see(replace(SEEN, key="k2", attributes={"source": "toy", "txt.a": "x" * 300}))
+        await until(lambda: len(scene.client.refused) == 2)
+        found = {one.cause: one for one in scene.client.refused.newest()}
+        odd = found["bad-name"]
+        assert odd.name.startswith(r"a\x1b[2J\ufffdxxx")
+        assert (len(odd.name), odd.sender, odd.times) == (255, "10.0.0.9", 3)
+        assert (found["unfit"].discoverer, found["unfit"].name) == ("fake", "k2")
+        assert scene.client.counters()["discovery-restarts"] == 0
+
+
+async def test_a_flood_of_refusals_stays_within_the_bound() -> None:
+    async with running() as scene:
+        for number in range(50_000):
+            scene.toy.health.drop("bad-name", sender=f"10.0.{number % 256}.9", name=str(number))
+        await until(lambda: len(scene.client.refused) > 0)
+        assert scene.toy.health.dropped["bad-name"] == 50_000
+        assert len(scene.client.refused) <= MAX_NOTED
+
+
+async def test_what_comes_is_recorded_when_it_is_asked_for() -> None:
+    async with running() as scene:
+        assert scene.toy.context is not None
+        hook, now = scene.toy.context.hook, scene.toy.context.now
+        source = await scene.client.record(60, 0, "0.1.0")
+        await until(lambda: hook.observe is not None)
+        assert hook.observe is not None
+        hook.observe("datagram", now(), {"interface": "lan0", "data": b"\0"})
+        with os.fdopen(source, "rb") as file:
+            lines = [await asyncio.to_thread(file.readline) for _ in range(2)]
+            kinds = [json.loads(one)["kind"] for one in lines]
+            while kinds[-1] != "datagram":
+                kinds.append(json.loads(await asyncio.to_thread(file.readline))["kind"])
+        assert kinds[0] == "recording"
+        await until(lambda: hook.observe is None)
+        scene.toy.see()
+        await until(lambda: bool(scene.sink.seen))
+
+
+async def test_a_recording_ends_with_the_helper() -> None:
+    async with running() as scene:
+        source = await scene.client.record(60, 0, "0.1.0")
+    with os.fdopen(source, "rb") as file:
+        lines = (await asyncio.to_thread(file.read)).splitlines()
+    assert json.loads(lines[-1])["reason"] == "helper-ended"
+    with pytest.raises(WrongState):
+        await scene.client.record(60, 0, "0.1.0")
 
 
 async def test_trust_is_not_believed() -> None:

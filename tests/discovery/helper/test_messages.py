@@ -12,9 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.device.identity import Claim, Trust
+from gatewayd.discovery.diagnosis.recorder import MAX_DATA, RecordedEvent
+from gatewayd.discovery.diagnosis.refusals import Refusal
 from gatewayd.discovery.discoverer import Interest, Loss, LossReason, Sighting
 from gatewayd.discovery.helper.messages import (
     LONGEST,
+    MAX_REFUSALS,
     MAX_TO_GATEWAYD,
     SHORTEST,
     Answer,
@@ -23,6 +26,8 @@ from gatewayd.discovery.helper.messages import (
     KnownAddresses,
     LogLevel,
     MalformedMessage,
+    RecordingRequest,
+    RefusalReport,
     Rescan,
     Rules,
     Start,
@@ -50,6 +55,7 @@ SEEN = Sighting(
     attributes={"source": "mdns", "service": "_meter._tcp", "txt.model": "TH-20 ü"},
     label="TH-20 0001A7",
 )  # fmt: skip
+REFUSED = Refusal(NOW - 1, "mdns", "lan0", "10.0.0.9", r"Lamp\x00", "unresolved")
 LOST = Loss("mdns/lan0", SEEN.key, NOW - 1, LossReason.GOODBYE)
 
 
@@ -73,6 +79,11 @@ def sighting(**changes: object) -> dict[str, Any]:
         Answer(8, None),
         Answer(9, None, asked=False),
         HelperHealth({"mdns:sighted": 3, "mdns:dropped:bad-name": 1}, {"meters": "it failed"}),
+        RefusalReport((REFUSED, replace(REFUSED, interface="", sender="", name="", times=7))),
+        RefusalReport(()),
+        RefusalReport((replace(REFUSED, sender="fe80::1%lan0"),)),
+        RecordedEvent("datagram", NOW - 1, {"interface": "lan0", "port": 5353, "data": b"\0\xff"}),
+        RecordedEvent("end", NOW, {"reason": "time", "lost": 0}),
     ],
 )  # fmt: skip
 def test_gatewayd_receives_what_the_helper_sends(message: ToGatewayd) -> None:
@@ -92,6 +103,8 @@ def test_gatewayd_receives_what_the_helper_sends(message: ToGatewayd) -> None:
         KnownAddresses(frozenset({"10.0.0.1", "10.0.0.2"})),
         Rescan("mdns"),
         Verify(3, SEEN),
+        RecordingRequest(60, 1 << 20),
+        RecordingRequest(0, 0),
     ],
 )
 def test_the_helper_receives_what_gatewayd_sends(message: ToHelper) -> None:
@@ -250,3 +263,49 @@ def test_no_line_makes_decoding_fail_otherwise(line: bytes) -> None:
     for decode in (decode_to_gatewayd, decode_to_helper):
         with pytest.raises(MalformedMessage):
             decode(line, KINDS, NOW)
+
+
+def refused(*changes: tuple[int, object]) -> dict[str, Any]:
+    """The message of one refusal, with changes of its members."""
+    (one,) = json.loads(encode_to_gatewayd(RefusalReport((REFUSED,))))["refusals"]
+    for position, value in changes:
+        one[position] = value
+    return {"type": "refused", "refusals": [one]}
+
+
+def event(**changes: object) -> dict[str, Any]:
+    """The message of an event, with changes."""
+    return {"type": "event", "kind": "datagram", "at": NOW, "data": {}, **changes}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"type": "refused", "refusals": [refused()["refusals"][0]] * (MAX_REFUSALS + 1)},
+        {"type": "refused", "refusals": [[]]},
+        {"type": "refused", "refusals": {}},
+        refused((0, "now")),
+        refused((1, "static")),
+        refused((2, "a name that is too long")),
+        refused((3, "nowhere")),
+        refused((4, "a\x1b[2J")),
+        refused((4, "x" * 256)),
+        refused((5, "No Cause")),
+        refused((6, -1)),
+        event(kind="A kind"),
+        event(at="now"),
+        event(data=[]),
+        event(data={str(number): 1 for number in range(17)}),
+        event(data={"a name": 1}),
+        event(data={"sender": "a\x1b[2J"}),
+        event(data={"sender": "x" * 1025}),
+        event(data={"port": -1}),
+        event(data={"port": 1.5}),
+        event(data={"port": None}),
+        event(data={"data": "no base64"}),
+        event(data={"data": "A" * (MAX_DATA * 4 // 3 + 8)}),
+    ],
+)
+def test_what_says_why_a_device_was_not_seen_is_believed_no_more(message: dict[str, Any]) -> None:
+    with pytest.raises(MalformedMessage):
+        read(message)
