@@ -14,7 +14,14 @@ from typing import Any
 
 from gatewayd.admission.rules import read_rules
 from gatewayd.ca.authority import Authority, make_authority, read_authority
-from gatewayd.ca.certificates import common_name, read_certificates, read_request, request, to_pem
+from gatewayd.ca.certificates import (
+    common_name,
+    parse_roots,
+    read_certificates,
+    read_request,
+    request,
+    to_pem,
+)
 from gatewayd.ca.keys import key_pem, make_key, read_key
 from gatewayd.cloud.alibaba import alink, payloads
 from gatewayd.cloud.alibaba.commanding.commands import AlibabaCommands
@@ -46,6 +53,7 @@ from gatewayd.secretstore.keyslots import recovery
 from gatewayd.secretstore.keyslots.slots import encrypted_by
 from gatewayd.settings.files import Problems
 from script.attacking.fuzzer import Parser
+from script.attacking.more_parsers import more_parsers
 
 NAME = CloudName("cloud", "a1product00", "TH20-0001")
 KINDS: Mapping[str, str] = {"mdns": "mdns"}
@@ -75,7 +83,7 @@ device_name = "{serial|upper|last4}"
 
 def parsers() -> Sequence[Parser]:
     """Return all of them."""
-    return (*_of_the_lan(), *_of_clouds(), *_of_children(), *_of_files())
+    return (*_of_the_lan(), *_of_clouds(), *_of_children(), *_of_files(), *more_parsers())
 
 
 def _of_the_lan() -> Iterator[Parser]:
@@ -239,6 +247,7 @@ def _of_files() -> Iterator[Parser]:
     certificate = to_pem(_authority().certificate).encode()
     yield Parser("certificates, PEM", read_certificates, [certificate, certificate * 2],
                  (InvalidArgs,), (b"-----BEGIN CERTIFICATE-----\n",))  # fmt: skip
+    yield Parser("roots, PEM", lambda data: list(parse_roots(data)), [certificate, certificate * 2])
     yield Parser("certificate, DER", lambda data: read_certificates(_as_pem("CERTIFICATE", data)),
                  [_der(certificate)], (InvalidArgs,))  # fmt: skip
     signing = request(key)

@@ -1,0 +1,158 @@
+"""Parsers of what devices, brokers and programs of a site have written, and of kept files."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+
+from gatewayd.cli.setup.commands import read_answers
+from gatewayd.cloud.alibaba import https_registration, preregistration_free
+from gatewayd.cloud.http import HttpResponse
+from gatewayd.credentials.holders import unit_of
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import CloudName
+from gatewayd.errors import ConfigError, StoreUnavailable
+from gatewayd.messages.broker import users
+from gatewayd.messages.door_settings import (
+    DoorSettings,
+    PayloadFormat,
+    TopicSettings,
+    Unit,
+    ValueSettings,
+)
+from gatewayd.messages.doors.packets import PublishPacket
+from gatewayd.messages.doors.site.topic_pattern import ChildKey
+from gatewayd.messages.doors.site.topics import SiteTopics
+from gatewayd.network import mqtt_rules, websocket
+from gatewayd.network.http_head import HttpError, parse_head
+from gatewayd.secretstore.keyslots import recovery_words
+from script.attacking.fuzzer import Parser
+
+CHILD = DeviceId("child-0123456789ab")
+NONCE = bytes(websocket.KEY_BYTES)
+TABLE = DoorSettings(
+    host="broker.example",
+    topics=(
+        TopicSettings(
+            topic="json/{name}/state", time="$.at",
+            values={"t": ValueSettings(path="a.b[0]", unit=Unit.FAHRENHEIT), "on": ValueSettings(
+                path="on", unit=Unit.ON_OFF)},
+        ),
+        TopicSettings(topic="named/#", child_path="dev", child_by=ChildKey.MAC, time="time"),
+        TopicSettings(topic="plain/{serial}/{key}", format=PayloadFormat.PLAIN),
+        TopicSettings(topic="event/{uuid}/{key}", into="events/{key}"),
+        TopicSettings(topic="spBv1.0/+/+/+/{name}", format=PayloadFormat.SPARKPLUG),
+    ),
+)  # fmt: skip
+_WORDS = (b'"at":', b'"2026-03-17T12:13:04+01:00"', b"1700000000", b"1e999", b"9" * 400, b"NaN")
+
+
+class _OneChild:
+    """A directory where every text means the same child."""
+
+    def find(self, _key: ChildKey, text: str) -> DeviceId | None:
+        return CHILD if text else None
+
+
+def more_parsers() -> Iterator[Parser]:
+    """Yield all of them."""
+    yield from _of_the_site()
+    yield from _of_clouds()
+    yield from _of_files()
+
+
+def _of_the_site() -> Iterator[Parser]:
+    metric = b"\x12\x11\x0a\x04Load\x10\x01\x69" + struct.pack("<d", 0.5)
+    born = b"\x08\xfb\xf2\xfd\xd5\xd2\x33" + metric
+    yield Parser(
+        "what a device publishes at a site's broker", _translate,
+        [b'json/a/state\n{"a": {"b": [70.5]}, "on": "ON", "at": 1700000000}',
+         b'named/x\n{"dev": "a8032abe54dc", "time": "2026-03-17T12:13:04+01:00", "x": 1}',
+         b"plain/a/open\ntrue", b'event/a/alarm\n{"level": 3}',
+         b"spBv1.0/g/DBIRTH/e/d\n" + born],
+        (), (*_WORDS, b"spBv1.0/g/NBIRTH/e\n", b"spBv1.0/g/DDATA/e/d\n", b"plain/", metric),
+    )  # fmt: skip
+
+
+def _translate(data: bytes) -> object:
+    """Read a topic, a line feed and a payload, and the payload once more as that of a device."""
+    topic, _, payload = data.partition(b"\n")
+    topics = SiteTopics(TABLE, _OneChild())
+    name = topic.decode(errors="replace")
+    found = topics.translate(PublishPacket(name, payload))
+    topics.translate(PublishPacket("spBv1.0/g/DDATA/e/d", payload))
+    return found
+
+
+def _of_clouds() -> Iterator[Parser]:
+    yield Parser(
+        "MQTT packet of a cloud: its fields", _mqtt_packet,
+        [b"\x30\x05\0\x01ax\n", b"\x32\x07\0\x01a\0\x07ok", b"\x90\x03\0\x01\x01",
+         b"\x40\x02\0\x07"],
+        (mqtt_rules.PacketError,),
+    )  # fmt: skip
+    accepted = websocket.accept_of(NONCE)
+    yield Parser(
+        "answer to an upgrade", _upgrade,
+        [b"HTTP/1.1 101 x\r\nUpgrade: websocket\r\nConnection: keep-alive, Upgrade\r\n"
+         b"Sec-WebSocket-Accept: " + accepted + b"\r\nSec-WebSocket-Protocol: mqtt\r\n\r\n"],
+        (HttpError,),
+        (b"\r\n\r\n", b"Upgrade: ", b"Sec-WebSocket-Accept: ", accepted, b"Connection: "),
+    )  # fmt: skip
+    name = CloudName("cloud", "a1product00", "TH20-0001")
+    named = {"productKey": name.product, "deviceName": name.device}
+    yield Parser(
+        "Alibaba: what is issued over HTTPS and without a name on record",
+        lambda data: _issued(data, name),
+        [json.dumps({"code": 200, "data": {**named, "deviceSecret": "0123"}}).encode(),
+         json.dumps({"code": "6288", "message": "x"}).encode(),
+         json.dumps({**named, "clientId": "c", "deviceToken": "t"}).encode()],
+        (), (b'"code":', b"Infinity", b"1e999", b'"data":'),
+    )  # fmt: skip
+
+
+def _issued(data: bytes, name: CloudName) -> object:
+    status = 2 * data[0] if data else 200
+    grant = preregistration_free.parse_grant(preregistration_free.TOPICS[0], data, name)
+    return grant, https_registration.parse_response(HttpResponse(status, data), name)
+
+
+def _mqtt_packet(data: bytes) -> object:
+    size = mqtt_rules.packet_size(data, first=False)
+    if not size or size > len(data):
+        return None
+    packet = data[:size]
+    if packet[0] >> 4 == 3:  # PUBLISH (MQTT 3.1.1, 2.2.1)
+        return mqtt_rules.read_message(packet)
+    return mqtt_rules.read_acknowledgement(packet)
+
+
+def _upgrade(data: bytes) -> None:
+    if (head := parse_head(data)) is not None:
+        websocket.check_upgrade(head, NONCE)
+
+
+def _of_files() -> Iterator[Parser]:
+    user = {"name": str(CHILD), "password": "", "certificates": {"7": 1.8e9}, "children": []}
+    head = json.dumps({"version": users.VERSION, "revoked": {}}).encode()
+    yield Parser(
+        "list of the broker's users", users.decode,
+        [head + b"\n", head + b"\n" + json.dumps(user).encode() + b"\n"],
+        (StoreUnavailable,), (b"Infinity", b"1e999", b'"version":', b'"certificates":', b"[["),
+    )  # fmt: skip
+    yield Parser(
+        "answers of gatewayctl setup", lambda data: read_answers(data.decode("utf-8", "replace")),
+        [b'cloud = "alibaba"\nhosts = ["a", "b"]\nport = 1883\n'],
+        (ConfigError,), (b"[[", b"= ", b'"""', b"0x"),
+    )  # fmt: skip
+    yield Parser(
+        "words of a recovery key",
+        lambda data: recovery_words.decode(data.decode(errors="replace")),
+        [" ".join(recovery_words.encode(bytes(range(recovery_words.SEED_SIZE)))).encode()],
+        (ConfigError,),
+    )  # fmt: skip
+    yield Parser(
+        "address of a unit that wants a credential", lambda data: unit_of(data, 0),
+        [b"\0" + b"0123456789abcdef/unit/bridge.service/child"],
+    )  # fmt: skip
