@@ -27,8 +27,8 @@ Each rule names what identifies a kind of device for good, in `extract`: a seria
 or a MAC. So a child stays the same whatever it is called, wherever it is plugged in, and after a
 restart. Copy the rules that you need to a file of `/etc/gatewayd/rules.d`, set `provider` and
 `product`, and add their services to `types` under `[discovery.mdns]`; then run
-`gatewayctl rules check`. Rules are tried in order, so those for one service stay as they are ordered
-here. The package has them in `/usr/share/doc/gatewayd/examples/recipes`.
+`gatewayctl rules check`. Rules are tried in order, so those for one service stay as they are
+ordered here. The package has them in `/usr/share/doc/gatewayd/examples/recipes`.
 
 They ask an operator, since whatever is on the LAN can announce anything: `list` with `register`
 lets known devices in, and `gatewayctl rules suggest` writes a rule for a device that is not here.
