@@ -32,9 +32,9 @@ _NUMBERS: Sequence[tuple[str, int, str]] = (
 """Option, default, and help."""
 _TEXTS: Sequence[tuple[str, str, Collection[str], str]] = (
     ("--cloud", "alibaba", ACCOUNTS, "the cloud to simulate"),
-    ("--interface", LOOPBACK, (), "IPv4 address of the LAN's interface"),
+    ("--interface", LOOPBACK, (), "IPv4 address of the LAN's interface, or its name, for IPv6"),
     ("--network", NETWORK, (), "the children's addresses"),
-    ("--address", LOOPBACK, (), "IPv4 address that the cloud listens on"),
+    ("--address", LOOPBACK, (), "IP address that the cloud listens on"),
     ("--certificate", "good", CERTIFICATES, "the cloud's certificate"),
     ("--node", "direct", NODES, "node type of the children at the cloud"),
     ("--faults", "", (), "the faults, in the syntax of simulator/faults.py"),

@@ -24,7 +24,7 @@ class AccountOptions:
 
     serials: the children, by serial number, which is also their name at the cloud.
     node: their node type: "direct", or "sub-device" of a gateway.
-    address: IPv4 address to listen on; certificate: a key of CERTIFICATES.
+    address: IP address to listen on; certificate: a key of CERTIFICATES.
     authority: vouches for the cloud's own certificate.  now: with a time zone.
     rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
     """

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from itertools import repeat
 from pathlib import Path
 from typing import Any, Self
@@ -39,8 +39,9 @@ class PlantLayout:
     directory: for ca.pem, the files of the cloud's clients, serials.txt and plant.json.
     cloud: a key of ACCOUNTS.
     children: on the LAN from the start; late: known to the cloud, and announced on request.
-    interface: IPv4 address of the LAN's interface; network: the children's addresses.
-    address: IPv4 address the cloud listens on; certificate: a key of account.CERTIFICATES.
+    interface: IPv4 address of the LAN's interface, or its name, for IPv6; network: the children's
+    addresses.
+    address: IP address the cloud listens on; certificate: a key of account.CERTIFICATES.
     unlisted: the number of the last children that are left out of serials.txt.
     node: the node type of the children's product: "direct", or "sub-device" of a gateway.
     rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
@@ -147,7 +148,7 @@ class Plant:
     def usurp(self, serial: str, other: str) -> int:
         """Plug in a device with a child's instance name and another serial; return its number."""
         child = self.lan.child(self.number(serial))
-        twin = clone(child, str(IPv4Network(self.layout.network)[-2]), self._rng)
+        twin = clone(child, str(ip_network(self.layout.network)[-2]), self._rng)
         return self.lan.add(replace(twin, instance=child.instance, serial=other))
 
     def _write(self) -> None:

@@ -52,7 +52,7 @@ from gatewayd.simulator.pki import KeyedCertificate
 class AlibabaCloudOptions:
     """The options of the cloud.
 
-    host: the name for clients, one of the certificate's.  address: IPv4, listened on.
+    host: the name for clients, one of the certificate's.  address: IPv4 or IPv6, listened on.
     hosts: the names that the instance answers to, with `{product}`; () for the host alone.
     port: 0 takes a free one.
     instance_id: of the cloud's instance; "" for the old public one, which has none.

@@ -75,7 +75,7 @@ class HuaweiRules:
 class HuaweiCloudOptions:
     """The options of the cloud.
 
-    address: IPv4, listened on.  port: 0 takes a free one.
+    address: IPv4 or IPv6, listened on.  port: 0 takes a free one.
     oldest, newest: supported versions of TLS; the vendor's oldest is 1.1.
     rsa_key: whether the server's key is RSA, as the vendor's; making one takes a moment.
     nameless: the alert for a client without a server name, or with an unknown one; the vendor does

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Network
+from ipaddress import ip_network
 from itertools import islice
 from types import TracebackType
 from typing import Self
@@ -108,7 +108,7 @@ class Attacker:
         forge: str = "",
     ) -> None:
         self._segment = Segment(interface_address)
-        self._sources = IPv4Network(forge) if forge else None
+        self._sources = ip_network(forge) if forge else None
         self._rng = rng
         self._service = service
 

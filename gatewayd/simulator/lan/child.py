@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import ip_address, ip_network
 
 SERVICE = "_gatewayd-child._tcp.local"
 MODEL = "TH-20"
@@ -23,7 +23,7 @@ class LanChild:
 
     instance: its service instance name, one label, at most 63 bytes of UTF-8.
     serial: as "TH20-0001A7"; mac: as "24:0a:c4:0c:2f:91"; host: its name, without ".local".
-    address: IPv4, where it listens on TCP `port`.
+    address: IPv4 or IPv6, where it listens on TCP `port`.
     service: a type with its domain (RFC 6763 4.1).
     extra: further fields of the TXT record, besides serial, mac and model.
     """
@@ -60,7 +60,7 @@ def fleet(
     """
     # Seeded unlike a generator that the caller seeds with the same number, and draws clones from.
     rng = random.Random(f"fleet {seed}")  # play, not cryptography
-    block = IPv4Network(network)
+    block = ip_network(network)
     if not 0 <= n <= min(block.num_addresses - 2, _TAILS):
         raise ValueError(f"{network} has no room for {n} children")
     serials, tails = rng.sample(range(_TAILS), n), rng.sample(range(_TAILS), n)
@@ -104,4 +104,4 @@ def clone(child: LanChild, address: str, rng: random.Random) -> LanChild:
 
 def next_address(children: Sequence[LanChild]) -> str:
     """Return the address after the highest one in use."""
-    return str(max(IPv4Address(child.address) for child in children) + 1)
+    return str(ip_address(max(int(ip_address(child.address)) for child in children) + 1))

@@ -1,6 +1,6 @@
 """The DNS messages of multicast DNS, as values and as datagrams.
 
-RFC 1035, its section 4 for the datagrams, 2782, 6762, its section 18, and 6763.
+RFC 1035, its section 4 for the datagrams, 2782, 3596, 6762, its section 18, and 6763.
 
 Pure.  For any fault of the bytes, `decode` raises MalformedDns and nothing else.
 """
@@ -16,7 +16,7 @@ from typing import ClassVar
 Name = tuple[bytes, ...]
 """Labels, without the empty one at the end; () is the root.  Equal when `fold` says so."""
 
-A, PTR, TXT, SRV, ANY = 1, 12, 16, 33, 255
+A, PTR, TXT, AAAA, SRV, ANY = 1, 12, 16, 28, 33, 255
 IN = 1
 
 RESPONSE = 0x8400  # QR and AA: a multicast answer is always authoritative (RFC 6762 18.4)
@@ -28,6 +28,14 @@ class AddressData:
     """An IPv4 address, as "127.1.0.7"."""
 
     kind: ClassVar[int] = A
+    address: str
+
+
+@dataclass(frozen=True, slots=True)
+class Address6Data:
+    """An IPv6 address, as "fd77:1::7"."""
+
+    kind: ClassVar[int] = AAAA
     address: str
 
 
@@ -66,7 +74,7 @@ class OpaqueData:
     data: bytes
 
 
-Data = AddressData | PointerData | TextData | SrvData | OpaqueData
+Data = AddressData | Address6Data | PointerData | TextData | SrvData | OpaqueData
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +236,10 @@ def _address(reader: _Reader, _: int) -> AddressData:
     return AddressData(socket.inet_ntoa(reader.take(4)))
 
 
+def _address6(reader: _Reader, _: int) -> Address6Data:
+    return Address6Data(socket.inet_ntop(socket.AF_INET6, reader.take(16)))
+
+
 def _pointer(reader: _Reader, _: int) -> PointerData:
     return PointerData(reader.name())
 
@@ -246,6 +258,7 @@ def _service(reader: _Reader, _: int) -> SrvData:
 
 _READERS: Mapping[int, Callable[[_Reader, int], Data]] = {
     AddressData.kind: _address,
+    Address6Data.kind: _address6,
     PointerData.kind: _pointer,
     TextData.kind: _text,
     SrvData.kind: _service,
@@ -294,7 +307,9 @@ class _Writer:
     def _data(self, data: Data) -> None:
         match data:
             case AddressData(address):
-                self.buffer += _packed(address)
+                self.buffer += _packed(socket.AF_INET, address)
+            case Address6Data(address):
+                self.buffer += _packed(socket.AF_INET6, address)
             case PointerData(target):
                 self.name(target)
             case TextData(strings):
@@ -307,8 +322,8 @@ class _Writer:
                 self.buffer += raw
 
 
-def _packed(address: str) -> bytes:
+def _packed(family: socket.AddressFamily, address: str) -> bytes:
     try:
-        return socket.inet_aton(address)
+        return socket.inet_pton(family, address)
     except OSError as error:
-        raise MalformedDns("not an IPv4 address") from error
+        raise MalformedDns("not an address of this kind") from error

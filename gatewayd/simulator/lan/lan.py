@@ -41,8 +41,8 @@ class _Device:
 class SimulatedLan:
     """A LAN whose children announce themselves, answer queries, and follow orders.
 
-    interface_address: the interface they are on; 127.0.0.1 needs no rights, and there each child
-    speaks from its own address.
+    interface_address: the interface they are on, as of `Segment`; 127.0.0.1 needs no rights, and
+    there each child speaks from its own address.
     rng: decides all delays; time is the event loop's.
     late: children that come later, each with the seconds after the start.
     spread: seconds over which the first announcements are spread.

@@ -10,6 +10,7 @@ from gatewayd.simulator.lan.dns import (
     ANY,
     IN,
     RESPONSE,
+    Address6Data,
     AddressData,
     Data,
     DnsMessage,
@@ -56,15 +57,16 @@ def read(message: DnsMessage) -> MdnsQuery:
 
 
 def records(child: LanChild) -> tuple[DnsRecord, DnsRecord, DnsRecord, DnsRecord]:
-    """Return all records of a child: PTR, SRV, TXT, A."""
+    """Return all records of a child: PTR, SRV, TXT, A or AAAA."""
     service, host = name(child.service), (child.host.encode(), b"local")
     instance = (child.instance.encode(), *service)
     text = tuple(string.encode() for string in child.text)
+    address = (Address6Data if ":" in child.address else AddressData)(child.address)
     return (
         DnsRecord(service, PointerData(instance), OTHER_TTL),
         DnsRecord(instance, SrvData(0, 0, child.port, host), HOST_TTL, flush=True),
         DnsRecord(instance, TextData(text), OTHER_TTL, flush=True),
-        DnsRecord(host, AddressData(child.address), HOST_TTL, flush=True),
+        DnsRecord(host, address, HOST_TTL, flush=True),
     )
 
 

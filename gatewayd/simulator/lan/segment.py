@@ -7,6 +7,7 @@ import logging
 import socket
 import struct
 from collections.abc import Callable
+from typing import Any
 
 log = logging.getLogger(__name__)
 
@@ -14,6 +15,8 @@ Endpoint = tuple[str, int]
 
 MDNS_PORT = 5353
 GROUP: Endpoint = ("224.0.0.251", MDNS_PORT)
+"""Where all listen.  On a segment of IPv6, it stands for the group of IPv6."""
+GROUP6 = "ff02::fb"
 
 _BURST = 64  # datagrams read before others get their turn
 _MAX_DATAGRAM = 65_535
@@ -21,24 +24,28 @@ _RECEIVE_BUFFER = 1 << 20  # bytes; the kernel may grant less
 
 # Numbers of Linux that Python 3.11 has no names for (ip(7)).
 _IP_PKTINFO = 8
+_IPV6_PKTINFO = 50  # ipv6(7)
 _IP_MULTICAST_ALL = 49
+_IPV6_MULTICAST_ALL = 29  # linux/in6.h
 
 
 class Segment:
     """Multicast DNS on one interface, through one socket for any number of devices.
 
     interface_address: an IPv4 address of the interface; 127.0.0.1 works as a plain user, though
-    `lo` has no multicast flag.
+    `lo` has no multicast flag.  Or the name of the interface: then all is sent by IPv6.
     """
 
     def __init__(self, interface_address: str) -> None:
         self.interface_address = interface_address
+        self._is_ipv4 = _is_ipv4(interface_address)
         self._socket: socket.socket | None = None
         self._local: dict[str, bool] = {}
 
     def open(self, receive: Callable[[bytes, Endpoint], None] | None = None) -> None:
         """Join the group; call `receive` with each datagram and its sender.  Raises OSError."""
-        self._socket = _multicast_socket(self.interface_address)
+        make = _multicast_socket if self._is_ipv4 else _multicast_socket6
+        self._socket = make(self.interface_address)
         if receive is not None:
             asyncio.get_running_loop().add_reader(self._socket, self._read, receive)
 
@@ -56,6 +63,8 @@ class Segment:
         """
         assert self._socket is not None, "the segment is closed"
         extra = [_from(source)] if source and self._owns(source) else []
+        if to == GROUP and not self._is_ipv4:
+            to = GROUP6, MDNS_PORT
         try:
             self._socket.sendmsg([packet], extra, 0, to)
         except OSError as error:
@@ -65,7 +74,8 @@ class Segment:
 
     def _owns(self, address: str) -> bool:
         if address not in self._local:
-            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            family = socket.AF_INET if self._is_ipv4 else socket.AF_INET6
+            with socket.socket(family, socket.SOCK_DGRAM) as probe:
                 self._local[address] = _binds(probe, address)
         return self._local[address]
 
@@ -77,7 +87,12 @@ class Segment:
                 packet, sender = self._socket.recvfrom(_MAX_DATAGRAM)
             except BlockingIOError:
                 return
-            receive(packet, sender)
+            receive(packet, self._endpoint(sender))
+
+    def _endpoint(self, sender: tuple[Any, ...]) -> Endpoint:
+        """Return where an answer to a sender goes: to a link-local address, by the interface."""
+        scope = f"%{self.interface_address}" if sender[0].startswith("fe80:") else ""
+        return f"{sender[0]}{scope}", sender[1]
 
 
 class TcpGreeter:
@@ -104,6 +119,14 @@ class TcpGreeter:
         self._socket.close()
 
 
+def _is_ipv4(text: str) -> bool:
+    try:
+        socket.inet_pton(socket.AF_INET, text)
+    except OSError:
+        return False
+    return True
+
+
 def _multicast_socket(interface_address: str) -> socket.socket:
     interface = socket.inet_aton(interface_address)
     one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -126,8 +149,33 @@ def _multicast_socket(interface_address: str) -> socket.socket:
     return one
 
 
+def _multicast_socket6(interface: str) -> socket.socket:
+    index = socket.if_nametoindex(interface)
+    one = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    try:
+        one.setblocking(False)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
+        group = socket.inet_pton(socket.AF_INET6, GROUP6)
+        membership = group + struct.pack("@I", index)
+        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
+        one.bind(("::", MDNS_PORT))
+    except OSError:
+        one.close()
+        raise
+    return one
+
+
 def _from(source: str) -> tuple[int, int, bytes]:
-    """Return the control message that sets the source address (ip(7), IP_PKTINFO)."""
+    """Return the control message that sets the source address (ip(7), IP_PKTINFO; RFC 3542, 6)."""
+    if ":" in source:
+        address = socket.inet_pton(socket.AF_INET6, source)
+        return socket.IPPROTO_IPV6, _IPV6_PKTINFO, address + struct.pack("@I", 0)
     return socket.IPPROTO_IP, _IP_PKTINFO, struct.pack("@i4s4x", 0, socket.inet_aton(source))
 
 

@@ -38,7 +38,7 @@ class MqttServer:
         return int(self._listener.getsockname()[1]) if self._listener else 0
 
     def start(self, address: str, port: int = 0) -> None:
-        """Bind an IPv4 address, and listen; port 0 takes a free one.  Raises OSError."""
+        """Bind an IP address, and listen; port 0 takes a free one.  Raises OSError."""
         self._listener = _bound(address, port)
         self.resume()
 
@@ -46,7 +46,7 @@ class MqttServer:
         """Drop every client, and refuse new ones; keep the port."""
         if self._listener is None:
             return
-        address, port = self._listener.getsockname()
+        address, port = self._listener.getsockname()[:2]
         self.stop()
         self._listener = _bound(address, port)
 
@@ -103,7 +103,7 @@ class MqttServer:
 
 def _bound(address: str, port: int) -> socket.socket:
     """Return a socket that binds the port without listening: the kernel refuses clients."""
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     listener.setblocking(False)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -30,7 +30,7 @@ class OpenApi:
 
     credentials: secrets by access key.  wall: seconds since 1970.
     authority: issues the certificate, for this machine and for the endpoint of the region.
-    address: IPv4, listened on.
+    address: IPv4 or IPv6, listened on.
     """
 
     def __init__(

@@ -68,7 +68,7 @@ class Management:
 
     credentials: secret keys by access key.  token: the valid X-Auth-Token, if any.
     authority: issues the certificate, for this machine and for the hosts of the platform's regions.
-    address: IPv4, listened on.  port: 0 takes a free one.
+    address: IPv4 or IPv6, listened on.  port: 0 takes a free one.
     """
 
     def __init__(
