@@ -17,7 +17,7 @@ from gatewayd.discovery.helper.client import DiscoveryHelper
 from gatewayd.discovery.helper.connect import connect
 from gatewayd.discovery.helper.specs import spec_of
 from gatewayd.discovery.inventory import Inventory
-from gatewayd.discovery.neighbours import NeighbourTable
+from gatewayd.discovery.kernel.neighbours import NeighbourTable
 from gatewayd.discovery.supervisor import Scan, Supervisor, is_isolated
 from gatewayd.errors import WrongState
 from gatewayd.runtime import journal

@@ -37,9 +37,10 @@ from gatewayd.device import reading
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.discovery import neighbours, sanitize
+from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.helper import messages as helper
+from gatewayd.discovery.kernel import interfaces, neighbours
 from gatewayd.discovery.mdns import records, traffic
 from gatewayd.errors import ConfigError, InvalidArgs
 from gatewayd.messages.door_settings import CommandSettings
@@ -104,6 +105,11 @@ def _of_the_lan() -> Iterator[Parser]:
     )
     yield Parser("text to show", _show, [b"Dock camera", b"\x1b[31m", "\u202e".encode()])
     yield Parser("netlink message", lambda data: list(neighbours.parse(data)), [_netlink()])
+    yield Parser(
+        "netlink messages on interfaces",
+        lambda data: (list(interfaces.parse_links(data)), list(interfaces.parse_addresses(data))),
+        _interfaces(),
+    )
     yield Parser(
         "message of the discovery helper",
         lambda data: helper.decode_to_gatewayd(data, KINDS, 100.0),
@@ -301,6 +307,13 @@ def _netlink() -> bytes:
     attributes += struct.pack("=HH6sxx", 10, 2, bytes(range(6)))
     body = struct.pack("=BxxxiHBB", 2, 3, 2, 0, 1) + attributes
     return struct.pack("=IHHII", 16 + len(body), 28, 0, 0, 0) + body
+
+
+def _interfaces() -> list[bytes]:
+    link = struct.pack("=BxHiII", 0, 1, 2, 0x41, 0) + struct.pack("=HH4s", 8, 3, b"lo0\0")
+    address = struct.pack("=BBBBi", 2, 16, 0, 0, 2) + struct.pack("=HH4s", 8, 1, bytes(4))
+    return [struct.pack("=IHHII", 16 + len(body), kind, 0, 0, 0) + body
+            for kind, body in ((16, link), (20, address))]  # fmt: skip
 
 
 def _sighting() -> Sighting:

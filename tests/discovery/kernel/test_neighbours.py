@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from gatewayd.device.identity import Claim, Trust, claim
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Sighting
-from gatewayd.discovery.neighbours import (
+from gatewayd.discovery.kernel.neighbours import (
     DELETED,
     NEW,
     PERMANENT,
@@ -25,7 +25,6 @@ from gatewayd.discovery.neighbours import (
     STALE,
     Neighbour,
     NeighbourTable,
-    dump_request,
     parse,
 )
 from gatewayd.testing.waiting import until
@@ -110,10 +109,6 @@ def test_any_change_of_a_message_is_borne(changes: list[tuple[int, int]]) -> Non
     assert len(parsed(bytes(packet))) <= 2
 
 
-def test_the_request_is_a_dump_of_all_families() -> None:
-    assert struct.unpack("=IHHIIBxxxiHBB", dump_request())[:3] == (28, 30, 0x301)
-
-
 LO = if_nametoindex("lo")
 SIGHTING = Sighting(
     source="mdns/lo",
@@ -146,6 +141,7 @@ def test_a_mac_is_known_by_address_and_interface() -> None:
     table = neighbours(message("192.0.2.7", interface=LO), message("fe80::1", interface=LO))
     assert table.mac_of("192.0.2.7", "lo") == MAC
     assert table.mac_of("FE80:0::1", "lo") == MAC
+    assert table.mac_of("fe80::1%lo", "lo") == MAC
     assert table.mac_of("192.0.2.8", "lo") is None
     assert table.mac_of("192.0.2.7", "nosuch0") is None
     assert table.mac_of("192.0.2.7", "") is None
@@ -227,7 +223,7 @@ async def test_the_kernel_is_followed_without_any_rights() -> None:
 
 FOLLOW = """
 import asyncio, subprocess, sys
-from gatewayd.discovery.neighbours import NeighbourTable
+from gatewayd.discovery.kernel.neighbours import NeighbourTable
 from gatewayd.testing.waiting import until
 
 def ip(*words):

@@ -1,14 +1,11 @@
 """The kernel's neighbour table: a second layer of evidence, which no announcement can write.
 
-It is read over AF_NETLINK (rtnetlink(7)), which needs no rights.  Nothing is ever sent to a
-neighbour: the kernel knows only those that the gateway has talked to.
+Nothing is ever sent to a neighbour: the kernel knows only those that the gateway has talked to.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import errno
 import ipaddress
 import socket
 import struct
@@ -18,6 +15,7 @@ from dataclasses import dataclass, replace
 
 from gatewayd.device.identity import KERNEL, Trust, claim
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Sighting
+from gatewayd.discovery.kernel.netlink import attributes, follow, messages
 
 NEW, DELETED, GET = 28, 29, 30  # RTM_NEWNEIGH, RTM_DELNEIGH, RTM_GETNEIGH
 REACHABLE, STALE, DELAY, PROBE, PERMANENT = 0x02, 0x04, 0x08, 0x10, 0x80  # NUD_*, linux/neighbour.h
@@ -28,12 +26,9 @@ MAX_NEIGHBOURS = 4096
 """The kernel's own limit on a large LAN (net.ipv4.neigh.default.gc_thresh3)."""
 
 _RTMGRP_NEIGH = 0x4  # linux/rtnetlink.h
-_PACKET = 65536  # bytes; the kernel's dumps are cut to 32 KiB at most
-_DUMP = 0x301  # NLM_F_REQUEST | NLM_F_ROOT | NLM_F_MATCH
 _DESTINATION, _LINK_ADDRESS = 1, 2  # NDA_DST, NDA_LLADDR
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _BODY = struct.Struct("=BxxxiHBB")  # ndmsg: family, interface, state, flags, type
-_ATTRIBUTE = struct.Struct("=HH")  # rtattr: length, type
+_ALL = _BODY.pack(socket.AF_UNSPEC, 0, 0, 0, 0)  # IPv4 and IPv6
 _LENGTHS = {socket.AF_INET: 4, socket.AF_INET6: 16}
 _MAC = 6
 
@@ -50,49 +45,19 @@ class Neighbour:
     mac: str
 
 
-def dump_request() -> bytes:
-    """Return the request for all neighbours, IPv4 and IPv6."""
-    body = _BODY.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
-    return _HEADER.pack(_HEADER.size + len(body), GET, _DUMP, 1, 0) + body
-
-
 def parse(packet: bytes) -> Iterator[Neighbour]:
     """Yield the neighbours in a packet.  Messages that are cut short or unknown are left out."""
-    for kind, body in _messages(packet):
+    for kind, _, _, body in messages(packet):
         if kind in (NEW, DELETED) and len(body) >= _BODY.size:
             family, interface, state, _, _ = _BODY.unpack_from(body)
-            attributes = dict(_attributes(body[_BODY.size :]))
-            raw = attributes.get(_DESTINATION, b"")
+            found = attributes(body[_BODY.size :])
+            raw = found.get(_DESTINATION, b"")
             if len(raw) != _LENGTHS.get(family, -1):
                 continue
             known = kind == NEW and state & BELIEVED
-            mac = attributes.get(_LINK_ADDRESS, b"") if known else b""
+            mac = found.get(_LINK_ADDRESS, b"") if known else b""
             address = ipaddress.ip_address(raw)
             yield Neighbour(interface, address, mac.hex() if len(mac) == _MAC else "")
-
-
-def _messages(packet: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + _HEADER.size <= len(packet):
-        length, kind, _, _, _ = _HEADER.unpack_from(packet, at)
-        if not _HEADER.size <= length <= len(packet) - at:
-            return
-        yield kind, packet[at + _HEADER.size : at + length]
-        at += _aligned(length)
-
-
-def _attributes(body: bytes) -> Iterator[tuple[int, bytes]]:
-    at = 0
-    while at + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, at)
-        if not _ATTRIBUTE.size <= length <= len(body) - at:
-            return
-        yield kind, body[at + _ATTRIBUTE.size : at + length]
-        at += _aligned(length)
-
-
-def _aligned(length: int) -> int:
-    return length + 3 & ~3
 
 
 _Key = tuple[int, ipaddress.IPv4Address | ipaddress.IPv6Address]
@@ -107,22 +72,14 @@ class NeighbourTable:
 
     async def run(self) -> None:
         """Follow the kernel until cancelled.  Raises OSError if netlink is not allowed."""
-        loop = asyncio.get_running_loop()
-        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as netlink:
-            netlink.setblocking(False)
-            netlink.bind((0, _RTMGRP_NEIGH))
-            await loop.sock_sendall(netlink, dump_request())
-            while True:
-                try:
-                    packet, (port, _) = await loop.sock_recvfrom(netlink, _PACKET)
-                except OSError as error:
-                    if error.errno != errno.ENOBUFS:
-                        raise
-                    self._macs.clear()  # some changes were lost: read all again
-                    await loop.sock_sendall(netlink, dump_request())
-                    continue
-                if port == 0:  # from the kernel, not from another process
-                    self.learn(packet)
+        await follow(_RTMGRP_NEIGH, [(GET, _ALL)], self)
+
+    def restart(self) -> None:
+        """Forget all neighbours; all that the kernel has are read again."""
+        self._macs.clear()
+
+    def complete(self) -> None:
+        """Nothing follows: each neighbour is known as it is learned."""
 
     def learn(self, packet: bytes) -> None:
         """Apply one packet of netlink messages from the kernel."""
@@ -130,10 +87,13 @@ class NeighbourTable:
             self._apply(one)
 
     def mac_of(self, address: str, interface: str) -> str | None:
-        """Return the MAC that the kernel found behind an address: 12 hex digits, or None."""
+        """Return the MAC that the kernel found behind an address: 12 hex digits, or None.
+
+        address: of a link-local one, the scope may follow, as in "fe80::1%lan0".
+        """
         with contextlib.suppress(OSError, ValueError):
-            where = socket.if_nametoindex(interface), ipaddress.ip_address(address)
-            return self._macs.get(where)
+            bare = ipaddress.ip_address(address.partition("%")[0])
+            return self._macs.get((socket.if_nametoindex(interface), bare))
         return None
 
     def corroborate(self, sighting: Sighting) -> Sighting:

@@ -1,0 +1,1 @@
+"""What the kernel says of the network: its interfaces, and its neighbours."""
