@@ -34,7 +34,8 @@ class Sighting:
     at: when it was seen, seconds of the event loop's clock.
     valid_for: seconds for which it may be believed, 60 to 86,400.
     interface: the network interface's name, "" if the source has none.
-    addresses: IP addresses as text, without scope; port: None if there is none.
+    addresses: IP addresses as text; a link-local one of IPv6 with its interface, "fe80::1%lan0".
+    port: None if there is none.
     claims: what the device says of its identity; names and addresses identify nothing.
     attributes: the keys of gatewayd-rules(5), as "txt.model"; at most 64, of printable text of at
     most 255 characters.  "source" is always there: the kind of discoverer, as "mdns".

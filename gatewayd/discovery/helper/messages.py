@@ -372,7 +372,7 @@ def _sighting(raw: _Table, kinds: Mapping[str, str], now: float) -> Sighting:
         at=_moment(raw, now),
         valid_for=min(max(raw.seconds("valid_for"), SHORTEST), LONGEST),
         interface=interface,
-        addresses=_addresses(raw.list("addresses")),
+        addresses=_addresses(raw.list("addresses"), interface),
         port=port,
         claims=_claims(raw.list("claims")),
         attributes=_attributes(raw.table("attributes"), kind),
@@ -400,12 +400,16 @@ def _moment(raw: _Table, now: float) -> float:
     return min(max(raw.seconds("at"), now - LONGEST), now)
 
 
-def _addresses(raw: Sequence[object]) -> tuple[str, ...]:
+def _addresses(raw: Sequence[object], interface: str) -> tuple[str, ...]:
     try:
-        made = tuple(str(ipaddress.ip_address(str(one))) for one in raw[:MAX_ADDRESSES])
+        made = tuple(ipaddress.ip_address(str(one)) for one in raw[:MAX_ADDRESSES])
     except ValueError as error:
         raise MalformedMessage("addresses holds what is none") from error
-    return made
+    for one in made:
+        scope = getattr(one, "scope_id", None)
+        if scope is not None and (scope != interface or not one.is_link_local):
+            raise MalformedMessage("addresses holds one of another interface")
+    return tuple(map(str, made))
 
 
 def _claims(raw: Sequence[object]) -> frozenset[Claim]:

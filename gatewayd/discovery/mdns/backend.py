@@ -1,14 +1,12 @@
-"""The port of mDNS discovery to a library, and the addresses of interfaces."""
+"""The port of mDNS discovery to a library."""
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import socket
-import struct
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
+from gatewayd.discovery.kernel.interfaces import LanInterface
 from gatewayd.discovery.mdns.records import InstanceName, ServiceInfo
 from gatewayd.discovery.mdns.traffic import PacketVerdict
 
@@ -25,10 +23,6 @@ class DropPacket(Protocol):
     def __call__(self, cause: str, *, sender: str) -> None: ...
 
 
-_SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B  # netdevice(7)
-_NAME = 15  # bytes of an interface's name
-
-
 class MdnsBackend(Protocol):
     """An mDNS stack on one interface.  Its methods run on the event loop.
 
@@ -39,6 +33,9 @@ class MdnsBackend(Protocol):
 
     async def start(self) -> None:
         """Open it; return when it sends and receives.  Raises OSError, DiscoveryRetry."""
+
+    def relink(self, link: LanInterface) -> None:
+        """Note the networks that the interface is on now.  Its endpoint is the same."""
 
     async def browse(
         self, services: Sequence[str], announced: NameCallback, removed: NameCallback
@@ -69,26 +66,6 @@ class MdnsBackend(Protocol):
 
     async def close(self) -> None:
         """Close all sockets and end all tasks."""
-
-
-def ipv4(interface: str) -> str | None:
-    """Return the first IPv4 address of an interface; None if it has none or does not exist."""
-    return _ask_kernel(_SIOCGIFADDR, interface)
-
-
-def netmask(interface: str) -> str | None:
-    """Return the network mask of that address; None if there is none."""
-    return _ask_kernel(_SIOCGIFNETMASK, interface)
-
-
-def _ask_kernel(question: int, interface: str) -> str | None:
-    request = struct.pack("40s", interface.encode()[:_NAME])
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anything:
-        try:
-            reply = fcntl.ioctl(anything, question, request)
-        except OSError:
-            return None
-    return socket.inet_ntoa(reply[20:24])
 
 
 async def finish(work: Awaitable[None]) -> None:

@@ -12,14 +12,18 @@ from functools import partial
 from typing import ClassVar
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
-from gatewayd.discovery.mdns.backend import MdnsBackend, PacketJudge, ipv4
+from gatewayd.discovery.kernel.interfaces import InterfaceTable, LanInterface
+from gatewayd.discovery.mdns.backend import MdnsBackend, PacketJudge
 from gatewayd.discovery.mdns.interface import CHECK_EVERY, MdnsInterface
 from gatewayd.discovery.mdns.records import InstanceName, parse, service
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.mdns.zeroconf_backend import RecordCounter, ZeroconfBackend
 from gatewayd.discovery.sanitize import original_name
 from gatewayd.errors import ConfigError, DiscoveryRetry
+from gatewayd.runtime.tasks import cancel_and_wait
 
+NONE_YET = 2.0
+"""Seconds until an interface is looked for again, where none can be used."""
 NAME = 2800
 """Bytes that the records of one name may take on average: four, as most devices have."""
 
@@ -40,21 +44,51 @@ class Mdns:
 
     async def run(self, context: Context, sink: Sink) -> None:
         """Listen on every interface that has an address.  Raises DiscoveryRetry if none has."""
+        known = asyncio.Event()
+        links = InterfaceTable(self._settings.interfaces, partial(self._relinked, known))
+        following = asyncio.create_task(self._follow(links), name=f"{self.name}/interfaces")
+        listening = asyncio.create_task(self._listen(links, known, context, sink), name=self.name)
+        try:
+            await asyncio.wait((following, listening), return_when=asyncio.FIRST_COMPLETED)
+            for one in (following, listening):
+                if one.done():
+                    one.result()
+        finally:
+            await cancel_and_wait((following, listening))
+            self._interfaces = {}
+
+    def _relinked(self, known: asyncio.Event) -> None:
+        known.set()
+        for one in self._interfaces.values():
+            one.relinked()
+
+    async def _follow(self, links: InterfaceTable) -> None:
+        try:
+            await links.run()
+        except OSError as error:
+            raise DiscoveryRetry(
+                f"{self.name}: the kernel does not show its interfaces: {error.strerror}; allow "
+                "AF_NETLINK under RestrictAddressFamilies of the unit",
+                after=CHECK_EVERY,
+            ) from error
+
+    async def _listen(
+        self, links: InterfaceTable, known: asyncio.Event, context: Context, sink: Sink
+    ) -> None:
+        await known.wait()
         interfaces = dict.fromkeys(self._settings.interfaces)
-        if not any(ipv4(one) for one in interfaces):
+        if not any(links.link(one).is_usable for one in interfaces):
             names = ", ".join(interfaces)
             raise DiscoveryRetry(
-                f"{self.name}: none of {names} has an IPv4 address; bring one up, "
+                f"{self.name}: none of {names} is up and has an address; bring one up, "
                 "or name others under interfaces",
-                after=CHECK_EVERY,
+                after=NONE_YET,
             )
-        self._interfaces = {one: self._interface(one, context, sink) for one in interfaces}
-        try:
-            async with asyncio.TaskGroup() as group:
-                for one, interface in self._interfaces.items():
-                    group.create_task(interface.run(), name=f"{self.name}/{one}")
-        finally:
-            self._interfaces = {}
+        made = {one: self._interface(one, links, context, sink) for one in interfaces}
+        self._interfaces = made
+        async with asyncio.TaskGroup() as group:
+            for one, interface in made.items():
+                group.create_task(interface.run(), name=f"{self.name}/{one}")
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Ask for one instance, in at most 3 s; None if it does not answer."""
@@ -69,33 +103,34 @@ class Mdns:
         for interface in self._interfaces.values():
             interface.rescan()
 
-    def _interface(self, interface: str, context: Context, sink: Sink) -> MdnsInterface:
+    def _interface(
+        self, interface: str, links: InterfaceTable, context: Context, sink: Sink
+    ) -> MdnsInterface:
         return MdnsInterface(
             interface,
             self._settings,
+            link=partial(links.link, interface),
             source=f"{self.name}/{interface}",
             services=self._services,
             context=context,
             sink=sink,
             health=self.health,
-            open_backend=partial(self._open, interface, context),
+            open_backend=partial(self._open, context),
         )
 
     def _open(
         self,
-        interface: str,
         context: Context,
-        address: str,
+        link: LanInterface,
         judge: PacketJudge,
         on_full: Callable[[], None],
     ) -> MdnsBackend:
         counter = RecordCounter(NAME * self._settings.flood_limit, on_full)
         return ZeroconfBackend(
-            interface,
-            address,
+            link,
             now=context.now,
             judge=judge,
-            drop=partial(self.health.drop, interface=interface),
+            drop=partial(self.health.drop, interface=link.name),
             counter=counter,
             hook=context.hook,
         )

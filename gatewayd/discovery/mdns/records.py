@@ -45,6 +45,7 @@ PTR, SRV, TXT, IN = 12, 33, 16, 1  # RFC 2782; RFC 1035, 3.2.2 and 3.2.4
 MAX_MACS = 8
 """MACs in one entry of a TXT record."""
 
+_V6 = 6
 _BETWEEN = re.compile(r"[,; ]+")
 _DOMAIN = ".local"
 _SERVICE = re.compile(r"_[a-z0-9](?:[a-z0-9_-]{0,60}[a-z0-9])?\._(?:tcp|udp)", re.IGNORECASE)
@@ -239,7 +240,8 @@ def _host(info: ServiceInfo) -> str:
 def usable_addresses(addresses: tuple[str, ...], interface: str) -> tuple[str, ...]:
     """Return the addresses that a host can have, IPv4 first, at most 8.
 
-    Loopback addresses count only on "lo": elsewhere they would mean this gateway itself.
+    Loopback addresses count only on "lo": elsewhere they would mean this gateway itself.  A
+    link-local address of IPv6 is one on that interface alone, and names it: "fe80::1%lan0".
     """
     parsed = (ipaddress.ip_address(one.partition("%")[0]) for one in addresses)
     fit = [
@@ -248,7 +250,12 @@ def usable_addresses(addresses: tuple[str, ...], interface: str) -> tuple[str, .
         if not (one.is_multicast or one.is_unspecified or one.is_reserved)
         and (interface == "lo" or not one.is_loopback)
     ]
-    return tuple(str(one) for one in sorted(fit, key=lambda one: one.version))[:MAX_ADDRESSES]
+    fit.sort(key=lambda one: one.version)
+    return tuple(_with_scope(one, interface) for one in fit)[:MAX_ADDRESSES]
+
+
+def _with_scope(one: ipaddress.IPv4Address | ipaddress.IPv6Address, interface: str) -> str:
+    return f"{one}%{interface}" if one.version == _V6 and one.is_link_local else str(one)
 
 
 def txt(raw: bytes) -> dict[str, str]:

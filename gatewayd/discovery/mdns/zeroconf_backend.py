@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import ipaddress
 import logging
-import socket
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -33,14 +32,8 @@ from zeroconf import (
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from gatewayd.discovery.discoverer import EventHook
-from gatewayd.discovery.mdns.backend import (
-    DropPacket,
-    NameCallback,
-    PacketJudge,
-    finish,
-    ipv4,
-    netmask,
-)
+from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.mdns.backend import DropPacket, NameCallback, PacketJudge, finish
 from gatewayd.discovery.mdns.records import (
     IN,
     PTR,
@@ -53,18 +46,17 @@ from gatewayd.discovery.mdns.records import (
     encode_query,
     parse,
 )
+from gatewayd.discovery.mdns.sockets import guard
 from gatewayd.discovery.mdns.traffic import ENTRY, PacketVerdict
 from gatewayd.errors import DiscoveryRetry
 
 log = logging.getLogger(__name__)
 
-RECEIVE_BUFFER = 4 << 20
-"""Bytes; 5,000 devices that answer at once fit.  The kernel's limit is net.core.rmem_max."""
-
-RETRY = 15.0
-"""Seconds until a stack that does not start is opened again."""
+RETRY = 1.0
+"""Seconds until a stack that does not start is opened again, at first."""
 
 _A, _AAAA = 1, 28  # RFC 1035, 3.2.2; RFC 3596
+_MAPPED, _LINK_LOCAL = "::ffff:", "fe80:"  # as the kernel shows IPv4 at a socket of both
 _SLACK = 0.75
 """What must be free after a count, as a share of the limit, lest it is counted again at once."""
 _ASK_AGAIN = (0.5, 1.1, 1.2)
@@ -73,94 +65,100 @@ _ASK_AGAIN = (0.5, 1.1, 1.2)
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """An IPv4 network, as numbers: each packet's sender is compared with it."""
+    """An IP network, as numbers.  bits: of an address, 32 or 128."""
 
+    bits: int
     prefix: int
     mask: int
 
     def __contains__(self, address: str) -> bool:
-        """Whether an address is in the network.  Raises OSError if it is none."""
-        return _number(address) & self.mask == self.prefix
+        """Whether an address is in the network.  address: without scope.  Raises ValueError."""
+        one = ipaddress.ip_address(address)
+        return one.max_prefixlen == self.bits and int(one) & self.mask == self.prefix
 
 
-def network(interface: str) -> Network | None:
-    """Return the network of that address; None if there is none."""
-    address, mask = ipv4(interface), netmask(interface)
-    if not address or not mask:
-        return None
-    return Network(_number(address) & _number(mask), _number(mask))
+def networks(link: LanInterface) -> frozenset[Network]:
+    """Return the networks that an interface is on."""
+    return frozenset(
+        Network(one.max_prefixlen, int(one.network.network_address), int(one.netmask))
+        for one in link.addresses
+    )
 
 
-def _number(address: str) -> int:
-    return int.from_bytes(socket.inet_aton(address))
-
-
-PacketWatch = Callable[[bytes, tuple[str | Any, int]], None]
+PacketWatch = Callable[[bytes, tuple[str, int]], None]
 """Called with a packet and its sender."""
 
 
 class PacketFilter(asyncio.DatagramProtocol):
     """A filter before a library's protocol, which may fail at hostile packets.
 
-    on_link: the network of valid senders; a router may forward others' packets (RFC 6762, 11).
-    watch: called with each packet and its sender, before all else.
+    interface: its name.  on_link: the networks of valid senders; None if all that is received
+    came from the link.  watch: called with each packet and its sender, before all else.
     judge: says which packets are passed on.  drop: counts one that was not, by cause.
     tidy: called after each packet that was passed on.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # by keyword
         self,
         guarded: asyncio.DatagramProtocol,
-        on_link: Network | None,
+        *,
+        interface: str,
+        on_link: frozenset[Network] | None,
         watch: PacketWatch,
         judge: PacketJudge,
         drop: DropPacket,
         tidy: Callable[[], None],
     ) -> None:
-        self._guarded = guarded
-        self._on_link = on_link
+        self._guarded, self._interface = guarded, interface
+        self.on_link = on_link
         self._watch, self._judge, self._drop, self._tidy = watch, judge, drop, tidy
         self.error_received = guarded.error_received  # type: ignore[method-assign]  # unchanged
         self.connection_lost = guarded.connection_lost  # type: ignore[method-assign]  # unchanged
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        """Pass a packet on if its sender is on the link, and there is a budget for it."""
-        self._watch(data, addr)
-        if self._on_link is None or addr[0] not in self._on_link:
-            self._drop("off-link", sender=addr[0])
+        """Pass a packet on if it came from the link, and there is a budget for its sender."""
+        sender = address = addr[0].removeprefix(_MAPPED)
+        if address.startswith(_LINK_LOCAL):
+            sender = f"{address}%{self._interface}"
+        self._watch(data, (sender, addr[1]))
+        if self.on_link is not None and not any(address in one for one in self.on_link):
+            self._drop("off-link", sender=sender)
             return
-        verdict = self._judge(addr[0], data)
+        verdict = self._judge(sender, data)
         if verdict is PacketVerdict.QUERY:  # hosts ask all the time, this one as well
             return
         if verdict is not PacketVerdict.PASS:
-            self._drop(verdict.value, sender=addr[0])
+            self._drop(verdict.value, sender=sender)
             return
         try:
             self._guarded.datagram_received(data, addr)
         except Exception as error:  # noqa: BLE001  # the border to a parser of hostile packets
-            self._drop("packet-failed", sender=addr[0])
+            self._drop("packet-failed", sender=sender)
             log.debug("Failed to parse a packet: %s.", type(error).__name__)
         self._tidy()
 
 
 def harden(
     transport: Any,  # noqa: ANN401  # of any library
-    interface: str,
+    link: LanInterface,
     watch: PacketWatch,
     judge: PacketJudge,
     drop: DropPacket,
     tidy: Callable[[], None],
-) -> None:
-    """Bind a datagram transport to one interface, and give it a large buffer and a filter.
-
-    Without SO_BINDTODEVICE it receives from every interface: packets to any address of this
-    machine, and to each group that any process has joined anywhere (ip(7), IP_MULTICAST_ALL).
-    """
-    receiver = transport.get_extra_info("socket")
-    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    guarded = transport.get_protocol()
-    transport.set_protocol(PacketFilter(guarded, network(interface), watch, judge, drop, tidy))
+) -> PacketFilter:
+    """Bind a datagram transport to one interface, and give it a large buffer and a filter."""
+    is_group = guard(transport.get_extra_info("socket"), link)
+    made = PacketFilter(
+        transport.get_protocol(),
+        interface=link.name,
+        on_link=None if is_group else networks(link),
+        watch=watch,
+        judge=judge,
+        drop=drop,
+        tidy=tidy,
+    )
+    transport.set_protocol(made)
+    return made
 
 
 class RecordCounter(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy here
@@ -187,15 +185,14 @@ class RecordCounter(RecordUpdateListener):  # type: ignore[misc]  # not typed fo
 class ZeroconfBackend:
     """An `MdnsBackend`: one AsyncZeroconf.
 
-    address: an IPv4 address of the interface.  now: the event loop's clock, seconds.
+    link: the interface, which is usable.  now: the event loop's clock, seconds.
     judge: says which packets are read.  drop: counts what is not believed, by cause.
     hook: where all packets are recorded.
     """
 
-    def __init__(  # noqa: PLR0913  # by keyword
+    def __init__(
         self,
-        interface: str,
-        address: str,
+        link: LanInterface,
         *,
         now: Callable[[], float],
         judge: PacketJudge,
@@ -203,7 +200,8 @@ class ZeroconfBackend:
         counter: RecordCounter,
         hook: EventHook,
     ) -> None:
-        self._interface, self._address = interface, address
+        self._link = link
+        self._filters: list[PacketFilter] = []
         self._now, self._judge, self._drop, self._counter = now, judge, drop, counter
         self._hook = hook
         self.sender = ""
@@ -216,18 +214,27 @@ class ZeroconfBackend:
         return self._opened.zeroconf
 
     async def start(self) -> None:
-        self._opened = AsyncZeroconf(interfaces=[self._address], ip_version=IPVersion.V4Only)
+        versions, interfaces = _choice(self._link)
         try:
+            self._opened = AsyncZeroconf(interfaces=interfaces, ip_version=versions)
             await finish(self._zeroconf.async_wait_for_start())
-        except Error as error:
+        except (Error, RuntimeError) as error:  # the latter where an address has just gone
             raise DiscoveryRetry("zeroconf does not start", after=RETRY) from error
+        if len(getattr(self._zeroconf.engine, "senders", interfaces)) < len(interfaces):
+            raise DiscoveryRetry("an address cannot be sent from yet", after=RETRY)
         for reader in getattr(self._zeroconf.engine, "readers", ()):
             transport = getattr(reader, "transport", reader)  # wrapped in new versions
-            harden(
-                transport, self._interface, self._record, self._judged, self._drop, self._finished
+            one = harden(
+                transport, self._link, self._record, self._judged, self._drop, self._finished
             )
+            self._filters.append(one)
         self._empty_cache()  # what came before the filter was set may be from anywhere
         self._zeroconf.async_add_listener(self._counter, None)
+
+    def relink(self, link: LanInterface) -> None:
+        for one in self._filters:
+            if one.on_link is not None:
+                one.on_link = networks(link)
 
     async def browse(
         self, services: Sequence[str], announced: NameCallback, removed: NameCallback
@@ -290,10 +297,11 @@ class ZeroconfBackend:
         self._empty_cache()  # the stack refers to itself, and may wait long to be freed
         await asyncio.sleep(0)  # a transport closes its socket in the next turn of the loop
 
-    def _record(self, packet: bytes, sender: tuple[str | Any, int]) -> None:
+    def _record(self, packet: bytes, sender: tuple[str, int]) -> None:
         if (observe := self._hook.observe) is not None:
-            about = {"interface": self._interface, "sender": sender[0], "port": sender[1]}
-            observe("datagram", self._now(), about | {"data": packet})
+            where: dict[str, str | int] = {"sender": sender[0], "port": sender[1]}
+            about = {"interface": self._link.name, **where, "data": packet}
+            observe("datagram", self._now(), about)
 
     def _judged(self, sender: str, packet: bytes) -> PacketVerdict:
         verdict = self._judge(sender, packet)
@@ -383,6 +391,18 @@ class _Reply(RecordUpdateListener):  # type: ignore[misc]  # not typed for mypy 
 def _size(record: Any) -> int:  # noqa: ANN401  # a DNSRecord of any type
     """Return the bytes of memory that a record takes, about.  Names have at most 253 bytes."""
     return ENTRY + 2 * len(record.name) + len(getattr(record, "text", ""))
+
+
+def _choice(link: LanInterface) -> tuple[IPVersion, list[str | int]]:
+    """Return what zeroconf is to use.  It finds an interface by address, or takes its index.
+
+    By index it may send from any IPv6 address: many devices do not route answers to global ones.
+    """
+    chosen: list[str | int] = [link.ipv4] if link.ipv4 else []
+    if not link.ipv6:
+        return IPVersion.V4Only, chosen
+    chosen.append(link.ipv6 if link.is_alone else link.index)
+    return IPVersion.All if link.ipv4 else IPVersion.V6Only, chosen
 
 
 def _forget_faults() -> None:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import asyncio
 import socket
 from contextlib import suppress
+from ipaddress import ip_interface
 from socket import SO_BINDTODEVICE, SOL_SOCKET
 
 import pytest
 
-from gatewayd.discovery.mdns.backend import finish, ipv4
+from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.mdns.backend import PacketJudge, finish
+from gatewayd.discovery.mdns.sockets import GROUP4, guard
 from gatewayd.discovery.mdns.traffic import PacketVerdict
-from gatewayd.discovery.mdns.zeroconf_backend import PacketFilter, freshness, harden, network
+from gatewayd.discovery.mdns.zeroconf_backend import (
+    PacketFilter,
+    freshness,
+    harden,
+    networks,
+)
 
 
 class Tripping(asyncio.DatagramProtocol):
@@ -28,6 +36,10 @@ class Tripping(asyncio.DatagramProtocol):
         self.lost.set()
 
 
+ANY = "0.0.0.0"  # noqa: S104  # bound to `lo` before anything is received
+LO = LanInterface("lo", 1, True, (ip_interface("127.0.0.1/8"),))
+
+
 def judge(_: str, packet: bytes) -> PacketVerdict:
     return {b"question": PacketVerdict.QUERY, b"noise": PacketVerdict.LINK_FLOOD}.get(
         packet, PacketVerdict.PASS
@@ -39,15 +51,34 @@ def forget() -> None:
 
 
 class Drops(list[str]):
-    """What was dropped, by cause, and whose it was."""
+    """What was dropped, by cause, and whose it was; and whose all packets were."""
 
     def __init__(self) -> None:
         super().__init__()
         self.senders: list[str] = []
+        self.seen: list[str] = []
 
     def note(self, cause: str, *, sender: str) -> None:
         self.append(cause)
         self.senders.append(sender)
+
+
+def filtering(
+    protocol: asyncio.DatagramProtocol,
+    drops: Drops,
+    link: LanInterface | None = LO,
+    judged: PacketJudge | None = None,
+) -> PacketFilter:
+    """A filter before a protocol; without a link, of what is sent to the group."""
+    return PacketFilter(
+        protocol,
+        interface="lo",
+        on_link=networks(link) if link else None,
+        watch=lambda _, sender: drops.seen.append(sender[0]),
+        judge=judged or judge,
+        drop=drops.note,
+        tidy=forget,
+    )
 
 
 async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
@@ -57,7 +88,7 @@ async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
     )
     seen: list[bytes] = []
     harden(
-        transport, "lo", lambda data, _: seen.append(data), judge, drops.note,
+        transport, LO, lambda data, _: seen.append(data), judge, drops.note,
         lambda: drops.append("tidied"),
     )  # fmt: skip
     assert isinstance(transport.get_protocol(), PacketFilter)
@@ -79,10 +110,7 @@ async def test_a_packet_that_the_library_trips_over_is_counted() -> None:
 async def test_a_packet_from_elsewhere_is_counted_and_not_passed_on() -> None:
     drops = Drops()
     protocol = Tripping()
-    seen: list[str] = []
-    filter_ = PacketFilter(
-        protocol, network("lo"), lambda _, addr: seen.append(addr[0]), judge, drops.note, forget
-    )
+    filter_, seen = filtering(protocol, drops), drops.seen
     for source in ("192.0.2.7", "127.1.0.9", "10.0.0.1"):
         filter_.datagram_received(source.encode(), (source, 5353))
     assert protocol.taken == [b"127.1.0.9"]
@@ -91,21 +119,68 @@ async def test_a_packet_from_elsewhere_is_counted_and_not_passed_on() -> None:
     assert seen == ["192.0.2.7", "127.1.0.9", "10.0.0.1"]
 
 
+async def test_what_is_sent_to_the_group_came_from_the_link_whatever_its_sender() -> None:
+    drops = Drops()
+    senders: list[str] = []
+
+    def note(sender: str, _: bytes) -> PacketVerdict:
+        senders.append(sender)
+        return PacketVerdict.PASS
+
+    filter_ = filtering(Tripping(), drops, link=None, judged=note)
+    for address in ("192.0.2.7", "::ffff:169.254.7.7", "2001:db8::1"):
+        filter_.datagram_received(b"", (address, 5353))
+    filter_.datagram_received(b"", ("fe80::7", 5353, 0, 1))  # type: ignore[arg-type]  # of IPv6
+    assert drops == []
+    assert senders == ["192.0.2.7", "169.254.7.7", "2001:db8::1", "fe80::7%lo"] == drops.seen
+
+
+@pytest.mark.parametrize(
+    ("family", "bound", "to", "received"),
+    [
+        (socket.AF_INET, ANY, "127.0.0.1", False),
+        (socket.AF_INET, ANY, GROUP4, True),
+        (socket.AF_INET6, "::", "127.0.0.1", False),
+        (socket.AF_INET6, "::", "::1", False),
+        (socket.AF_INET6, "::", GROUP4, True),
+        (socket.AF_INET, "127.0.0.1", "127.0.0.1", True),
+    ],
+)
+def test_a_socket_of_no_address_receives_what_is_sent_to_the_group_alone(
+    family: socket.AddressFamily, bound: str, to: str, received: bool
+) -> None:
+    with socket.socket(family, socket.SOCK_DGRAM) as receiver:
+        receiver.bind((bound, 0))
+        assert guard(receiver, LO) is (bound != "127.0.0.1")
+        sent_by = socket.AF_INET6 if ":" in to else socket.AF_INET
+        with socket.socket(sent_by, socket.SOCK_DGRAM) as sender:
+            if sent_by == socket.AF_INET:
+                lo = socket.inet_aton("127.0.0.1")
+                sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, lo)
+            sender.sendto(b"packet", (to, receiver.getsockname()[1]))
+        receiver.setblocking(False)  # on `lo`, what was sent has arrived
+        packets = []
+        with suppress(BlockingIOError):
+            packets.append(receiver.recv(100))
+        assert packets == [b"packet"] * received
+
+
 async def test_what_the_judge_drops_is_not_passed_on_and_counted_unless_it_is_usual() -> None:
     drops = Drops()
     protocol = Tripping()
-    filter_ = PacketFilter(protocol, network("lo"), lambda *_: None, judge, drops.note, forget)
+    filter_ = filtering(protocol, drops)
     for data in (b"question", b"noise", b"answer"):
         filter_.datagram_received(data, ("127.1.0.9", 5353))
     assert (protocol.taken, drops) == ([b"answer"], ["link-flood"])
 
 
 def test_networks_of_interfaces() -> None:
-    loopback = network("lo")
-    assert loopback is not None
-    hosts = ("127.0.0.1", "127.255.0.9", "126.255.255.255", "128.0.0.0")
-    assert [host in loopback for host in hosts] == [True, True, False, False]
-    assert network("nosuch0") is None
+    link = LanInterface("lan0", 2, True, (ip_interface("10.7.0.1/16"), ip_interface("fe80::1/64")))
+    inside = ("10.7.255.9", "fe80::2")
+    outside = ("10.8.0.1", "fe80:0:0:1::2", "::a07:1")
+    assert all(any(one in net for net in networks(link)) for one in inside)
+    assert not any(one in net for one in outside for net in networks(link))
+    assert not networks(LanInterface("lan0"))
 
 
 async def test_what_must_be_finished_is_finished_though_cancelled() -> None:
@@ -124,12 +199,6 @@ async def test_what_must_be_finished_is_finished_though_cancelled() -> None:
         await task
     assert done.is_set()
     assert task.cancelled()
-
-
-def test_addresses_of_interfaces() -> None:
-    assert ipv4("lo") == "127.0.0.1"
-    assert ipv4("nosuch0") is None
-    assert ipv4("a name that is far too long for an interface") is None
 
 
 @pytest.mark.parametrize(

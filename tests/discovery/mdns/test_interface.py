@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_interface
 from typing import Any
 
 import pytest
 
 from gatewayd.discovery.discoverer import Context, Health, Interest, LossReason, Sighting
+from gatewayd.discovery.kernel.interfaces import LanInterface
 from gatewayd.discovery.mdns.backend import NameCallback, PacketJudge
 from gatewayd.discovery.mdns.interface import (
     ASK_EVERY,
     CALM,
     CHECK_EVERY,
     RENEW_EVERY,
+    REOPEN_EVERY,
     MdnsInterface,
 )
 from gatewayd.discovery.mdns.records import InstanceName, ServiceInfo, sighting
@@ -41,8 +44,10 @@ class Air:
     asked: list[str] = field(default_factory=list)
     verdicts: dict[str, Interest] = field(default_factory=dict)
 
-    def open(self, _: str, judge: PacketJudge, on_full: Callable[[], None]) -> FakeBackend:
-        self.opened.append(FakeBackend(self, judge, on_full))
+    def open(
+        self, link: LanInterface, judge: PacketJudge, on_full: Callable[[], None]
+    ) -> FakeBackend:
+        self.opened.append(FakeBackend(self, link, judge, on_full))
         return self.opened[-1]
 
     @property
@@ -55,8 +60,10 @@ class Air:
 
 
 class FakeBackend:
-    def __init__(self, air: Air, judge: PacketJudge, on_full: Callable[[], None]) -> None:
-        self.air, self.judge, self.on_full = air, judge, on_full
+    def __init__(
+        self, air: Air, link: LanInterface, judge: PacketJudge, on_full: Callable[[], None]
+    ) -> None:
+        self.air, self.link, self.judge, self.on_full = air, link, judge, on_full
         self.cache: dict[str, ServiceInfo] = {}
         self.browses = self.questions = 0
         self.closed = False
@@ -68,6 +75,10 @@ class FakeBackend:
         if self.air.fails:
             self.air.fails -= 1
             raise DiscoveryRetry("not now", after=1)
+
+    def relink(self, link: LanInterface) -> None:
+        assert link.endpoint == self.link.endpoint
+        self.link = link
 
     async def browse(
         self, services: Sequence[str], announced: NameCallback, removed: NameCallback
@@ -114,12 +125,22 @@ def info(at: float = 0.0, ttl: float = 120.0, text: bytes = b"") -> ServiceInfo:
     return ServiceInfo("h.local.", 1, ("127.1.0.1",), text, at, ttl)
 
 
+USABLE = LanInterface("lo", 1, True, (ip_interface("127.0.0.1/8"),))
+GONE = LanInterface("lo")
+
+
 @dataclass
 class Scene:
     air: Air
     sink: RecordingSink
     health: Health
     interface: MdnsInterface
+    links: list[LanInterface]
+
+    def become(self, link: LanInterface) -> None:
+        """Have the kernel say so of the interface."""
+        self.links.append(link)
+        self.interface.relinked()
 
     async def verify(self, instance: str, known: ServiceInfo | None = None) -> Sighting | None:
         """Look for a device that was seen with an answer before."""
@@ -131,13 +152,15 @@ class Scene:
 
 
 @asynccontextmanager
-async def listening(interface: str = "lo", **settings: int) -> AsyncIterator[Scene]:
+async def listening(link: LanInterface = USABLE, **settings: int) -> AsyncIterator[Scene]:
     """Run one interface until the block ends."""
     air, sink, health = Air(), RecordingSink(), Health()
+    now_it_is = [link]
     tested = MdnsInterface(
-        interface,
-        MdnsSettings(interfaces=(interface,), types=(TYPE,), **settings),
-        source=f"m/{interface}",
+        "lo",
+        MdnsSettings(interfaces=("lo",), types=(TYPE,), **settings),
+        link=lambda: now_it_is[-1],
+        source="m/lo",
         services=[TYPE],
         context=Context(asyncio.get_running_loop().time, lambda: 0.5, air.interest),
         sink=sink,
@@ -146,7 +169,7 @@ async def listening(interface: str = "lo", **settings: int) -> AsyncIterator[Sce
     )
     async with in_background(tested.run()):
         await asyncio.sleep(0.01)
-        yield Scene(air, sink, health, tested)
+        yield Scene(air, sink, health, tested, now_it_is)
     assert all(one.closed for one in air.opened)
 
 
@@ -402,9 +425,92 @@ async def test_a_stack_that_does_not_start_is_tried_again() -> None:
     assert scene.health.dropped == {"no-socket": 2}
 
 
+async def test_sockets_that_cannot_be_opened_are_tried_less_and_less_often() -> None:
+    async with listening() as scene:
+        scene.air.fails = 100
+        scene.interface.rescan()
+        await asyncio.sleep(60.0)
+        assert 4 <= len(scene.air.opened) <= 10
+        scene.become(GONE)
+        scene.air.fails = 0
+        scene.become(USABLE)
+        await asyncio.sleep(2 * REOPEN_EVERY)
+        assert scene.air.backend.browses == 1
+
+
 async def test_an_interface_that_is_not_there_is_waited_for() -> None:
-    async with listening(interface="nosuch0") as scene:
+    async with listening(GONE) as scene:
         await asyncio.sleep(2.5 * CHECK_EVERY)
+        assert scene.health.dropped == {"no-interface": 3}
+        assert scene.air.opened == []
+        scene.become(USABLE)
+        await asyncio.sleep(0.01)
+        assert scene.air.backend.browses == 1
+
+
+@pytest.mark.parametrize("gone", [GONE, replace(USABLE, is_running=False)])
+async def test_a_device_is_not_lost_while_nothing_can_be_received(gone: LanInterface) -> None:
+    async with listening() as scene:
+        scene.air.backend.cache["a"] = info(ttl=60.0)
+        scene.air.backend.announce("a")
+        scene.become(gone)
+        await asyncio.sleep(600.0)
+        assert scene.reasons() == []
+        with pytest.raises(DiscoveryRetry):
+            await scene.verify("a")
+        scene.become(USABLE)
+        await asyncio.sleep(0.01)
+        scene.air.backend.cache["a"] = info(at=asyncio.get_running_loop().time(), ttl=60.0)
+        scene.air.backend.announce("a")
+        assert scene.sink.sightings == 2
+        assert scene.reasons() == []
+
+
+async def test_who_does_not_answer_while_the_interface_changes_is_not_gone() -> None:
+    async with listening() as scene:
+        asked = asyncio.create_task(scene.verify("a"))
+        await asyncio.sleep(0.5)
+        scene.become(GONE)
+        with pytest.raises(DiscoveryRetry):
+            await asked
+        scene.become(USABLE)
         assert await scene.verify("a") is None
-    assert scene.health.dropped == {"no-interface": 3}
-    assert scene.air.opened == []
+
+
+async def test_an_interface_that_was_made_again_is_listened_to_at_once() -> None:
+    async with listening() as scene:
+        await asyncio.sleep(REOPEN_EVERY)
+        scene.become(replace(USABLE, index=2))
+        await asyncio.sleep(0.01)
+        assert [one.closed for one in scene.air.opened] == [True, False]
+
+
+async def test_an_interface_that_was_down_for_a_moment_is_asked_again() -> None:
+    async with listening() as scene:
+        await asyncio.sleep(REOPEN_EVERY)
+        scene.become(replace(USABLE, is_running=False))
+        scene.become(USABLE)
+        await asyncio.sleep(0.01)
+        assert [one.closed for one in scene.air.opened] == [True, False]
+
+
+async def test_another_network_or_address_closes_nothing() -> None:
+    second = (*USABLE.addresses, ip_interface("192.0.2.1/24"))
+    async with listening() as scene:
+        for link in (
+            replace(USABLE, addresses=(ip_interface("127.0.0.1/30"),)),
+            replace(USABLE, addresses=second),
+            USABLE,
+        ):
+            scene.become(link)
+            await asyncio.sleep(1.0)
+            assert scene.air.backend.link == link
+    assert len(scene.air.opened) == 1
+
+
+async def test_an_interface_that_comes_and_goes_costs_little() -> None:
+    async with listening() as scene:
+        for number in range(1000):
+            scene.become(replace(USABLE, index=2 + number))
+            await asyncio.sleep(0.01)
+        assert len(scene.air.opened) <= 10.0 / REOPEN_EVERY + 2

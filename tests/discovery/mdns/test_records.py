@@ -263,7 +263,7 @@ def test_a_list_of_macs_is_as_many_claims() -> None:
 
 def test_addresses_that_no_host_has_are_left_out() -> None:
     given_ = ("fe80::1%2", "192.0.2.1", "0.0.0.0", "239.1.1.1", "255.255.255.255", "ff02::1", "::1")  # noqa: S104  # listens nowhere
-    assert usable_addresses(given_, "eth1") == ("192.0.2.1", "fe80::1")
+    assert usable_addresses(given_, "eth1") == ("192.0.2.1", "fe80::1%eth1")
     assert usable_addresses(("127.1.0.7",), "lo") == ("127.1.0.7",)
     assert usable_addresses(("127.1.0.7", "::ffff:127.0.0.1"), "eth1") == ()
     assert len(usable_addresses(tuple(f"192.0.2.{i}" for i in range(1, 200)), "eth1")) == 8
