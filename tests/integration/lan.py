@@ -8,14 +8,19 @@ import subprocess
 from collections.abc import Iterator
 
 GATEWAY, CHILDREN = "10.77.0.1", "10.77.0.2"
+GATEWAY6, CHILDREN6 = "fd77::1", "fd77::2"
+NETWORK6 = "fd77:1::/64"
 NETWORK = "10.77.1.0/24"
 FORGED = "10.77.2.0/24"
 """Addresses that an attacker uses besides its own."""
 
 
 @contextlib.contextmanager
-def namespaces() -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
-    """Yield the command prefixes of the gateway's namespace and of the children's; needs root."""
+def namespaces(*, ipv6: bool = False) -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
+    """Yield the command prefixes of the gateway's namespace and of the children's; needs root.
+
+    ipv6: the cable has addresses of IPv6 alone; else, of IPv4, and the link-local ones of IPv6.
+    """
     names = (f"gw-{os.getpid()}", f"children-{os.getpid()}")
     try:
         for name in names:
@@ -23,16 +28,30 @@ def namespaces() -> Iterator[tuple[tuple[str, ...], tuple[str, ...]]]:
             _ip("-n", name, "link", "set", "lo", "up")
         _ip("-n", names[0], "link", "add", "lan0", "type", "veth",
             "peer", "name", "lan0", "netns", names[1])  # fmt: skip
-        for name, address in zip(names, (GATEWAY, CHILDREN), strict=True):
-            _ip("-n", name, "addr", "add", f"{address}/16", "dev", "lan0")
+        own = (f"{GATEWAY6}/64", f"{CHILDREN6}/64") if ipv6 else (f"{GATEWAY}/16", f"{CHILDREN}/16")
+        for name, address in zip(names, own, strict=True):
+            nodad = ("nodad",) if ipv6 else ()  # it could be bound a second later only
+            _ip("-n", name, "addr", "add", address, "dev", "lan0", *nodad)
             _ip("-n", name, "link", "set", "lan0", "up")
-            _ip("-n", name, "route", "add", "default", "dev", "lan0")
-        for network in (NETWORK, FORGED):  # each child speaks from an address of its own
+            _ip("-n", name, *(("-6",) if ipv6 else ()), "route", "add", "default", "dev", "lan0")
+        for network in () if ipv6 else (NETWORK, FORGED):  # each speaks from an address of its own
             _ip("-n", names[1], "route", "add", "local", network, "dev", "lo")
         yield _inside(names[0]), _inside(names[1])
     finally:
         for name in names:
             subprocess.run(["ip", "netns", "del", name], check=False, capture_output=True)
+
+
+UPLINK, UPLINK_PEER = "10.88.0.1", "10.88.0.2"
+
+
+def second_cable(gateway: str, children: str) -> None:
+    """Lay another cable, uplink0, between two namespaces, as to an uplink."""
+    _ip("-n", gateway, "link", "add", "uplink0", "type", "veth",
+        "peer", "name", "uplink0", "netns", children)  # fmt: skip
+    for namespace, address in ((gateway, UPLINK), (children, UPLINK_PEER)):
+        _ip("-n", namespace, "addr", "add", f"{address}/24", "dev", "uplink0")
+        _ip("-n", namespace, "link", "set", "uplink0", "up")
 
 
 def _inside(name: str) -> tuple[str, ...]:

@@ -15,14 +15,22 @@ from gatewayd.simulator.lan import dns, records
 from gatewayd.simulator.lan.attacker import NAMES, SERIALS
 from gatewayd.simulator.lan.child import LanChild
 from gatewayd.simulator.site import MANAGER, Site, run
-from tests.integration.lan import CHILDREN, FORGED, GATEWAY, NETWORK, namespaces
+from tests.integration.lan import (
+    CHILDREN,
+    FORGED,
+    GATEWAY,
+    NETWORK,
+    UPLINK,
+    UPLINK_PEER,
+    namespaces,
+    second_cable,
+)
 from tests.support.monitor import watched
 
 OBJECTS = (
     *(MANAGER[0], "/org/gatewayd1/device"),
     *("org.freedesktop.DBus.ObjectManager", "GetManagedObjects"),
 )
-UPLINK, UPLINK_PEER = "10.88.0.1", "10.88.0.2"
 SEND = """
 import socket, sys
 source, to, packet = sys.argv[1:]
@@ -68,15 +76,6 @@ def texts(value: object) -> Iterator[str]:
         yield from (text for pair in value.items() for one in pair for text in texts(one))
     elif isinstance(value, list):
         yield from (text for one in value for text in texts(one))
-
-
-async def second_cable(gateway: str, children: str) -> None:
-    ip = ("ip", "-n")
-    peer = ("peer", "name", "uplink0", "netns", children)
-    await run(*ip, gateway, "link", "add", "uplink0", "type", "veth", *peer)
-    for namespace, address in ((gateway, UPLINK), (children, UPLINK_PEER)):
-        await run(*ip, namespace, "addr", "add", f"{address}/24", "dev", "uplink0")
-        await run(*ip, namespace, "link", "set", "uplink0", "up")
 
 
 def stranger_like(serial: str) -> LanChild:
@@ -224,7 +223,7 @@ async def test_a_host_that_is_not_on_the_link_is_not_seen(tmp_path: Path) -> Non
     async with site(tmp_path, "--children", "1", "--late", "1") as one:
         child, away = one.plant["serials"]
         await until_all(one, "online", child)
-        await second_cable(one.gateway[3], one.children[3])
+        second_cable(one.gateway[3], one.children[3])
         packet = dns.encode(records.announcement(stranger_like(away)))
         for to in (UPLINK, GATEWAY, "224.0.0.251"):
             await run(*one.children, sys.executable, "-c", SEND, UPLINK_PEER, to, packet.hex())
