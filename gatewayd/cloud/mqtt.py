@@ -172,6 +172,7 @@ async def open_connection(
         if code in (ConnectionEnd.CLOUD, ConnectionEnd.LOST):
             tls.try_last(server, address)
         raise _refusal(code, connection.alert)
+    tls.keep_session(server, sock)  # its ticket comes before the CONNACK
     return connection
 
 

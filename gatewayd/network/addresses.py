@@ -1,7 +1,8 @@
-"""The addresses of a cloud's hosts: looked up off the loop, remembered, and put in order.
+"""What is remembered of a cloud's hosts: their addresses, in order, and their TLS sessions.
 
 Each cloud has a book of its own: a name server that never answers for one of them keeps none of
-the others waiting.  Sources: RFC 8305 (Happy Eyeballs, version 2), RFC 8767 (stale data).
+the others waiting.  Names are looked up off the loop.
+Sources: RFC 8305 (Happy Eyeballs, version 2), RFC 8767 (stale data), RFC 8446 (TLS 1.3).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +32,10 @@ STALE_WAIT = 2.0
 """Seconds to wait for the name servers where there is an older answer (RFC 8767, 5)."""
 MAX_OUTCOMES = 256
 """Addresses whose last outcome is remembered."""
+RESUMED_FOR = 60.0
+"""Seconds for which a TLS session is resumed; then the certificate is verified again."""
+MAX_SESSIONS = 64
+"""Hosts of one cloud whose TLS sessions are remembered."""
 
 Address: TypeAlias = tuple[socket.AddressFamily, tuple[Any, ...]]
 _Name: TypeAlias = tuple[str, int]
@@ -167,3 +173,47 @@ def _run(
         answer = error
     with contextlib.suppress(RuntimeError):  # the loop is closed: nothing waits any more
         loop.call_soon_threadsafe(done, name, answer)
+
+
+class ResumableSessions:
+    """The TLS sessions of hosts that were verified a moment ago, to be resumed (RFC 8446, 2.2).
+
+    The host of a resumed session is the one that was verified, and the handshake costs a third
+    less.  Of TLS 1.3 alone, where a resumed connection agrees on new keys, too.  One session is
+    resumed many times, which lets others link the connections (C.4): all come from one gateway.
+    """
+
+    def __init__(self) -> None:
+        self._kept: dict[str, tuple[ssl.SSLSession, ssl.SSLContext, float]] = {}
+
+    def of(self, host: str, context: ssl.SSLContext) -> ssl.SSLSession | None:
+        """Return the session of a host; None where none was made with this context lately."""
+        session, known, end = self._kept.get(host, (None, None, 0.0))
+        if session is not None and known is context and end > _now():
+            return session
+        self.drop(host)
+        return None
+
+    def keep(self, host: str, context: ssl.SSLContext, sock: ssl.SSLSocket) -> None:
+        """Remember the session of a connection; it has none before something was received.
+
+        That of a resumed one is not remembered, so that a certificate is verified each RESUMED_FOR.
+        """
+        if host in self._kept or sock.session_reused or sock.version() != "TLSv1.3":
+            return
+        if (session := sock.session) is not None and session.has_ticket:
+            self._kept[host] = session, context, _now() + RESUMED_FOR
+        if len(self._kept) > MAX_SESSIONS:
+            self.drop(next(iter(self._kept)))
+
+    def drop(self, host: str) -> None:
+        """Forget the session of a host, as it is not resumed."""
+        self._kept.pop(host, None)
+
+    def clear(self) -> None:
+        """Forget all."""
+        self._kept.clear()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -18,7 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 
 from gatewayd.device.secret import Secret
-from gatewayd.network.addresses import Address, AddressBook
+from gatewayd.network.addresses import Address, AddressBook, ResumableSessions
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.network.proxy import BY_PROXY, Proxy, open_tunnel
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -51,6 +51,7 @@ class Server:
     address: name or IP address to connect to; "" for the host itself.
     proxy: by which to connect; it looks the name up.  None to connect directly.
     websocket: path at which MQTT is spoken over WebSocket; "" for MQTT without it.
+    sessions: those to resume; None to resume none.
     book: the addresses of this cloud's hosts, and which of them were good.
     """
 
@@ -63,6 +64,7 @@ class Server:
     book: AddressBook = field(default_factory=AddressBook, compare=False, repr=False)
     proxy: Proxy | None = None
     websocket: str = ""
+    sessions: ResumableSessions | None = field(default=None, compare=False, repr=False)
 
     @property
     def destination(self) -> str:
@@ -156,6 +158,7 @@ class TrustStore:
     seconds while connections are made, and before the next one after `release`.
 
     ca_file: as for `client_context`; after a failure it is read again.
+    sessions: those that were made with it; none outlives a change of the roots, or `release`.
     """
 
     def __init__(self, ca_file: Path | None) -> None:
@@ -165,6 +168,7 @@ class TrustStore:
         self._watched = WatchedPaths()
         self._released = self._looked = 0
         self._look_at = 0.0
+        self.sessions = ResumableSessions()
 
     async def context(self) -> ssl.SSLContext:
         """Return the context.  Raises ConnectError.
@@ -184,6 +188,7 @@ class TrustStore:
     def release(self) -> None:
         """Have the roots looked at before they are next used."""
         self._released += 1
+        self.sessions.clear()
 
     def _begin_look(self) -> asyncio.Future[ssl.SSLContext]:
         """Look at the roots on another thread, unless that is under way."""
@@ -400,9 +405,13 @@ _DEPTH: Mapping[ConnectFault, int] = {
 def peer_of(sock: ssl.SSLSocket) -> Address | None:
     """Return the address that a socket is connected to; None if it is not any more."""
     try:
-        return sock.family, sock.getpeername()
+        address = sock.getpeername()
     except OSError:
         return None
+    return (socket.AF_INET if len(address) == _IPV4 else socket.AF_INET6), address
+
+
+_IPV4 = 2  # parts of an address; of IPv6 there are four
 
 
 def try_last(server: Server, address: Address | None) -> None:
@@ -494,9 +503,12 @@ async def _connect_to(family: socket.AddressFamily, address: tuple[Any, ...]) ->
 
 
 async def _secure(plain: socket.socket, server: Server) -> ssl.SSLSocket:
+    sessions, session = server.sessions, None
+    if sessions is not None:
+        session = sessions.of(server.host, server.context)
     try:
         sock = server.context.wrap_socket(
-            plain, server_hostname=server.host, do_handshake_on_connect=False
+            plain, server_hostname=server.host, do_handshake_on_connect=False, session=session
         )
     except OSError as error:  # it was closed already
         raise ConnectError(ConnectFault.TLS_FAILED) from error
@@ -505,10 +517,20 @@ async def _secure(plain: socket.socket, server: Server) -> ssl.SSLSocket:
             await when_ready(sock, sock.do_handshake)
     except BaseException as error:
         sock.close()
+        if sessions is not None:
+            sessions.drop(server.host)
         if isinstance(error, OSError):
             raise ConnectError(tls_fault(error), alert=alert_of(error)) from error
         raise
+    if sessions is not None and session is not None and not sock.session_reused:
+        sessions.drop(server.host)
     return sock
+
+
+def keep_session(server: Server, sock: ssl.SSLSocket) -> None:
+    """Keep the TLS session of a connection that has received something, to resume it."""
+    if server.sessions is not None:
+        server.sessions.keep(server.host, server.context, sock)
 
 
 def tls_fault(error: OSError) -> ConnectFault:

@@ -55,6 +55,7 @@ class AlibabaAccount:
     proxy: Proxy | None = None
     websocket: str = ""
     _product_secrets: dict[str, GivenSecret] = field(default_factory=dict, compare=False)
+    _servers: dict[str, tls.Server] = field(default_factory=dict, compare=False)
 
     def check_name(self, name: CloudName) -> Reason | None:
         """Return why there is no such device here, whatever its route; None if there may be."""
@@ -73,8 +74,12 @@ class AlibabaAccount:
 
     async def server(self, name: CloudName) -> tls.Server:
         """Return the server that a device connects to, once it may.  Raises ConnectError."""
-        found = await self.server_at(*self.endpoint(name), self.trust)
-        server = replace(found, address=self.settings.address, websocket=self.websocket)
+        host, context = self.settings.host_for(name.product), await self.trust.context()
+        server = self._servers.get(host)
+        if server is None or server.context is not context:
+            found = await self.server_at(*self.endpoint(name), self.trust)
+            server = replace(found, address=self.settings.address, websocket=self.websocket)
+            self._servers[host] = server
         try:
             await self.connects.acquire()
         except TooManyWaiting:
@@ -85,7 +90,10 @@ class AlibabaAccount:
         """Return another server of the cloud.  Raises ConnectError."""
         context, settings = await trust.context(), self.settings
         wait, reply = settings.connect_timeout, settings.reply_timeout
-        return tls.Server(host, port, context, wait, reply, book=self.book, proxy=self.proxy)
+        return tls.Server(
+            host, port, context, wait, reply,
+            book=self.book, proxy=self.proxy, sessions=trust.sessions,
+        )  # fmt: skip
 
     def given_secret(self, credential: str, file: Path | None) -> GivenSecret:
         """Return a secret that an operator gives."""

@@ -1,0 +1,135 @@
+"""TLS sessions are resumed for a while, and only with a host that was verified; on real TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.cloud import mqtt
+from gatewayd.cloud.mqtt import Login
+from gatewayd.device.secret import Secret
+from gatewayd.network import addresses, tls
+from gatewayd.network.addresses import MAX_SESSIONS, ResumableSessions
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
+from gatewayd.simulator import pki
+from tests.cloud.conftest import serve_script
+
+Serve = Callable[..., AbstractAsyncContextManager[Any]]
+LOGIN = Login("client", "device", Secret(b"password"))
+ACCEPTED = b"\x20\x02\x00\x00"
+NOW = datetime.now(UTC)
+
+
+async def accept(client: Any) -> None:
+    """Accept a login."""
+    await client.packet()
+    await client.send(ACCEPTED)
+    await client.gone()
+
+
+async def is_resumed(server: tls.Server) -> bool:
+    """Log in; return whether the TLS session was resumed.  Raises ConnectError."""
+    async with asyncio.timeout(30):
+        connection = await mqtt.open_connection(server, LOGIN, 60)
+    sock = connection._socket._sock
+    assert isinstance(sock, ssl.SSLSocket)
+    assert sock.getpeercert(), "the certificate is that of the session"
+    found = bool(sock.session_reused)
+    await connection.close()
+    return found
+
+
+@pytest.fixture
+def roots(ca_file: Path) -> tls.TrustStore:
+    return tls.TrustStore(ca_file)
+
+
+async def server_of(roots: tls.TrustStore, port: int) -> tls.Server:
+    return tls.Server("localhost", port, await roots.context(), 20.0, 20.0, sessions=roots.sessions)
+
+
+async def test_a_verified_host_is_resumed(serve: Serve, roots: tls.TrustStore) -> None:
+    async with serve(accept) as broker:
+        server = await server_of(roots, broker.port)
+        assert [await is_resumed(server) for _ in range(4)] == [False, True, True, True]
+        assert not await is_resumed(replace(server, sessions=None))
+
+
+async def test_after_a_while_it_is_verified_again(
+    serve: Serve, roots: tls.TrustStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The time counts from the handshake that verified, however often it was resumed."""
+    times: list[float] = []
+    monkeypatch.setattr(addresses, "_now", lambda: times[-1])
+
+    async def is_resumed_at(seconds: float) -> bool:
+        times.append(seconds)
+        return await is_resumed(server)
+
+    async with serve(accept) as broker:
+        server = await server_of(roots, broker.port)
+        found = [await is_resumed_at(seconds) for seconds in (0, 30, 59, 61, 120, 122)]
+    assert found == [False, True, True, False, True, False]
+
+
+async def test_it_is_verified_with_the_roots_of_now(serve: Serve, roots: tls.TrustStore) -> None:
+    """Neither another context nor one that was released resumes what the one before verified."""
+    async with serve(accept) as broker:
+        server = await server_of(roots, broker.port)
+        assert [await is_resumed(server) for _ in range(2)] == [False, True]
+        roots.release()
+        assert not await is_resumed(await server_of(roots, broker.port))
+        other = tls.client_context(None)
+        with pytest.raises(ConnectError) as raised:
+            await is_resumed(replace(server, context=other))
+    assert raised.value.fault is ConnectFault.TLS_UNKNOWN_CA
+
+
+async def test_another_server_has_to_show_its_certificate(
+    serve: Serve, roots: tls.TrustStore, certificate: pki.KeyedCertificate
+) -> None:
+    """One that does not know the session: restarted, or in the place of the one that was."""
+    async with serve(accept) as broker:
+        server = await server_of(roots, broker.port)
+        assert not await is_resumed(server)
+    async with serve(accept) as broker:
+        restarted = replace(server, port=broker.port)
+        assert [await is_resumed(restarted) for _ in range(2)] == [False, True]
+    stranger = pki.make_ca("test authority", NOW - pki.LIFE, NOW + pki.LIFE)
+    async with serve(accept, pki.localhost(stranger, NOW)) as broker:
+        with pytest.raises(ConnectError) as raised:
+            await is_resumed(replace(server, port=broker.port))
+        assert raised.value.fault is ConnectFault.TLS_UNKNOWN_CA
+        assert roots.sessions.of("localhost", server.context) is None
+
+
+async def test_without_new_keys_nothing_is_resumed(
+    roots: tls.TrustStore, certificate: pki.KeyedCertificate
+) -> None:
+    """TLS 1.2 would use the keys of before."""
+    context = certificate.server_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    async with serve_script(accept, context) as broker:
+        server = await server_of(roots, broker.port)
+        assert [await is_resumed(server) for _ in range(2)] == [False, False]
+
+
+async def test_what_is_remembered_is_bounded(serve: Serve, roots: tls.TrustStore) -> None:
+    async with serve(accept) as broker:
+        server = replace(await server_of(roots, broker.port), sessions=None)
+        connection = await mqtt.open_connection(server, LOGIN, 60)
+        sock, sessions = connection._socket._sock, ResumableSessions()
+        assert isinstance(sock, ssl.SSLSocket)
+        for number in range(MAX_SESSIONS + 5):
+            sessions.keep(f"host-{number}", server.context, sock)
+        await connection.close()
+    kept = [n for n in range(MAX_SESSIONS + 5) if sessions.of(f"host-{n}", server.context)]
+    assert kept == list(range(5, MAX_SESSIONS + 5))
