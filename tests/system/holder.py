@@ -155,7 +155,14 @@ class Holder:
         return len(self.plant.ask(do="arrivals", child=self.child))
 
     def state_of_unit(self) -> str:
-        return self.box.run("systemctl", "show", "--value", "-p", "SubState", self.unit)
+        return self._shown("SubState")
+
+    def restarts(self) -> int:
+        """Return how often systemd has restarted the unit by itself."""
+        return int(self._shown("NRestarts"))
+
+    def _shown(self, name: str) -> str:
+        return self.box.run("systemctl", "show", "--value", "-p", name, self.unit)
 
     def failures_until_given(self) -> int:
         """Return how often the unit has failed to start between its child's hand-over and its

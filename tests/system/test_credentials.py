@@ -61,7 +61,10 @@ def test_a_unit_speaks_for_a_child_until_that_is_rejected(new: Gateway) -> None:
     holder.configure()
     holder.install(f"{BRIDGE}.service", f"/etc/systemd/system/{BRIDGE}.service")
     holder.install(f"{BRIDGE}.py", f"/usr/local/lib/gatewayd/{BRIDGE}", "0755")
+    new.systemctl("stop")
     holder.enable()
+    new.box.until(lambda: holder.restarts() > 0, "the unit to ask again")
+    new.systemctl("start")
     holder.enrol()
     assert holder.state_of_unit() != "running"
     assert new.box.run("stat", "--format=%a", SOCKET) == "600"
