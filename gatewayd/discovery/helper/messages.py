@@ -490,7 +490,7 @@ def _refusal(raw: object, kinds: Mapping[str, str], now: float) -> Refusal:
             numbers = _Table({"at": at, "times": times})
             fits = by in kinds and _INTERFACE.fullmatch(interface) and _CAUSE.fullmatch(cause)
             if fits and len(name) <= MAX_ATTRIBUTE and sanitize.is_clean(name):
-                seen = _addresses([sender])[0] if sender else ""
+                seen = _addresses([sender], interface)[0] if sender else ""
                 number = numbers.number("times")
                 return Refusal(_moment(numbers, now), by, interface, seen, name, cause, number)
     raise MalformedMessage("refusals holds what is none")
