@@ -139,9 +139,9 @@ class BusClient:
         self,
         method: tuple[str, str, str],
         parameters: Variant,
-        flags: Any,  # noqa: ANN401  # GLib has no types
+        flags: Gio.DBusCallFlags,
         timeout: int,
-        sent: Any,  # noqa: ANN401  # GLib has no types
+        sent: Gio.UnixFDList | None,
     ) -> tuple[Any, Any]:
         """Return the reply and its descriptors; not by call_sync, which Ctrl-C would not end."""
         ended: list[Any] = []
@@ -229,7 +229,7 @@ def _unpacked(
     interface: Interface,
     method: str,
     values: tuple[Any, ...],
-    received: Any,  # noqa: ANN401  # GLib has no types
+    received: Gio.UnixFDList,
 ) -> Any:  # noqa: ANN401  # the signature decides
     """Return what a method has returned, with descriptors instead of their indexes in the list."""
     returned = interface.info.lookup_method(method).out_args

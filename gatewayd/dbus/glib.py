@@ -34,6 +34,10 @@ __all__ = ["BusThread", "Connection", "GLib", "Gio", "Invocation", "RemoteCaller
 
 Variant: TypeAlias = GLib.Variant
 Invocation: TypeAlias = Gio.DBusMethodInvocation
+OnCall: TypeAlias = Callable[..., None]
+OnGet: TypeAlias = Callable[..., Variant]
+"""What GLib calls for a method, and for a property: Gio.DBusInterfaceMethodCallFunc and
+Gio.DBusInterfaceGetPropertyFunc."""
 
 BUS = "org.freedesktop.DBus"
 BUS_PATH = "/org/freedesktop/DBus"
@@ -227,7 +231,7 @@ class Connection:
 
         self._attempt = attempt = Gio.Cancellable()
 
-        def opened(_: Any, result: Any) -> None:  # noqa: ANN401  # GLib's
+        def opened(_: object, result: Gio.AsyncResult) -> None:
             try:
                 bus = Gio.DBusConnection.new_for_address_finish(result)
             except GLib.Error as error:
@@ -260,7 +264,9 @@ class Connection:
         """Whether a message of this bus is of the present connection: names are given again."""
         return self._bus is not None and bus == self._bus
 
-    def register(self, path: str, interface: Any, on_call: Any, on_get: Any) -> int:  # noqa: ANN401  # GLib's
+    def register(
+        self, path: str, interface: Gio.DBusInterfaceInfo, on_call: OnCall, on_get: OnGet | None
+    ) -> int:
         """Serve one interface at one path; the number returned takes it back.  0 without a bus.
 
         What sets a property comes to `on_call` too, as the method Set of PROPERTIES.
@@ -323,7 +329,7 @@ class Connection:
         patience: milliseconds.  activate: whether the service is started where it does not run.
         """
 
-        def replied(bus: Any, result: Any) -> None:  # noqa: ANN401  # GLib's
+        def replied(bus: Gio.DBusConnection, result: Gio.AsyncResult) -> None:
             try:
                 reply = MethodReply(bus.call_finish(result).unpack())
             except GLib.Error as error:
@@ -349,7 +355,7 @@ class Connection:
         if (bus := self._forget()) is not None and not bus.is_closed():
             bus.close(None, None)
 
-    def _adopt(self, bus: Any) -> None:  # noqa: ANN401  # GLib's
+    def _adopt(self, bus: Gio.DBusConnection) -> None:
         bus.set_exit_on_close(False)  # the daemon decides
         self._ping = self._answered = self._sent = 0
         self._large.clear()
@@ -357,7 +363,7 @@ class Connection:
         self._closed = bus.connect("closed", self._on_closed)
         self._bus = bus
 
-    def _forget(self) -> Any:  # noqa: ANN401  # GLib's
+    def _forget(self) -> Gio.DBusConnection | None:
         bus, self._bus = self._bus, None
         if bus is not None:
             bus.disconnect(self._closed)
@@ -373,7 +379,9 @@ class Connection:
         """Return how many messages wait up to the last of this thread: so GLib counts serials."""
         return 0 if self._bus is None else int(self._bus.get_last_serial()) - self._sent
 
-    def _examine(self, bus: Any, message: Any, incoming: bool, *_: object) -> Any:  # noqa: ANN401  # GLib's
+    def _examine(
+        self, bus: Gio.DBusConnection, message: Gio.DBusMessage, incoming: bool, *_: object
+    ) -> Gio.DBusMessage | None:
         """On GDBus's thread: return the message, or None to refuse it.
 
         Nothing is logged here: `logging` would keep a record of this thread at each call.
@@ -395,7 +403,7 @@ class Connection:
             bus.send_message(reply, Gio.DBusSendMessageFlags.NONE)
         return None
 
-    def _pass_others(self, message: Any, sender: str) -> Any:  # noqa: ANN401  # GLib's
+    def _pass_others(self, message: Gio.DBusMessage, sender: str) -> Gio.DBusMessage | None:
         """Return a reply, or a signal of the bus itself, without descriptors; None for the rest."""
         if sender == BUS and message.get_reply_serial() == self._ping:
             self._answered = self._ping
@@ -403,7 +411,7 @@ class Connection:
         unwanted = is_signal and sender != BUS
         return None if unwanted or message.get_num_unix_fds() else message
 
-    def _objection(self, message: Any, sender: str) -> tuple[str, str] | None:  # noqa: ANN401  # GLib's
+    def _objection(self, message: Gio.DBusMessage, sender: str) -> tuple[str, str] | None:
         """Count a call; return the error with which to refuse it, name and text."""
         if self._intake.is_muted(sender):
             self._intake.refuse(sender)
@@ -426,7 +434,7 @@ class Connection:
             return OVERLOADED, "Too many calls wait, try again"
         return None
 
-    def _takes(self, message: Any, descriptors: int) -> bool:  # noqa: ANN401  # GLib's
+    def _takes(self, message: Gio.DBusMessage, descriptors: int) -> bool:
         called = (message.get_interface(), message.get_member())
         return descriptors == 1 and called in self._with_descriptor
 
@@ -439,7 +447,7 @@ def keep_thread_state() -> None:
     ctypes.pythonapi.PyGILState_Ensure()  # never released, so that the record stays in use
 
 
-def _weight(message: Any) -> int:  # noqa: ANN401  # GLib's
+def _weight(message: Gio.DBusMessage) -> int:
     """Return how costly it is to describe an object: one names all children."""
     return 20 if message.get_path() == DEVICES else 1
 
@@ -492,7 +500,13 @@ class RemoteCaller:
         return int(reply.values[0]) if reply.values else None
 
 
-def register(bus: Any, path: str, interface: Any, on_call: Any, on_get: Any) -> int:  # noqa: ANN401  # GLib's
+def register(
+    bus: Gio.DBusConnection,
+    path: str,
+    interface: Gio.DBusInterfaceInfo,
+    on_call: OnCall,
+    on_get: OnGet | None,
+) -> int:
     """Register an object by the newest way GLib has: 2.84's no longer leaks invocations."""
     add = getattr(bus, "register_object_with_closures2", None) or bus.register_object
     return int(add(path, interface, on_call, on_get, None))
@@ -504,7 +518,7 @@ def _local(error: GLib.Error) -> str:
     return NO_REPLY if timed_out else DISCONNECTED
 
 
-def _owner(bus: Any) -> int:  # noqa: ANN401  # GLib's
+def _owner(bus: Gio.DBusConnection) -> int:
     """Return who listens at the socket of a bus (SO_PEERCRED, unix(7)); -1 if that is not known."""
     try:
         return int(bus.get_stream().get_socket().get_credentials().get_unix_user())

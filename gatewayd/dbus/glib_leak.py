@@ -91,8 +91,8 @@ class _Probe:
         """Whether an invocation is gone after it was answered and freed."""
         watch = _Watch()
 
-        def on_call(*arguments: Any) -> None:  # noqa: ANN401  # GLib's
-            invocation = arguments[6]
+        def on_call(*arguments: object) -> None:
+            invocation: Invocation = arguments[6]
             invocation.weak_ref(lambda *_: setattr(watch, "dead", True))
             invocation.return_value(None)
             free(invocation)
@@ -123,5 +123,5 @@ class _Probe:
                 time.sleep(0.0005)
 
 
-def _stream(end: socket.socket) -> Any:  # noqa: ANN401  # GLib's
+def _stream(end: socket.socket) -> Gio.SocketConnection:
     return Gio.Socket.new_from_fd(end.detach()).connection_factory_create_connection()

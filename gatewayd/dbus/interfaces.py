@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from typing import Any, Final
@@ -71,13 +71,13 @@ def read_xml(name: str) -> str:
     return resources.files(__package__).joinpath(f"{name}.xml").read_text(encoding="utf-8")
 
 
-def _emits_changed(info: Any) -> str:  # noqa: ANN401  # GLib's
+def _emits_changed(info: Gio.DBusPropertyInfo) -> str:
     return next((a.value for a in info.annotations if a.key == EMITS_CHANGED), "true")
 
 
-def _signature(arguments: Any) -> str:  # noqa: ANN401  # GLib's
+def _signature(arguments: Iterable[Gio.DBusArgInfo]) -> str:
     return "(" + "".join(a.signature for a in arguments) + ")"
 
 
-def _descriptors(arguments: Any) -> tuple[int, ...]:  # noqa: ANN401  # GLib's
+def _descriptors(arguments: Iterable[Gio.DBusArgInfo]) -> tuple[int, ...]:
     return tuple(i for i, a in enumerate(arguments) if a.signature == "h")
