@@ -7,27 +7,36 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import fcntl
 import json
 import signal
+import socket
+import struct
 import sys
 from argparse import Namespace
 from collections.abc import Collection, Sequence
 from dataclasses import fields
+from ipaddress import ip_address
 from pathlib import Path
 
 from gatewayd.errors import ConfigError
 from gatewayd.simulator.account import CERTIFICATES, LOOPBACK
 from gatewayd.simulator.control import ControlSocket, ask
-from gatewayd.simulator.lan.child import NETWORK
+from gatewayd.simulator.lan.child import NETWORK, fleet
 from gatewayd.simulator.plant import ACCOUNTS, Plant, PlantLayout
+from gatewayd.simulator.site_files import InstalledSite
 
 NODES = ("direct", "sub-device")
+_LAST_PORT = 65_535
+_MOST = 100_000
+"""Children, at most: as many as the simulated clouds hold devices."""
 _NUMBERS: Sequence[tuple[str, int, str]] = (
     ("--children", 20, "children on the LAN from the start"),
     ("--late", 0, "further children, announced on request"),
     ("--unlisted", 0, "number of the last children to leave out of serials.txt"),
     ("--seed", 1, "the same seed makes the same children"),
     ("--rate", 5, "connections of a device in a minute; 0 for no limit"),
+    ("--port", 0, "port that the cloud listens on; 0 for a free one"),
 )
 """Option, default, and help."""
 _TEXTS: Sequence[tuple[str, str, Collection[str], str]] = (
@@ -42,6 +51,7 @@ _TEXTS: Sequence[tuple[str, str, Collection[str], str]] = (
 """Option, default, choices if there are any, and help."""
 
 
+_SIOCGIFADDR = 0x8915  # linux/sockios.h
 CONTROL = "control"
 """The control socket, in the directory of a plant."""
 
@@ -55,6 +65,12 @@ def _arguments() -> Namespace:
     for name, default, choices, text in _TEXTS:
         shown = f"{text} (default: {default or 'none'})"
         parser.add_argument(name, default=default, choices=choices or None, help=shown)
+    help_ = (
+        "keep the cloud's state in the directory at the end, and go on with it at the next start"
+    )
+    parser.add_argument("--keep", action="store_true", help=help_)
+    help_ = "print what gatewayd needs for the simulator that runs with this directory, and exit"
+    parser.add_argument("--configuration", action="store_true", help=help_)
     help_ = "send a request to the simulator that runs with this directory: gatewayd-simulator(1)"
     parser.add_argument("--ask", metavar="JSON", help=help_)
     help_ = "with --ask: add the text of this file to the request, as pem"
@@ -68,7 +84,38 @@ async def _run(layout: PlantLayout) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with Plant(layout) as plant, ControlSocket(plant, layout.directory / CONTROL):
         await asyncio.to_thread(plant.write_facts)
+        if sys.stdout.isatty():
+            print(f"It runs.  For gatewayd: gatewayd-simulator --configuration {layout.directory}")
         await stop.wait()
+
+
+def _print_configuration(directory: Path, interface: str) -> int:
+    """Print what gatewayd needs for a plant that runs; return the exit status."""
+    try:
+        facts = json.loads((directory / "plant.json").read_text())
+    except (OSError, ValueError) as error:
+        return _failed(f"no simulator runs with {directory}: {error}")
+    name = interface_of(interface)
+    if not name:
+        return _failed(f"no interface has the address {interface}. Correct --interface")
+    print("\n".join(InstalledSite(facts, name).printed(directory.absolute())))
+    return 0
+
+
+def interface_of(address: str) -> str:
+    """Return the name of the interface that has an IPv4 address, or this name; "" for none."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
+        for _, name in socket.if_nameindex():
+            if name == address:
+                return name
+            wanted = struct.pack("256s", name.encode()[:15])
+            try:
+                answer = fcntl.ioctl(asked.fileno(), _SIOCGIFADDR, wanted)
+            except OSError:  # it has none
+                continue
+            if socket.inet_ntoa(answer[20:24]) == address:
+                return name
+    return ""
 
 
 def _ask(directory: Path, line: str, pem: Path | None) -> int:
@@ -84,12 +131,29 @@ def _ask(directory: Path, line: str, pem: Path | None) -> int:
         request = json.loads(line) | added
         print(json.dumps(asyncio.run(ask(directory / CONTROL, **request)), ensure_ascii=False))
     except OSError as error:
-        return _failed(f"no simulator runs with {directory}: {error.strerror}")
+        return _failed(f"no simulator runs with {directory}: {error.strerror or error}")
     except RuntimeError as error:
         return _failed(str(error))
     except (ValueError, TypeError):
         return _failed('--ask takes a JSON object, as {"do": "truth"}')
     return 0
+
+
+def _wrong(options: Namespace) -> str:
+    """Return what of the options cannot be; "" for nothing."""
+    children = options.children + options.late
+    if min(options.children, options.late, options.unlisted, options.rate, options.port) < 0:
+        return "a number is negative: give 0 or more"
+    if options.port > _LAST_PORT:
+        return f"--port must be at most {_LAST_PORT}"
+    if children > _MOST:
+        return f"there are too many children: {_MOST} at most"
+    try:
+        ip_address(options.address)
+        fleet(children, options.seed, network=options.network)
+    except ValueError as error:
+        return f"{error}. Correct --network or --address"
+    return ""
 
 
 def _failed(why: str) -> int:
@@ -102,6 +166,15 @@ def main() -> int:
     options = _arguments()
     if options.ask is not None:
         return _ask(options.directory, options.ask, options.pem)
+    if options.configuration:
+        return _print_configuration(options.directory, options.interface)
+    return _start(options)
+
+
+def _start(options: Namespace) -> int:
+    """Run a plant until SIGTERM; return the exit status."""
+    if wrong := _wrong(options):
+        return _failed(wrong)
     layout = {field.name: getattr(options, field.name) for field in fields(PlantLayout)}
     try:
         options.directory.mkdir(parents=True, exist_ok=True)

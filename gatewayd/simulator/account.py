@@ -27,6 +27,7 @@ class AccountOptions:
     address: IP address to listen on; certificate: a key of CERTIFICATES.
     authority: vouches for the cloud's own certificate.  now: with a time zone.
     rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
+    port: to listen on; 0 takes a free one.  kept: what an account returned before, to go on with.
     """
 
     serials: tuple[str, ...]
@@ -36,6 +37,8 @@ class AccountOptions:
     authority: pki.RootAuthority
     now: datetime
     rate: int
+    port: int = 0
+    kept: Any = None
 
 
 CloudVerb: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[object]]
@@ -63,6 +66,9 @@ class CloudAccount(Protocol):
 
     def ledger(self, child: str) -> Mapping[str, Any]:
         """Return the cloud's counts of a child.  Raises KeyError."""
+
+    def kept(self) -> object:
+        """Return what outlives a restart, to be pickled by plant.py; once it is served no more."""
 
     def write(self, directory: Path) -> None:
         """Write the files that a client needs, besides ca.pem.  Blocks."""

@@ -139,6 +139,29 @@ def make_ca(
     return RootAuthority(builder.sign(key, hashes.SHA256()), key)
 
 
+def written_ca(authority: RootAuthority) -> str:
+    """Return a root authority as text: its certificate and its key, PEM."""
+    return authority.pem + _key_pem(authority.key)
+
+
+def read_ca(text: str) -> RootAuthority:
+    """Return the root authority in such a text.  Raises ValueError."""
+    key = serialization.load_pem_private_key(text.encode("ascii"), None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey), "written so"
+    return RootAuthority(x509.load_pem_x509_certificate(text.encode("ascii")), key)
+
+
+def der_of(value: object) -> bytes | None:
+    """Return a certificate in DER; None where it is no certificate."""
+    is_one = isinstance(value, x509.Certificate)
+    return value.public_bytes(serialization.Encoding.DER) if is_one else None
+
+
+def of_der(data: bytes) -> object:
+    """Return the certificate in such bytes.  Raises ValueError."""
+    return x509.load_der_x509_certificate(data)
+
+
 def localhost(authority: RootAuthority, now: datetime) -> KeyedCertificate:
     """Issue a valid certificate for this machine."""
     return authority.issue(["localhost"], ["127.0.0.1"], now - LIFE, now + LIFE)

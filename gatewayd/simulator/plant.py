@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
+import pickle
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -12,8 +14,10 @@ from datetime import UTC, datetime
 from ipaddress import ip_network
 from itertools import repeat
 from pathlib import Path
+from types import FunctionType, MethodType
 from typing import Any, Self
 
+from gatewayd.errors import ConfigError
 from gatewayd.simulator import pki
 from gatewayd.simulator.account import LOOPBACK, AccountOptions, CloudAccount
 from gatewayd.simulator.alibaba.account import SimulatedAlibabaAccount
@@ -28,6 +32,25 @@ ACCOUNTS: Mapping[str, Callable[[AccountOptions], CloudAccount]] = {
     "huawei": SimulatedHuaweiAccount,
 }
 """The clouds that can be simulated."""
+KEPT = "kept-state"
+"""The file of what outlives a restart."""
+VERSION = 1
+"""Of that file."""
+OURS = "gatewayd.simulator."
+HOLDING = tuple(
+    OURS + name
+    for name in (
+        "plant",
+        "rate_window",
+        "alibaba",
+        "huawei.platform",
+        "huawei.exchange",
+        "huawei.x509",
+    )
+)
+"""Modules whose objects are kept; those of others serve them, and hang themselves in again."""
+DETACHED = "detached"
+"""What stands there for those, and for functions inside of others."""
 RATE = 500.0
 """Datagrams of an attacker in a second, where no rate is given."""
 
@@ -45,6 +68,8 @@ class PlantLayout:
     unlisted: the number of the last children that are left out of serials.txt.
     node: the node type of the children's product: "direct", or "sub-device" of a gateway.
     rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
+    port: that the cloud listens on; 0 takes a free one, or that of before.
+    keep: whether the cloud's state is kept in the directory, and a restart goes on with it.
     """
 
     directory: Path
@@ -60,6 +85,80 @@ class PlantLayout:
     faults: str = ""
     node: str = "direct"
     rate: int = 5
+    port: int = 0
+    keep: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What is kept over a restart.
+
+    of: what a plant must have in common with it.  authority: as of pki.written_ca.
+    port: of the cloud.  account: as the cloud's own account has given it.
+    """
+
+    of: tuple[object, ...]
+    authority: str
+    port: int
+    account: object
+
+
+class _Pickler(pickle.Pickler):
+    """Leaves out what the running parts have hung in: they hang it in again."""
+
+    def persistent_id(self, obj: object) -> object:
+        """Return what stands for an object; None for one that is pickled."""
+        if (certificate := pki.der_of(obj)) is not None:
+            return certificate
+        running = obj.__self__ if isinstance(obj, MethodType) else obj
+        local = isinstance(obj, FunctionType) and "<" in obj.__qualname__
+        module = type(running).__module__
+        serves = module.startswith(OURS) and not module.startswith(HOLDING)
+        return DETACHED if local or serves or isinstance(obj, asyncio.Future) else None
+
+
+class _Unpickler(pickle.Unpickler):
+    def persistent_load(self, pid: Any) -> object:  # noqa: ANN401  # what persistent_id gave
+        """Return what such an id stands for."""
+        return _nothing if pid == DETACHED else pki.of_der(pid)
+
+
+def _nothing(*_: object) -> None:
+    """Stand where a running part hung itself in."""
+
+
+def _same(layout: PlantLayout) -> tuple[object, ...]:
+    return VERSION, layout.cloud, layout.node, layout.seed, layout.children + layout.late
+
+
+def _read_kept(layout: PlantLayout) -> _Kept | None:
+    """Return what an earlier plant has kept; None for nothing.  Raises ConfigError."""
+    path = layout.directory / KEPT
+    try:
+        with path.open("rb") as file:
+            status = os.fstat(file.fileno())
+            if status.st_uid != os.geteuid() or status.st_mode & 0o022:
+                raise ConfigError(f"{path} may be another user's: remove it")
+            found = _Unpickler(file).load()
+    except FileNotFoundError:
+        return None
+    except (pickle.UnpicklingError, AttributeError, EOFError, ImportError, ValueError) as error:
+        raise ConfigError(f"{path} cannot be read: {error}. Remove it to begin again") from error
+    if not isinstance(found, _Kept) or found.of != _same(layout):
+        raise ConfigError(
+            f"{path} is of a plant with other --cloud, --node, --seed or children, or of another "
+            "version: use those, or remove it to begin again"
+        )
+    return found
+
+
+def _write_kept(kept: _Kept, layout: PlantLayout) -> None:
+    """Write it, completely or not at all."""
+    unfinished = layout.directory / f"{KEPT}.new"
+    unfinished.unlink(missing_ok=True)
+    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        _Pickler(file).dump(kept)
+    unfinished.rename(layout.directory / KEPT)
 
 
 class Plant:
@@ -73,11 +172,17 @@ class Plant:
         self.lan = SimulatedLan(children[: layout.children], layout.interface, rng=self._rng)
         self._waiting = list(children[layout.children :])
         now = datetime.now(UTC)
-        self._authority = pki.make_ca("gatewayd simulator", now - pki.LIFE, now + pki.LIFE)
+        kept = _read_kept(layout) if layout.keep else None
+        self._authority = (
+            pki.make_ca("gatewayd simulator", now - pki.LIFE, now + pki.LIFE)
+            if kept is None
+            else pki.read_ca(kept.authority)
+        )
         self.cloud = ACCOUNTS[layout.cloud](
             AccountOptions(
                 self.serials, layout.node, layout.address, layout.certificate,
                 self._authority, now, layout.rate,
+                layout.port or (kept.port if kept else 0), kept.account if kept else None,
             )
         )  # fmt: skip
         self.cloud.set_faults(layout.faults, layout.seed)
@@ -90,7 +195,13 @@ class Plant:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        port = self.facts()["port"]
         await self._stack.aclose()
+        if self.layout.keep:
+            authority, account = pki.written_ca(self._authority), self.cloud.kept()
+            await asyncio.to_thread(
+                _write_kept, _Kept(_same(self.layout), authority, port, account), self.layout
+            )
 
     @property
     def serials(self) -> tuple[str, ...]:
@@ -99,7 +210,8 @@ class Plant:
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that a client needs."""
-        return {**self.cloud.facts(), "serials": self.serials}
+        layout = {"cloud": self.layout.cloud, "node": self.layout.node}
+        return {**self.cloud.facts(), **layout, "serials": self.serials}
 
     def truth(self) -> dict[str, Any]:
         """Return the true state of the cloud and the LAN now."""

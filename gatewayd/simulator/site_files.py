@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from gatewayd.simulator.alibaba import account as alibaba
 from gatewayd.simulator.site_broker import COMMAND, RESULT, TOPIC
@@ -54,8 +56,8 @@ ca_file = "{site.directory}/ca.pem"
 preregistration_free = true
 [cloud.alibaba.products.{site.plant[product]}]
 secret_file = "{site.directory}/product-secret"
-device_directory = "{site.directory}/device-secrets"
 """
+_DEVICE_SECRETS = 'device_directory = "{site.directory}/device-secrets"\n'
 
 _ALIBABA_GATEWAY = """\
 [cloud.alibaba.products.{key}]
@@ -136,6 +138,66 @@ commands = {commands}
 """
 
 
+_LOOK = """\
+[discovery.mdns]
+interfaces = ["{site.interface}"]
+types = ["_gatewayd-child._tcp"]
+"""
+PLACE = Path("/etc/gatewayd")
+"""Where an installed gatewayd has its files."""
+_OPEN, _SECRET = "0644", "0640"
+_FILES: Mapping[str, Mapping[str, str]] = {
+    "alibaba": {"ca.pem": _OPEN, "serials.txt": _OPEN, "product-secret": _SECRET},
+    "huawei": {
+        "ca.pem": _OPEN, "serials.txt": _OPEN, "template.json": _OPEN,
+        "east-gateway-secret": _SECRET, "west-gateway-secret": _SECRET,
+    },
+}  # fmt: skip
+"""The files of a plant that an installed gatewayd needs, and their modes."""
+
+
+@dataclass(frozen=True, slots=True)
+class InstalledSite:
+    """An installed gatewayd on the machine of a plant.
+
+    plant: its plant.json.  interface: name of the one on which the children are.
+    """
+
+    plant: Mapping[str, Any]
+    interface: str
+    directory: Path = PLACE
+    key_algorithm: str = "ec-p256"
+    commanded: bool = False
+
+    @property
+    def cloud(self) -> str:
+        """The kind of the plant's cloud."""
+        return str(self.plant["cloud"])
+
+    @property
+    def route(self) -> str:
+        """That of all rules."""
+        return "sub-device" if self.plant["node"] == "sub-device" else ""
+
+    def printed(self, plant: Path) -> Iterator[str]:
+        """Yield what brings the plant's children online, as commands and files.
+
+        plant: its directory.
+        """
+        files = dict(_FILES[self.cloud])
+        if self.cloud == "alibaba" and self.route:
+            files["gateway-secret"] = _SECRET
+        yield "# As root:"
+        for name, mode in files.items():
+            owner = " -g gatewayd" if mode == _SECRET else ""
+            yield f"install -m {mode}{owner} {plant / name} {self.directory / name}"
+        yield f"# {self.directory}/conf.d/60-plant.toml:"
+        yield _LOOK.format(site=self) + _CLOUDS[self.cloud](self)
+        yield f"# {self.directory}/rules.d/60-plant.toml:"
+        yield rules(self)
+        yield "# Then: systemctl restart gatewayd"
+
+
 def config(site: Site, tuning: str = SWIFT) -> str:
     """Return gatewayd.toml.
 
@@ -154,7 +216,7 @@ def _door(site: Site) -> str:
     return text
 
 
-def rules(site: Site, *, found: str = ANNOUNCED, action: str = "register") -> str:
+def rules(site: Site | InstalledSite, *, found: str = ANNOUNCED, action: str = "register") -> str:
     """Return the rules: one for each provider.  action: for a listed child."""
     return "".join(
         _RULE.format(
@@ -166,20 +228,25 @@ def rules(site: Site, *, found: str = ANNOUNCED, action: str = "register") -> st
     )  # fmt: skip
 
 
-def _alibaba(site: Site) -> str:
+def _alibaba(site: Site | InstalledSite) -> str:
     text = _ALIBABA.format(site=site)
+    if not isinstance(site, InstalledSite):
+        text += _DEVICE_SECRETS.format(site=site)
     if site.route.startswith("sub-device"):
         key, name = alibaba.GATEWAY
         text += _ALIBABA_GATEWAY.format(directory=site.directory, key=key, name=name)
     return text
 
 
-def _huawei(site: Site) -> str:
+def _huawei(site: Site | InstalledSite) -> str:
     hosts = site.plant["hosts"]
     return "".join(_HUAWEI.format(site=site, name=name, host=hosts[name]) for name in hosts)
 
 
-_CLOUDS: Mapping[str, Callable[[Site], str]] = {"alibaba": _alibaba, "huawei": _huawei}
+_CLOUDS: Mapping[str, Callable[[Site | InstalledSite], str]] = {
+    "alibaba": _alibaba,
+    "huawei": _huawei,
+}
 _PROVIDERS: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
     "alibaba": (("sensors", "TH20-*", "alibaba", ""),),
     "huawei": (

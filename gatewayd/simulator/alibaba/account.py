@@ -65,7 +65,11 @@ class SimulatedAlibabaAccount:
     """
 
     def __init__(self, options: AccountOptions) -> None:
-        self._secrets = {key: secrets.token_urlsafe(12) for key in (PRODUCT, GATEWAY[0])}
+        new = {key: secrets.token_urlsafe(12) for key in (PRODUCT, GATEWAY[0])}
+        keys = {"access_key": secrets.token_hex(8), "secret_key": secrets.token_hex(15)}
+        self._secrets: dict[str, str]
+        self._keys: dict[str, str]
+        self._secrets, self._keys, state = options.kept or (new, keys, None)
         self.verbs: Mapping[str, CloudVerb] = {
             "reset": self._reset,
             "delete": self._delete,
@@ -88,6 +92,7 @@ class SimulatedAlibabaAccount:
             options=AlibabaCloudOptions(
                 address=options.address,
                 host=options.address,
+                port=options.port,
                 hosts=(*_names(options.address), ENDPOINT.replace("{region}", REGION)),
                 rate=options.rate,
                 rules=AlibabaRules(connects=500 if options.rate else 0),
@@ -96,8 +101,8 @@ class SimulatedAlibabaAccount:
                 nodes={PRODUCT: AlibabaNodeType(options.node), GATEWAY[0]: AlibabaNodeType.GATEWAY},
             ),
         )
-
-        self._keys = {"access_key": secrets.token_hex(8), "secret_key": secrets.token_hex(15)}
+        if state is not None:
+            self._cloud.go_on(state)
         self._open_api = OpenApi(
             self._cloud,
             authority=options.authority,
@@ -133,6 +138,10 @@ class SimulatedAlibabaAccount:
     def truth(self) -> Mapping[str, Any]:
         """Return the true state of the cloud now."""
         return self._cloud.truth()
+
+    def kept(self) -> object:
+        """Return what outlives a restart."""
+        return self._secrets, self._keys, self._cloud.state()
 
     def ledger(self, child: str) -> Mapping[str, Any]:
         """Return the cloud's counts of a child.  Raises KeyError."""

@@ -25,6 +25,21 @@ class AlibabaConsole:
     def __init__(self, registry: AlibabaRegistry, messages: AlibabaMessages) -> None:
         self._registry, self._messages = registry, messages
 
+    def state(self) -> object:
+        """Return the devices and their topology, to be pickled."""
+        registry = self._registry
+        return registry.devices, registry.deleted, registry.strangers, self._messages.topology
+
+    def go_on(self, state: Any) -> None:  # noqa: ANN401  # what state() has returned
+        """Go on with such a state."""
+        registry = self._registry
+        devices, deleted, strangers, topology = state
+        registry.devices.clear()
+        registry.devices.update(devices)
+        registry.deleted.update(deleted)
+        registry.strangers.update(strangers)
+        self._messages.topology.take_over(topology)
+
     def create(self, product: str, device: str) -> None:
         """Create a device.  Raises KeyError, OverflowError."""
         self._registry.create((product, device))

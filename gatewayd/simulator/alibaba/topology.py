@@ -41,6 +41,12 @@ class SimulatedTopology:
         self._children: dict[Name, dict[Name, None]] = {}
         self._found: dict[Name, deque[Name]] = {}
 
+    def take_over(self, other: SimulatedTopology) -> None:
+        """Become like another one."""
+        self._gateways.update(other._gateways)
+        self._children.update(other._children)
+        self._found.update(other._found)
+
     def gateway_of(self, child: Name) -> Name | None:
         """Return the gateway a sub-device is attached to."""
         return self._gateways.get(child)

@@ -89,15 +89,17 @@ class SimulatedHuaweiAccount:
     """
 
     def __init__(self, options: AccountOptions) -> None:
-        platform = Platform(clock=time.time, random=secrets.token_bytes)
-        self._instances = {name: platform.create(name) for name in NAMES}
-        self._secrets = {name: _set_up(one) for name, one in self._instances.items()}
+        keys = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
+        self._secrets: dict[str, str]
+        self._keys: dict[str, str]
+        platform, self._secrets, self._keys = options.kept or (*_new_platform(), keys)
+        self._platform: Platform = platform
+        self._instances = {name: platform.instances[name] for name in NAMES}
         self._cloud = HuaweiCloud(
             platform,
             authority=options.authority,
-            options=HuaweiCloudOptions(address=options.address),
+            options=HuaweiCloudOptions(address=options.address, port=options.port),
         )
-        self._keys = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
         self._management = Management(
             platform,
             authority=options.authority,
@@ -149,6 +151,10 @@ class SimulatedHuaweiAccount:
     def truth(self) -> Mapping[str, Any]:
         """Return the true state of the cloud now."""
         return self._cloud.truth()
+
+    def kept(self) -> object:
+        """Return what outlives a restart."""
+        return self._platform, self._secrets, self._keys
 
     def ledger(self, child: str) -> Mapping[str, Any]:
         """Return the cloud's counts of a child.  Raises KeyError."""
@@ -304,6 +310,12 @@ def device_id(child: str) -> str:
 def _write_secret(path: Path, text: str) -> None:
     path.touch(mode=0o600)
     path.write_text(text)
+
+
+def _new_platform() -> tuple[Platform, dict[str, str]]:
+    """Create a platform; return it with the secret of each instance's gateway."""
+    platform = Platform(clock=time.time, random=secrets.token_bytes)
+    return platform, {name: _set_up(platform.create(name)) for name in NAMES}
 
 
 def _set_up(instance: IotdaInstance) -> str:

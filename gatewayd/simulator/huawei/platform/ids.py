@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import uuid
 from collections.abc import Callable
 
@@ -16,14 +15,14 @@ class Ids:
     def __init__(self, clock: Callable[[], float], random: Callable[[int], bytes]) -> None:
         self.clock, self._random = clock, random
         self._machine = random(5)
-        self._numbers = itertools.count(1)
+        self._number = 0
         self._newest = 0
 
     def record(self) -> str:
         """Return 24 hexadecimal digits, greater than those before, for the order of pages."""
         self._newest = max(self._newest, int(self.clock()))
-        number = next(self._numbers)
-        return f"{self._newest & 0xFFFFFFFF:08x}{self._machine.hex()}{number & 0xFFFFFF:06x}"
+        self._number += 1
+        return f"{self._newest & 0xFFFFFFFF:08x}{self._machine.hex()}{self._number & 0xFFFFFF:06x}"
 
     def plain(self) -> str:
         """Return 32 hexadecimal digits."""
