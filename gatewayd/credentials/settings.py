@@ -22,40 +22,50 @@ _CHILD = re.compile(r"[A-Za-z0-9_.:@-]{1,128}(/[A-Za-z0-9_.:@-]{1,128})?", re.AS
 _RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 
 
+_NAMED = "by its id, or by its name at the cloud, alone or as product/name"
+_ADMITTED = "the rule by which the child must have been admitted"
+
+
 @dataclass(frozen=True, slots=True)
-class UnitSettings:
+class HolderSettings:
+    """What units and users say alike: which child they get.  Its settings are named again there,
+    each with its own default."""
+
+    child: str
+    rule: str
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong."""
+        if self.child and not _CHILD.fullmatch(self.child):
+            yield "child is no id of a child, no name at a cloud and no product/name: correct it"
+        if self.rule and not _RULE.fullmatch(self.rule):
+            yield "rule is no name of a rule: at most 64 letters, digits and _ . -"
+
+
+@dataclass(frozen=True, slots=True)
+class UnitSettings(HolderSettings):
     """[credentials.units.NAME]"""
 
     child: str = setting(
         "",
-        "the child whose credential the unit gets, by its id, or by its name at the cloud, alone "
-        "or as product/name (default: of a template, the name of the instance)",
+        f"the child whose credential the unit gets, {_NAMED} (default: of a template, the name of "
+        "the instance)",
     )
-    rule: str = setting(
-        "", "the rule by which the child must have been admitted (default: any; templates need one)"
-    )
-
-    def problems(self) -> Iterator[str]:
-        """Yield what is wrong."""
-        yield from _wrong_names(self.child, self.rule)
+    rule: str = setting("", f"{_ADMITTED} (default: any; templates need one)")
 
 
 @dataclass(frozen=True, slots=True)
-class UserSettings:
+class UserSettings(HolderSettings):
     """[credentials.users.NAME]"""
 
-    child: str = setting(
-        REQUIRED,
-        "the child whose credential the user gets, by its id, or by its name at the cloud, alone "
-        "or as product/name",
-    )
-    rule: str = setting("", "the rule by which the child must have been admitted (default: any)")
+    child: str = setting(REQUIRED, f"the child whose credential the user gets, {_NAMED}")
+    rule: str = setting("", f"{_ADMITTED} (default: any)")
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong."""
         if not self.child:
             yield "child is empty: name the child"
-        yield from _wrong_names(self.child, self.rule)
+        yield from HolderSettings.problems(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,14 +94,6 @@ class CredentialSettings:
         """Yield "units" or "users", the name of a table in it, and the rule that it names."""
         for kind, tables in (("units", self.units), ("users", self.users)):
             yield from ((kind, name, one.rule) for name, one in tables.items() if one.rule)
-
-
-def _wrong_names(child: str, rule: str) -> Iterator[str]:
-    """Yield what is wrong with the names of a child and of a rule, either of which may be ""."""
-    if child and not _CHILD.fullmatch(child):
-        yield "child is no id of a child, no name at a cloud and no product/name: correct it"
-    if rule and not _RULE.fullmatch(rule):
-        yield "rule is no name of a rule: at most 64 letters, digits and _ . -"
 
 
 def _unit_fault(name: str, unit: UnitSettings) -> str:
