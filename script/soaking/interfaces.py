@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -217,6 +218,15 @@ async def change_interfaces(directory: Path, changes: int, seed: int) -> Interfa
             return campaign.tally
 
 
+async def _until_ended(directory: Path, changes: int, seed: int) -> InterfaceTally:
+    """Play the changes; what was started is stopped on SIGTERM, too."""
+    task = asyncio.current_task()
+    assert task is not None, "this runs in one"
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+    return await change_interfaces(directory, changes, seed)
+
+
 def main() -> int:
     """Return 1 where a child was not received in time, or was offline."""
     parser = argparse.ArgumentParser(prog="soak interfaces", description=__doc__)
@@ -224,8 +234,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="of what is chosen (1)")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="gatewayd-soak-") as directory:
-        campaign = change_interfaces(Path(directory), options.changes, options.seed)
-        tally = asyncio.run(campaign)
+        tally = asyncio.run(_until_ended(Path(directory), options.changes, options.seed))
     for kind, took in sorted(tally.took.items()):
         most, mean = max(took), sum(took) / len(took)
         sys.stdout.write(f"{len(took):>5} {kind}: {mean:.1f} s on average, {most:.1f} s at most\n")
