@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol, TypeAlias
 
@@ -76,6 +76,28 @@ class DiscoveredDevices(Protocol):
 
     def unpin(self, device: DeviceId) -> None:
         """Let a device leave the table again."""
+
+
+class DisputedDevices(DiscoveredDevices, Protocol):
+    """The devices that discovery knows, and what identifies them: each by its key (`key_of`)."""
+
+    def answer(self, answers: Mapping[Claim, DeviceId | None]) -> None:
+        """Obey an operator who says whose claims are.
+
+        NO_DEVICE: they identify none.  None: the answer of before counts no longer.
+        """
+
+    def disputed(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
+        """Return what two devices both show; or one at two places, where the other is None."""
+
+    def identity(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
+        """Return what a device would have that is one with another.
+
+        other: None for the MACs behind which the device is in question.
+        """
+
+    def distinctive(self, device: DeviceId, without: Collection[Claim] = ()) -> frozenset[Claim]:
+        """Return what identifies a device and no other, except some."""
 
 
 class TurnReservations(Protocol):
@@ -253,6 +275,22 @@ class AdmissionController:
         await self._records.forget(device)
         self._index.update(device, None)
         self._discovered.unpin(device)
+
+    async def settle(
+        self, answers: Mapping[Claim, DeviceId | None], gone: DeviceId | None = None
+    ) -> None:
+        """Record whose claims are, by an operator's answer.
+
+        gone: a device that is another, and that is forgotten with it.
+        Raises CloudUnreachable, StoreError; then nothing has changed.
+        """
+        record = self._records.get(gone) if gone is not None else None
+        if record is not None:
+            await self._unbind(record)
+        await self._records.settle(answers, gone)
+        if gone is not None:
+            self._index.update(gone, None)
+            self._discovered.unpin(gone)
 
     async def configure(self, device: DeviceId, cloud: CloudName) -> None:
         """Record a name of the gateway itself.  Raises StoreError."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NewType
@@ -101,6 +101,9 @@ _EXAMPLE_MACS = frozenset(
 MAX_MACS = 8
 """MACs that are read from one value."""
 _BETWEEN_MACS = re.compile(r"[,;\s]+")
+
+NO_DEVICE = DeviceId("")
+"""Whose a claim is that identifies none, by an operator's answer."""
 
 KERNEL = "l2"
 """The namespace of a MAC that the kernel saw itself."""
@@ -207,6 +210,16 @@ def device_id(claims: Iterable[Claim], fallback: str, *, digits: int = 12) -> De
     best = (universal(ranked[0]) or ranked[0]) if ranked else None
     basis = f"{best.kind}|{best.namespace}|{best.value}" if best else f"name|{fallback}"
     return DeviceId("child-" + hashlib.sha256(basis.encode()).hexdigest()[:digits])
+
+
+DIGITS = (12, 20, 40, 64)
+"""How many hex digits an id may have: more than the first only where the id is another's."""
+
+
+def possible_ids(claims: Iterable[Claim], *origin: object) -> Iterator[DeviceId]:
+    """Yield the ids a device may have, shortest first: of its claims, or else of its origin."""
+    own, fallback = tuple(claims), "|".join(map(str, origin))
+    return (device_id(own, fallback, digits=digits) for digits in DIGITS)
 
 
 _EXCLUSIVE = frozenset({"cert", "serial", "uuid"})

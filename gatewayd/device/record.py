@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
@@ -191,4 +191,18 @@ class RecordStore(Protocol):
         """
 
     async def forget(self, device: DeviceId) -> None:
-        """Return when neither the record nor any secret of the device is left."""
+        """Return when neither the record nor any secret of the device is left, nor an answer that
+        something is its own.
+        """
+
+    @property
+    def answers(self) -> Mapping[Claim, DeviceId]:
+        """Whose claims are, by an operator's answer; NO_DEVICE: they identify none."""
+
+    async def settle(
+        self, answers: Mapping[Claim, DeviceId | None], gone: DeviceId | None = None
+    ) -> None:
+        """Return when answers are durable; None withdraws one.
+
+        gone: a device that is forgotten in the same commit, as it is another.
+        """

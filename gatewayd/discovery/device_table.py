@@ -290,7 +290,7 @@ class DeviceTable:
             presence.warned = ""
         self._resolve_again(answers, now, rank)
 
-    def disputed(self, device: DeviceId, other: DeviceId | None = None) -> frozenset[Claim]:
+    def disputed(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
         """Return what two devices both show, by what it is looked up by.
 
         other: None for what one device shows at two places.
@@ -306,6 +306,18 @@ class DeviceTable:
         ]  # fmt: skip
         both = (_keys(one) & _keys(two) for one, two in pairs)
         return frozenset().union(*both) & own
+
+    def identity(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
+        """Return what a device would have that is one with another, by what it is looked up by.
+
+        other: None for the MACs behind which the device is in question.
+        """
+        if other is None:
+            observations = self.presence(device).observations.values()
+            seen = (kernel_macs(one.sighting.claims) for one in observations)
+            return frozenset().union(*seen) - self.resolver.claims(device)
+        both = self._shown(device) & self._shown(other)
+        return self.resolver.distinctive(other) | {k for k in both if self.resolver.is_common(k)}
 
     def _shown(self, device: DeviceId) -> frozenset[Claim]:
         observations = self.presence(device).observations.values()

@@ -141,16 +141,22 @@ class Inventory:
         """Obey an operator who says whose claims are, as `Resolver.answer` does."""
         self._table.answer(answers, self._context.now(), self._rank)
 
-    def disputed(self, device: DeviceId, other: DeviceId | None = None) -> frozenset[Claim]:
+    def disputed(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
         """Return what two devices both show, by what it is looked up by.
 
         other: None for what one device shows at two places.
         """
         return self._table.disputed(device, other)
 
+    def identity(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
+        """Return what a device would have that is one with another, by what it is looked up by.
+
+        other: None for the MACs behind which the device is in question.
+        """
+        return self._table.identity(device, other)
+
     def distinctive(self, device: DeviceId, without: Collection[Claim] = ()) -> frozenset[Claim]:
-        """Return what identifies a device and no other, without some, by what it is looked up
-        by."""
+        """Return what identifies a device and no other, except some, by their keys."""
         return self._table.resolver.distinctive(device, without=without)
 
     # What is done meanwhile.

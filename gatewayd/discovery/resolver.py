@@ -17,22 +17,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, combinations
 from typing import TypeAlias
 
 from gatewayd.device.identity import (
+    NO_DEVICE,
     Claim,
     DeviceId,
     consistent,
     contradict,
-    device_id,
     is_exclusive,
     is_kept,
     is_kernel_mac,
     kernel_macs,
     key_of,
+    possible_ids,
     share_key,
     strength,
     universal,
@@ -40,9 +41,6 @@ from gatewayd.device.identity import (
 from gatewayd.discovery.discoverer import Origin
 from gatewayd.discovery.queues import EvictionQueue
 from gatewayd.discovery.settings import MAX_LISTED
-
-DIGITS = (12, 20, 40, 64)
-"""How many hex digits an id may have: more than the first only where the id is another's."""
 
 IDENTITY_CONFLICT = "identity-conflict"
 MOVED_OR_CLONED = "moved-or-cloned"
@@ -68,19 +66,11 @@ LEARNED = 20
 less than any that was."""
 ANSWERED = 1000
 """The weight of what is a device's by an operator's answer."""
-NO_DEVICE = DeviceId("")
-"""Whose a claim is that identifies none, by an operator's answer."""
 MAX_CLAIMS = 32
 MAX_ORIGINS = 16
 
 _FACTORY_MADE = frozenset({"serial", "uuid"})
 """Kinds of which many devices may have one value, as the factory sets it."""
-
-
-def possible_ids(claims: Iterable[Claim], *origin: object) -> Iterator[DeviceId]:
-    """Yield the ids a device may have, shortest first: of its claims, or else of its origin."""
-    own, fallback = tuple(claims), "|".join(map(str, origin))
-    return (device_id(own, fallback, digits=digits) for digits in DIGITS)
 
 
 @dataclass(slots=True, eq=False)
@@ -277,6 +267,7 @@ class Resolver:
         self._claim_index = ClaimIndex()
         self._common = CommonClaims()
         self._answers: dict[Claim, DeviceId] = {}
+        self._kernel_macs: dict[DeviceId, set[Claim]] = {}
         self._unpinned: EvictionQueue[KnownDevice] = EvictionQueue()
         self._listed: EvictionQueue[KnownDevice] = EvictionQueue()
         self._created = 0
@@ -325,11 +316,17 @@ class Resolver:
         NO_DEVICE: it identifies no device.  None: the answer of before counts no longer.
         """
         for key, device in answers.items():
+            former = self._answers.pop(key, NO_DEVICE)
+            self._kernel_macs.get(former, set()).discard(key)
             if device is None:
-                self._answers.pop(key, None)
+                self._drop_key(key)
                 continue
             self._answers[key] = device
             self._drop_key(key, but=device)
+            if device != NO_DEVICE and is_kernel_mac(key):
+                self._kernel_macs.setdefault(device, set()).add(key)
+                if (known := self._devices.get(device)) is not None:
+                    self._add_claim(known, key)
 
     def add_known(self, device: DeviceId, claims: Iterable[Claim]) -> None:
         """Pin a device, and accept all these claims as its own: they are on record, or approved.
@@ -344,7 +341,7 @@ class Resolver:
         )
         for one in [c for c in known.claims if contradict([c], accepted)]:
             self._drop_claim(known, one)
-        for one in accepted:
+        for one in (*accepted, *self._kernel_macs.get(device, ())):
             if is_kept(one):
                 self._add_claim(known, one)
                 known.accepted.add(key_of(one))
@@ -408,7 +405,8 @@ class Resolver:
 
     def _owner(self, claimed: Iterable[Claim]) -> DeviceId:
         """Return whose a sighting is by an operator's answer; NO_DEVICE where there is none."""
-        answers = (self._answers.get(key_of(one), NO_DEVICE) for one in claimed)
+        said = (key_of(one) for one in claimed if not is_kernel_mac(one))
+        answers = (self._answers.get(key, NO_DEVICE) for key in said)
         return next((one for one in answers if one != NO_DEVICE), NO_DEVICE)
 
     def _strange_macs(self, known: KnownDevice, claimed: Sequence[Claim]) -> frozenset[Claim]:

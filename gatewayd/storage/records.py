@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from gatewayd.storage.decision_log import DecisionTable
 from gatewayd.storage.import_staging import RECORDS, recover_import
 from gatewayd.storage.record_binding import BoundRecords
 
-VERSION = 4
+VERSION = 5
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
 _CLOUD = ("provider", "product", "name", "route")
 _NUMBERS = (
@@ -60,7 +60,13 @@ def _table(numbers: Sequence[str], later: Sequence[str] = ()) -> str:
     return f"CREATE TABLE record ({', '.join(columns)}) STRICT, WITHOUT ROWID"
 
 
-SCHEMA = (_table(_NUMBERS, _LATER), record_binding.TABLE, decision_log.TABLE)
+_ANSWERS = (
+    "CREATE TABLE answer (claim TEXT PRIMARY KEY, device TEXT NOT NULL) STRICT, WITHOUT ROWID"
+)
+_BOUND_ANSWERS = "SELECT 'answer ' || claim, device FROM answer"
+"""Answers as they are bound: no record has such an id."""
+
+SCHEMA = (_table(_NUMBERS, _LATER), record_binding.TABLE, decision_log.TABLE, _ANSWERS)
 STEPS = {
     0: (_table(_NUMBERS[:-1]),),
     1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0",),
@@ -69,6 +75,7 @@ STEPS = {
         *(f"ALTER TABLE record ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in _LATER),
         decision_log.TABLE,
     ),
+    4: (_ANSWERS,),
 }
 """From each earlier version of the schema to the next; from 0 to the first."""
 
@@ -169,7 +176,7 @@ class RecordDatabase(Database):
         Raises StoreError.
         """
         self.check_disk()
-        return self._bound.bind(vault, lambda: self._run(_ALL))
+        return self._bound.bind(vault, lambda: [*self._run(_ALL), *self._run(_BOUND_ANSWERS)])
 
     @property
     def bound(self) -> bool:
@@ -230,6 +237,28 @@ class RecordDatabase(Database):
     def all(self) -> Iterator[Record]:
         """Return all records, in order of device id.  Raises StoreError."""
         return iter([_record(row) for row in self._run(f"{_ALL} ORDER BY device")])
+
+    def answers(self) -> dict[Claim, DeviceId]:
+        """Return whose claims are, by operators' answers.  Raises StoreError."""
+        rows = self._run("SELECT claim, device FROM answer")
+        try:
+            return {Claim(*json.loads(claim)): DeviceId(device) for claim, device in rows}
+        except (TypeError, ValueError) as error:
+            raise StoreError("state.db: an operator's answer is damaged") from error
+
+    def settle(self, key: Claim, device: DeviceId | None) -> None:
+        """Replace an answer, within a group; None withdraws it.  Raises StoreError."""
+        claim = json.dumps([key.kind, key.namespace, key.value])
+        bound = f"answer {claim}"
+        row = None if device is None else (bound, device)
+        self._bound.change(bound, row, lambda _: self._bound_answer(claim))
+        if device is None:
+            self._run("DELETE FROM answer WHERE claim = ?", claim)
+        else:
+            self._run("REPLACE INTO answer VALUES (?, ?)", claim, device)
+
+    def _bound_answer(self, claim: str) -> tuple[Any, ...] | None:
+        return next(iter(self._run(f"{_BOUND_ANSWERS} WHERE claim = ?", claim)), None)
 
     def _row_of(self, device: DeviceId) -> tuple[Any, ...] | None:
         return next(iter(self._run(_ONE, device)), None)
@@ -308,10 +337,12 @@ class DurableRecords:
         state: RecordDatabase,
         store: SecretStore,
         records: Iterable[Record],
+        answers: Mapping[Claim, DeviceId],
     ) -> None:
         self._thread, self._state, self._store = thread, state, store
         # written on the commit thread, one item at a time, as soon as it is known to be durable
         self._durable = {record.device: record for record in records}
+        self._answers = dict(answers)
         self._written: dict[DeviceId, Record] = {}
         self._doubtful: set[DeviceId] = set()  # read back differently: memory is not to be trusted
 
@@ -320,7 +351,8 @@ class DurableRecords:
         cls, thread: CommitThread, state: RecordDatabase, store: SecretStore
     ) -> DurableRecords:
         """Read all records.  Raises StoreError."""
-        return cls(thread, state, store, await thread.run(state.all))
+        records, answers = await thread.run(lambda: (state.all(), state.answers()))
+        return cls(thread, state, store, records, answers)
 
     def adopt(self, records: Iterable[Record]) -> None:
         """Hold these, which were written past this object.  On the commit thread."""
@@ -355,15 +387,51 @@ class DurableRecords:
         return await self._thread.run(write, lambda _: self._read_back(device))
 
     async def forget(self, device: DeviceId) -> None:
-        """Return when neither the record nor any secret of the device is left."""
+        """Return when neither the record nor any secret or answer of the device is left."""
 
-        def remove() -> None:
-            self._state.remove(device)
-            for ref in self._store.refs(device):
+        def remove() -> dict[Claim, DeviceId | None]:
+            own = [key for key, whose in self._answers.items() if whose == device]
+            return self._settle(dict.fromkeys(own), device)
+
+        await self._thread.run(remove, lambda settled: self._settled(settled, device))
+
+    @property
+    def answers(self) -> Mapping[Claim, DeviceId]:
+        """Whose claims are, by an operator's answer; NO_DEVICE: they identify none."""
+        return self._answers
+
+    async def settle(
+        self, answers: Mapping[Claim, DeviceId | None], gone: DeviceId | None = None
+    ) -> None:
+        """Return when answers are durable; None withdraws one.  Raises StoreError.
+
+        gone: a device that is forgotten in the same commit, as it is another.
+        """
+        await self._thread.run(
+            lambda: self._settle(answers, gone), lambda settled: self._settled(settled, gone)
+        )
+
+    def _settle(
+        self, answers: Mapping[Claim, DeviceId | None], gone: DeviceId | None
+    ) -> dict[Claim, DeviceId | None]:
+        """Write answers within a group, and remove a device; return what was written."""
+        for key, whose in sorted(answers.items()):
+            self._state.settle(key, whose)
+        if gone is not None:
+            self._state.remove(gone)
+            for ref in self._store.refs(gone):
                 self._store.delete(ref)
-            self._written.pop(device, None)
+            self._written.pop(gone, None)
+        return dict(answers)
 
-        await self._thread.run(remove, lambda _: self._read_back(device))
+    def _settled(self, answers: Mapping[Claim, DeviceId | None], gone: DeviceId | None) -> None:
+        """Go on with what is durable."""
+        if gone is not None:
+            self._read_back(gone)
+        held = {
+            key: whose for key, whose in {**self._answers, **answers}.items() if whose is not None
+        }
+        self._answers = held
 
     def _newest(self, device: DeviceId) -> Record | None:
         """Return the record of a child, within a group."""

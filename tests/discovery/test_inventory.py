@@ -11,7 +11,15 @@ from dataclasses import dataclass, field, replace
 import pytest
 import pytest_asyncio
 
-from gatewayd.device.identity import NAME_CONTESTED, UNDISPUTED, Claim, DeviceId, Trust, claim
+from gatewayd.device.identity import (
+    NAME_CONTESTED,
+    NO_DEVICE,
+    UNDISPUTED,
+    Claim,
+    DeviceId,
+    Trust,
+    claim,
+)
 from gatewayd.device.reason import Reason
 from gatewayd.discovery.device_table import (
     MAX_CONTESTANTS,
@@ -21,7 +29,7 @@ from gatewayd.discovery.device_table import (
 from gatewayd.discovery.discoverer import Context, Interest, Loss, LossReason, Origin, Sighting
 from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, PresenceState
-from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED, NO_DEVICE
+from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.discovery.static import Static, StaticDevice, StaticSettings
 from tests.support.tasks import in_background
@@ -502,7 +510,7 @@ async def test_an_answer_that_two_are_two_moves_what_is_seen_to_each(lan: Lan) -
     lan.announce("mdns 2", *meter(2, "l2"), addresses=("10.0.0.2",))
     await asyncio.sleep(PATIENCE)
     assert lan.inventory.evidence(child).conflict == MOVED_OR_CLONED
-    (serial,) = disputed = lan.inventory.disputed(child)
+    (serial,) = disputed = lan.inventory.disputed(child, None)
     assert lan.inventory.distinctive(child, disputed)
     lan.inventory.answer({serial: NO_DEVICE})
     await asyncio.sleep(PATIENCE)

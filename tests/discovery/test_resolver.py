@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from gatewayd.device.identity import (
+    NO_DEVICE,
     Claim,
     DeviceId,
     claim,
@@ -25,7 +26,6 @@ from gatewayd.discovery.resolver import (
     MAX_ORIGINS,
     MAX_WITNESSES,
     MOVED_OR_CLONED,
-    NO_DEVICE,
     CommonClaims,
     KnownDevice,
     Resolved,

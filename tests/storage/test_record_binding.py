@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.device.identity import DeviceId
+from gatewayd.device.identity import NO_DEVICE, Claim, DeviceId
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreCloned, StoreRolledBack, StoreSealed
@@ -230,7 +230,8 @@ async def test_what_was_written_in_a_sealed_run_is_for_an_operator_to_accept(sit
 
 
 def without_version_4(file: sqlite3.Connection) -> None:
-    """Take away what version 4 of state.db added."""
+    """Take away what version 4 of state.db added, and later ones."""
+    file.execute("DROP TABLE answer")
     for column in records._LATER:
         file.execute(f"ALTER TABLE record DROP COLUMN {column}")
     file.execute("DROP TABLE decision")
@@ -264,6 +265,38 @@ async def test_files_of_the_schema_before_are_bound_and_then_guarded(site: Path)
     shutil.copy(copy / "state.db", site / "state.db")
     async with opened(site) as (_, vault):
         assert suspicion(vault)
+
+
+SERIAL, UUID = Claim("serial", "pm", "0815"), Claim("uuid", "*", "u1")
+
+
+async def test_records_that_were_bound_before_there_were_answers_are_trusted(site: Path) -> None:
+    await fill(site, 2)
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute("DROP TABLE answer")
+        file.execute("PRAGMA user_version = 4")
+    async with opened(site) as (storage, vault):
+        assert not suspicion(vault)
+        assert not storage.records.answers
+        await storage.records.settle({SERIAL: NO_DEVICE, UUID: child(1).device})
+    await trusted(site)
+    assert (site / "state.db.v4").exists()
+
+
+@pytest.mark.parametrize(
+    "forgery",
+    ["DELETE FROM answer", "UPDATE answer SET device = 'child-9'",
+     """INSERT INTO answer VALUES ('["serial", "pm", "7"]', '')"""],
+)  # fmt: skip
+async def test_an_answer_of_another_hand_is_noticed(site: Path, forgery: str) -> None:
+    await fill(site, 1)
+    async with opened(site) as (storage, _):
+        await storage.records.settle({SERIAL: NO_DEVICE})
+    await trusted(site)
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute(forgery)
+    async with opened(site) as (_, vault):
+        assert "changed by another program" in suspicion(vault)
 
 
 async def test_the_binding_outlives_a_change_of_the_data_key(site: Path) -> None:

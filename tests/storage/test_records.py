@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gatewayd.device.identity import Claim, DeviceId
+from gatewayd.device.identity import NO_DEVICE, Claim, DeviceId
 from gatewayd.device.record import Admission, CloudName, Record, RecordStore, Verdict, unchanged
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import (
@@ -192,6 +192,50 @@ async def test_forgetting_while_storing_leaves_nothing(tmp_path: Path) -> None:
         assert not await stores.secrets.holds(SLOT)
 
 
+SERIAL, UUID = Claim("serial", "pm", "0815"), Claim("uuid", "*", "ü'1")
+
+
+async def test_answers_are_durable_until_they_are_withdrawn(tmp_path: Path) -> None:
+    said = {SERIAL: NO_DEVICE, UUID: ONE}
+    async with opened(tmp_path) as stores:
+        await stores.records.settle(said)
+        assert stores.records.answers == said
+    async with opened(tmp_path) as stores:
+        assert stores.records.answers == said
+        await stores.records.settle({SERIAL: None})
+    async with opened(tmp_path) as stores:
+        assert stores.records.answers == {UUID: ONE}
+        await stores.records.forget(ONE)
+        assert not stores.records.answers
+    async with opened(tmp_path) as stores:
+        assert not stores.records.answers
+
+
+async def test_one_that_is_another_is_gone_with_the_answer_or_not_at_all(tmp_path: Path) -> None:
+    async with opened(tmp_path) as stores:
+        await save(stores.records, RECORD)
+        await stores.secrets.put(SLOT, Secret(b"x"))
+        with pytest.raises(StoreError):
+            await stores.records.settle({SERIAL: b"no text"}, ONE)  # type: ignore[dict-item]  # the second fails
+        assert stores.records.get(ONE) == RECORD
+        assert await stores.secrets.holds(SLOT)
+        await stores.records.settle({SERIAL: DeviceId("child-2")}, ONE)
+        assert stores.records.get(ONE) is None
+    async with opened(tmp_path) as stores:
+        assert stores.records.answers == {SERIAL: DeviceId("child-2")}
+        assert stores.records.get(ONE) is None
+        assert not await stores.secrets.holds(SLOT)
+
+
+def test_an_answer_that_makes_no_sense_is_named(tmp_path: Path) -> None:
+    with closing(RecordDatabase(tmp_path)):
+        pass
+    with closing(sqlite3.connect(tmp_path / "state.db")) as file, file:
+        file.execute("INSERT INTO answer VALUES ('[1]', '')")
+    with closing(RecordDatabase(tmp_path)) as state, pytest.raises(StoreError, match="damaged"):
+        state.answers()
+
+
 async def test_a_secret_is_read_back(tmp_path: Path) -> None:
     class Forgetful(Vault):
         def put(self, ref: SecretRef, secret: Secret) -> None:
@@ -341,7 +385,7 @@ TAKEN_AWAY = {
     2: ("DROP TABLE binding",),
     3: (),
 }
-"""By earlier version: what it has not, besides what version 4 added."""
+"""By earlier version: what it has not, besides what versions 4 and 5 added."""
 
 
 @pytest.mark.parametrize("version", TAKEN_AWAY)
@@ -349,6 +393,7 @@ def test_a_file_of_an_earlier_schema_is_brought_up_to_date(tmp_path: Path, versi
     with closing(RecordDatabase(tmp_path)) as state:
         state.write(RECORD)
     with closing(sqlite3.connect(tmp_path / "state.db")) as file, file:
+        file.execute("DROP TABLE answer")
         for column in statefile._LATER:
             file.execute(f"ALTER TABLE record DROP COLUMN {column}")
         file.execute("DROP TABLE decision")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -64,6 +64,7 @@ class MemoryRecords:
     def __init__(self) -> None:
         self.rows: dict[DeviceId, Record] = {}
         self.slots: dict[SecretRef, Secret] = {}
+        self.answers: dict[Claim, DeviceId] = {}
         self.failing: StoreError | None = None
         self.dead = False
         self.secrets = MemorySecrets(self)
@@ -86,11 +87,19 @@ class MemoryRecords:
         return await self.on_disk(write)
 
     async def forget(self, device: DeviceId) -> None:
-        def remove() -> None:
-            self.rows.pop(device, None)
-            self.slots = {ref: s for ref, s in self.slots.items() if ref.device != device}
+        own = [key for key, whose in self.answers.items() if whose == device]
+        await self.settle(dict.fromkeys(own), device)
 
-        await self.on_disk(remove)
+    async def settle(
+        self, answers: Mapping[Claim, DeviceId | None], gone: DeviceId | None = None
+    ) -> None:
+        def write() -> None:
+            merged = {**self.answers, **answers}.items()
+            self.answers = {key: whose for key, whose in merged if whose is not None}
+            self.rows.pop(gone or DeviceId(""), None)
+            self.slots = {ref: s for ref, s in self.slots.items() if ref.device != gone}
+
+        await self.on_disk(write)
 
     async def on_disk(self, work: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -310,6 +319,7 @@ class FakeLan:
         self.known: dict[DeviceId, Evidence] = {}
         self.changed: dict[DeviceId, float] = {}
         self.pinned: set[DeviceId] = set()
+        self.answers: dict[Claim, DeviceId | None] = {}
         self.rescans: list[tuple[int, tuple[str, ...]]] = []
 
     @property
@@ -361,6 +371,19 @@ class FakeLan:
 
     def unpin(self, device: DeviceId) -> None:
         self.pinned.discard(device)
+
+    def answer(self, answers: Mapping[Claim, DeviceId | None]) -> None:
+        self.answers |= answers
+
+    def disputed(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
+        shown = self.evidence(other).claims if other else frozenset()
+        return self.evidence(device).claims & shown
+
+    def identity(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
+        return self.evidence(other or device).claims
+
+    def distinctive(self, device: DeviceId, without: Collection[Claim] = ()) -> frozenset[Claim]:
+        return self.evidence(device).claims.difference(without)
 
 
 class RecordingReporter:
