@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 import base64
+import logging
+import os
 import random
+import subprocess
 import sys
 from collections.abc import Sequence
 
 from script.attacking.fuzzer import Campaign, Parser
 from script.attacking.parsers import parsers
-from script.attacking.situations import play
+from script.attacking.situations import TOP, play
 
 
 def main(words: Sequence[str]) -> int:
@@ -18,10 +21,20 @@ def main(words: Sequence[str]) -> int:
     options = _parser().parse_args(words)
     if options.what == "situations":
         return play(options.only)
+    if options.what == "booted":
+        return _attack_booted(options.only)
+    logging.disable()  # what a parser logs of each input says nothing here
     chosen = [one for one in parsers() if options.only in one.name]
     crashes = sum(_fuzz(one, options.seconds, options.seed) for one in chosen)
     print(f"{len(chosen)} parsers, {crashes} crashes; seed {options.seed}.")
     return 1 if crashes else 0
+
+
+def _attack_booted(only: str) -> int:
+    """Boot a gateway of each release, and attack it; the figures of each attack are printed."""
+    tests = [sys.executable, "-m", "pytest", "-s", "-q", "tests/system/test_attacks.py"]
+    print(f"Load: {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors.", flush=True)
+    return subprocess.run([*tests, "--attacks", only], cwd=TOP, check=False).returncode
 
 
 def _fuzz(parser: Parser, seconds: float, seed: int) -> int:
@@ -40,7 +53,8 @@ def _fuzz(parser: Parser, seconds: float, seed: int) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/attack", description=__doc__)
-    parser.add_argument("what", nargs="?", choices=("parsers", "situations"), default="parsers")
+    what = ("parsers", "situations", "booted")
+    parser.add_argument("what", nargs="?", choices=what, default=what[0])
     parser.add_argument("--only", default="", metavar="TEXT", help="those whose name has this text")
     parser.add_argument(
         "--seconds", type=float, default=600.0,

@@ -5,7 +5,9 @@ Becomes uid 65534 after its imports, and says "sending" and "sent" on its output
 
 from __future__ import annotations
 
+import itertools
 import os
+import socket
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,50 +15,115 @@ from typing import Any
 from gatewayd.dbus.glib import Gio, Variant
 
 NOBODY = 65534
-Call = tuple[str, Variant]
+SENDERS = 100
+"""Connections of the attacks that need many; a system bus allows a user 256."""
+NAMES = 400
+"""Names of one connection; a system bus allows 512."""
+PATIENCE = 1.0
+"""Seconds after which what the bus does not accept is given up."""
+SERVICE, PATH, MANAGER = "org.gatewayd1", "/org/gatewayd1", "org.gatewayd1.Manager"
+BUS, BUS_PATH = "org.freedesktop.DBus", "/org/freedesktop/DBus"
+Call = tuple[str, str, Variant]
 
+EMPTY = Variant("()", ())
 CALLS: Mapping[str, Callable[[], Call]] = {
-    "small": lambda: ("GetDevice", Variant("(s)", ("child-1a",))),
-    "string": lambda: ("GetDevice", Variant("(s)", ("x" * 250_000,))),
-    "texts": lambda: ("Discover", Variant("(uas)", (1, ["x"] * 31_000))),
+    "small": lambda: (MANAGER, "GetDevice", Variant("(s)", ("child-1a",))),
+    "string": lambda: (MANAGER, "GetDevice", Variant("(s)", ("x" * 250_000,))),
+    "texts": lambda: (MANAGER, "Discover", Variant("(uas)", (1, ["x"] * 31_000))),
     "options": lambda: (
-        "PermitJoin", Variant("(ua{sv})", (1, {str(n): Variant("b", False) for n in range(9000)})),
+        MANAGER, "PermitJoin",
+        Variant("(ua{sv})", (1, {str(n): Variant("b", False) for n in range(9000)})),
     ),
-    "denied": lambda: ("Rename", Variant("(ss)", ("child-1a", "x" * 100_000))),
-    "list": lambda: ("ListDevices", Variant("()", ())),
-    "descriptors": lambda: ("ListDevices", Variant("()", ())),
+    "denied": lambda: (MANAGER, "Rename", Variant("(ss)", ("child-1a", "x" * 100_000))),
+    "list": lambda: (MANAGER, "ListDevices", EMPTY),
+    "descriptors": lambda: (MANAGER, "ListDevices", EMPTY),
+    "senders": lambda: (MANAGER, "ListDevices", EMPTY),
+    "unread": lambda: (MANAGER, "ListDevices", EMPTY),
+    "names": lambda: (MANAGER, "ListDevices", EMPTY),
+    "signals": lambda: (MANAGER, "DeviceRemoved", Variant("(s)", ("x" * 100_000,))),
+    "describe": lambda: ("org.freedesktop.DBus.Introspectable", "Introspect", EMPTY),
+    "properties": lambda: ("org.freedesktop.DBus.Properties", "GetAll", Variant("(s)", (MANAGER,))),
 }  # fmt: skip
-"""Method and arguments of each kind of attack."""
+"""Interface, member and arguments of each kind of attack."""
 
 
 def attack(address: str, kind: str, count: int) -> None:
-    """Send so many calls, without waiting for any reply."""
-    flags = Gio.DBusConnectionFlags
-    mode = flags.AUTHENTICATION_CLIENT | flags.MESSAGE_BUS_CONNECTION
-    bus = Gio.DBusConnection.new_for_address_sync(address, mode, None, None)
-    method, arguments = CALLS[kind]()
+    """Send so many messages, without waiting for any reply."""
+    interface, member, arguments = CALLS[kind]()
+    if kind == "unread":
+        attack_unread(address, (interface, member, arguments), count)
+        return
+    buses = [_open(address) for _ in range(SENDERS if kind == "senders" else 1)]
+    if kind == "names":
+        for number in range(NAMES):
+            buses[0].send_message(_request_name(f"org.example.Attack{number}"), 0)
     print("sending", flush=True)
-    for number in range(count):
-        bus.send_message(_call(method, arguments, kind == "descriptors"), 0)
+    for number, bus in enumerate(itertools.islice(itertools.cycle(buses), count)):
+        bus.send_message(_message(kind, interface, member, arguments), 0)
         if number % 100 == 99:
             bus.flush_sync(None)
-    bus.flush_sync(None)
+    for bus in buses:
+        bus.flush_sync(None)
     print("sent", flush=True)
-    bus.close_sync(None)
+    for bus in buses:
+        bus.close_sync(None)
 
 
-def _call(method: str, arguments: Variant, descriptors: bool) -> Any:
-    call = Gio.DBusMessage.new_method_call(
-        "org.gatewayd1", "/org/gatewayd1", "org.gatewayd1.Manager", method
-    )
-    call.set_body(arguments)
-    call.set_flags(Gio.DBusMessageFlags.NO_REPLY_EXPECTED)
-    if descriptors:
+def attack_unread(address: str, call: Call, count: int) -> None:
+    """Send so many calls that want a reply, and read none; at most what the bus accepts."""
+    with socket.socket(socket.AF_UNIX) as bus:
+        bus.connect(address.partition("path=")[2].partition(",")[0])
+        user = str(os.getuid()).encode().hex()
+        bus.sendall(f"\0AUTH EXTERNAL {user}\r\n".encode())
+        bus.recv(4096)
+        bus.sendall(b"BEGIN\r\n")
+        hello = Gio.DBusMessage.new_method_call(BUS, BUS_PATH, BUS, "Hello")
+        bus.sendall(_packed(hello, 1))
+        bus.recv(4096)
+        print("sending", flush=True)
+        bus.settimeout(PATIENCE)
+        for serial in range(2, count + 2):
+            one = Gio.DBusMessage.new_method_call(SERVICE, PATH, *call[:2])
+            one.set_body(call[2])
+            try:
+                bus.sendall(_packed(one, serial))
+            except (TimeoutError, BrokenPipeError, ConnectionResetError):
+                break
+        print("sent", flush=True)
+
+
+def _packed(message: Any, serial: int) -> bytes:
+    message.set_serial(serial)
+    return bytes(message.to_blob(Gio.DBusCapabilityFlags.NONE))
+
+
+def _open(address: str) -> Any:
+    flags = Gio.DBusConnectionFlags
+    mode = flags.AUTHENTICATION_CLIENT | flags.MESSAGE_BUS_CONNECTION
+    return Gio.DBusConnection.new_for_address_sync(address, mode, None, None)
+
+
+def _request_name(name: str) -> Any:
+    request = Gio.DBusMessage.new_method_call(BUS, BUS_PATH, BUS, "RequestName")
+    request.set_body(Variant("(su)", (name, 4)))
+    return request
+
+
+def _message(kind: str, interface: str, member: str, arguments: Variant) -> Any:
+    if kind == "signals":
+        message = Gio.DBusMessage.new_signal(PATH, interface, member)
+        message.set_destination(SERVICE)
+        message.set_body(arguments)
+        return message
+    message = Gio.DBusMessage.new_method_call(SERVICE, PATH, interface, member)
+    message.set_body(arguments)
+    message.set_flags(Gio.DBusMessageFlags.NO_REPLY_EXPECTED)
+    if kind == "descriptors":
         passed = Gio.UnixFDList.new()
         for _ in range(16):
             passed.append(0)
-        call.set_unix_fd_list(passed)
-    return call
+        message.set_unix_fd_list(passed)
+    return message
 
 
 if __name__ == "__main__":
