@@ -8,7 +8,7 @@ import contextlib
 import re
 import ssl
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -181,6 +181,17 @@ async def greet(client: Client, *more: bytes) -> None:
     await client.send(framed(ACCEPTED), *more)
 
 
+async def until_refused(
+    serve: Serve, server: At, script: Callable[[Client], Awaitable[None]]
+) -> None:
+    """Return when a client has found that a server does not open a WebSocket, and has left."""
+    async with serve(script) as broker:
+        with pytest.raises(ConnectError) as raised:
+            await open_to(over_websocket(server(broker.port)))
+        assert raised.value.fault is ConnectFault.WEBSOCKET_REFUSED
+        await broker.until(0)
+
+
 @pytest.mark.parametrize("answer", [
     b"", b"HTTP/1.1 403 Forbidden\r\n\r\n", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 200 " + b"x" * 9000,
     upgraded(b"another"),
@@ -191,11 +202,7 @@ async def test_no_upgrade(serve: Serve, server: At, answer: bytes) -> None:
         with contextlib.suppress(ConnectionError):
             await client.send(answer)
 
-    async with serve(script) as broker:
-        with pytest.raises(ConnectError) as raised:
-            await open_to(over_websocket(server(broker.port)))
-        assert raised.value.fault is ConnectFault.WEBSOCKET_REFUSED
-        await broker.until(0)
+    await until_refused(serve, server, script)
 
 
 async def test_a_server_that_speaks_before_it_is_asked(serve: Serve, server: At) -> None:
@@ -204,11 +211,7 @@ async def test_a_server_that_speaks_before_it_is_asked(serve: Serve, server: At)
         await client.send(upgraded(proof(request)) + framed(ACCEPTED))
         await client.gone()
 
-    async with serve(script) as broker:
-        with pytest.raises(ConnectError) as raised:
-            await open_to(over_websocket(server(broker.port)))
-        assert raised.value.fault is ConnectFault.WEBSOCKET_REFUSED
-        await broker.until(0)
+    await until_refused(serve, server, script)
 
 
 async def test_a_server_that_never_answers(serve: Serve, server: At) -> None:

@@ -7,15 +7,15 @@ import json
 import re
 import signal
 import stat
-from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from gatewayd.simulator.huawei.account import home
 from gatewayd.simulator.site import Site
 from gatewayd.simulator.site_files import config, rules
+from tests.integration.test_huawei_renewal import opened as renewing
 from tests.integration.test_huawei_renewal import reason, renew
 from tests.support.gatewayctl import ctl
 
@@ -29,19 +29,9 @@ def held(site: Site) -> str:
     return rules(site).replace("limits =", 'session = "holder"\nlimits =')
 
 
-@contextlib.asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[tuple[Site, str]]:
+def opened(folder: Path) -> AbstractAsyncContextManager[tuple[Site, str]]:
     """A site with one child, which is handed over."""
-    options = ("--children", "0", "--late", "1", "--seed", "5")
-    site = Site(folder, cloud="huawei", route="certificate", plant_options=options)
-    async with site.open():
-        (child,) = site.plant["serials"]
-        site.configure(config(site), held(site))
-        await site.start()
-        await site.enrol(home(child))
-        await site.ask(do="announce", child=child)
-        await site.wait_for(child, "handed-over")
-        yield site, child
+    return renewing(folder, held, "handed-over")
 
 
 async def killed(site: Site) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from gatewayd.simulator.huawei.account import home
 from gatewayd.simulator.site import Site
+from gatewayd.simulator.site_files import config, rules
 from tests.support.kill_points import RENEWAL
 
 pytestmark = pytest.mark.integration
@@ -24,16 +25,19 @@ AFTER_POINTER = ("candidate-in-use", "old-secret-deleted")
 
 
 @contextlib.asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[tuple[Site, str]]:
-    """A site with one child, which is online with its first certificate."""
+async def opened(
+    folder: Path, rule: Callable[[Site], str] = rules, state: str = "online"
+) -> AsyncIterator[tuple[Site, str]]:
+    """A site with one child, which has come into this state with its first certificate."""
     options = ("--children", "0", "--late", "1", "--seed", "5")
     site = Site(folder, cloud="huawei", route="certificate", plant_options=options)
     async with site.open():
         (child,) = site.plant["serials"]
+        site.configure(config(site), rule(site))
         await site.start()
         await site.enrol(home(child))
         await site.ask(do="announce", child=child)
-        await site.wait_for(child, "online")
+        await site.wait_for(child, state)
         yield site, child
 
 
