@@ -38,6 +38,7 @@ from gatewayd.lan_discovery import Discovery, LanDiscovery, Service
 from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
+from gatewayd.manager.identity_conflicts import IdentityConflicts
 from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager, Worker
 from gatewayd.message_stage import USUAL, Allows, MessageStage, nothing
 from gatewayd.messages.broker.access import BrokerAccess
@@ -61,6 +62,7 @@ RECORD_AGAIN = 10.0
 """Seconds after which a name that could not be recorded is tried again."""
 
 NO_PRODUCTS: Mapping[str, Collection[str] | None] = {}
+
 
 class Application:
     """The stages of a child's way, joined by the device manager's event queue.
@@ -119,6 +121,7 @@ class Application:
             manager, self.admission, records, rules,
             decisions=decisions, quiet_for=self.registrar.quiet_for, products=products,
             reload=reload, dump=dump, discovery=discovery,
+            conflicts=IdentityConflicts(manager, self.admission, records, found),
         )  # fmt: skip
         self.tap = MessageTap(lambda: clock.wall() // 1000)
         self.messages = self._messages_of(MessageStatistics, dict, {})

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 from gatewayd import __version__
-from gatewayd.admission.controller import DiscoveredDevices
+from gatewayd.admission.controller import DisputedDevices
 from gatewayd.admission.rules import RuleBook
 from gatewayd.config import Config
 from gatewayd.discovery.diagnosis.refusals import RefusalList
@@ -36,7 +36,7 @@ class Discovery(Protocol):
     """What watches the LAN: `LanDiscovery`, or a fake."""
 
     @property
-    def devices(self) -> DiscoveredDevices: ...
+    def devices(self) -> DisputedDevices: ...
 
     def rescan(self, seconds: int, protocols: Sequence[str]) -> None:
         """Have discoverers look again for so many seconds.  Raises InvalidArgs."""

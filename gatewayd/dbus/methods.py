@@ -112,6 +112,8 @@ MANAGE_DEVICES: Final = f"{NAME}.manage-devices"
 REJECT_GATEWAY: Final = f"{NAME}.reject-gateway"
 REREGISTER: Final = f"{NAME}.reregister-device"
 FORGET: Final = f"{NAME}.forget-device"
+SPLIT: Final = f"{NAME}.split-devices"
+MERGE: Final = f"{NAME}.merge-devices"
 PERMIT_JOIN: Final = Permission(f"{NAME}.permit-join")
 CONFIGURE: Final = Permission(f"{NAME}.configure")
 MANAGE_STORE: Final = Permission(f"{NAME}.manage-store")
@@ -279,6 +281,12 @@ MANAGER_METHODS: Final = MethodTable[ManagerCommands](MANAGER, (
     Method("Rename", Permission(MANAGE_DEVICES, device=0),
            lambda manager, call: manager.rename(call.text(0), call.text(1), call.caller),
            Logged(DecisionKind.RENAMED, note=1)),
+    Method("Split", Permission(SPLIT, device=0),
+           lambda manager, call: manager.split(call.text(0), call.text(1), call.caller),
+           Logged(DecisionKind.SPLIT, note=1)),
+    Method("Merge", Permission(MERGE, device=0),
+           lambda manager, call: manager.merge(call.text(0), call.text(1), call.caller),
+           Logged(DecisionKind.MERGED, note=1)),
     Method("PermitJoin", PERMIT_JOIN,
            lambda manager, call: manager.permit_join(call.number(0), call.options(1), call.caller),
            Logged(DecisionKind.JOIN_WINDOW, note=0)),

@@ -39,6 +39,12 @@ class ManagerCommands(Protocol):
     async def forget(self, device: str, caller: str) -> None:
         """Remove a child's record and its secrets."""
 
+    async def split(self, device: str, other: str, caller: str) -> None:
+        """Have two children that are in conflict be two; other: "" for one at two places."""
+
+    async def merge(self, kept: str, gone: str, caller: str) -> None:
+        """Have one child be another, too, which is forgotten; gone: "" for what is in question."""
+
     async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
         """Open the join window for so many seconds, at most 900; 0 closes it.
 
@@ -87,7 +93,8 @@ class ManagerCommands(Protocol):
     def consequences(self, device: str, command: str) -> Sequence[str]:
         """Return what a command would do that cannot be undone, a sentence each.
 
-        command: "Forget" or "Reject".
+        command: "Forget" or "Reject"; "Split" or "Merge", with the id of the other child after a
+        space.
         """
 
     async def list_decisions(

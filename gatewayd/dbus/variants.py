@@ -43,6 +43,7 @@ FIELDS: Mapping[str, str] = {
     "LastSeenTimestamp": "last_seen", "StateChangeTimestamp": "state_changed",
     "RegisteredTimestamp": "registered", "ActivatedTimestamp": "activated",
     "Attempts": "attempts", "NextAttemptTimestamp": "next_attempt",
+    "Conflict": "conflict", "ConflictWith": "rivals",
 }  # fmt: skip
 """Property of org.gatewayd1.Device to field of `DeviceView`."""
 

@@ -24,6 +24,8 @@ class DecisionKind(StrEnum):
     REREGISTERED = "reregistered"
     RETRIED = "retried"
     RENAMED = "renamed"
+    SPLIT = "split"  # two devices are two, whatever both show
+    MERGED = "merged"  # two devices are one
     JOIN_WINDOW = "join-window"
     CREDENTIAL_READ = "credential-read"  # what a child logs in with has left gatewayd
     CREDENTIAL_MADE = "credential-made"  # a password or certificate for the LAN, or a child's

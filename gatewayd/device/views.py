@@ -37,6 +37,7 @@ class DeviceView:
     trust: how well its identity is proven, a word of `Trust`.
     identity: its strongest claim, as "mac 5026ef000001"; "" where there is none.
     cloud_id: "product/name"; "" where it has none.
+    conflict: why it is in question who it is; "" where it is not.  rivals: the other devices in it.
     history: its newest events, oldest first, bounded.
     """
 
@@ -66,6 +67,8 @@ class DeviceView:
     activated: int
     next_attempt: int
     history: tuple[HistoryEntry, ...] = ()
+    conflict: str = ""
+    rivals: tuple[DeviceId, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from gatewayd.device.record import CloudName, RecordStore, unchanged
 from gatewayd.device.recovery import on_retry
 from gatewayd.device.views import Facts
 from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, StoreError, WrongState
+from gatewayd.manager.identity_conflicts import IdentityConflicts
 from gatewayd.manager.manager import WAITING, Child, DeviceManager
 from gatewayd.runtime.text import without_unprintable
 
@@ -63,6 +64,7 @@ class OperatorCommands:
 
     reload: reads the configuration again.  Raises ConfigError.
     discovery: what is asked of discovery.
+    conflicts: those about who a child is.
     dump: returns a descriptor from which diagnostics can be read.
     quiet_for: returns the seconds for which a child has to wait for an earlier request.
     products: those of each configured cloud; None for one that does not list them.
@@ -81,11 +83,12 @@ class OperatorCommands:
         reload: Callable[[], Awaitable[None]],
         dump: Callable[[], Awaitable[int]],
         discovery: DiscoveryCommands,
+        conflicts: IdentityConflicts,
     ) -> None:
         self._manager, self._admission, self._records = manager, admission, records
         self._decisions, self._quiet_for, self._products = decisions, quiet_for, products
         self._rules, self._reload, self._dump = rules, reload, dump
-        self._discovery = discovery
+        self._discovery, self._conflicts = discovery, conflicts
 
     async def approve(self, device: str, provider: str, caller: str) -> None:
         child = self._child(device)
@@ -169,11 +172,17 @@ class OperatorCommands:
     async def forget(self, device: str, caller: str) -> None:
         child = self._child(device)
         async with self._manager.halted(child):
-            await self._admission.forget(child.id)
+            await self._conflicts.forget(child)
             reason = Reason("forgotten", f"Forgotten by {caller}.")
             self._manager.post(child.id, lc.Forgotten(reason))
             if child.present:  # it is still on the LAN, and starts again as a stranger
                 self._manager.post(child.id, lc.Seen())
+
+    async def split(self, device: str, other: str, caller: str) -> None:
+        await self._conflicts.split(self._child(device), self._other(other), caller)
+
+    async def merge(self, kept: str, gone: str, caller: str) -> None:
+        await self._conflicts.merge(self._child(kept), self._other(gone), caller)
 
     async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
         wanted = parse_options(options)
@@ -244,7 +253,12 @@ class OperatorCommands:
             return tuple(self._if_forgotten(child))
         if command == "Reject":
             return tuple(self._if_rejected(child))
-        raise InvalidArgs("Command must be Forget or Reject")
+        verb, _, other = command.partition(" ")
+        if verb == "Split":
+            return tuple(self._conflicts.consequences_of_split(child, self._other(other)))
+        if verb == "Merge":
+            return tuple(self._conflicts.consequences_of_merger(child, self._other(other)))
+        raise InvalidArgs("Command must be Forget, Reject, Split or Merge, then an id")
 
     def _if_forgotten(self, child: Child) -> Iterator[str]:
         record = self._records.get(child.id)
@@ -281,6 +295,10 @@ class OperatorCommands:
 
     def _child(self, device: str) -> Child:
         return self._manager.children[self.resolve(device)]
+
+    def _other(self, device: str) -> Child | None:
+        """Return the other child that a command names; None where it names none."""
+        return self._child(device) if device else None
 
     def _cloud_id(self, device: DeviceId) -> str:
         record = self._records.get(device)

@@ -142,6 +142,8 @@ def device_view(
         activated=record.activated_at if record else 0,
         next_attempt=to_wall(child.until) if child.until else 0,
         history=child.history,
+        conflict=evidence.conflict,
+        rivals=evidence.rivals,
     )
 
 

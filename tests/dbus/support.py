@@ -93,6 +93,12 @@ class RecordingCommands:
     async def forget(self, device: str, caller: str) -> None:
         await self._ask("forget", device, caller)
 
+    async def split(self, device: str, other: str, caller: str) -> None:
+        await self._ask("split", device, other, caller)
+
+    async def merge(self, kept: str, gone: str, caller: str) -> None:
+        await self._ask("merge", kept, gone, caller)
+
     async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
         said = (f"{key}={value!r}" for key, value in sorted(options.items()))
         await self._ask("permit-join", str(seconds), *said, caller)

@@ -131,6 +131,7 @@ def _rules_now(facts: Mapping[str, Any], rules: Mapping[str, Any]) -> Iterator[s
 
 def _evidence(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"Identity: {safe(facts['Identity'] or 'none')} ({safe(facts['Trust'])})"
+    yield from _conflict(facts)
     where = ", ".join(map(safe, facts["Addresses"])) or "no address"
     last = when(facts["LastSeenTimestamp"])
     yield f"Seen: by {safe(facts['Protocol'] or '-')} at {where}, last {last}"
@@ -138,6 +139,28 @@ def _evidence(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"Admitted by: {safe(facts['Admission'])}{rule}"
     cloud = f"{safe(facts['CloudId'])} at {safe(facts['Provider'])}" if facts["CloudId"] else "-"
     yield f"At the cloud: {cloud}, secret {safe(facts['SecretState'])}"
+
+
+_CONFLICTS: Mapping[str, str] = {
+    "identity-conflict": "another device shows what identifies this one",
+    "moved-or-cloned": "it was seen behind another MAC",
+    "two-claimants": "it answers at two places at once",
+    "name-contested": "another device has its name; a name identifies none",
+}
+
+
+def _conflict(facts: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what conflict there is about who a device is, and how to settle it."""
+    conflict, own = facts.get("Conflict", ""), safe(facts["Id"])
+    if not conflict:
+        return
+    rivals = [safe(one) for one in facts["ConflictWith"]]
+    others = f": see {', '.join(rivals)}" if rivals else ""
+    yield f"In conflict: {_CONFLICTS.get(conflict, safe(conflict))}{others}."
+    if conflict != "name-contested":
+        named = f"{own} {rivals[0]}" if rivals else own
+        yield f"  If they are one device: gatewayctl merge {named}"
+        yield f"  If they are two: gatewayctl split {named}"
 
 
 def _step(at: int, event: str, state: str, text: str) -> str:
