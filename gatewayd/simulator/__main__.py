@@ -1,6 +1,7 @@
 """python3 -m gatewayd.simulator DIRECTORY: a simulated plant to try gatewayd on.
 
 With --ask, it sends a request to the plant that runs with this DIRECTORY, and prints the answer.
+With --replay FILE, and no DIRECTORY, it plays a recording of gatewayctl discover.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 from gatewayd.errors import ConfigError
 from gatewayd.simulator.account import CERTIFICATES, LOOPBACK
 from gatewayd.simulator.control import ControlSocket, ask
+from gatewayd.simulator.lan import replay
 from gatewayd.simulator.lan.child import NETWORK, fleet
 from gatewayd.simulator.plant import ACCOUNTS, Plant, PlantLayout
 from gatewayd.simulator.site_files import InstalledSite
@@ -163,6 +165,8 @@ def _failed(why: str) -> int:
 
 def main() -> int:
     """Run until SIGTERM, or ask a plant that runs; return the exit status."""
+    if any(word.partition("=")[0] == "--replay" for word in sys.argv[1:]):
+        return replay.main(sys.argv[1:])
     options = _arguments()
     if options.ask is not None:
         return _ask(options.directory, options.ask, options.pem)

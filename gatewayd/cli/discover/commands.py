@@ -86,6 +86,7 @@ def _copied(lines: BinaryIO, file: BinaryIO, arguments: Namespace) -> Record:
             end = event
         try:
             file.write(_line(change(event)) if change else line)
+            file.flush()
         except OSError as error:
             raise GatewayError(f"{arguments.record} cannot be written: {error.strerror}") from error
     return {
