@@ -15,6 +15,7 @@ from typing import TypeAlias
 
 from gatewayd.discovery.kernel.netlink import attributes, follow, messages
 
+IPV4, IPV6 = 4, 6
 MAX_LINKS = 1024
 """Interfaces that are kept; of more than these, only those that are asked for."""
 MAX_ADDRESSES = 64
@@ -55,12 +56,12 @@ class LanInterface:
     @property
     def ipv4(self) -> str:
         """The IPv4 address to send from; "" if it has none."""
-        return next((str(one.ip) for one in self.addresses if one.version == 4), "")  # noqa: PLR2004
+        return next((str(one.ip) for one in self.addresses if one.version == IPV4), "")
 
     @property
     def ipv6(self) -> str:
         """The IPv6 address to send from, a link-local one if it has any; "" if it has none."""
-        own = [one for one in self.addresses if one.version == 6]  # noqa: PLR2004
+        own = [one for one in self.addresses if one.version == IPV6]
         best = sorted(own, key=lambda one: not one.is_link_local)
         return str(best[0].ip) if best else ""
 
@@ -190,7 +191,7 @@ class InterfaceTable:
 
     def _made(self, index: int, entry: _Entry) -> LanInterface:
         is_running = entry.flags & _UP and entry.flags & _RUNNING
-        own = {key for key in entry.addresses if key[0] == 6}  # noqa: PLR2004
+        own = {key for key in entry.addresses if key[0] == IPV6}
         others = (one for other, one in self._entries.items() if other != index)
         is_alone = all(own.isdisjoint(one.addresses) for one in others)
         addresses = tuple(entry.addresses.values())
