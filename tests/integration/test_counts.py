@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
-from itertools import pairwise
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 import pytest
 
 from gatewayd.dbus.names import DEVICES
+from gatewayd.manager.device_view import STEPS as ANNOUNCED_EVERY
 from gatewayd.simulator.site import Site
 from gatewayd.simulator.site_files import config, rules
-from gatewayd.simulator.story import own_names
+from gatewayd.simulator.story import is_online, ledgers, own_names
 from tests.support.monitor import watched
 
 CHILDREN = 40
@@ -25,9 +25,6 @@ signals that are about all: DevicesChanged, and the properties of gatewayd itsel
 BATCHED = {"groups": 1.0, "deliveries": 1.0}
 """Groups of the store, and turns of the mailbox, for each child that comes with others through the
 gateway's session: each of some six steps is one of either for a whole batch."""
-SHOWN = 500_000
-"""Microseconds that a step lasts at least where it may be one more signal: on a busy machine, as a
-child is announced once more where it is on its way for two seconds."""
 TUNING = """\
 [discovery]
 settle = 2
@@ -58,9 +55,10 @@ async def test_a_child_comes_online_in_few_steps(route: str, tmp_path: Path) -> 
         site.daemon.send_signal(signal.SIGUSR1)
 
         async def all_online() -> bool:
-            counts: dict[str, Any] = await site.call("CountDevices")
-            return bool(counts.get("online", 0) - own_names(site) == CHILDREN)
+            ledger = await ledgers(site)
+            return all(is_online(ledger[serial]) for serial in serials)
 
+        # By the cloud, as a call of gatewayd would have each child's newest step announced.
         await site.until(all_online, "all children to be online")
         while await _news(messages):
             pass
@@ -71,7 +69,8 @@ async def test_a_child_comes_online_in_few_steps(route: str, tmp_path: Path) -> 
 
         await site.until(counted, "the counts")
         children = CHILDREN + own_names(site)
-        announced = sum([await _long_steps(site, child) for child in serials])
+        assert (await site.call("CountDevices"))["online"] == children
+        announced = sum([await _announced_steps(site, child) for child in serials])
     counts = json.loads(result.read_text())
     signals = [one for one in messages if one["type"] == "signal"]
     found = {
@@ -101,10 +100,10 @@ def _of_a_child(message: dict[str, Any]) -> bool:
     return message["path"].startswith(f"{DEVICES}/") or message["member"] in about_one
 
 
-async def _long_steps(site: Site, child: str) -> int:
-    """Return how many steps of an admitted child have lasted so long that they may be announced."""
-    _, *times = [at for at, *_ in (await site.describe(child))["History"]]
-    return sum(after - before >= SHOWN for before, after in pairwise(times))
+async def _announced_steps(site: Site, child: str) -> int:
+    """Return how many steps of a child are announced on its way, as that takes long."""
+    times = [at for at, event, *_ in (await site.describe(child))["History"] if event != "Seen"]
+    return int((times[-1] - times[0]) / 1e6 // ANNOUNCED_EVERY)
 
 
 async def _news(messages: list[dict[str, Any]]) -> bool:
