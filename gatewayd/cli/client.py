@@ -79,15 +79,16 @@ class BusClient:
     address: "system", or an address as "unix:path=/run/bus".
     prompt: a context in which polkit can ask the caller for a password, entered for each call
         that needs authorization; None to ask for none.
+    signs: whether a sign of life may be shown on the terminal.
     Raises GatewayError.
     """
 
-    def __init__(self, address: str, prompt: Prompt | None = None) -> None:
+    def __init__(self, address: str, prompt: Prompt | None = None, *, signs: bool = True) -> None:
         try:
             self._bus = pydbus.SystemBus() if address == "system" else pydbus.connect(address)
         except GLib.Error as error:
             raise refusal(error.message) from None
-        self._prompt = prompt
+        self._prompt, self._signs = prompt, signs
         self._interfaces = load_all()
 
     def call(self, method: str, *arguments: object, at: ObjectInterface = GATEWAY) -> Any:  # noqa: ANN401  # the signature decides
@@ -102,7 +103,7 @@ class BusClient:
         prompt = self._prompt if authorized else None
         flags = ASLEEP | FLAGS.ALLOW_INTERACTIVE_AUTHORIZATION if prompt else ASLEEP
         timeout = INTERACTIVE_TIMEOUT if authorized else TIMEOUT
-        with prompt() if prompt else sign_of_life(WAITING):
+        with prompt() if prompt else sign_of_life(WAITING, wanted=self._signs):
             reply, received = self._send((*at, method), parameters, flags, timeout, sent)
         return _unpacked(interface, method, reply.unpack(), received)
 

@@ -39,6 +39,7 @@ from gatewayd.cli.output.fields import (
     texts,
 )
 from gatewayd.cli.output.fields import number as number_field
+from gatewayd.cli.output.terminal import sign_of_life
 from gatewayd.dbus.names import DEVICE, GATEWAY
 from gatewayd.device.lifecycle import State
 from gatewayd.errors import GatewayError
@@ -78,7 +79,14 @@ def _listed(connect: Connect, arguments: Namespace) -> Iterator[Record]:
 
 
 def _list(connect: Connect, arguments: Namespace) -> Iterable[str]:
-    return output.devices(list(_listed(connect, arguments)), arguments.terminal)
+    rows = []
+    counts = connect().call("CountDevices")
+    total = counts.get(arguments.state, 0) if arguments.state else sum(counts.values())
+    with sign_of_life("Listing the devices") as progress:
+        for row in _listed(connect, arguments):
+            rows.append(row)
+            progress.at(len(rows), total)
+    return output.devices(rows, arguments.terminal)
 
 
 def _changes(connect: Connect, arguments: Namespace) -> Iterator[Record]:

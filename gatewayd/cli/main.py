@@ -156,7 +156,7 @@ def _execute(arguments: argparse.Namespace, environ: Mapping[str, str]) -> int:
     address = arguments.bus or environ.get(BUS_VARIABLE, "system")
     quiet = arguments.json or arguments.no_ask_password
     prompt = None if quiet else partial(password_agent, address, environ)
-    connect = cache(partial(BusClient, address, prompt))
+    connect = cache(partial(BusClient, address, prompt, signs=not arguments.json))
     return _as_json(connect, arguments) if arguments.json else _for_people(connect, arguments)
 
 

@@ -92,8 +92,10 @@ def of_version(version: int, whole: bytes) -> bytes:
 
 
 def test_secrets_and_records_are_imported(old: OfflineVault, new: OfflineVault) -> None:
-    imported, count = import_all(new, export_all(old), KEY)
+    steps: list[tuple[int, int]] = []
+    imported, count = import_all(new, export_all(old), KEY, lambda *step: steps.append(step))
     assert (imported.secrets, imported.damaged, count) == (1, 0, 1)
+    assert [done for done, _ in steps] == list(range(steps[0][1]))
     assert known(new.directory) == [THEIRS]
     with new.locked(), new.opened() as opened:
         assert opened.get(REF).reveal() == b"x"

@@ -19,10 +19,12 @@ from gatewayd.runtime.text import escaped
 
 PATIENCE = 1.0
 """Seconds after which a sign of life is given."""
-_TICK = 1.0
+_TICK = 0.25
 _CUT = "\N{HORIZONTAL ELLIPSIS}"
 _MIN_CUT = 8
 """Columns below which a cell is not cut."""
+_MIN_BAR = 10
+"""Columns below which a bar is not drawn."""
 _GAP = 2
 
 RESET, BOLD, DIM = "\x1b[0m", "\x1b[1m", "\x1b[2m"
@@ -126,32 +128,63 @@ def fitted(widths: Sequence[int], most: int) -> Sequence[int]:
     return fitting
 
 
+class Progress:
+    """How far some work is, as who does it counts.  total: 0 where that is not known."""
+
+    def __init__(self) -> None:
+        self.done = self.total = 0
+
+    def at(self, done: int, total: int) -> None:
+        """Note how much is done."""
+        self.done, self.total = done, total
+
+    def line(self, what: str, seconds: float, width: int) -> str:
+        """Return what is shown: a bar, or the seconds where there is no total.
+
+        width: columns of the terminal, of which the last stays empty.
+        """
+        if not self.total:
+            return cut(f"{what}{_CUT} {seconds:.0f} s", width - 1)
+        done = min(self.done, self.total)
+        percent = f"{100 * done // self.total} %"
+        room = width - 1 - columns_of(what) - len(percent) - len(" [] ")
+        if room < _MIN_BAR:
+            return cut(f"{what} {percent}", width - 1)
+        full = room * done // self.total
+        return f"{what} [{'#' * full}{' ' * (room - full)}] {percent}"
+
+
 @contextmanager
-def sign_of_life(what: str, stream: TextIO | None = None) -> Iterator[None]:
-    """Show on a terminal that something goes on, and for how long, once that takes a while.
+def sign_of_life(
+    what: str, stream: TextIO | None = None, *, wanted: bool = True
+) -> Iterator[Progress]:
+    """Show on a terminal that something goes on, and how far it is, once that takes a while.
 
     what: as "Waiting for gatewayd".  stream: where; the standard error by default.
+    wanted: whether anything is to be shown: nothing is with --json.
+    Yields what takes how far it is; without that, it shows for how long it goes on.
     """
-    out = stream or sys.stderr
-    if not out.isatty() or os.environ.get("TERM", "dumb") == "dumb":
-        yield
+    out, progress = stream or sys.stderr, Progress()
+    if not wanted or not out.isatty() or os.environ.get("TERM", "dumb") == "dumb":
+        yield progress
         return
     ended = threading.Event()
-    shown = threading.Thread(target=_show, args=(what, ended, out), daemon=True)
+    shown = threading.Thread(target=_show, args=(what, progress, ended, out), daemon=True)
     shown.start()
     try:
-        yield
+        yield progress
     finally:
         ended.set()
         shown.join()
 
 
-def _show(what: str, ended: threading.Event, out: TextIO) -> None:
+def _show(what: str, progress: Progress, ended: threading.Event, out: TextIO) -> None:
     if ended.wait(PATIENCE):
         return
     seconds = PATIENCE
     while True:
-        out.write(f"\r{what}{_CUT} {seconds:.0f} s")
+        width = shutil.get_terminal_size().columns  # it may have changed
+        out.write(f"\r{progress.line(what, seconds, width)}\x1b[K")
         out.flush()
         if ended.wait(_TICK):
             break

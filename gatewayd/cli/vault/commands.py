@@ -11,7 +11,7 @@ import os
 import sqlite3
 from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ from gatewayd.cli.command import (
 )
 from gatewayd.cli.output import PROTECTION_TEXTS, when
 from gatewayd.cli.output.fields import Record, flag, number, text, texts
+from gatewayd.cli.output.terminal import Progress, sign_of_life
 from gatewayd.cli.systemd_creds import WITH_KEY
 from gatewayd.cli.vault import recovery
 from gatewayd.cli.vault.first_key import make_first_key
@@ -162,11 +163,18 @@ def _lines(report: VaultReport) -> Iterable[str]:
 
 def _rotate(_connect: Connect, arguments: Namespace) -> Iterable[str]:
     vault = _vault(arguments)
-    with vault.locked("store rotate"), vault.opened() as opened:
+    with (
+        vault.locked("store rotate"), vault.opened() as opened,
+        _sign("Encrypting the secrets again", arguments) as progress,
+    ):  # fmt: skip
         with group(opened):
             admin.rotate(opened, arguments.drop)
-        finish_rotation(opened)
+        finish_rotation(opened, at=progress.at)
     return ()
+
+
+def _sign(what: str, arguments: Namespace) -> AbstractContextManager[Progress]:
+    return sign_of_life(what, wanted=not arguments.json)
 
 
 def _reseal(_connect: Connect, arguments: Namespace) -> Iterable[str]:
@@ -233,7 +241,8 @@ def _boot_policy(_connect: Connect, arguments: Namespace) -> Iterable[str]:
 
 
 def _export(_connect: Connect, arguments: Namespace) -> Iterable[str]:
-    replace_file(arguments.output, export_all(_vault(arguments)))
+    with _sign("Exporting", arguments):
+        replace_file(arguments.output, export_all(_vault(arguments)))
     return ()
 
 
@@ -248,7 +257,9 @@ def _imported(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
     vault = OfflineVault.of(arguments.config, os.environ)
     key = opener_of(arguments)
     assert key is not None, "the parser requires it"
-    imported, records = import_all(vault, read_file(arguments.file, MAX_BYTES), key)
+    with _sign("Importing", arguments) as progress:
+        whole = read_file(arguments.file, MAX_BYTES)
+        imported, records = import_all(vault, whole, key, progress.at)
     yield {"NSecrets": imported.secrets, "NRecords": records, "NDamaged": imported.damaged}
 
 
@@ -258,9 +269,15 @@ def export_all(vault: OfflineVault) -> bytes:
         return export(opened, {RECORDS: _records(vault.directory), **beside(vault.directory)})
 
 
-def import_all(vault: OfflineVault, whole: bytes, key: RecoveryKey) -> tuple[ImportResult, int]:
+def import_all(
+    vault: OfflineVault,
+    whole: bytes,
+    key: RecoveryKey,
+    at: Callable[[int, int], object] = lambda *_: None,
+) -> tuple[ImportResult, int]:
     """Import an export of another gateway; return what was imported, and the number of records.
 
+    at: is called with the number of rows that are done, and of all.
     Raises GatewayError; then nothing has changed.
     """
     with vault.locked():
@@ -268,7 +285,7 @@ def import_all(vault: OfflineVault, whole: bytes, key: RecoveryKey) -> tuple[Imp
             raise GatewayError(f"Registered devices exist in {vault.directory}. Import into a "
                                "gateway that has none")  # fmt: skip
         with vault.opened() as opened, group(opened):
-            imported = import_(opened, whole, key)
+            imported = import_(opened, whole, key, at)
             records = imported.enclosures.get(RECORDS)
             if records is None:
                 raise ConfigError("The export contains no records of devices")

@@ -117,6 +117,15 @@ def reseal(vault: SealedDatabase, key: str) -> None:
     vault.after(lambda: vault.slots_changed(found))
 
 
+def rotated(vault: SealedDatabase) -> tuple[int, int]:
+    """Return how many rows the newest data key encrypts, and how many rows there are."""
+    newest = vault.keys().newest
+    ((done, total),) = vault.query(
+        "SELECT count(*) FILTER (WHERE kid = ?), count(*) FROM secret", newest
+    )
+    return int(done), int(total)
+
+
 def add_recovery(vault: SealedDatabase, pem: bytes) -> str:
     """Add a slot for a private key that is kept elsewhere; return its kind.
 

@@ -8,7 +8,7 @@ does not prove its origin: a recovery key is public, and anyone who has it can m
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -75,10 +75,15 @@ def export(vault: SealedDatabase, enclosures: Mapping[str, bytes] | None = None)
         return serialise(db)
 
 
-def import_(vault: SealedDatabase, whole: bytes, key: RecoveryKey) -> ImportResult:
+def import_(
+    vault: SealedDatabase,
+    whole: bytes,
+    key: RecoveryKey,
+    at: Callable[[int, int], object] = lambda *_: None,
+) -> ImportResult:
     """Import an export, within a group: every secret is encrypted again, the key is added.
 
-    vault: without secrets.
+    vault: without secrets.  at: is called with the number of rows that are done, and of all.
     Raises ConfigError where it is no export, or of a newer gatewayd; StoreSealed where the
     private key does not open it; StoreUnavailable where the vault has secrets.
     """
@@ -92,7 +97,7 @@ def import_(vault: SealedDatabase, whole: bytes, key: RecoveryKey) -> ImportResu
         except KeyUnavailable as error:
             raise StoreSealed(str(error)) from error
         try:
-            imported = _copied(query, theirs, vault, own)
+            imported = _copied(query, theirs, vault, own, at)
         finally:
             theirs.wipe()
     kind = recovery.slot_kind(key.public)
@@ -103,9 +108,17 @@ def import_(vault: SealedDatabase, whole: bytes, key: RecoveryKey) -> ImportResu
     return imported
 
 
-def _copied(query: Execute, theirs: DataKeys, vault: SealedDatabase, own: DataKeys) -> ImportResult:
+def _copied(
+    query: Execute,
+    theirs: DataKeys,
+    vault: SealedDatabase,
+    own: DataKeys,
+    at: Callable[[int, int], object],
+) -> ImportResult:
     secrets, damaged, enclosures = 0, 0, {}
-    for values in query(f"SELECT {COLUMNS} FROM secret ORDER BY id"):  # noqa: S608  # ours
+    found = query(f"SELECT {COLUMNS} FROM secret ORDER BY id")  # noqa: S608  # ours
+    for number, values in enumerate(found):
+        at(number, len(found))
         row = SecretRow(*values)
         try:
             plain = rows.decrypted(theirs, row)

@@ -6,13 +6,14 @@ the directory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from gatewayd.errors import StoreSealed, StoreUnavailable
 from gatewayd.secretstore.keyslots.factory import VaultSettings
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
+from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.admin import VaultReport, add_recovery, report
 from gatewayd.secretstore.vault.sealed_database import SealedDatabase
 from gatewayd.secretstore.vault.vault import Vault
@@ -72,8 +73,14 @@ def group(vault: SealedDatabase) -> Iterator[None]:
         raise
 
 
-def finish_rotation(vault: SealedDatabase, now: float = 0.0) -> None:
-    """Complete the rotation of the data key that was begun."""
+def finish_rotation(
+    vault: SealedDatabase, now: float = 0.0, at: Callable[[int, int], object] = lambda *_: None
+) -> None:
+    """Complete the rotation of the data key that was begun.
+
+    at: is called after each step with the number of secrets that are done, and of all.
+    """
     while vault.rotating:
         with group(vault):
             vault.tend(now)
+        at(*admin.rotated(vault))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import threading
 import time
 from collections.abc import Callable
 
@@ -14,6 +15,7 @@ from gatewayd.cli.output import terminal as module
 from gatewayd.cli.output.terminal import (
     RESET,
     STATE_COLOURS,
+    Progress,
     Terminal,
     columns_of,
     cut,
@@ -94,6 +96,45 @@ def test_a_sign_of_life_comes_late_and_goes(monkeypatch: pytest.MonkeyPatch) -> 
             assert time.monotonic() < end
             time.sleep(0.01)
     assert screen.getvalue().endswith("\r\x1b[K")
+
+
+@pytest.mark.parametrize("width", range(1, 200, 7))
+@pytest.mark.parametrize("what", ["Importing", "一" * 9])
+def test_a_bar_fits_any_terminal_and_grows(what: str, width: int) -> None:
+    progress, fills = Progress(), []
+    assert columns_of(progress.line(what, 7.0, width)) < max(width, 2)
+    for done in (0, 1, 500, 999, 1000, 1001):
+        progress.at(done, 1000)
+        line = progress.line(what, 7.0, width)
+        assert columns_of(line) < max(width, 2)
+        fills.append(line.count("#"))
+    assert fills == sorted(fills)
+    if width > 60:
+        assert line.endswith("#] 100 %")
+        assert columns_of(line) == width - 1
+
+
+def test_a_bar_is_drawn_where_the_work_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen()
+    with sign_of_life("Importing", screen) as progress:
+        progress.at(1, 2)
+        end = time.monotonic() + 60
+        while "50 %" not in screen.getvalue():
+            assert time.monotonic() < end
+            time.sleep(0.01)
+    assert "#" in screen.getvalue()
+
+
+def test_none_is_drawn_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    monkeypatch.setenv("TERM", "xterm")
+    screen = Screen()
+    before = threading.active_count()
+    with sign_of_life("Importing", screen, wanted=False):
+        assert threading.active_count() == before
+    assert screen.getvalue() == ""
 
 
 @pytest.mark.parametrize("make", [io.StringIO, Screen])

@@ -154,7 +154,10 @@ def test_each_slot_opens_the_key_after_a_rotation(
     do(vault, admin.add_recovery, public_pem(PRIVATE))
     do(vault, admin.reseal, "keyring")
     do(vault, admin.rotate)
-    offline.finish_rotation(vault)
+    steps: list[tuple[int, int]] = []
+    offline.finish_rotation(vault, at=lambda *step: steps.append(step))
+    assert steps == sorted(steps)
+    assert steps[-1][0] == steps[-1][1]
     vault.close()
     assert vault_directory.opens("keyring")
     assert vault_directory.opens("credential")
