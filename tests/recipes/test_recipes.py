@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 import pytest
 
 from gatewayd.admission.policy.engine import PolicyContext, decide, identity_claims
@@ -83,6 +86,49 @@ def test_a_child_is_known_after_a_restart(recipe: Recipe, rules: RuleSet) -> Non
     after = Resolver()
     after.add_known(child, before.claims(child))
     assert resolve(after, seen(recipe, other_name(recipe), MOVED), rules) == Resolved(child)
+
+
+def marked(identity: str) -> re.Pattern[str]:
+    """Return what finds an identity, as a MAC, an EUI-64 or a UUID is written."""
+    digits = [one for one in identity if one.isalnum()]
+    return re.compile(r"(?:[:-]|fffe)?".join(digits), re.IGNORECASE)
+
+
+def sibling(recipe: Recipe, rules: RuleSet) -> Recipe:
+    """Return the recipe for another device of the kind: all that identifies it ends otherwise."""
+    (rule,) = [one for one in rules.rules if one.name == recipe.name]
+    shown = seen(recipe, recipe.instance, HOME)
+    identities = {rule.extractions[0].of(shown.attributes), *(one.value for one in shown.claims)}
+    found = [marked(one) for one in identities]
+
+    def changed(text: str) -> str:
+        for one in found:
+            text = one.sub(lambda it: it[0][:-1] + ("7" if it[0][-1] != "7" else "3"), text)
+        return text
+
+    made = replace(
+        recipe,
+        instance=changed(recipe.instance),
+        host=changed(recipe.host),
+        text=tuple(map(changed, recipe.text)),
+    )
+    assert made != recipe
+    return made
+
+
+@EACH
+def test_two_devices_of_a_kind_are_two(recipe: Recipe, rules: RuleSet) -> None:
+    resolver, other = Resolver(), sibling(recipe, rules)
+    one = resolve(resolver, seen(recipe, recipe.instance, HOME), rules)
+    two = resolve(resolver, seen(other, f"{other.instance} (3)", MOVED), rules)
+    assert one.device != two.device
+    assert not one.conflict
+    assert not two.conflict
+    shown = seen(other, other.instance, MOVED)
+    evidence = Evidence((shown.attributes,), claims(shown, rules), Trust.CLAIMED)
+    decision = decide(evidence, tuple(rules.rules), DeviceId("child-2"), PolicyContext())
+    assert decision.cloud is not None
+    assert decision.cloud.device != recipe.becomes
 
 
 def test_no_two_kinds_are_one_device(rules: RuleSet) -> None:
