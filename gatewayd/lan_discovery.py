@@ -20,10 +20,14 @@ from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.kernel.neighbours import NeighbourTable
 from gatewayd.discovery.supervisor import Scan, Supervisor, is_isolated
 from gatewayd.errors import WrongState
+from gatewayd.network.addresses import AddressBook
 from gatewayd.runtime import journal
 from gatewayd.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
+
+LOOK_UP = 3.0
+"""Seconds that looking up the host name of a listed device may take."""
 
 Service: TypeAlias = Callable[[], Coroutine[Any, Any, None]]
 """Runs until cancelled."""
@@ -78,7 +82,7 @@ class LanDiscovery:
         clock: Clock,
         environ: Mapping[str, str],
     ) -> None:
-        context = Context(clock.now, clock.jitter, rules.interest)
+        context = Context(clock.now, clock.jitter, rules.interest, locate=self._locate)
         inside = [one for one in config.discoverers if not is_isolated(one.plugin)]
         outside = [one for one in config.discoverers if is_isolated(one.plugin)]
         made = [one.plugin(one.name, one.settings) for one in inside]
@@ -86,6 +90,7 @@ class LanDiscovery:
         self._inside = Supervisor(made, context)
         self._refused = RefusalList()
         self._neighbours = NeighbourTable()
+        self._hosts = AddressBook()
         identify = rules.identity_claims
         self.devices = Inventory(
             config.inventory,
@@ -157,6 +162,16 @@ class LanDiscovery:
 
     async def _verify(self, sighting: Sighting) -> Sighting | None:
         return await self._source(sighting.source.partition("/")[0]).verify(sighting)
+
+    async def _locate(self, kind: str, name: str) -> Sequence[str]:
+        """Return the addresses of a host name, as the system looks it up, or of a MAC."""
+        if kind == "mac":
+            return self._neighbours.addresses_of(name)
+        try:
+            found = await self._hosts.resolve(name, 0, LOOK_UP)
+        except (OSError, UnicodeError):
+            return ()
+        return [str(address[0]) for _, address in found]
 
     async def _follow_neighbours(self) -> None:
         try:

@@ -7,7 +7,7 @@ Reports are plain data that could cross a process boundary.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, TypeAlias
@@ -159,6 +159,10 @@ class Interest(StrEnum):
         return self in (Interest.WANTED, Interest.LISTED)
 
 
+async def _nowhere(_kind: str, _name: str) -> Sequence[str]:
+    return ()
+
+
 @dataclass(frozen=True, slots=True)
 class Context:
     """What gatewayd lends a discoverer.
@@ -170,6 +174,8 @@ class Context:
     is_known: whether an IP address is that of a device on record: in a flood, its packets are read
     before those of strangers.  It is asked for each packet.
     hook: a discoverer passes on to it what comes, before anything of it is judged.
+    locate: returns the IP addresses of a device by "host", its host name, or "mac", 12 hex digits;
+    none if they are not known.  In the discovery helper they never are.
     """
 
     now: Callable[[], float]
@@ -177,6 +183,7 @@ class Context:
     interest: Callable[[Mapping[str, str]], Interest]
     is_known: Callable[[str], bool] = lambda _: False
     hook: EventHook = field(default_factory=EventHook)
+    locate: Callable[[str, str], Awaitable[Sequence[str]]] = _nowhere
 
 
 class Discoverer(Protocol):

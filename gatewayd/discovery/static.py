@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from gatewayd.device.identity import Claim, Trust, claim
+from gatewayd.device.identity import mac as mac_digits
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Context, Health, Sighting, Sink
 from gatewayd.discovery.settings import MAX_LISTED
@@ -20,14 +21,20 @@ SOURCE = "static"
 VALID_FOR = 86400.0
 """Seconds for which a listed device is believed; it is reported again after half of them."""
 VERIFY = 3.0
-"""Seconds in which a device must accept a connection."""
+"""Seconds in which a device must be located, and accept a connection."""
+LOCATE_EVERY = 300.0
+"""Seconds until a device without an address of its own is located again."""
+MAX_ADDRESSES = 8
+"""Addresses of one device that count."""
+
+Locate = Callable[[str, str], Awaitable[Sequence[str]]]
 
 _OWN = frozenset({"source", "name", "address", "port"})
 
 
 @dataclass(frozen=True, slots=True)
 class StaticDevice:
-    """[[discovery.<name>.devices]]  One of serial, mac and uuid is needed."""
+    """[[discovery.<name>.devices]]  One of serial, mac, uuid and host is needed."""
 
     key: str = setting(REQUIRED, "a name, unique in this list")
     serial: str = setting("", "its serial number")
@@ -36,7 +43,10 @@ class StaticDevice:
     namespace: str = setting(
         SOURCE, "namespace of its serial number and UUID, as a DNS-SD service type"
     )
-    address: str = setting("", "its IP address", grammar=grammar.ip)
+    address: str = setting(
+        "", "its IP address (default: where its host name or its MAC is found)", grammar=grammar.ip
+    )
+    host: str = setting("", "its host name, looked up if no address is given", grammar=grammar.host)
     port: int = setting(0, "a TCP port it listens on; 0 for none", low=0, high=65535)
     attributes: Mapping[str, str] = setting({}, "further attributes that rules may match")
 
@@ -77,32 +87,65 @@ class Static:
             raise ConfigError(f"{name}: {problem}")
         listed = (sighting(name, device) for device in settings.devices)
         self._listed = {one.key: one for one in listed}
+        self._whereabouts = {
+            one.key: where for one in settings.devices if (where := _whereabouts(one))
+        }
+        self._locate: Locate | None = None
 
     async def run(self, context: Context, sink: Sink) -> None:
-        """Report all devices, and again before they expire."""
+        """Report all devices, and again before they expire; those that move more often."""
         self.health.entries = len(self._listed)
+        self._locate = context.locate
+        moving = [self._listed[key] for key in self._whereabouts]
         while True:
             self._again.clear()
-            for one in self._listed.values():
-                await sink.room()
-                self.health.sighted += 1
-                sink.sight(replace(one, at=context.now()))
-            try:
-                async with asyncio.timeout(VALID_FOR / 2):
-                    await self._again.wait()
-            except TimeoutError:
-                continue
+            await self._report(self._listed.values(), context, sink)
+            end = context.now() + VALID_FOR / 2
+            while (left := end - context.now()) > 0:
+                try:
+                    async with asyncio.timeout(min(left, LOCATE_EVERY) if moving else left):
+                        await self._again.wait()
+                        break
+                except TimeoutError:
+                    if left > LOCATE_EVERY:
+                        await self._report(moving, context, sink)
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Return the device if it is listed, and accepts a connection if it has a port."""
         listed = self._listed.get(sighting.key)
-        if listed is None or not await _answers(listed):
+        if listed is None:
             return None
-        return replace(listed, at=asyncio.get_running_loop().time())
+        found = await self._located(listed)
+        if not await _answers(found):
+            return None
+        return replace(found, at=asyncio.get_running_loop().time())
 
     async def rescan(self) -> None:
         """Report all devices again."""
         self._again.set()
+
+    async def _report(self, some: Iterable[Sighting], context: Context, sink: Sink) -> None:
+        for one in some:
+            await sink.room()
+            found = await self._located(one)
+            self.health.sighted += 1
+            sink.sight(replace(found, at=context.now()))
+
+    async def _located(self, listed: Sighting) -> Sighting:
+        """Return a device with the addresses where it is now; as listed if these are not known."""
+        where = self._whereabouts.get(listed.key)
+        if where is None or self._locate is None:
+            return listed
+        try:
+            async with asyncio.timeout(VERIFY):
+                found = tuple(await self._locate(*where))[:MAX_ADDRESSES]
+        except TimeoutError:
+            found = ()
+        if not found:
+            self.health.drop("not-located")
+            return listed
+        attributes = {**listed.attributes, "address": found[0]}
+        return replace(listed, addresses=found, attributes=attributes)
 
 
 def sighting(source: str, device: StaticDevice) -> Sighting:
@@ -112,11 +155,16 @@ def sighting(source: str, device: StaticDevice) -> Sighting:
     own = {
         "source": SOURCE,
         "name": device.key,
+        "host": device.host,
         "address": _address(where, device.address),
         "port": str(device.port or ""),
+        "serial": device.serial.strip(),
+        "mac": mac_digits(device.mac),
+        "uuid": device.uuid.strip(),
     }
     attributes = {key: value for key, value in own.items() if value} | _extra(where, device)
-    if len(attributes) > MAX_ATTRIBUTES or not sanitize.attribute("name", device.key):
+    is_clean = all(sanitize.attribute(key, value) for key, value in own.items())
+    if len(attributes) > MAX_ATTRIBUTES or not is_clean:
         raise ConfigError(f"{where} has a key or attributes that are too long")
     return Sighting(
         source=source,
@@ -139,9 +187,18 @@ def _claims(where: str, device: StaticDevice) -> frozenset[Claim]:
     for kind, one in made.items():
         if one is None:
             raise ConfigError(f"{where}: its {kind} identifies nothing; write the real one")
-    if not made:
-        raise ConfigError(f"{where} needs a serial, a mac or a uuid")
+    if not made and not device.host:
+        raise ConfigError(f"{where} needs a serial, a mac, a uuid or a host")
     return frozenset(one for one in made.values() if one)
+
+
+def _whereabouts(device: StaticDevice) -> tuple[str, str] | None:
+    """Return by what a device is to be located: "host" or "mac", and its value."""
+    if device.address:
+        return None
+    if device.host:
+        return "host", device.host
+    return ("mac", mac_digits(device.mac)) if device.mac else None
 
 
 def _address(where: str, written: str) -> str:

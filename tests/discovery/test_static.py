@@ -10,11 +10,23 @@ import pytest
 
 from gatewayd.device.identity import Claim, Trust
 from gatewayd.discovery import static
-from gatewayd.discovery.discoverer import Discoverer
-from gatewayd.discovery.static import Static, StaticDevice, StaticSettings, sighting
+from gatewayd.discovery.discoverer import Context, Discoverer, Interest
+from gatewayd.discovery.static import (
+    LOCATE_EVERY,
+    Static,
+    StaticDevice,
+    StaticSettings,
+    sighting,
+)
 from gatewayd.errors import ConfigError
-from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
+from gatewayd.testing.contracts.discoverer import (
+    DiscovererContract,
+    DiscovererTestbed,
+    RecordingSink,
+    running,
+)
 from gatewayd.testing.waiting import until
+from tests.support.tasks import in_background
 
 SERIAL = StaticDevice(key="meter-1", serial="PM-0042")
 
@@ -67,20 +79,20 @@ def test_a_sighting_holds_what_was_written() -> None:
     }
     assert seen.attributes == {
         "source": "static", "name": "Meter 1", "address": "192.0.2.9", "port": "502",
-        "model": "PM5560",
+        "model": "PM5560", "serial": "PM-0042", "mac": "240ac40c2f91",
     }  # fmt: skip
 
 
 def test_what_is_not_written_is_no_attribute() -> None:
     seen = sighting("static", SERIAL)
-    assert seen.attributes == {"source": "static", "name": "meter-1"}
+    assert seen.attributes == {"source": "static", "name": "meter-1", "serial": "PM-0042"}
     assert (seen.addresses, seen.port) == ((), None)
 
 
 @pytest.mark.parametrize(
     ("devices", "remedy"),
     [
-        ((StaticDevice(key="a"),), "'a' needs a serial, a mac or a uuid"),
+        ((StaticDevice(key="a"),), "'a' needs a serial, a mac, a uuid or a host"),
         ((StaticDevice(key="a", serial="12345678"),), "its serial identifies nothing"),
         ((StaticDevice(key="a", mac="nonsense"),), "its mac identifies nothing"),
         ((StaticDevice(key="a", serial="1", address="plc.local"),), "not an IP address"),
@@ -113,3 +125,68 @@ async def test_a_device_without_a_port_is_there_without_being_asked() -> None:
 async def test_a_device_that_is_not_listed_any_more_is_not_found() -> None:
     gone = sighting("static", SERIAL)
     assert await Static("static", StaticSettings(())).verify(gone) is None
+
+
+class Network:
+    """Where hosts and MACs are, and how often that was asked."""
+
+    def __init__(self, **found: list[str]) -> None:
+        self.found, self.asked = found, 0
+        self.hangs = False
+
+    async def locate(self, kind: str, name: str) -> list[str]:
+        assert kind in ("host", "mac")
+        self.asked += 1
+        if self.hangs:
+            await asyncio.sleep(3600)
+        return self.found.get(name, [])
+
+
+@asynccontextmanager
+async def reporting(network: Network, *devices: StaticDevice) -> AsyncIterator[RecordingSink]:
+    """Run a discoverer of devices that are somewhere in a network."""
+    now, sink = asyncio.get_running_loop().time, RecordingSink()
+    context = Context(now, lambda: 0.5, lambda _: Interest.WANTED, locate=network.locate)
+    async with in_background(Static("static", StaticSettings(devices)).run(context, sink)):
+        await asyncio.sleep(0.01)
+        yield sink
+
+
+@pytest.mark.jumping_clock
+@pytest.mark.parametrize(
+    "device",
+    [StaticDevice(key="a", host="plc1"), StaticDevice(key="a", mac="24:0A:C4:0C:2F:91")],
+)
+async def test_a_device_is_found_by_its_host_name_or_mac_wherever_it_goes(
+    device: StaticDevice,
+) -> None:
+    network = Network(plc1=["192.0.2.7"])
+    network.found["240ac40c2f91"] = network.found["plc1"]
+    async with reporting(network, device, SERIAL) as sink:
+        assert sink.seen["a"].addresses == ("192.0.2.7",)
+        assert sink.seen["a"].attributes["address"] == "192.0.2.7"
+        network.found["plc1"][:] = ["192.0.2.8", "fe80::8%lan0"]
+        sightings = sink.sightings
+        await asyncio.sleep(LOCATE_EVERY + 1)
+        assert list(sink.seen["a"].addresses) == ["192.0.2.8", "fe80::8%lan0"]
+        assert sink.sightings == sightings + 1
+
+
+@pytest.mark.jumping_clock
+@pytest.mark.parametrize("hangs", [True, False])
+async def test_a_device_that_is_nowhere_is_reported_without_an_address(hangs: bool) -> None:
+    network = Network()
+    network.hangs = hangs
+    async with reporting(network, StaticDevice(key="a", host="plc1"), SERIAL) as sink:
+        await asyncio.sleep(60)
+        assert sink.seen["a"].addresses == ()
+        assert sink.seen["a"].attributes == {"source": "static", "name": "a", "host": "plc1"}
+        assert "meter-1" in sink.seen
+
+
+async def test_a_device_with_an_address_is_not_looked_for() -> None:
+    network = Network(plc1=["192.0.2.8"])
+    known = StaticDevice(key="a", host="plc1", address="192.0.2.7")
+    async with reporting(network, known) as sink:
+        assert sink.seen["a"].addresses == ("192.0.2.7",)
+    assert network.asked == 0

@@ -135,6 +135,48 @@ async def test_rules_match_addresses_of_ipv6_with_their_interface(tmp_path: Path
         await site.until(decided, "the rule to match one of two devices")
 
 
+async def test_a_listed_device_is_found_by_its_host_name_and_by_its_mac(tmp_path: Path) -> None:
+    listed = """
+[[discovery.static.devices]]
+key = "by host"
+host = "localhost"
+[[discovery.static.devices]]
+key = "by mac"
+mac = "24:0a:c4:00:00:0e"
+[[discovery.static.devices]]
+key = "by serial"
+serial = "PM-0042"
+"""
+    rule = (
+        '[[rule]]\nname = "meters"\naction = "reject"\n'
+        'match = { source = "static", serial = "PM-*" }\n'
+    )
+    options = ("--children", "0", "--interface", CHILDREN, "--address", CHILDREN,
+               "--network", NETWORK)  # fmt: skip
+    with namespaces() as (gateway, children):
+        site = Site(tmp_path, gateway, children, "lan0", options)
+        async with site.open():
+            config = (tmp_path / "gatewayd.toml").read_text()
+            site.configure(
+                config + listed, rule + (tmp_path / "rules.d/10-sensors.toml").read_text()
+            )
+            neighbour = ("10.77.1.14", "lladdr", "24:0a:c4:00:00:0e", "dev", "lan0")
+            await run("ip", "-n", gateway[3], "neigh", "add", *neighbour)
+            await site.start()
+
+            async def located() -> bool:
+                rows = await site.call("ListDevices")
+                found = {row[3]: (await site.call("DescribeDevice", "s", row[0])) for row in rows}
+                where = {name: one["Addresses"]["data"] for name, one in found.items()}
+                return (
+                    "127.0.0.1" in where.get("by host", [])
+                    and where.get("by mac") == ["10.77.1.14"]
+                    and found["by serial"]["State"]["data"] == "rejected"
+                )
+
+            await site.until(located, "the listed devices to be found")
+
+
 async def test_what_is_sent_to_this_host_from_another_network_is_not_believed(
     tmp_path: Path,
 ) -> None:

@@ -19,7 +19,7 @@ from gatewayd.device.identity import MAX_VALUE, mac
 
 VIEW_KEYS = frozenset(
     {"source", "interface", "service", "instance", "host", "address", "port", "mac"}
-    | {"model", "vendor"}
+    | {"model", "vendor", "serial", "uuid"}
 )
 """The keys of a view; and any that begins with `txt.`."""
 

@@ -25,6 +25,10 @@ BELIEVED = REACHABLE | STALE | DELAY | PROBE | PERMANENT
 MAX_NEIGHBOURS = 4096
 """The kernel's own limit on a large LAN (net.ipv4.neigh.default.gc_thresh3)."""
 
+MAX_ADDRESSES = 8
+"""Addresses of one MAC: behind a router there are more."""
+
+_V6 = 6
 _RTMGRP_NEIGH = 0x4  # linux/rtnetlink.h
 _DESTINATION, _LINK_ADDRESS = 1, 2  # NDA_DST, NDA_LLADDR
 _BODY = struct.Struct("=BxxxiHBB")  # ndmsg: family, interface, state, flags, type
@@ -95,6 +99,20 @@ class NeighbourTable:
             bare = ipaddress.ip_address(address.partition("%")[0])
             return self._macs.get((socket.if_nametoindex(interface), bare))
         return None
+
+    def addresses_of(self, mac: str) -> list[str]:
+        """Return where the kernel found a MAC, at most 8: a link-local address with its interface.
+
+        mac: 12 hex digits.
+        """
+        found: list[str] = []
+        for (index, address), one in self._macs.items():
+            if one == mac and len(found) < MAX_ADDRESSES:
+                with contextlib.suppress(OSError):  # an interface that has just gone
+                    is_scoped = address.version == _V6 and address.is_link_local
+                    name = f"%{socket.if_indextoname(index)}" if is_scoped else ""
+                    found.append(f"{address}{name}")
+        return found
 
     def corroborate(self, sighting: Sighting) -> Sighting:
         """Return a sighting with what the kernel knows of its addresses.

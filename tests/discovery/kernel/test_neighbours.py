@@ -19,6 +19,7 @@ from gatewayd.device.identity import Claim, Trust, claim
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Sighting
 from gatewayd.discovery.kernel.neighbours import (
     DELETED,
+    MAX_ADDRESSES,
     NEW,
     PERMANENT,
     REACHABLE,
@@ -146,6 +147,19 @@ def test_a_mac_is_known_by_address_and_interface() -> None:
     assert table.mac_of("192.0.2.7", "nosuch0") is None
     assert table.mac_of("192.0.2.7", "") is None
     assert table.mac_of("no address", "lo") is None
+
+
+def test_addresses_are_known_by_mac() -> None:
+    packets = (message(one, interface=LO) for one in ("192.0.2.7", "fe80::1", "2001:db8::1"))
+    table = neighbours(*packets, message("192.0.2.8", interface=LO, mac="240ac4000001"))
+    assert table.addresses_of(MAC) == ["192.0.2.7", "fe80::1%lo", "2001:db8::1"]
+    assert table.addresses_of("240ac4000002") == []
+
+
+def test_a_router_with_many_addresses_is_cut_short() -> None:
+    many = (message(f"192.0.2.{n}", interface=LO) for n in range(2 * MAX_ADDRESSES))
+    table = neighbours(*many, limit=100)
+    assert len(table.addresses_of(MAC)) == MAX_ADDRESSES
 
 
 def test_a_mac_is_forgotten_with_its_neighbour() -> None:
