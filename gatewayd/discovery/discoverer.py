@@ -140,9 +140,11 @@ class EventHook:
     """Where what comes from the LAN or the kernel can be recorded.
 
     observe: None while nothing is recorded, so that it costs a comparison.
+    states: called at the beginning, by the source: each passes on to `observe` how things are then.
     """
 
     observe: Observe | None = None
+    states: dict[str, Callable[[], None]] = field(default_factory=dict)
 
 
 class Interest(StrEnum):

@@ -41,6 +41,9 @@ TEXTS: Sequence[tuple[tuple[str, str], ...]] = (
 )
 """What is odd in TXT records; the last string of the last one is cut."""
 
+ADDED = "10.99.0.1/24"
+"""An address that the gateway has for a moment."""
+
 SEND = """
 import json, socket, sys
 for source, packet in json.load(sys.stdin):
@@ -166,20 +169,25 @@ async def record(one: Site, file: Path, *options: str) -> Mapping[str, Any]:
         return file.exists() and b'"interface"' in await asyncio.to_thread(file.read_bytes)
 
     await one.until(begun, "the recording to begin")
+    await run("ip", "-n", one.gateway[3], "address", "add", ADDED, "dev", "lan0")
     await send(one, announcements())
+    await run("ip", "-n", one.gateway[3], "address", "delete", ADDED, "dev", "lan0")
     said: Mapping[str, Any] = json.loads(await recording)
     return said
 
 
 async def replay(one: Site, file: Path) -> str:
-    words = ("-m", "gatewayd.simulator", "--replay", str(file), "--on", "lan0", "--speed", "3")
-    return await run(*one.children, sys.executable, *words)
+    words = ("--replay", str(file), "--on", "lan0", "--speed", "3", "--gateway", one.gateway[3])
+    return await run(*one.children, sys.executable, "-m", "gatewayd.simulator", *words)
 
 
 async def played(one: Site, file: Path, number: int) -> Sequence[str]:
     """Play a recording; return the names that are shown once there are so many."""
-    sent, *_ = (await replay(one, file)).split()
-    assert int(sent) >= number
+    counts = dict(
+        reversed(part.split(" ", 1)) for part in (await replay(one, file))[:-1].split(", ")
+    )
+    assert int(counts["sent"]) >= number
+    assert (counts["applied"], counts.get("failed")) == ("2", None)
     found = sorted(await shown(one))
     return found if len(found) >= number else ()
 

@@ -27,7 +27,7 @@ MAX_LABELS: Final = 128
 """A name has no more (RFC 1035, 2.3.4); one that seems to has a loop."""
 DOMAINS: Final = frozenset({b"local", b"arpa", b"in-addr", b"ip6"})
 """Labels that say nothing of a device; nor do those that begin with "_"."""
-PLAIN: Final = frozenset({"interface", "netmask", "family", "state", "reason", "action", "event"})
+PLAIN: Final = frozenset({"interface", "reason"})
 """Fields of events that hold neither a name nor an address."""
 SHORT: Final = 2
 TRIES: Final = 1000

@@ -7,10 +7,7 @@ nothing is recorded.  gatewayd-recording(5) describes what becomes of the events
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import re
-import socket
-import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
@@ -30,9 +27,6 @@ EVENT: Final = 128
 """Bytes that an event counts for besides its data and texts."""
 END: Final = "end"
 """The kind of the last event."""
-
-_SIOCGIFADDR, _SIOCGIFNETMASK = 0x8915, 0x891B  # netdevice(7)
-_NAME = 15  # bytes of an interface's name
 
 KIND: Final = re.compile(r"[a-z][a-z-]{0,31}")
 FIELD: Final = re.compile(r"[a-z][a-z_]{0,31}")
@@ -84,11 +78,8 @@ class Recorder:
         self._hook.observe = self._observe
         later = asyncio.get_running_loop().call_later
         self._timer = later(min(seconds, MAX_SECONDS), self._end, "time")
-        for _, name in socket.if_nameindex():
-            if address := _ask_kernel(_SIOCGIFADDR, name):
-                mask = _ask_kernel(_SIOCGIFNETMASK, name)
-                about = {"interface": name, "address": address, "netmask": mask}
-                self._observe("interface", self._now(), about)
+        for show in tuple(self._hook.states.values()):
+            show()
 
     def close(self) -> None:
         """Record nothing more."""
@@ -121,14 +112,3 @@ def cut(data: EventData) -> EventData:
     if isinstance(raw, bytes) and len(raw) > MAX_DATA:
         return {**data, "data": raw[:MAX_DATA], "cut": len(raw) - MAX_DATA}
     return data
-
-
-def _ask_kernel(question: int, interface: str) -> str:
-    """Return the first IPv4 address of an interface, or its netmask; "" if there is none."""
-    request = struct.pack("40s", interface.encode()[:_NAME])
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as anything:
-        try:
-            reply = fcntl.ioctl(anything, question, request)
-        except OSError:
-            return ""
-    return socket.inet_ntoa(reply[20:24])

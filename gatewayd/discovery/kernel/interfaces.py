@@ -20,6 +20,8 @@ MAX_LINKS = 1024
 """Interfaces that are kept; of more than these, only those that are asked for."""
 MAX_ADDRESSES = 64
 """Addresses of one interface that are kept."""
+MAX_SHOWN = 16
+"""Of these, those that a recording has."""
 
 NEW_LINK, DELETED_LINK, GET_LINK = 16, 17, 18  # RTM_*, linux/rtnetlink.h
 NEW_ADDRESS, DELETED_ADDRESS, GET_ADDRESS = 20, 21, 22
@@ -69,6 +71,14 @@ class LanInterface:
     def is_usable(self) -> bool:
         """Whether anything can be received on it."""
         return self.is_running and bool(self.addresses)
+
+    @property
+    def facts(self) -> dict[str, str | int]:
+        """What a recording says of it: gatewayd-recording(5)."""
+        addresses = " ".join(map(str, self.addresses[:MAX_SHOWN]))
+        running = int(self.is_running)
+        return {"interface": self.name, "index": self.index, "running": running,
+                "addresses": addresses}  # fmt: skip
 
     @property
     def endpoint(self) -> tuple[int, str, str]:

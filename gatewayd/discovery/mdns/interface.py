@@ -65,7 +65,7 @@ class MdnsInterface:
         health: Health,
         open_backend: OpenBackend,
     ) -> None:
-        self._interface = interface
+        self._interface, self._source = interface, source
         self._link = link
         self._services = services
         self._rescan_every = settings.rescan_every
@@ -90,6 +90,7 @@ class MdnsInterface:
 
     async def run(self) -> None:
         """Listen whenever the interface is usable, until cancelled."""
+        self._context.hook.states[self._source] = self._record_link
         try:
             while True:
                 self._full = self._rescanning = self._moved = False
@@ -106,16 +107,22 @@ class MdnsInterface:
                     )
                 await self._pause()
         finally:
+            self._context.hook.states.pop(self._source, None)
             self._tracker.stop()
 
     def relinked(self) -> None:
         """Process a change of the interface: once its endpoint has changed, sockets are deaf."""
+        self._record_link()
         link = self._link()
         if link.endpoint != self._opened_on:
             self._moved = True
             self._wake.set()
         elif self._tracker.backend:
             self._tracker.backend.relink(link)
+
+    def _record_link(self) -> None:
+        if (observe := self._context.hook.observe) is not None:
+            observe("interface", self._context.now(), self._link().facts)
 
     def rescan(self) -> None:
         """Clear the cache, and ask for all names."""

@@ -16,6 +16,7 @@ from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -136,24 +137,41 @@ def _bind(one: socket.socket, address: tuple[str, int]) -> None:
     one.bind(address)
 
 
-def kernel_command(line: RecordedLine) -> Sequence[str] | None:
-    """Return the words of ip(8) for an event of the kernel; None for what is no such event.
+class ReplayedInterfaces:
+    """What the kernel said of the gateway's interfaces, one event after the other."""
 
-    Raises MalformedRecording.
-    """
-    if line.kind == "link":
-        state, name = line.text("state"), line.interface
-        if state == "gone":
-            return "link", "delete", "dev", name
-        return ("link", "set", "dev", name, state) if state in ("up", "down") else None
-    if line.kind == "address":
-        action = {"added": "add", "removed": "delete"}.get(line.text("action"))
-        try:
-            address = str(ipaddress.ip_interface(line.text("address")))
-        except ValueError as error:
-            raise MalformedRecording("address is none") from error
-        return ("address", action, address, "dev", line.interface) if action else None
-    return None
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[int, int, tuple[str, ...]]] = {}
+        self.own: set[str] = set()
+
+    def commands(self, line: RecordedLine) -> Iterator[Sequence[str]]:
+        """Yield the words of ip(8) that make the change; none for the first event of an interface.
+
+        One that was made again is set down, which makes its sockets as deaf.
+        Raises MalformedRecording.
+        """
+        name, index, running = line.interface, line.number("index", 1 << 31), line.number(
+            "running", 1)  # fmt: skip
+        addresses = tuple(_interface_address(one) for one in line.text("addresses").split())
+        self.own |= {one.partition("/")[0] for one in addresses}
+        before = self._known.get(name)
+        self._known[name] = (index, running, addresses)
+        if before is None:
+            return
+        was, ran, had = before
+        if (ran and not running) or was != index:
+            yield "link", "set", "dev", name, "down"
+        yield from (("address", "delete", one, "dev", name) for one in had if one not in addresses)
+        yield from (("address", "add", one, "dev", name) for one in addresses if one not in had)
+        if running and (not ran or was != index):
+            yield "link", "set", "dev", name, "up"
+
+
+def _interface_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_interface(text))
+    except ValueError as error:
+        raise MalformedRecording("addresses holds what is none") from error
 
 
 async def play(
@@ -167,28 +185,31 @@ async def play(
     send: sends a datagram; apply: carries out an event of the kernel.  Both raise OSError, which is
     counted.  speed: how much faster than they were recorded.
     """
-    count, own = ReplayCount(), set[str]()
+    count, interfaces = ReplayCount(), ReplayedInterfaces()
     clock = asyncio.get_running_loop().time
     began = clock()
     for line in lines:
         await asyncio.sleep(max(began + line.at / speed - clock(), 0))
         if line.kind == "interface":
-            own.add(line.text("address"))
-            continue
-        try:
-            if line.kind == "datagram":
-                one = RecordedDatagram.of(line)
-                if not one.data or one.sender in own:
-                    count.left_out += 1
-                    continue
-                send(one)
-                count.sent += 1
-            elif words := kernel_command(line):
-                apply(words)
-                count.applied += 1
-        except OSError as error:
-            count.fail(line.at, error)
+            for words in interfaces.commands(line):
+                _count(count, line.at, partial(apply, words), "applied")
+        elif line.kind == "datagram":
+            one = RecordedDatagram.of(line)
+            if one.data and one.sender not in interfaces.own:
+                _count(count, line.at, partial(send, one), "sent")
+            else:
+                count.left_out += 1
     return count
+
+
+def _count(count: ReplayCount, at: float, act: Callable[[], None], what: str) -> None:
+    """Do what an event says, and count it."""
+    try:
+        act()
+    except OSError as error:
+        count.fail(at, error)
+    else:
+        setattr(count, what, getattr(count, what) + 1)
 
 
 def _apply_in(namespace: str) -> Callable[[Sequence[str]], None]:

@@ -27,6 +27,7 @@ from gatewayd.runtime.clock import Clock
 from gatewayd.testing.waiting import until
 
 DATAGRAM: EventData = {"interface": "lan0", "sender": "10.0.0.7", "port": 5353, "data": b"x" * 100}
+LINK: EventData = {"interface": "lan0", "running": 1, "addresses": "10.0.0.1/8"}
 WALL = 1_796_000_000_000_000
 
 
@@ -42,6 +43,10 @@ class Sent:
         if self.hook.observe is not None:
             self.hook.observe("datagram", asyncio.get_running_loop().time(), data)
 
+    def show(self) -> None:
+        assert self.hook.observe is not None
+        self.hook.observe("interface", asyncio.get_running_loop().time(), LINK)
+
     @property
     def kinds(self) -> list[str]:
         return [one.kind for one in self.events if one.kind != "interface"]
@@ -51,10 +56,9 @@ class Sent:
 async def test_what_comes_is_recorded_for_a_while() -> None:
     sent = Sent()
     sent.come()
+    sent.hook.states["mdns/lan0"] = sent.show
     sent.recorder.begin(10, 10_000)
-    assert {"interface": "lo", "address": "127.0.0.1", "netmask": "255.0.0.0"} in [
-        one.data for one in sent.events
-    ]
+    assert [one.data for one in sent.events] == [LINK]
     sent.come()
     await asyncio.sleep(9)
     sent.come()
@@ -68,9 +72,7 @@ async def test_what_comes_is_recorded_for_a_while() -> None:
 @pytest.mark.jumping_clock
 async def test_a_recording_ends_when_its_bytes_are_used() -> None:
     sent = Sent()
-    sent.recorder.begin(10, MAX_BYTES)
-    interfaces = sum(one.size for one in sent.events)
-    sent.recorder.begin(10, interfaces + 3 * (EVENT + 100 + len("lan010.0.0.7")))
+    sent.recorder.begin(10, 3 * (EVENT + 100 + len("lan010.0.0.7")))
     for _ in range(9):
         sent.come()
     assert sent.kinds == [*["datagram"] * 3, END]

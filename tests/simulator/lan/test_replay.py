@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.simulator.lan.recording import MalformedRecording, RecordedDatagram, RecordedLine
-from gatewayd.simulator.lan.replay import ReplayCount, kernel_command, main, play
+from gatewayd.simulator.lan.replay import ReplayCount, ReplayedInterfaces, main, play
 
 PACKET = base64.b64encode(b"packet").decode()
 
@@ -21,8 +21,9 @@ def datagram(at: float, sender: str = "10.0.0.7", data: str = PACKET) -> Recorde
     return RecordedLine(at, "datagram", about | {"data": data})
 
 
-def event(kind: str, **members: str) -> RecordedLine:
-    return RecordedLine(0.0, kind, {"interface": "lan0", **members})
+def link(addresses: str = "10.0.0.1/8", index: int = 5, running: int = 1) -> RecordedLine:
+    about: dict[str, str | int] = {"interface": "lan0", "index": index, "running": running}
+    return RecordedLine(0.0, "interface", about | {"addresses": addresses})
 
 
 class Played:
@@ -62,8 +63,7 @@ async def test_each_datagram_is_sent_at_its_time(speed: float) -> None:
 @pytest.mark.jumping_clock
 async def test_what_the_gateway_has_sent_or_was_left_out_is_not_sent() -> None:
     played = Played()
-    own = event("interface", address="10.0.0.1", netmask="255.0.0.0")
-    count = await played.play(own, datagram(1, "10.0.0.1"), datagram(1, data=""), datagram(2))
+    count = await played.play(link(), datagram(1, "10.0.0.1"), datagram(1, data=""), datagram(2))
     assert len(played.sent) == count.sent == 1
     assert count.left_out == 2
 
@@ -76,44 +76,46 @@ async def test_what_cannot_be_sent_is_counted() -> None:
 
 
 @pytest.mark.jumping_clock
-async def test_events_of_the_kernel_are_applied() -> None:
+async def test_changes_of_interfaces_are_applied() -> None:
     played = Played()
     count = await played.play(
-        event("link", state="down"),
-        event("address", action="added", address="10.0.0.1/24"),
-        RecordedLine(3.0, "end", {"reason": "time", "lost": 0}),
+        link(), link(running=0), RecordedLine(3.0, "end", {"reason": "time", "lost": 0})
     )
-    assert count.applied == 2
-    assert played.applied == [
-        ("link", "set", "dev", "lan0", "down"),
-        ("address", "add", "10.0.0.1/24", "dev", "lan0"),
-    ]
+    assert count.applied == 1
+    assert played.applied == [("link", "set", "dev", "lan0", "down")]
 
 
 @pytest.mark.parametrize(
-    ("line", "words"),
+    ("after", "words"),
     [
-        (event("link", state="gone"), ("link", "delete", "dev", "lan0")),
-        (event("link", state="odd"), None),
-        (event("address", action="removed", address="fe80::1/64"),
-         ("address", "delete", "fe80::1/64", "dev", "lan0")),
-        (event("neighbour"), None),
+        (link(), []),
+        (link(running=0), ["link set dev lan0 down"]),
+        (link(index=0, running=0, addresses=""),
+         ["link set dev lan0 down", "address delete 10.0.0.1/8 dev lan0"]),
+        (link(index=6), ["link set dev lan0 down", "link set dev lan0 up"]),
+        (link("10.0.0.1/8 fe80::1/64"), ["address add fe80::1/64 dev lan0"]),
+        (link("10.0.0.1/16"),
+         ["address delete 10.0.0.1/8 dev lan0", "address add 10.0.0.1/16 dev lan0"]),
     ],
 )  # fmt: skip
-def test_the_words_of_an_event(line: RecordedLine, words: tuple[str, ...] | None) -> None:
-    assert kernel_command(line) == words
+def test_the_words_of_a_change(after: RecordedLine, words: list[str]) -> None:
+    interfaces = ReplayedInterfaces()
+    assert list(interfaces.commands(link())) == []
+    assert [" ".join(one) for one in interfaces.commands(after)] == words
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        event("link"), event("address", action="added", address="-h"),
-        RecordedLine(0.0, "link", {"interface": "a/b", "state": "up"}),
+        link("-h"), link(running=2), link(index=-1),
+        RecordedLine(0.0, "interface", {"interface": "a/b", "index": 1, "running": 1,
+                                        "addresses": ""}),
+        RecordedLine(0.0, "interface", {"interface": "lan0"}),
     ],
 )  # fmt: skip
-def test_what_is_no_event_is_refused(line: RecordedLine) -> None:
+def test_what_is_no_change_is_refused(line: RecordedLine) -> None:
     with pytest.raises(MalformedRecording):
-        kernel_command(line)
+        list(ReplayedInterfaces().commands(line))
 
 
 @pytest.mark.parametrize(
