@@ -12,6 +12,8 @@ from tests.support.lacking import give_up
 TOP = Path(__file__).parents[2]
 COMMIT = "f297b8a"
 """The earliest version whose gateways are upgraded: state.db has schema 2, the vault 3."""
+NEEDS = ("python3-systemd",)
+"""Packages that it depends on, and this version does not."""
 
 
 def git(*words: str) -> bytes:

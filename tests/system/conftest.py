@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.lan import namespaces
+from tests.support import former_gatewayd
 from tests.support.lacking import give_up
 from tests.system import roots
 from tests.system.box import Box, CannotBoot, obstacle
@@ -74,8 +75,11 @@ def gateway_packages(packages: Path) -> set[str]:
 
 
 def gateway_root(release: str, packages: Path) -> Path:
-    """Return the root file system of a release with what all our packages need."""
-    return roots.root(release, gateway_packages(packages))
+    """Return the root file system of a release with what all our packages need.
+
+    What an earlier one needs besides is not installed, so that ours are not tried with it.
+    """
+    return roots.root(release, gateway_packages(packages), spare=former_gatewayd.NEEDS)
 
 
 @pytest.fixture(scope="session")

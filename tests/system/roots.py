@@ -46,34 +46,49 @@ OPTIONS = (
     '--customize-hook=rm -f "$1/etc/machine-id" && touch "$1/etc/machine-id"',
     '--customize-hook=rm -rf "$1"/var/cache/apt/*.bin',
 )
+SPARE = "var/spare"
+FETCH = (
+    f'--customize-hook=mkdir "$1/{SPARE}" && cd "$1/{SPARE}"'
+    ' && APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get -qq download {}'
+)
 _SETTING = re.compile(r"^Acquire::(https?|Retries|ForceIPv)\b.*")
 
 
-def root(release: str, packages: Iterable[str], use: str = "gateway") -> Path:
+def root(
+    release: str, packages: Iterable[str], use: str = "gateway", spare: Sequence[str] = ()
+) -> Path:
     """Return the root of a release with these packages; made now if there is none.
 
     use: what it is for; an older one for the same is removed.  Where another process is making one,
-    it is waited for.
+    it is waited for.  spare: packages that are not installed, but ready to be: see `spares`.
     Raises RuntimeError where it cannot be made, with what was complained of.
     """
     wanted = sorted({*BASE, *RELEASES[release], *packages})
-    key = hashlib.sha256(repr((release, wanted, OPTIONS)).encode()).hexdigest()[:12]
+    options = (*OPTIONS, FETCH.format(" ".join(spare))) if spare else OPTIONS
+    key = hashlib.sha256(repr((release, wanted, options)).encode()).hexdigest()[:12]
     kept = CACHE / f"{use}-{release}-{key}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{use}-{release}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not kept.exists():
-            _replace(kept, release, wanted, f"{use}-{release}-*")
+            _replace(kept, release, wanted, options, f"{use}-{release}-*")
     return kept
 
 
-def _replace(kept: Path, release: str, packages: Sequence[str], older: str) -> None:
+def spares(root: Path) -> list[Path]:
+    """Return the packages that a root has ready without having them installed."""
+    return sorted((root / SPARE).glob("*.deb"))
+
+
+def _replace(
+    kept: Path, release: str, packages: Sequence[str], options: Sequence[str], older: str
+) -> None:
     """Make a root.  older: the pattern of those whose place it takes, or that are unfinished."""
     for old in CACHE.glob(older):
         _unmount_below(old)
         shutil.rmtree(old)
     unfinished = kept.with_suffix(".new")
-    _make(release, packages, unfinished)
+    _make(release, packages, options, unfinished)
     unfinished.rename(kept)
 
 
@@ -100,9 +115,9 @@ def _name(choice: str) -> str:
     return re.split(r"[\s:(|]", choice.strip(), maxsplit=1)[0]
 
 
-def _make(release: str, packages: Sequence[str], directory: Path) -> None:
+def _make(release: str, packages: Sequence[str], options: Sequence[str], directory: Path) -> None:
     command = [
-        "mmdebstrap", *OPTIONS, *(f"--aptopt={line}" for line in _apt_settings()),
+        "mmdebstrap", *options, *(f"--aptopt={line}" for line in _apt_settings()),
         f"--include={','.join(packages)}", release, str(directory), *_sources(release),
     ]  # fmt: skip
     made = subprocess.run(

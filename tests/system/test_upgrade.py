@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.lan import namespaces
-from tests.support.former_gatewayd import unpack
+from tests.support.former_gatewayd import COMMIT, unpack
 from tests.system import roots
 from tests.system.conftest import CHILDREN, booted
 from tests.system.gateway import KEY, STATE, Gateway, apt, install
@@ -49,9 +51,25 @@ def earlier(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def former(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of the earliest version that is upgraded, built from the history."""
-    directory = tmp_path_factory.mktemp("former")
+def former(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of the earliest version that is upgraded, built from the history.
+
+    It is built once, beside the packages of now, by the first process that needs it.
+    """
+    kept = packages / f"former-{COMMIT}"
+    with (packages / "former.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            built = _build_former(tmp_path_factory.mktemp("former"))
+            unfinished = kept.with_suffix(".new")
+            unfinished.mkdir(exist_ok=True)
+            shutil.copy(built, unfinished)
+            unfinished.rename(kept)
+    (found,) = kept.glob("*.deb")
+    return found
+
+
+def _build_former(directory: Path) -> Path:
     tree = unpack(directory / "source/gatewayd")
     (tree / "packaging/debian").rename(tree / "debian")
     built = subprocess.run(
@@ -64,13 +82,8 @@ def former(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def fifty(
-    release: str, packages: Path, former: Path, memory: Path, tmp_path: Path
-) -> Iterator[Gateway]:
-    """A gateway without gatewayd, with what both packages need, on a LAN with fifty children."""
-    needed = [former, *packages.glob("*.deb")]
-    wanted = {name for package in needed for name in roots.dependencies(package)}
-    root = roots.root(release, wanted - {"gatewayd"}, "upgraded-gateway")
+def fifty(root: Path, memory: Path, tmp_path: Path) -> Iterator[Gateway]:
+    """A gateway without gatewayd, on a LAN with fifty children."""
     options = ("--children", str(FIFTY), "--rate", "0")
     with (
         namespaces() as (gateway, children),
@@ -142,9 +155,9 @@ def test_an_upgrade_keeps_everybody_online_and_a_downgrade_is_guarded(
 
 
 def test_the_earliest_package_is_upgraded_with_its_children(
-    fifty: Gateway, former: Path, package: Path
+    fifty: Gateway, root: Path, former: Path, package: Path
 ) -> None:
-    install(fifty.box, former)
+    install(fifty.box, former, *roots.spares(root))
     fifty.write_key("--with-key=host")
     fifty.configure()
     fifty.await_online(FIFTY)
