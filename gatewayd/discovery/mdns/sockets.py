@@ -24,6 +24,7 @@ GROUP4, GROUP6 = "224.0.0.251", "ff02::fb"
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with
 _SO_ATTACH_FILTER = 26  # socket(7)
+_NAME_SIZE = 16  # IFNAMSIZ, linux/if.h
 _NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF, linux/filter.h
 _LOAD_BYTE, _LOAD_WORD, _SHIFT, _EQUAL, _RETURN = 0x30, 0x20, 0x74, 0x15, 0x06  # linux/bpf_common.h
 _DESTINATION4, _DESTINATION6 = 16, 24  # bytes before it in a header (RFC 791, 3.1; RFC 8200, 3)
@@ -41,7 +42,7 @@ def guard(receiver: socket.socket, link: LanInterface) -> bool:
     Without SO_BINDTODEVICE it receives from every interface: packets to any address of this
     machine, and to each group that any process has joined anywhere (ip(7), IP_MULTICAST_ALL).
     """
-    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, link.name.encode())
+    _bind(receiver, link.name.encode())
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     if receiver.getsockname()[0] not in _ANY:
         return False
@@ -52,6 +53,16 @@ def guard(receiver: socket.socket, link: LanInterface) -> bool:
     )
     _join(receiver, link)
     return True
+
+
+def _bind(receiver: socket.socket, name: bytes) -> None:
+    """Bind a socket to an interface, once: the second time needs CAP_NET_RAW (socket(7)).
+
+    One that has a link-local address is bound to its interface by that.
+    """
+    bound = receiver.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _NAME_SIZE)
+    if bound.partition(b"\0")[0] != name:
+        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
 
 
 def _join(receiver: socket.socket, link: LanInterface) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import subprocess
+import sys
 from contextlib import suppress
 from ipaddress import ip_interface
 from socket import SO_BINDTODEVICE, SOL_SOCKET
@@ -207,3 +210,20 @@ async def test_what_must_be_finished_is_finished_though_cancelled() -> None:
 )
 def test_freshness(records: list[tuple[float, float]], fresh: tuple[float, float]) -> None:
     assert freshness(records) == fresh
+
+
+WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-net_raw", "--inh-caps=-net_raw")
+BOUND_BEFORE = """
+import socket
+from tests.discovery.mdns.test_backend import LO, guard
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
+    receiver.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"lo")
+    receiver.bind(("", 0))
+    assert guard(receiver, LO)
+"""
+
+
+def test_a_socket_that_its_address_has_bound_to_the_interface_needs_no_rights() -> None:
+    """As one of a link-local address: who binds it again needs CAP_NET_RAW, which no helper has."""
+    without = WITHOUT_RIGHTS if os.geteuid() == 0 else ()
+    subprocess.run([*without, sys.executable, "-c", BOUND_BEFORE], check=True, timeout=60)
