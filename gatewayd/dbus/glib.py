@@ -395,7 +395,7 @@ class Connection:
         sender = message.get_sender() or ""
         if message.get_message_type() != METHOD_CALL:
             return self._pass_others(message, sender)
-        if (error := self._objection(message, sender)) is None:
+        if (error := self._objection(bus, message, sender)) is None:
             return message
         wanted = not message.get_flags() & Gio.DBusMessageFlags.NO_REPLY_EXPECTED
         if wanted and bus.get_last_serial() - self._sent < MAX_REFUSALS_UNSENT:
@@ -411,7 +411,9 @@ class Connection:
         unwanted = is_signal and sender != BUS
         return None if unwanted or message.get_num_unix_fds() else message
 
-    def _objection(self, message: Gio.DBusMessage, sender: str) -> tuple[str, str] | None:
+    def _objection(
+        self, bus: Gio.DBusConnection, message: Gio.DBusMessage, sender: str
+    ) -> tuple[str, str] | None:
         """Count a call; return the error with which to refuse it, name and text."""
         if self._intake.is_muted(sender):
             self._intake.refuse(sender)
@@ -427,7 +429,10 @@ class Connection:
             return INVALID_ARGS, (
                 f"Arguments must not exceed {LARGEST >> 10} KiB and {MAX_VALUES} values"
             )
-        if interface == INTROSPECTABLE and not self._intake.may_introspect(_weight(message)):
+        if interface == INTROSPECTABLE and not (
+            bus.get_last_serial() - self._sent < MAX_REFUSALS_UNSENT
+            and self._intake.may_introspect(_weight(message))
+        ):
             self._intake.refuse(sender)
             return OVERLOADED, "Too many objects are being described, try again"
         if not self._intake.admit(BusMessage(sender, size, descriptors)):

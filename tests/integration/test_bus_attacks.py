@@ -37,7 +37,7 @@ def descriptors() -> int:
 
 @pytest.mark.parametrize(("kind", "count"), [
     ("small", 20_000), ("string", 500), ("texts", 150), ("options", 150), ("denied", 1500),
-    ("list", 3000), ("descriptors", 1500),
+    ("list", 3000), ("descriptors", 1500), ("describe", 5000), ("senders", 5000),
 ])  # fmt: skip
 async def test_a_flood_costs_no_memory_and_no_other_caller_its_answer(
     bus: PrivateBus, caplog: pytest.LogCaptureFixture, kind: str, count: int
