@@ -264,6 +264,7 @@ class Application:
 
     def restore(self, readable: Callable[[SecretRef], bool]) -> None:
         """Add the children on record.  readable: whether a slot can be read."""
+        self.discovery.devices.answer(dict(self._records.answers))
         for record in self._records.all():
             self.discovery.devices.add_known(record.device, record.claims)
         self.manager.restore(readable)

@@ -487,16 +487,16 @@ class Resolver:
     def _may_be(self, known: KnownDevice, claimed: Sequence[Claim]) -> bool:
         """Whether nothing that a sighting shows rules out that it is of a device.
 
-        It is ruled out where both announce universal MACs, and have none in common, not even one
-        that the kernel saw; unless they share a UUID or a certificate.
+        It is ruled out where both announce universal MACs and have none in common, nor did the
+        kernel see one's behind the other; unless they share a UUID or a certificate.
         """
         if contradict(known.claims, claimed):
             return False
         ours, theirs = self._macs(known.claims), self._macs(claimed)
         if not (ours and theirs) or share_key(known.claims, claimed):
             return True
-        seen = ({c.value for c in kernel_macs(claims)} for claims in (known.claims, claimed))
-        return not (ours | next(seen)).isdisjoint(theirs | next(seen))
+        before, now = ({c.value for c in kernel_macs(of)} for of in (known.claims, claimed))
+        return not (ours.isdisjoint(theirs | now) and theirs.isdisjoint(before))
 
     def _macs(self, claims: Iterable[Claim]) -> set[str]:
         """Return the universal MACs that are announced and distinguish a device."""

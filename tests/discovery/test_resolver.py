@@ -403,6 +403,13 @@ def test_one_serial_is_one_device_if_something_else_shows_that(
     assert see(resolver, "mdns 1", "serial pm S", *shown) == one
 
 
+def test_two_behind_one_repeater_are_two(resolver: Resolver) -> None:
+    repeater = "mac l2 00:11:22:33:44:99"
+    one = see(resolver, "mdns 1", "serial pm S", f"mac pm {MAC}", repeater)
+    two = see(resolver, "mdns 2", "serial pm S", f"mac pm {OTHER_MAC}", repeater)
+    assert (two.conflict, two.rivals) == (IDENTITY_CONFLICT, (one.device,))
+
+
 def test_two_in_conflict_are_one_once_one_sighting_shows_both_macs(resolver: Resolver) -> None:
     one = see(resolver, "mdns 1", "serial pm S", f"mac pm {MAC}").device
     two = see(resolver, "mdns 2", "serial pm S", f"mac pm {OTHER_MAC}").device
