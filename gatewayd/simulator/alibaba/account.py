@@ -185,7 +185,8 @@ class SimulatedAlibabaAccount:
         self._cloud.publish(PRODUCT, request["child"], request["topic"], payload)
 
     async def _reports(self, request: Mapping[str, Any]) -> object:
-        return self._cloud.reports(PRODUCT, request["child"])
+        """Return the newest; or with "skip", all but so many of the first."""
+        return self._cloud.reports(PRODUCT, request["child"], request.get("skip"))
 
     async def _report(self, request: Mapping[str, Any]) -> str:
         """Have a child's reading arrive; return what of it does not fit, or ""."""

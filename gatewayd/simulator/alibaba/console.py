@@ -128,10 +128,16 @@ class AlibabaConsole:
         if not self._messages.send(self._known(product, device), rest, payload):
             raise ConnectionError("The device is offline, or has not subscribed to this topic.")
 
-    def reports(self, product: str, device: str) -> list[dict[str, object]]:
-        """Return the newest reports of a device, the newest last, for JSON."""
-        kept = self._messages.reports.of(self._known(product, device))
-        return [report.shown() for report in kept]
+    def reports(
+        self, product: str, device: str, skip: int | None = None
+    ) -> list[dict[str, object]]:
+        """Return the newest reports of a device, the newest last, for JSON.
+
+        skip: return all but so many of the first ones.  Raises ValueError if they are not kept.
+        """
+        kept, known = self._messages.reports, self._known(product, device)
+        found = kept.of(known) if skip is None else kept.since(known, skip)
+        return [report.shown() for report in found]
 
     def read(self, product: str, device: str, values: Mapping[str, object]) -> Mapping[str, str]:
         """Have properties arrive as a device reports them; return the faults, by property."""

@@ -42,4 +42,4 @@ class AlibabaRules:
     connects: int = 500
     messages: tuple[int, int] = (30, 10)
     payload: int = 256 * 1024
-    kept: int = 200
+    kept: int = 2000

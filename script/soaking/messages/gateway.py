@@ -7,9 +7,10 @@ import json
 import random
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from gatewayd.messages.settings import ChildMessageSettings
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -18,7 +19,6 @@ from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.site import Site
 from gatewayd.simulator.site_broker import TOPIC
 from gatewayd.simulator.site_files import config, rules
-from gatewayd.simulator.story import measurements
 from gatewayd.testing.waiting import until
 from script.benchmarks.mosquitto import MqttClient
 from script.soaking.messages.kill_loop import MessageTally
@@ -35,7 +35,7 @@ ONLINE = 5
 PAUSE = 0.05
 """Seconds between two values of a child."""
 FOLLOW = 0.3
-"""Seconds between two looks at the cloud, which keeps the newest 200 messages of a child."""
+"""Seconds between two looks at the cloud, which keeps the newest messages of a child."""
 PATIENCE = 300.0
 """Seconds that the last one has: a cloud takes ten messages of a child in a second."""
 FAULTS = "puback-hang-up:1%"
@@ -45,19 +45,25 @@ STEP = 0.001
 """Degrees between two values of a child, which stand for numbers."""
 _ORDER = '[messages.child]\nafter_outage = "in-order"\n'
 _PACKETS = 65_535
+_ARRIVED: Mapping[str, tuple[str, Callable[[Any], Sequence[float]]]] = {
+    "alibaba": ("reports", lambda one: _present(one["values"], "CurrentTemperature")),
+    "huawei": ("arrivals", lambda one: _present(one["body"], "temperature")),
+}
+"""By which verb each cloud says what has arrived, and the temperatures in that."""
 
 
 class SpeakingChildren:
     """Children that publish at the site's broker, each one value after the other.
 
     acknowledged: how many numbers of each child the broker has acknowledged.
-    received: those that the cloud has, in the order of their arrival; a cloud keeps the newest.
+    received: those that the cloud has, in the order of their arrival.
     """
 
     def __init__(self, site: Site, children: Sequence[str]) -> None:
         self._site, self._children = site, children
         self.acknowledged: dict[str, int] = defaultdict(int)
         self.received: dict[str, list[int]] = defaultdict(list)
+        self._seen: dict[str, int] = defaultdict(int)
 
     async def speak(self) -> None:
         """Publish until cancelled."""
@@ -97,21 +103,15 @@ class SpeakingChildren:
             await asyncio.sleep(FOLLOW)
 
     async def _look(self, child: str) -> None:
-        if self._site.cloud == "huawei":  # which keeps all: to return it each time would take long
-            skip = len(self.received[child])
-            more = await self._site.ask(do="arrivals", child=child, skip=skip)
-            self.received[child] += [round(one["body"]["temperature"] / STEP) for one in more]
-            return
-        newest = [round(one.value / STEP) for one in await measurements(self._site, child)]
-        self.received[child] += newest[overlap(self.received[child], newest) :]
+        """Ask for what is new.  Raises RuntimeError where the cloud has not kept all of that."""
+        verb, numbers = _ARRIVED[self._site.cloud]
+        more = await self._site.ask(do=verb, child=child, skip=self._seen[child])
+        self._seen[child] += len(more)
+        self.received[child] += [round(value / STEP) for one in more for value in numbers(one)]
 
 
-def overlap(before: Sequence[int], after: Sequence[int]) -> int:
-    """Return how many of the first of a list are the last of the one before."""
-    most = min(len(before), len(after))
-    return next(
-        n for n in range(most, -1, -1) if list(before[len(before) - n :]) == list(after[:n])
-    )
+def _present(values: Mapping[str, float], name: str) -> Sequence[float]:
+    return [values[name]] if name in values else []
 
 
 async def kill_gateways(

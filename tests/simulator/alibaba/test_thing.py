@@ -18,6 +18,7 @@ from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.thing import commands, specification
 from gatewayd.simulator.alibaba.thing.commands import ThingCommand, ThingCommands
+from gatewayd.simulator.alibaba.thing.reports import ThingReports
 from gatewayd.simulator.alibaba.thing.specification import UNKNOWN, ThingModel, TslType
 from tests.simulator.alibaba.gateway import (
     CHILD,
@@ -175,6 +176,17 @@ async def test_history_and_packs_are_reports_about_several_devices() -> None:
         assert await code(PACK, {"subDevices": [part(CHILD, events=many)]}) == 6356
         assert await code(HISTORY, []) == 460
         assert await code(HISTORY, [{"properties": []}]) == 460
+
+
+def test_reports_are_read_on_from_where_they_were_read_before() -> None:
+    device = (SENSORS, CHILD)
+    received = ThingReports(lambda _: ThingModel(), lambda *_: True, lambda: NOW, 3)
+    for number in range(5):
+        received.pass_on(device, "user/update", b"%d" % number)
+    assert [one.payload for one in received.since(device, 3)] == [b"3", b"4"]
+    assert received.since(device, 5) == ()
+    with pytest.raises(ValueError, match="the first 2 are not kept"):
+        received.since(device, 1)
 
 
 async def test_what_no_model_describes_is_passed_on_as_it_is() -> None:

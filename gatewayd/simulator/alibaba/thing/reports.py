@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -95,10 +95,22 @@ class ThingReports:
         self._model_of, self._represents, self._now = model_of, represents, now
         self._kept = kept
         self._reports: dict[Name, deque[Report]] = {}
+        self._came: Counter[Name] = Counter()
 
     def of(self, device: Name) -> tuple[Report, ...]:
         """Return the newest reports of a device, the newest last."""
         return tuple(self._reports.get(device, ()))
+
+    def since(self, device: Name, skip: int) -> tuple[Report, ...]:
+        """Return the reports of a device but the first `skip`.
+
+        Raises ValueError where there were more than are kept.
+        """
+        kept = self.of(device)
+        first = self._came[device] - len(kept)
+        if skip < first:
+            raise ValueError(f"of {self._came[device]} reports, the first {first} are not kept")
+        return kept[skip - first :]
 
     def truth(self, device: Name) -> dict[str, object]:
         """Return how many reports are kept, and the faults in them, for JSON."""
@@ -115,6 +127,7 @@ class ThingReports:
     def forget(self, device: Name) -> None:
         """Remove the reports of a deleted device."""
         self._reports.pop(device, None)
+        self._came.pop(device, None)
 
     def answer(self, device: Name, method: str, request: AlinkRequest) -> object:
         """Receive a report; return the data of its reply.  Raises AlinkFailure."""
@@ -241,6 +254,7 @@ class ThingReports:
 
     def _keep(self, device: Name, report: Report) -> None:
         self._reports.setdefault(device, deque(maxlen=self._kept)).append(report)
+        self._came[device] += 1
 
 
 def _plain(values: Values) -> dict[str, object]:
