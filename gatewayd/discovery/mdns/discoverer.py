@@ -41,11 +41,13 @@ class Mdns:
         self._settings = settings
         self._services = tuple(dict.fromkeys(service(one) for one in settings.types))
         self._interfaces: dict[str, MdnsInterface] = {}
+        self._is_running = False
 
     async def run(self, context: Context, sink: Sink) -> None:
         """Listen on every interface that has an address.  Raises DiscoveryRetry if none has."""
         known = asyncio.Event()
         links = InterfaceTable(self._settings.interfaces, partial(self._relinked, known))
+        self._is_running = True
         following = asyncio.create_task(self._follow(links), name=f"{self.name}/interfaces")
         listening = asyncio.create_task(self._listen(links, known, context, sink), name=self.name)
         try:
@@ -55,7 +57,7 @@ class Mdns:
                     one.result()
         finally:
             await cancel_and_wait((following, listening))
-            self._interfaces = {}
+            self._interfaces, self._is_running = {}, False
 
     def _relinked(self, known: asyncio.Event) -> None:
         known.set()
@@ -91,8 +93,13 @@ class Mdns:
                 group.create_task(interface.run(), name=f"{self.name}/{one}")
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
-        """Ask for one instance, in at most 3 s; None if it does not answer."""
+        """Ask for one instance, in at most 3 s; None if it does not answer.
+
+        Raises DiscoveryRetry if it cannot be asked now.
+        """
         interface = self._interfaces.get(sighting.interface)
+        if interface is None and self._is_running:
+            raise DiscoveryRetry(f"{self.name} does not listen there yet", NONE_YET)
         service_, instance = (sighting.attributes.get(key, "") for key in ("service", "instance"))
         seen = InstanceName(service_, original_name(instance))
         name = parse(seen.service, seen.full) if seen.service in self._services else None

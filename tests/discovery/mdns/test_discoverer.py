@@ -329,6 +329,17 @@ async def test_no_interface_at_all_is_tried_later() -> None:
     assert raised.value.after > 0
 
 
+async def test_a_device_is_not_gone_while_the_kernel_is_still_read() -> None:
+    async with simulated(1) as segment:
+        async with running(segment.discoverer) as sink:
+            await until(lambda: len(sink.seen) == 1)
+            known = sink.seen[segment.key(0)]
+        async with running(segment.discoverer):
+            await asyncio.sleep(0)
+            with pytest.raises(DiscoveryRetry):
+                await segment.discoverer.verify(known)
+
+
 async def test_a_discoverer_that_does_not_run_finds_nothing() -> None:
     async with simulated(1) as segment:
         async with running(segment.discoverer) as sink:
