@@ -15,7 +15,8 @@ from pathlib import Path
 BOOT = Path(__file__).with_name("boot")
 PATIENCE = 60.0
 """Seconds to wait for something to come true, on a slow machine."""
-LOOK = 0.05
+LOOK, SELDOM = 0.05, 0.5
+"""Seconds from one look to the next, at first and at most: each costs some processes."""
 ENVIRONMENT = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb")
 FORBIDDEN = "-sys_time,-sys_module,-sys_boot,-sys_rawio"
 """Capabilities whose harm no namespace confines."""
@@ -96,12 +97,13 @@ class Box:
 
         Raises TimeoutError, with the end of the journal.
         """
-        end = time.monotonic() + PATIENCE
+        end, pause = time.monotonic() + PATIENCE, LOOK
         while time.monotonic() < end:
             with contextlib.suppress(Failed):
                 if holds():
                     return
-            time.sleep(LOOK)
+            time.sleep(pause)
+            pause = min(1.5 * pause, SELDOM)
         journal = self.run("journalctl", "--no-pager", "-n", "40")
         raise TimeoutError(f"timed out waiting for {what}; the journal ends:\n{journal}")
 
