@@ -140,7 +140,9 @@ async def _open_sessions(
         def publisher() -> MqttPublisher:
             return MqttPublisher(connection, to_far, NoLimit(), 1 << 20)
 
-        commands = ChildCommands(_no_answer, list, lambda _: None)
+        def commands() -> ChildCommands:
+            return ChildCommands(_no_answer, list, lambda _: None)
+
         session = sessions[child] = MqttSession(connection, publisher, commands)
         relay.delivery.session_opened(child, session)
 

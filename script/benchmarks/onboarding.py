@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from gatewayd.simulator.site import Site
@@ -99,16 +99,37 @@ async def onboard(one: Stage, serials: Iterable[str], speed: Speed) -> Run:
     ready = await one.start()
     started, empty = family_cpu(one.pid), family_memory(one.pid).pss
     peak = empty
-    while (online := one.client.count("online") - own_names(one.site)) < len(listed):
-        if time.perf_counter() - began > PATIENCE:
-            raise TimeoutError(f"only {online} of {len(listed)} came online")
-        peak = max(peak, family_memory(one.pid).pss)
-        await asyncio.sleep(LOOK)
+    for all_online in _signs(one, listed):
+        while not await all_online():
+            if time.perf_counter() - began > PATIENCE:
+                raise TimeoutError(f"not all of {len(listed)} came online")
+            peak = max(peak, family_memory(one.pid).pss)
+            await asyncio.sleep(LOOK)
     seconds = time.perf_counter() - began
     await asyncio.sleep(REST)
     used, peak = family_cpu(one.pid), max(peak, family_memory(one.pid).pss)
     await _check(one, listed)
     return Run(len(listed), ready, seconds, started, used, empty, peak)
+
+
+def _signs(one: Stage, listed: Sequence[str]) -> Iterator[Callable[[], Awaitable[bool]]]:
+    """Yield what shows that all are online: the last that is listed, the cloud, and gatewayd.
+
+    gatewayd is asked last: before it answers a call it announces the newest step of each child,
+    which costs as much as the step, and is no part of the work that others do beside it.
+    """
+
+    async def last() -> bool:
+        return is_online(await one.site.ledger(listed[-1]))
+
+    async def cloud() -> bool:
+        ledger = await ledgers(one.site)
+        return all(is_online(ledger[serial]) for serial in listed)
+
+    async def shown() -> bool:
+        return one.client.count("online") - own_names(one.site) == len(listed)
+
+    yield from (last, cloud, shown)
 
 
 async def _check(one: Stage, listed: Iterable[str]) -> None:
