@@ -46,6 +46,10 @@ class Claim:
     value: str
 
 
+MODEL_KEYS = ("model", "txt.model", "txt.md", "txt.app")
+VENDOR_KEYS = ("vendor", "txt.vendor", "txt.manufacturer")
+"""Where a view may have the model and the vendor, in order."""
+
 NAME_CONTESTED = "name-contested"
 """The conflict of two devices of one name, which is none about their identity."""
 UNDISPUTED = frozenset({"", NAME_CONTESTED})
@@ -57,7 +61,8 @@ class Evidence:
     """All that is known of one device, and that policy judges.
 
     views: one flat mapping for each place where it was seen, with the keys of gatewayd-rules(5),
-    and "trust": the word for what that sighting proves by itself.
+    and "trust": the word for what that sighting proves by itself.  "model" and "vendor" are those
+    of the whole device; "addresses" is there where there are several, separated by spaces.
     trust: the best of them; CLAIMED while there is a conflict.
     label: a sanitised name to show to people.  It identifies nothing.
     conflict: why two devices dispute this identity; "" where none do.

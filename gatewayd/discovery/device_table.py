@@ -11,8 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from itertools import combinations, islice
 
 from gatewayd.device.identity import (
+    MODEL_KEYS,
     NAME_CONTESTED,
     UNDISPUTED,
+    VENDOR_KEYS,
     Claim,
     DeviceId,
     Evidence,
@@ -147,6 +149,15 @@ def _keys(sighting: Sighting) -> frozenset[Claim]:
     return frozenset(key_of(c) for c in sighting.claims if strength(c) and not is_kernel_mac(c))
 
 
+def with_facts(attributes: Mapping[str, str], addresses: Collection[str]) -> Mapping[str, str]:
+    """Return the attributes of a sighting with what rules call its model, vendor and addresses."""
+    facts = {
+        key: next((attributes[k] for k in keys if attributes.get(k)), "")
+        for key, keys in (("model", MODEL_KEYS), ("vendor", VENDOR_KEYS))
+    } | {"addresses": " ".join(addresses) if len(addresses) > 1 else ""}
+    return {**attributes, **{key: value for key, value in facts.items() if value}}
+
+
 def _are_behind_two(one: Sighting, other: Sighting) -> bool:
     """Whether the kernel saw two sightings behind different MACs."""
     ours, theirs = kernel_macs(one.claims), kernel_macs(other.claims)
@@ -169,9 +180,12 @@ def join_evidence(
     ranked = sorted(sightings, key=lambda s: (-s.trust, s.source, s.key))
     beside = (c for s in ranked for c in s.claims if not (is_exclusive(c) or c in common))
     addresses = dict.fromkeys(address for s in ranked for address in s.addresses)
+    views = [{**s.attributes, "trust": s.trust.word} for s in ranked]
+    kind = {key: next((v[key] for v in views if v.get(key)), "") for key in ("model", "vendor")}
+    kind = {key: value for key, value in kind.items() if value}
     disputed = conflict not in UNDISPUTED
     return Evidence(
-        views=tuple({**s.attributes, "trust": s.trust.word} for s in ranked),
+        views=tuple(view | kind for view in views),
         claims=frozenset(own).union(beside),
         trust=ranked[0].trust if ranked and not disputed else Trust.CLAIMED,
         label=next((s.label for s in ranked if s.label), ""),

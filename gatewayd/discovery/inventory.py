@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from gatewayd.device.identity import Claim, DeviceId, Evidence
-from gatewayd.discovery.device_table import DeviceTable
+from gatewayd.discovery.device_table import DeviceTable, with_facts
 from gatewayd.discovery.discoverer import Context, Interest, Listener, Loss, LossReason, Sighting
 from gatewayd.discovery.presence import LEFT, SILENT, Observation, PresenceState
 from gatewayd.discovery.queues import QueuedSighting, SightingQueue
@@ -244,7 +244,9 @@ class Inventory:
     def _complete(self, sighting: Sighting) -> Sighting:
         """Add what the kernel and the rules know to a sighting."""
         seen = self._corroborate(sighting)
-        return replace(seen, claims=seen.claims | self._identify(seen.attributes))
+        attributes = with_facts(seen.attributes, seen.addresses)
+        claims = seen.claims | self._identify(attributes)
+        return replace(seen, attributes=attributes, claims=claims)
 
     def _rank(self, sighting: Sighting) -> int:
         """Return how much a device matters if there is no room for all.

@@ -8,7 +8,15 @@ from itertools import islice
 
 from gatewayd.admission.controller import AdmissionController, DiscoveredDevices, PolicyVersion
 from gatewayd.device import lifecycle as lc
-from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, strength
+from gatewayd.device.identity import (
+    MODEL_KEYS,
+    VENDOR_KEYS,
+    Claim,
+    DeviceId,
+    Evidence,
+    Trust,
+    strength,
+)
 from gatewayd.device.lifecycle import State
 from gatewayd.device.record import Record, RecordStore
 from gatewayd.device.recovery import SECRET_LOST
@@ -17,10 +25,6 @@ from gatewayd.manager.manager import Child
 from gatewayd.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
-
-_MODEL_KEYS = ("model", "txt.model", "txt.md", "txt.app")
-_VENDOR_KEYS = ("vendor", "txt.vendor", "txt.manufacturer")
-
 
 _ON_THE_WAY = {
     State.ADMITTED, State.REGISTERING, State.SECURING, State.REGISTERED, State.ACTIVATING,
@@ -124,8 +128,8 @@ def device_view(
         explanation=child.reason.text,
         remedy=child.reason.remedy,
         protocol=facts.get("source", ""),
-        model=_first(facts, _MODEL_KEYS),
-        vendor=_first(facts, _VENDOR_KEYS),
+        model=_first(facts, MODEL_KEYS),
+        vendor=_first(facts, VENDOR_KEYS),
         addresses=evidence.addresses,
         admission=record.admission.value if record else "none",
         trust=trust.word,

@@ -8,7 +8,7 @@ import pytest
 
 from gatewayd.device.identity import Claim, Trust
 from gatewayd.discovery.comparison import are_apart, same_facts
-from gatewayd.discovery.device_table import MAX_ADDRESSES, join_evidence
+from gatewayd.discovery.device_table import MAX_ADDRESSES, join_evidence, with_facts
 from gatewayd.discovery.discoverer import Sighting
 
 MAC = Claim("mac", "l2", "001122334455")
@@ -32,6 +32,32 @@ def test_a_serial_counts_only_if_it_was_accepted() -> None:
 def test_addresses_are_bounded() -> None:
     many = replace(BASE, addresses=tuple(f"10.0.0.{n}" for n in range(100)))
     assert join_evidence((), [many], "").addresses == many.addresses[:MAX_ADDRESSES]
+
+
+def test_all_views_have_the_model_and_vendor_of_the_most_trusted_one_that_has_any() -> None:
+    sightings = [
+        replace(BASE, key="b", trust=Trust.LISTED, attributes={"service": "_http._tcp"}),
+        replace(BASE, attributes=with_facts({"txt.md": "Bulb", "txt.vendor": "ACME"}, ())),
+        replace(BASE, key="c", attributes=with_facts({"txt.model": "Other"}, ())),
+    ]
+    views = join_evidence((), sightings, "").views
+    assert [(one["model"], one["vendor"]) for one in views] == [("Bulb", "ACME")] * 3
+    assert {one["trust"] for one in views} == {"listed", "claimed"}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "addresses", "more"),
+    [
+        ({"a": "b"}, ("10.0.0.1",), {}),
+        ({"model": "", "txt.app": "P"}, ("10.0.0.1", "fe80::1"),
+         {"model": "P", "addresses": "10.0.0.1 fe80::1"}),
+        ({"model": "M", "txt.model": "T", "vendor": "V"}, (), {}),
+    ],
+)  # fmt: skip
+def test_facts_of_a_sighting(
+    attributes: dict[str, str], addresses: tuple[str, ...], more: dict[str, str]
+) -> None:
+    assert with_facts(attributes, addresses) == attributes | more
 
 
 def test_when_it_was_seen_is_no_fact() -> None:

@@ -92,9 +92,12 @@ def rule(one: Site, name: str, services: list[str], field: str, where: str) -> s
 
 @contextlib.asynccontextmanager
 async def site(
-    tmp_path: Path, *rules: tuple[str, list[str], str, str]
+    tmp_path: Path, *rules: tuple[str, list[str], str, str], more: str = "", listed: str = ""
 ) -> AsyncIterator[tuple[Site, Responder]]:
-    """Yield a site with these rules, and devices on its LAN; gatewayd runs."""
+    """Yield a site with these rules, and devices on its LAN; gatewayd runs.
+
+    more: rules, to be formatted.  listed: devices in the configuration.
+    """
     options = ("--children", "0", "--interface", CHILDREN, "--address", CHILDREN)
     with namespaces() as (gateway, children):
         one = Site(tmp_path, gateway, children, "lan0", (*options, "--network", NETWORK))
@@ -102,7 +105,8 @@ async def site(
             services = sorted({service for _, of, _, _ in rules for service in of})
             types = f"types = {json.dumps(services)}"
             text = config(one).replace('types = ["_gatewayd-child._tcp"]', types)
-            one.configure(text, "".join(rule(one, *each) for each in rules))
+            made = "".join(rule(one, *each) for each in rules)
+            one.configure(text + listed, more.format(product=one.plant["product"]) + made)
             await one.start()
             yield one, devices
 
@@ -152,7 +156,7 @@ async def restarted(one: Site) -> None:
 
 async def test_a_device_that_is_renamed_stays_the_child_it_is(tmp_path: Path) -> None:
     """Ten kinds that were known by their names alone; and one printer under three services."""
-    rules = [(name, [device.service], *how) for name, (device, *how) in KINDS.items()]
+    rules = [(name, [one.service], field, where) for name, (one, field, where) in KINDS.items()]
     printing = ["_ipp._tcp", "_ipps._tcp", "_uscan._tcp"]
     async with site(tmp_path, *rules, ("printer", printing, "uuid", "txt.uuid")) as (one, lan):
         devices = {
@@ -263,3 +267,47 @@ async def test_two_devices_of_one_name_are_two_children(tmp_path: Path) -> None:
             await until_shown(one, f"{serial} to be online", Id=device, State="online")
             found.add(device)
         assert len(found) == 2
+
+
+FACTS = """\
+[[rule]]
+name = "facts"
+match = {{ service = "_meter._tcp", subnet = "10.77.0.0/16", model = "PM-9", vendor = "acme" }}
+extract = {{ serial = "txt.serial" }}
+action = "ask"
+provider = "alibaba"
+product = "{product}"
+route = "direct-preregistration-free"
+device_name = "facts-{{serial}}"
+[[rule]]
+name = "listed"
+match = {{ source = "static", serial = "HAL-*" }}
+extract = {{ serial = "serial", mac = "mac" }}
+action = "register"
+provider = "alibaba"
+product = "{product}"
+route = "direct-preregistration-free"
+device_name = "listed-{{serial}}"
+"""
+LISTED = """\
+[[discovery.static.devices]]
+key = "hall"
+serial = "HAL-7"
+mac = "24:0a:c4:00:00:77"
+"""
+
+
+async def test_rules_match_any_address_and_the_model_that_is_shown_and_what_is_listed(
+    tmp_path: Path,
+) -> None:
+    other = ("other", [METER], "serial", "txt.none")
+    async with site(tmp_path, other, more=FACTS, listed=LISTED) as (one, lan):
+        txt = {"md": "PM-9", "manufacturer": "ACME"}
+        device = replace(meter(1, "A-1", **txt), address="10.9.0.1 10.77.1.60")
+        await lan.add(device, replace(meter(2, "A-2", **txt), address="10.9.0.2"))
+        wanted = {"Reason": "approval-required", "Model": "PM-9", "Vendor": "ACME"}
+        child = await until_shown(one, "the meter to be asked for", Name="Meter 1", **wanted)
+        assert set((await shown(one))[child]["Addresses"]) == {"10.9.0.1", "10.77.1.60"}
+        await until_shown(one, "the other meter", Name="Meter 2", Reason="name-unusable")
+        name = f"{one.plant['product']}/listed-HAL-7"
+        await until_shown(one, "the listed device", State="online", CloudId=name)

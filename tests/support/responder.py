@@ -22,7 +22,10 @@ from gatewayd.simulator.site import end
 
 @dataclass(frozen=True)
 class Announced:
-    """What a device announces.  service: without the domain.  host: without it, too."""
+    """What a device announces.  service: without the domain.  host: without it, too.
+
+    address: several are separated by spaces.
+    """
 
     service: str
     instance: str
@@ -85,7 +88,7 @@ def main(interface: str) -> None:
             known[name] = ServiceInfo(
                 f"{wanted['service']}.local.",
                 name,
-                addresses=[socket.inet_aton(wanted["address"])],
+                addresses=[socket.inet_aton(one) for one in wanted["address"].split()],
                 port=wanted["port"],
                 properties=wanted["txt"],
                 server=f"{wanted['host']}.local.",

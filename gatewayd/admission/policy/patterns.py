@@ -140,8 +140,12 @@ class Predicate:
 
     def holds(self, view: Mapping[str, str]) -> bool:
         """Whether it holds for a view."""
-        value = normalised(self.reads, view)
-        return value is not None and any(pattern.matches(value) for pattern in self.patterns)
+        if self.reads == "address" and "addresses" in view:
+            values = view["addresses"].split()
+        else:
+            value = normalised(self.reads, view)
+            values = [] if value is None else [value]
+        return any(pattern.matches(value) for value in values for pattern in self.patterns)
 
     def covers(self, other: Predicate, effort: Effort) -> bool:
         """Whether it holds for every view for which the other one holds.  Raises TooComplex."""

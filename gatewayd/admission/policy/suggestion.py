@@ -22,7 +22,7 @@ from gatewayd.admission.policy.rules import (
     listed_values,
     make_rule,
 )
-from gatewayd.device.identity import Claim, DeviceId, Evidence, Trust, mac, strength
+from gatewayd.device.identity import VENDOR_KEYS, Claim, DeviceId, Evidence, Trust, mac, strength
 
 
 class RulePurpose(StrEnum):
@@ -82,7 +82,6 @@ _IDENTITY_KEYS = (
 """Where identities usually are, the best first."""
 _KIND_KEYS = ("model", "txt.model", "txt.md", "vendor", "txt.vendor", "txt.manufacturer", "txt.gen")
 """What devices of one kind have in common."""
-_VENDOR_KEYS = ("vendor", "txt.vendor", "txt.manufacturer")
 _MAC_IN_NAME = r".*[-_]([0-9a-fA-F]{12})"
 _FORBIDDEN = re.compile(r"[*?\[]")
 _OUI_DIGITS = 6
@@ -204,7 +203,7 @@ def _of_service(evidence: Evidence) -> Mapping[str, str]:
 
 def _of_vendor(evidence: Evidence) -> Mapping[str, str]:
     for view in evidence.views:
-        for key in _VENDOR_KEYS:
+        for key in VENDOR_KEYS:
             if view.get(key):
                 return {key: _literal(view[key])}
     for view in evidence.views:

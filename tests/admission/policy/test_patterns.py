@@ -58,6 +58,19 @@ def test_a_predicate_matches_whole_values(
     assert parse_predicate(key, [pattern]).holds(view) is holds
 
 
+@pytest.mark.parametrize(
+    ("key", "pattern", "holds"),
+    [
+        ("subnet", "10.77.0.0/16", True), ("subnet", "fe80::/10", True),
+        ("subnet", "192.168.0.0/16", False), ("address", "10.77.*", True),
+        ("address", "10.9.0.1", True), ("address", "10.77.1.6", False), ("address", "*", True),
+    ],
+)  # fmt: skip
+def test_any_of_several_addresses_matches(key: str, pattern: str, holds: bool) -> None:
+    view = {"address": "10.9.0.1", "addresses": "10.9.0.1 10.77.1.60 fe80::1"}
+    assert parse_predicate(key, [pattern]).holds(view) is holds
+
+
 def test_a_list_means_any_of() -> None:
     either = parse_predicate("txt.gen", ["2", "3"])
     assert either.holds({"txt.gen": "3"})
