@@ -82,7 +82,14 @@ IN_A_FILE = re.compile(
 """What a remedy calls that stands in a file of this gateway, beside the names of settings."""
 SETTINGS = frozenset(name for name in re.findall(r"[a-z]+(?:_[a-z0-9]+)+", config_manual.manual()))
 """Names that are no words of another language."""
-TAKES_EFFECT = ("gatewayctl reload", "{reload}", "restart", "restarted", "restarts")
+TAKES_EFFECT = (
+    "gatewayctl reload",
+    "rules suggest CHILD --write",
+    "{reload}",
+    "restart",
+    "restarted",
+    "restarts",
+)
 
 
 def names_a_file(remedy: str) -> bool:

@@ -277,8 +277,8 @@ class CloudProvider(Protocol):
 NO_PROVIDER = Reason(
     "provider-not-configured",
     "The cloud of this child is not configured.",
-    "Configure it under [cloud], or correct the rule, then run gatewayctl reload; or forget the "
-    "child.",
+    "Configure it under [cloud], or correct the rule, then run gatewayctl reload; or run "
+    "gatewayctl forget CHILD.",
 )
 """A name leads to no provider."""
 

@@ -319,12 +319,14 @@ def chosen_cloud(
     named = {key: str(value) for key, value in options.items()}
     provider = named.get("provider") or _only(products)
     if provider not in products:
-        raise InvalidArgs(f"Name the provider, one of {', '.join(sorted(products)) or 'none'}")
+        choice = ", ".join(sorted(products)) or "none"
+        raise InvalidArgs(f"It is not clear for which cloud. Name one by --provider: {choice}")
     known = products[provider] or ()
     product = named.get("product") or _only(known)
     if not product or (known and product not in known):
         raise InvalidArgs(
-            f"Name the product{', one of ' if known else ''}{', '.join(sorted(known))}"
+            "It is not clear for which product. Name one by --product"
+            f"{': ' if known else ''}{', '.join(sorted(known))}"
         )
     return CloudChoice(provider, product, named.get("route", ""))
 

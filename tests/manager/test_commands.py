@@ -415,7 +415,7 @@ async def test_retry_is_now_or_says_why_not() -> None:
 async def test_a_rule_is_suggested_for_the_only_cloud(stage: Stage) -> None:
     device = stage.announce("stranger")
     await stage.tape.wait_for(device, "pending")
-    with pytest.raises(InvalidArgs, match="Name the provider"):
+    with pytest.raises(InvalidArgs, match="Name one by --provider"):
         stage.app.commands.suggest_rule(device, "admit", {})
     with pytest.raises(InvalidArgs, match="Purpose"):
         stage.app.commands.suggest_rule(device, "welcome", {})
@@ -427,11 +427,11 @@ async def test_a_rule_is_suggested_for_the_only_cloud(stage: Stage) -> None:
     ({}, {"a": {"p"}}, CloudChoice("a", "p")),
     ({"product": "q", "route": "r"}, {"a": None}, CloudChoice("a", "q", "r")),
     ({"provider": "b"}, {"a": {"p"}, "b": {"q"}}, CloudChoice("b", "q")),
-    ({}, {"a": {"p", "q"}}, "product, one of p, q"),
-    ({}, {"a": None}, "Name the product"),
-    ({}, {"a": {"p"}, "b": {"q"}}, "provider, one of a, b"),
-    ({"provider": "c"}, {"a": {"p"}}, "provider, one of a"),
-    ({"product": "z"}, {"a": {"p"}}, "product, one of p"),
+    ({}, {"a": {"p", "q"}}, "--product: p, q"),
+    ({}, {"a": None}, "Name one by --product"),
+    ({}, {"a": {"p"}, "b": {"q"}}, "--provider: a, b"),
+    ({"provider": "c"}, {"a": {"p"}}, "--provider: a"),
+    ({"product": "z"}, {"a": {"p"}}, "--product: p"),
     ({"provider": 7}, {"a": {"p"}}, "texts"),
     ({"cloud": "a"}, {"a": {"p"}}, "texts"),
 ])  # fmt: skip

@@ -66,12 +66,14 @@ BEFORE_RESOLVING = frozenset({"source", "service", "instance", "interface"})
 NO_RULE = Reason(
     "no-rule",
     "No rule matches this device.",
-    "Write a rule that matches it, then run gatewayctl reload.",
+    "To admit it and its like, run gatewayctl rules suggest CHILD --write "
+    "/etc/gatewayd/rules.d/40-site.toml; to admit it alone, run gatewayctl approve CHILD.",
 )
 CONFLICT = Reason(
     "identity-conflict",
     "Two devices on the LAN claim to be this one.",
-    "Find out which of them is genuine, then approve or reject it.",
+    "Find out which of them is genuine, then run gatewayctl approve CHILD, or gatewayctl reject "
+    "CHILD.",
 )
 ADMITTED_BY_RULE = "admitted-by-rule"
 """The code where a rule alone has admitted a device: no person, no window."""
@@ -79,6 +81,7 @@ ADMITTED_BY_RULE = "admitted-by-rule"
 APPROVAL_REQUIRED = "approval-required"
 """The code where a rule asks an operator, and nothing else prevents the registration."""
 
+_DECIDE = "Run gatewayctl approve CHILD, or gatewayctl reject CHILD."
 _TAKEN = "Another child has the name that the rule gives to this device."
 _RENAME = (
     "Use more of the identity in the rule's device_name, then run gatewayctl reload; or forget the "
@@ -220,7 +223,7 @@ def _judge(
         return Action.ASK, why
     if rule.action is Action.ASK:
         text = f"Rule {rule.name} leaves the decision to the operator."
-        return Action.ASK, Reason(APPROVAL_REQUIRED, text, "Approve or reject it.")
+        return Action.ASK, Reason(APPROVAL_REQUIRED, text, _DECIDE)
     if named.trust < rule.trust:
         return Action.ASK, _unproven(rule, named.trust)
     return Action.REGISTER, Reason(ADMITTED_BY_RULE, f"Rule {rule.name} admits it.")
@@ -273,12 +276,17 @@ def _full(rule: Rule, context: PolicyContext) -> bool:
     return context.by_rule.get(rule.name, 0) >= rule.devices
 
 
-_RAISE_LIMIT = "Raise limits.devices and run gatewayctl reload, or approve it."
+_RAISE_LIMIT = "Raise limits.devices and run gatewayctl reload, or run gatewayctl approve CHILD."
 _RAISE_TRUST: Mapping[Trust, str] = {
-    Trust.CLAIMED: "Approve it.",
-    Trust.CORROBORATED: "Wait until the kernel has seen its MAC, or approve it.",
-    Trust.LISTED: "Add its identity to the rule's list and run gatewayctl reload, or approve it.",
-    Trust.AUTHENTICATED: "Have it log in at gatewayd's own broker, or approve it.",
+    Trust.CLAIMED: "Run gatewayctl approve CHILD.",
+    Trust.CORROBORATED: "Wait until the kernel has seen its MAC, or run gatewayctl approve CHILD.",
+    Trust.LISTED: (
+        "Add its identity to the rule's list and run gatewayctl reload, or run gatewayctl approve "
+        "CHILD."
+    ),
+    Trust.AUTHENTICATED: (
+        "Have it log in at gatewayd's own broker, or run gatewayctl approve CHILD."
+    ),
 }
 
 

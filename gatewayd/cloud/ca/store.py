@@ -136,7 +136,10 @@ class AuthorityStore:
                 raise WrongState("The secret store is not open")
             generations = await slots.generations()
             if generations and not replace:
-                raise WrongState("There is a device CA already: replace it by the option 'replace'")
+                raise WrongState(
+                    "There is a device CA already. To have another one succeed it, repeat the "
+                    "command with --replace"
+                )
             generation = max(generations, default=0) + 1
             await slots.put(generation, authority.secret())
             self._current = AuthorityGeneration(authority, generation)

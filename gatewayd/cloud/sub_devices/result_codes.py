@@ -100,8 +100,8 @@ NO_GATEWAY = Reason(
 NOT_CONFIGURED = Reason(
     "gateway-not-configured",
     "The gateway's name is no longer configured for this cloud.",
-    "Configure the table 'gateway' of this cloud, then run gatewayctl reload; or forget the "
-    "gateway's device.",
+    "Configure the table 'gateway' of this cloud, then run gatewayctl reload; or run "
+    "gatewayctl forget CHILD.",
 )
 GATEWAY_FULL = Reason(
     "gateway-full",
