@@ -93,7 +93,10 @@ class DiscoveryHelper:
         return tuple(self._kinds)
 
     def counters(self) -> dict[str, int]:
-        """Return the counters of each discoverer, by names like "mdns:dropped:oversized"."""
+        """Return the counters of each discoverer, by names like "mdns:dropped:oversized".
+
+        Those of a helper that has ended are gone: it knows no device, and nothing is on its queues.
+        """
         return {**self._health.counters, "discovery-restarts": self._restarts}
 
     async def run(self, sink: Sink) -> None:
@@ -102,6 +105,7 @@ class DiscoveryHelper:
         while True:
             began = self._clock.now()
             why = await self._once(sink)
+            self._health = HelperHealth()
             self.faults = dict.fromkeys(self._kinds, f"{NOT_RUNNING}: {why}")
             failures = 1 if self._clock.now() - began > STEADY else failures + 1
             self._restarts += 1

@@ -362,6 +362,15 @@ async def test_a_helper_that_misbehaves_is_started_again_and_shown(
 
 
 @pytest.mark.jumping_clock
+async def test_what_a_helper_has_counted_ends_with_it() -> None:
+    client = client_of(Peer(encode_to_gatewayd(HelperHealth({"fake:entries": 3}))))
+    async with in_background(client.run(RecordingSink())):
+        while not client.counters()["discovery-restarts"]:
+            await asyncio.sleep(0.01)
+        assert client.counters() == {"discovery-restarts": 1}
+
+
+@pytest.mark.jumping_clock
 async def test_a_helper_that_hangs_is_given_up() -> None:
     peer = Peer(hang=True)
     client = client_of(peer)
