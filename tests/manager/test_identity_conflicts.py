@@ -23,7 +23,7 @@ def claims_of(stage: Stage, device: DeviceId) -> frozenset[Claim]:
 
 async def pair(stage: Stage, *names: str, alone: bool = False) -> list[DeviceId]:
     """Have two devices seen that show one serial; alone: the first shows nothing else."""
-    ids = []
+    ids: list[DeviceId] = []
     for name in names:
         device = stage.announce(name)
         own = frozenset() if alone and not ids else claims_of(stage, device)

@@ -72,8 +72,8 @@ NO_RULE = Reason(
 CONFLICT = Reason(
     "identity-conflict",
     "Two devices on the LAN claim to be this one.",
-    "Find out which of them is genuine, then run gatewayctl approve CHILD, or gatewayctl reject "
-    "CHILD.",
+    "Run gatewayctl explain CHILD, which says how to merge or split them; or, if one is not "
+    "genuine, reject that.",
 )
 ADMITTED_BY_RULE = "admitted-by-rule"
 """The code where a rule alone has admitted a device: no person, no window."""
