@@ -16,7 +16,7 @@ from gatewayd.dbus.names import (
     device_path,
 )
 from gatewayd.dbus.objects import DeviceViews
-from gatewayd.dbus.variants import DeviceVariants, row_of
+from gatewayd.dbus.variants import DeviceVariants, row_of, texts
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView
 
@@ -120,8 +120,8 @@ class SignalEmitter:
         if now is None:
             return
         if needs_approval(change):
-            arguments = Variant("(sos)", (now.id, device_path(now.id), now.name))
+            arguments = texts("(sos)", now.id, device_path(now.id), now.name)
             self._emit(ROOT, f"{MANAGER}.ApprovalNeeded", arguments)
         if (ended := registration(change)) is not None:
-            arguments = Variant("(ssss)", (now.id, now.provider, *ended))
+            arguments = texts("(ssss)", now.id, now.provider, *ended)
             self._emit(ROOT, f"{MANAGER}.RegistrationFinished", arguments)

@@ -18,6 +18,7 @@ from gatewayd.dbus.variants import (
     pack_texts,
     row_of,
     table,
+    texts,
 )
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import DeviceView
@@ -128,10 +129,22 @@ def test_a_signal_is_the_bytes_that_glib_makes(now: DeviceView) -> None:
         assert by_us(made) == by_glib("(sa{sv}as)", (DEVICE, values, []))
 
 
+@pytest.mark.parametrize("kind", ["(ssss)", "(sos)"])
+@given(st.lists(st.text(st.characters(exclude_characters="\0", codec="utf-8")), min_size=4))
+def test_texts_are_the_bytes_that_glib_makes(kind: str, words: list[str]) -> None:
+    values = [
+        "/org/gatewayd1/device/a" if one == "o" else word
+        for one, word in zip(kind[1:-1], words, strict=False)
+    ]
+    assert by_us(texts(kind, *values)) == by_glib(kind, tuple(values))
+    with pytest.raises(ValueError, match="zip"):
+        texts(kind, *values, "more")
+
+
 @pytest.mark.parametrize("number", [0, 1, 250, 253, 254, 255, 256, 65_530, 65_535, 65_536, 70_000])
 def test_the_ends_of_members_take_as_few_bytes_as_suffice(number: int) -> None:
-    for texts in ([], ["x" * number], ["", "x" * number, "y"], ["y"] * (number % 300)):
-        assert pack_texts(texts) == by_glib("as", texts)
+    for values in ([], ["x" * number], ["", "x" * number, "y"], ["y"] * (number % 300)):
+        assert pack_texts(values) == by_glib("as", values)
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\ud800"])
