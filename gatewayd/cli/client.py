@@ -48,6 +48,8 @@ NO_BUS = "NoBus"
 """The name of an error that is none of D-Bus: no connection, or none any more, or no reply."""
 UNANSWERED = (NO_BUS, NO_REPLY, DISCONNECTED)
 """The names of errors by which it is not known what became of a call."""
+CUT_SHORT = ("gatewayd is stopping", "The message bus was lost")
+"""What the daemon answers to a call that it did not wait for; it may be done all the same."""
 NOT_THERE = ("Object does not exist", "No such interface")
 """GLib's words for it; the name of both errors is UnknownMethod, as it is of others."""
 ABSENT: Mapping[str, str] = {
@@ -212,7 +214,8 @@ def refusal(message: str, absent: str = "", *, sent: bool = False) -> BusRefusal
         text = "gatewayd is not running. See: systemctl status gatewayd"
     elif absent and text.startswith(NOT_THERE):
         text = absent
-    return BusRefusal(name, safe(text.strip()), in_doubt=sent and name in UNANSWERED)
+    in_doubt = sent and (name in UNANSWERED or text.strip() in CUT_SHORT)
+    return BusRefusal(name, safe(text.strip()), in_doubt=in_doubt)
 
 
 def _packed(

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.cli.main import COMMANDS
 from gatewayd.cli.output import PROTECTION_TEXTS
+from tests.support.gatewayctl import validate
 from tests.support.pseudo_terminal import on_terminal
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import KEY, Gateway, install
@@ -77,7 +79,9 @@ def test_a_file_of_answers_brings_children_online(bare: Gateway, package: Path) 
 
     words = bare.box.run("gatewayctl", "vault", "add-recovery")
     assert "Added the key slot recovery-" in words
-    told = bare.box.run("gatewayctl", "setup", "--answers", "-", input='admission = "approval"\n')
+    again = ("gatewayctl", "--json", "setup", "--answers", "-")
+    told = bare.box.run(*again, input='admission = "approval"\n')
+    validate(told, next(one.fields for one in COMMANDS if one.words == "setup"), 0)
     assert "There is no recovery key yet" not in told
     assert 'action = "ask"' in bare.box.path("/etc/gatewayd/rules.d/50-setup.toml").read_text()
     is_set_up(bare)
@@ -91,7 +95,8 @@ def test_the_same_typed_on_a_terminal(new: Gateway) -> None:
     give_files(new)
     facts, secret = new.plant.facts, new.plant.text("product-secret").strip()
     answers = (
-        ("On which network interface", "lan0"), ("Which service", ""), ("Which cloud", "1"),
+        # it has one interface, which is offered
+        ("On which network interface", ""), ("Which service", ""), ("Which cloud", "1"),
         ("Where is it", f"{facts['host']}:{facts['port']}"),
         ("Which root certificates", "/etc/gatewayd/ca.pem"),
         ("Which product", facts["product"]), ("What is the secret", secret),
