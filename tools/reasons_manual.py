@@ -97,8 +97,9 @@ def _group(place: str) -> str:
 def in_module(source: str) -> Iterator[DocumentedReason]:
     """Yield the reasons that a module makes by the names of its functions."""
     tree = ast.parse(source)
-    named = Names(tree)
-    for node in ast.walk(tree):
+    nodes = list(ast.walk(tree))
+    named = Names(tree, nodes)
+    for node in nodes:
         if isinstance(node, ast.Dict):
             yield from named.in_table(node)
         if not isinstance(node, ast.Call):
@@ -120,9 +121,12 @@ MAKERS = {"Reason": 0, "_meaning": 1, "_refusal": 0}
 
 
 class Names:
-    """The texts that names stand for in a module: those of its functions, and its own."""
+    """The texts that names stand for in a module: those of its functions, and its own.
 
-    def __init__(self, tree: ast.Module) -> None:
+    nodes: all that are in the tree.
+    """
+
+    def __init__(self, tree: ast.Module, nodes: Iterable[ast.AST]) -> None:
         self._own = {name: text for _, name, text in _assigned(tree.body)}
         self._members = {
             (node.name, name): text
@@ -131,9 +135,7 @@ class Names:
             for _, name, text in _assigned(node.body)
         }
         self._functions = [
-            (node.lineno, node.end_lineno or node.lineno, list(_assigned(ast.walk(node))))
-            for node in ast.walk(tree)
-            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+            node for node in nodes if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
         ]
 
     def argument(self, call: ast.Call, position: int, key: str) -> str:
@@ -170,9 +172,9 @@ class Names:
     def _local(self, name: str, line: int) -> str:
         found = [
             (at, text)
-            for first, last, assigned in self._functions
-            if first <= line <= last
-            for at, one, text in assigned
+            for function in self._functions
+            if function.lineno <= line <= (function.end_lineno or function.lineno)
+            for at, one, text in _assigned(ast.walk(function))
             if one == name and at < line
         ]
         return max(found)[1] if found else ""
