@@ -153,8 +153,9 @@ def read_ca(text: str) -> RootAuthority:
 
 def der_of(value: object) -> bytes | None:
     """Return a certificate in DER; None where it is no certificate."""
-    is_one = isinstance(value, x509.Certificate)
-    return value.public_bytes(serialization.Encoding.DER) if is_one else None
+    if not isinstance(value, x509.Certificate):
+        return None
+    return value.public_bytes(serialization.Encoding.DER)
 
 
 def of_der(data: bytes) -> object:

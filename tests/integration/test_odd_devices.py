@@ -183,9 +183,8 @@ async def replay(one: Site, file: Path) -> str:
 
 async def played(one: Site, file: Path, number: int) -> Sequence[str]:
     """Play a recording; return the names that are shown once there are so many."""
-    counts = dict(
-        reversed(part.split(" ", 1)) for part in (await replay(one, file))[:-1].split(", ")
-    )
+    parts = [part.split(" ", 1) for part in (await replay(one, file))[:-1].split(", ")]
+    counts = {name: count for count, name in parts}
     assert int(counts["sent"]) >= number
     assert (counts["applied"], counts.get("failed")) == ("2", None)
     found = sorted(await shown(one))
