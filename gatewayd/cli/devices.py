@@ -17,6 +17,7 @@ from gatewayd.cli.command import (
     Command,
     CommandFailed,
     Connect,
+    Run,
     action,
     add_id,
     add_yes,
@@ -175,6 +176,19 @@ def _reject(connect: Connect, arguments: Namespace) -> Iterable[str]:
     return ()
 
 
+def _settle(method: str, question: str) -> Run:
+    """Return the `run` of a command that says what a method does, asks, and calls it."""
+
+    def run(connect: Connect, arguments: Namespace) -> Iterable[str]:
+        client, other = connect(), arguments.other or ""
+        does = f"{method} {other}".strip()
+        confirm(arguments, client.call("Consequences", arguments.id, does), question)
+        client.call(method, arguments.id, other)
+        return ()
+
+    return run
+
+
 def _forget(connect: Connect, arguments: Namespace) -> Iterable[str]:
     client = connect()
     confirm(arguments, client.call("Consequences", arguments.id, "Forget"), "Forget it?")
@@ -295,6 +309,9 @@ def _log_options(parser: ArgumentParser) -> None:
 
 
 _STATE = argument("--state", choices=STATES, help="show only devices in this state")
+_OTHER = argument(
+    "other", nargs="?", help="the other device (default: what is seen of it elsewhere)"
+)
 _WAIT = argument(
     "--wait", nargs="?", type=number(1, 3600), const=120, metavar="SECONDS",
     help="wait until it is online, and show how it gets there (default: 120 s)",
@@ -347,6 +364,11 @@ COMMANDS: tuple[Command, ...] = (
     action("rename", "change the displayed name of a device",
            arguments(add_id, argument("label", help="the new name")),
            call("Rename", "id", "label")),
+    action("split",
+           "have two devices that show one identity be two: what both show identifies neither",
+           arguments(add_id, _OTHER, add_yes), _settle("Split", "Split them?")),
+    action("merge", "have two devices be one: the first is kept, the other is forgotten",
+           arguments(add_id, _OTHER, add_yes), _settle("Merge", "Merge them?")),
     action("forget", "remove the record and the secrets of a device", arguments(add_id, add_yes),
            _forget),
     Command("permit-join", "open the join window: rules with window = true register for a while",

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import NoReturn
 
-from gatewayd.cli import clouds, conflicts, credentials, devices, door, messages, rules, store
+from gatewayd.cli import clouds, credentials, devices, door, messages, rules, store
 from gatewayd.cli.client import BusClient, BusRefusal, password_agent
 from gatewayd.cli.command import Command, Connect
 from gatewayd.cli.discover import commands as discover
@@ -38,7 +38,6 @@ INTERRUPTED = 130
 COMMANDS: tuple[Command, ...] = (
     *setup.COMMANDS,
     *devices.COMMANDS,
-    *conflicts.COMMANDS,
     *discover.COMMANDS,
     *rules.COMMANDS,
     *clouds.COMMANDS,
