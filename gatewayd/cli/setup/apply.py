@@ -32,7 +32,7 @@ from gatewayd.settings import grammar
 from gatewayd.settings.daemon_user import DAEMON_USER, HIDDEN, hiding_directory
 from gatewayd.settings.files import ConfigPaths, parse
 
-ROUTES = Path("/proc/net/route")
+ROUTES, ROUTES6 = Path("/proc/net/route"), Path("/proc/net/ipv6_route")
 MAX_FILE = 1 << 20
 """Bytes of a file that setup has written."""
 STEPS = ("endpoint", "dns", "tcp", "tls", "root", "clock")
@@ -164,7 +164,7 @@ class SetupTarget:
 
 def machine_facts() -> MachineFacts:
     """Return what the checks have to know of this machine."""
-    away = uplinks(ROUTES)
+    away = uplinks(ROUTES, ROUTES6)
     names = sorted(
         (name for _, name in socket.if_nameindex()),
         key=lambda name: (name == LOOPBACK, name in away, name),
@@ -172,13 +172,20 @@ def machine_facts() -> MachineFacts:
     return MachineFacts(tuple(names), away, file_fault)
 
 
-def uplinks(routes: Path) -> tuple[str, ...]:
-    """Return the interfaces of the default routes, by /proc/net/route."""
+def uplinks(routes: Path, routes6: Path) -> tuple[str, ...]:
+    """Return the interfaces of the default routes, by /proc/net/route and ipv6_route."""
+    rows, rows6 = _rows(routes)[1:], _rows(routes6)
+    found = [row[0] for row in rows if len(row) > 1 and row[1] == "00000000"]
+    # without any default route, the kernel shows one that is unreachable, on the loopback interface
+    found += [row[-1] for row in rows6 if row[:2] == ["0" * 32, "00"] and row[-1] != LOOPBACK]
+    return tuple(dict.fromkeys(found))
+
+
+def _rows(table: Path) -> list[list[str]]:
     try:
-        rows = [line.split() for line in routes.read_text(encoding="ascii").splitlines()[1:]]
+        return [line.split() for line in table.read_text(encoding="ascii").splitlines()]
     except OSError:
-        return ()
-    return tuple(dict.fromkeys(row[0] for row in rows if len(row) > 1 and row[1] == "00000000"))
+        return []
 
 
 def file_fault(text: str, user: str = DAEMON_USER, hidden: Sequence[Path] = HIDDEN) -> str:

@@ -234,6 +234,15 @@ def test_the_uplink_is_known_by_its_default_route(tmp_path: Path) -> None:
         "Iface\tDestination\tGateway\n"
         "wan0\t00000000\t0101A8C0\nlan0\t0000A8C0\t00000000\nwan0\t00000000\t0201A8C0\n\n"
     )
-    assert uplinks(routes) == ("wan0",)
-    assert uplinks(tmp_path / "none") == ()
+    none, zeros = tmp_path / "none", "0" * 32
+    assert uplinks(routes, none) == ("wan0",)
+    assert uplinks(none, none) == ()
+    routes6 = tmp_path / "ipv6_route"
+    routes6.write_text(
+        f"fe80{'0' * 28} 40 {zeros} 00 {zeros} 00000100 00000001 00000000 00000001     lan0\n"
+        f"{zeros} 00 {zeros} 00 fe80{'0' * 28} 00000400 00000001 00000000 00000003     wwan0\n"
+        f"{zeros} 00 {zeros} 00 {zeros} ffffffff 00000001 00000000 00200200       lo\n"
+    )
+    assert uplinks(routes, routes6) == ("wan0", "wwan0")
+    assert uplinks(none, routes6) == ("wwan0",)
     assert machine_facts().interfaces
