@@ -20,7 +20,7 @@ class InventorySettings:
         unit="s", low=0, high=3600,
     )  # fmt: skip
     max_unadmitted: int = setting(
-        4096,
+        1024,
         "devices kept that are neither admitted nor listed; the least trusted, then the oldest, "
         "leave first",
         low=16, high=100_000,

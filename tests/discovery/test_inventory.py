@@ -716,7 +716,8 @@ async def test_every_device_that_an_operator_listed_is_seen(
             if lan.inventory.evidence(device).trust is Trust.LISTED
         ]  # fmt: skip
         assert len(present) == len(listed)
-        assert lan.inventory.counters()["devices"] == len(listed) + (4096 if flood else 0)
+        strangers = InventorySettings().max_unadmitted if flood else 0
+        assert lan.inventory.counters()["devices"] == len(listed) + strangers
         assert lan.inventory.counters()["sighting-queue-overflow"] == 0
     assert ("max_unadmitted" in caplog.text) is flood
 
