@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import struct
 from collections.abc import Iterator
 
+from gatewayd.cli.discover.anonymous import Anonymizer, Pseudonyms, Unreadable
 from gatewayd.cli.setup.commands import read_answers
 from gatewayd.cloud.alibaba import https_registration, preregistration_free
 from gatewayd.cloud.http import HttpResponse
 from gatewayd.credentials.holders import unit_of
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
+from gatewayd.discovery import sanitize
 from gatewayd.errors import ConfigError, StoreUnavailable
 from gatewayd.messages.broker import users
 from gatewayd.messages.door_settings import (
@@ -27,9 +31,12 @@ from gatewayd.messages.doors.site.topics import SiteTopics
 from gatewayd.network import mqtt_rules, websocket
 from gatewayd.network.http_head import HttpError, parse_head
 from gatewayd.secretstore.keyslots import recovery_words
+from gatewayd.simulator.lan import dns, recording, records, replay
+from gatewayd.simulator.lan.child import LanChild
 from script.attacking.fuzzer import Parser
 
 CHILD = DeviceId("child-0123456789ab")
+LAMP = LanChild("Annas Lampe", "TH20-0001A7", "24:0a:c4:0c:2f:91", "lampe", "10.0.7.21")
 NONCE = bytes(websocket.KEY_BYTES)
 TABLE = DoorSettings(
     host="broker.example",
@@ -60,6 +67,7 @@ def more_parsers() -> Iterator[Parser]:
     yield from _of_the_site()
     yield from _of_clouds()
     yield from _of_files()
+    yield from _of_recordings()
 
 
 def _of_the_site() -> Iterator[Parser]:
@@ -116,6 +124,41 @@ def _issued(data: bytes, name: CloudName) -> object:
     status = 2 * data[0] if data else 200
     grant = preregistration_free.parse_grant(preregistration_free.TOPICS[0], data, name)
     return grant, https_registration.parse_response(HttpResponse(status, data), name)
+
+
+def _of_recordings() -> Iterator[Parser]:
+    packet = dns.encode(records.announcement(LAMP))
+    line = {"at": 0.5, "kind": "datagram", "interface": "lan0", "sender": "fe80::1%lan0",
+            "port": 5353, "data": base64.b64encode(packet).decode()}  # fmt: skip
+    link = {"at": 1, "kind": "interface", "interface": "lan0", "index": 2, "running": 1,
+            "addresses": "10.77.0.1/16 fe80::1/64"}  # fmt: skip
+    yield Parser(
+        "recording that is played", _played,
+        [json.dumps(one).encode() + b"\n" for one in (line, link)],
+        (recording.MalformedRecording,), (*_WORDS, b'"kind":"end"', b'"version":1', b'"port":'),
+    )  # fmt: skip
+    yield Parser(
+        "packet of which names and addresses are replaced",
+        Anonymizer(Pseudonyms(bytes(32)), ("model",)).packet, [packet], (Unreadable,),
+        (b"\xc0\x0c", b"\x04arpa\0", b"\0\x1c\0\1", b"\0\x2f\0\1", b"\0\x05\0\1"),
+    )  # fmt: skip
+    yield Parser(
+        "name of a device", lambda data: sanitize.original_name(sanitize.escaped_name(
+            data.decode(errors="replace"))),
+        [b"Lamp\\x00", "a\u202e\u200d".encode()], (), (b"\\", b"\\x", b"\\u00", b"\\U0001"),
+    )  # fmt: skip
+
+
+def _played(data: bytes) -> object:
+    """Read a file of a first line and these."""
+    first = b'{"at": 0, "kind": "recording", "version": 1}\n'
+    interfaces, found = replay.ReplayedInterfaces(), list[object]()
+    for line in recording.read_recording(io.BytesIO(first + data)):
+        if line.kind == "interface":
+            found += interfaces.commands(line)
+        elif line.kind == "datagram":
+            found.append(recording.RecordedDatagram.of(line))
+    return found
 
 
 def _mqtt_packet(data: bytes) -> object:

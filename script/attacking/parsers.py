@@ -38,6 +38,8 @@ from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, Co
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.discovery import sanitize
+from gatewayd.discovery.diagnosis.recorder import RecordedEvent
+from gatewayd.discovery.diagnosis.refusals import Refusal
 from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.helper import messages as helper
 from gatewayd.discovery.kernel import interfaces, neighbours
@@ -329,12 +331,16 @@ def _from_helper() -> Iterator[helper.ToGatewayd]:
     yield helper.Answer(1, _sighting(), True)
     yield helper.Answer(2, None, False)
     yield helper.HelperHealth({"mdns:dropped": 3}, {"mdns": "it is deaf"})
+    refusal = Refusal(99.0, "mdns", "lan0", "fe80::1%lan0", r"Lamp\x00", "unresolved", 2)
+    yield helper.RefusalReport((refusal,))
+    yield RecordedEvent("datagram", 99.0, {"interface": "lan0", "port": 5353, "data": b"\0\1"})
 
 
 def _to_helper() -> Iterator[helper.ToHelper]:
     yield helper.LogLevel("info")
     yield helper.KnownAddresses(frozenset({"10.0.0.7"}))
     yield helper.Rescan("mdns")
+    yield helper.RecordingRequest(60, 1 << 20)
     yield helper.Verify(1, _sighting())
 
 

@@ -16,7 +16,6 @@ import base64
 import binascii
 import ipaddress
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field
@@ -299,7 +298,7 @@ class _Table:
         value = self._raw.get(key)
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise MalformedMessage(f"{key} is no moment")
-        if not math.isfinite(value) or abs(value) > _MAX_NUMBER:
+        if not abs(value) <= _MAX_NUMBER:  # nor NaN, or an integer that no float can hold
             raise MalformedMessage(f"{key} is no moment")
         return float(value)
 

@@ -131,6 +131,8 @@ def test_what_the_kernel_knows_and_trust_stay_in_gatewayd() -> None:
         {"key": "x" * 513},
         {"key": "a\x1b[2J"},
         {"at": "now"},
+        {"at": 10**400},
+        {"valid_for": -(10**400)},
         {"at": True},
         {"at": float("nan")},
         {"at": float("inf")},
