@@ -22,7 +22,7 @@ from tests.credentials.support import a_record
 EXAMPLES = Path(__file__).parents[2] / "systemd/examples"
 
 
-async def run(name: str, *arguments: Path) -> tuple[int, str]:
+async def run(name: str, *arguments: str | Path) -> tuple[int, str]:
     """Run an example; return its exit status, and what it complains of."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, EXAMPLES / name, *arguments, stderr=asyncio.subprocess.PIPE
@@ -35,6 +35,11 @@ def written(directory: Path, credential: Credential) -> Path:
     path = directory / "child.json"
     path.write_bytes(document(a_record("TH20-1"), credential).reveal())
     return path
+
+
+async def written_as(form: str, credential: Credential, directory: Path) -> tuple[int, str]:
+    """Write the files of a form; return what `run` does."""
+    return await run("credential-files.py", form, written(directory, credential), directory)
 
 
 BY_KEY = Credential(
@@ -50,24 +55,29 @@ BY_PASSWORD = Credential(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["mosquitto-bridge.py", "credential-environment.py"])
-async def test_without_a_credential_the_unit_does_not_start(name: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", ["mosquitto", "environment"])
+async def test_without_a_credential_the_unit_does_not_start(form: str, tmp_path: Path) -> None:
     (tmp_path / "child.json").touch()
-    status, told = await run(name, tmp_path / "child.json", tmp_path)
+    status, told = await run("credential-files.py", form, tmp_path / "child.json", tmp_path)
     assert status == 1
     assert "not handed over" in told
     assert [path.name for path in tmp_path.iterdir()] == ["child.json"]
 
 
 async def test_a_bridge_shows_a_certificate_or_a_password(tmp_path: Path) -> None:
-    assert await run("mosquitto-bridge.py", written(tmp_path, BY_KEY), tmp_path) == (0, "")
+    assert await written_as("mosquitto", BY_KEY, tmp_path) == (
+        0,
+        "",
+    )
     lines = (tmp_path / "bridge.conf").read_text().splitlines()
     assert "address 192.0.2.7:8883" in lines
     assert f"bridge_keyfile {tmp_path}/key.pem" in lines
     assert (tmp_path / "key.pem").read_text() == "KEY"
     assert "topic # in 1 child/set/ $oc/devices/id/sys/properties/set/" in lines
     assert not [line for line in lines if line.startswith("remote_password")]
-    assert await run("mosquitto-bridge.py", written(tmp_path, BY_PASSWORD), tmp_path) == (0, "")
+    assert await run(
+        "credential-files.py", "mosquitto", written(tmp_path, BY_PASSWORD), tmp_path
+    ) == (0, "")
     lines = (tmp_path / "bridge.conf").read_text().splitlines()
     assert "remote_clientid a.b|securemode=2,signmethod=hmacsha256|" in lines
     assert 'remote_password 12"$`\\34' in lines
@@ -82,7 +92,7 @@ def sourced(path: Path) -> str:
 
 
 async def test_an_environment_file_is_read_as_it_was_meant(tmp_path: Path) -> None:
-    made = await run("credential-environment.py", written(tmp_path, BY_PASSWORD), tmp_path)
+    made = await written_as("environment", BY_PASSWORD, tmp_path)
     assert made == (0, "")
     told = await asyncio.to_thread(sourced, tmp_path / "environment")
     values = dict(entry.split("=", 1) for entry in told.split("\0") if entry)
@@ -103,7 +113,7 @@ def shown(name: str) -> str:
 async def test_each_variable_that_a_drop_in_uses_is_written(
     name: str, credential: Credential, tmp_path: Path
 ) -> None:
-    await run("credential-environment.py", written(tmp_path, credential), tmp_path)
+    await written_as("environment", credential, tmp_path)
     told = await asyncio.to_thread(sourced, tmp_path / "environment")
     known = {entry.partition("=")[0] for entry in told.split("\0")}
     used = set(re.findall(r"\$\{(\w+)\}", shown(name)))

@@ -94,9 +94,7 @@ def test_node_red_speaks_for_a_child_until_that_is_rejected(with_node_red: Gatew
     holder.configure()
     holder.box.write("/etc/systemd/system/nodered.service", UNIT)
     holder.install("node-red-gatewayd.conf", "/etc/systemd/system/nodered.service.d/gatewayd.conf")
-    holder.install(
-        "credential-environment.py", "/usr/local/lib/gatewayd/credential-environment", "0755"
-    )
+    holder.install("credential-files.py", "/usr/local/lib/gatewayd/credential-files", "0755")
     for name, text in (
         ("flows.json", json.dumps(NODES)),
         ("flows_cred.json", json.dumps(ACCOUNT)),

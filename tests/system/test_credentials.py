@@ -60,7 +60,7 @@ def test_a_unit_speaks_for_a_child_until_that_is_rejected(new: Gateway) -> None:
     holder = Holder(new)
     holder.configure()
     holder.install(f"{BRIDGE}.service", f"/etc/systemd/system/{BRIDGE}.service")
-    holder.install(f"{BRIDGE}.py", f"/usr/local/lib/gatewayd/{BRIDGE}", "0755")
+    holder.install("credential-files.py", "/usr/local/lib/gatewayd/credential-files", "0755")
     new.systemctl("stop")
     holder.enable()
     new.box.until(lambda: holder.restarts() > 0, "the unit to ask again")
