@@ -31,6 +31,8 @@ _WORDS: Mapping[type, str] = {
     float: "a number, without quotes and unit",
     Path: "an absolute path",
 }
+_LARGEST = 1 << 63
+"""TOML has whole numbers of 64 bits; the library reads larger ones, which no float can hold."""
 _NO_TABLE = "must be a table, as { key = value }"
 _MEANT: Mapping[type, tuple[Any, ...]] = {list: (tuple,), dict: (Mapping, dict)}
 
@@ -184,6 +186,8 @@ def _alternative(hint: Any, raw: object) -> Any:  # noqa: ANN401  # a hint is an
 def _scalar(kind: type, raw: object) -> Any:  # noqa: ANN401  # a hint is any type
     if isinstance(kind, type) and issubclass(kind, StrEnum):
         return _member(kind, raw)
+    if type(raw) is int and not -_LARGEST <= raw < _LARGEST:
+        raise _InvalidValue("must be a number of 64 bits")
     if kind is float and type(raw) is int:
         raw = float(raw)
     if type(raw) is not (str if kind is Path else kind):

@@ -100,6 +100,8 @@ def test_defaults_are_used_for_what_is_not_set() -> None:
         ("wait = 0.1", "x.wait must be at least 0.5 s"),
         ("wait = nan", "x.wait must be a finite number"),
         ("wait = inf", "x.wait must be a finite number"),
+        (f"wait = {10**400}", "x.wait must be a number of 64 bits"),
+        (f"count = {-(10**400)}", "x.count must be a number of 64 bits"),
         ("on = 1", "x.on must be true or false"),
         ("on = 2026-01-01", "x.on must be true or false"),
         ("file = 'CANARY'", "x.file must be an absolute path"),
