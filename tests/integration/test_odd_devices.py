@@ -221,3 +221,23 @@ async def test_a_recording_of_odd_devices_shows_as_many(tmp_path: Path) -> None:
         names = await one.until(partial(played, one, RECORDING, number), "all to be shown")
         assert len(names) == number
         assert all(map(str.isprintable, names))
+
+
+async def test_what_came_over_ipv6_is_played_too(tmp_path: Path) -> None:
+    child = fleet(1, 3, network="10.77.1.0/24")[0]
+    data = base64.b64encode(dns.encode(records.announcement(child))).decode()
+    about = {"kind": "datagram", "interface": "lan0", "port": 5353, "data": data}
+    file = tmp_path / "recording"
+    lines = [
+        {"at": 0, "kind": "recording", "version": 1},
+        {"at": 0.1, "sender": "fe80::260a:c4ff:fe00:1%lan0", **about},
+        {"at": 0.2, "sender": "2001:db8::7", **about, "port": 40_000},
+    ]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    async with site(tmp_path / "site") as one:
+
+        async def there() -> Sequence[str]:
+            assert "2 sent, 0 left out" in await replay(one, file)
+            return await shown(one)
+
+        assert await one.until(there, "the device to be shown") == [child.instance]
