@@ -66,6 +66,7 @@ class RefusalNotes:
 
     def __init__(self) -> None:
         self._noted: dict[str, Counter[Noted]] = {}
+        self._senders: Counter[tuple[str, str]] = Counter()
 
     def note(self, cause: str, interface: str, sender: str, name: str) -> None:
         """Note one, if there is room."""
@@ -74,15 +75,17 @@ class RefusalNotes:
             if len(self._noted) >= MAX_CAUSES:
                 return
             noted = self._noted[cause] = Counter()
-        if len(noted) >= MAX_NOTED:
-            return
         one = (interface, sender, name)
-        if one in noted or sum(sender == other for _, other, _ in noted) < MAX_OF_SENDER:
+        if one in noted:
             noted[one] += 1
+        elif len(noted) < MAX_NOTED and self._senders[cause, sender] < MAX_OF_SENDER:
+            self._senders[cause, sender] += 1
+            noted[one] = 1
 
     def take(self) -> Iterator[tuple[str, Noted, int]]:
         """Remove and yield the notes: cause, what was refused, and how often."""
         noted, self._noted = self._noted, {}
+        self._senders.clear()
         for cause, those in noted.items():
             for one, times in those.items():
                 yield cause, one, times
