@@ -93,7 +93,8 @@ class DisputedDevices(DiscoveredDevices, Protocol):
     def identity(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
         """Return what a device would have that is one with another.
 
-        other: None for the MACs behind which the device is in question.
+        other: None for the MACs behind which the device is in question, and for what it shows that
+        identifies none.
         """
 
     def distinctive(self, device: DeviceId, without: Collection[Claim] = ()) -> frozenset[Claim]:

@@ -324,14 +324,17 @@ class DeviceTable:
     def identity(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
         """Return what a device would have that is one with another, by what it is looked up by.
 
-        other: None for the MACs behind which the device is in question.
+        other: None for the MACs behind which the device is in question, and for what it shows that
+        identifies none.
         """
+        shown = self._shown(device)
         if other is None:
             observations = self.presence(device).observations.values()
             seen = (kernel_macs(one.sighting.claims) for one in observations)
-            return frozenset().union(*seen) - self.resolver.claims(device)
-        both = self._shown(device) & self._shown(other)
-        return self.resolver.distinctive(other) | {k for k in both if self.resolver.is_common(k)}
+            found = frozenset().union(*seen) - self.resolver.claims(device)
+        else:
+            shown, found = shown & self._shown(other), self.resolver.distinctive(other)
+        return found | {key for key in shown if self.resolver.is_common(key)}
 
     def _shown(self, device: DeviceId) -> frozenset[Claim]:
         observations = self.presence(device).observations.values()
@@ -368,7 +371,7 @@ class DeviceTable:
 
     def _showing(self, keys: Collection[Claim]) -> list[Observation]:
         observations = (o for p in self._presences.values() for o in p.observations.values())
-        return [one for one in observations if not _keys(one.sighting).isdisjoint(keys)]
+        return [o for o in observations if any(key_of(c) in keys for c in o.sighting.claims)]
 
     def _move(self, observation: Observation, device: DeviceId) -> None:
         """Move an observation to a device, as far as there is room, where it was another's."""

@@ -151,7 +151,8 @@ class Inventory:
     def identity(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
         """Return what a device would have that is one with another, by what it is looked up by.
 
-        other: None for the MACs behind which the device is in question.
+        other: None for the MACs behind which the device is in question, and for what it shows that
+        identifies none.
         """
         return self._table.identity(device, other)
 

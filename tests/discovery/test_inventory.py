@@ -519,6 +519,26 @@ async def test_an_answer_that_two_are_two_moves_what_is_seen_to_each(lan: Lan) -
         evidence = lan.inventory.evidence(one)
         assert (evidence.conflict, len(evidence.views)) == ("", 1)
     assert "lost" not in lan.listener.words(child)
+    lan.die("mdns 2")
+    lan.goodbye("mdns 2")
+    await asyncio.sleep(PATIENCE)
+    assert lan.inventory.identity(child, None) == {serial}, "a wrong answer can be taken back"
+    lan.inventory.answer({serial: child})
+    assert serial in lan.inventory.evidence(child).claims
+
+
+async def test_a_second_mac_of_a_child_is_its_own_by_an_answer(lan: Lan) -> None:
+    child = await lan.sees("mdns 1", *meter(1, "l2"))
+    lan.inventory.pin(child)
+    lan.announce("mdns 2", *meter(2, "l2"), addresses=("10.0.0.2",))
+    await asyncio.sleep(PATIENCE)
+    own = lan.inventory.identity(child, None)
+    assert own == {Claim("mac", "l2", "001122335502")}
+    lan.inventory.answer(dict.fromkeys(own, child))
+    await asyncio.sleep(PATIENCE)
+    evidence = lan.inventory.evidence(child)
+    assert (evidence.conflict, len(evidence.views)) == ("", 2)
+    assert lan.listener.present() == {child}
 
 
 async def test_an_answer_that_two_are_one_moves_what_is_seen_of_the_other(lan: Lan) -> None:

@@ -92,6 +92,16 @@ def test_only_identity_counts_and_no_mac_of_the_kernel() -> None:
     }
 
 
+def test_what_a_rule_extracts_counts_in_a_conflict() -> None:
+    resolver, rule = Resolver(), a_rule(extract={"serial": "txt.sn", "mac": "txt.hw"})
+    view = SHELLY | {"txt.sn": "0815", "txt.hw": "a8032abe54dc"}
+    one = see(resolver, "1", view, rule)
+    resolver.add_known(one.device, resolver.claims(one.device))
+    two = see(resolver, "2", view | {"txt.hw": "a8032abe54dd"}, rule)
+    assert (two.conflict, two.rivals) == (IDENTITY_CONFLICT, (one.device,))
+    assert see(resolver, "renamed", view, rule) == Resolved(one.device)
+
+
 def test_all_macs_of_a_list_are_the_devices() -> None:
     rule = a_rule(extract={"mac": "txt.macs"}, device_name="s-{mac}")
     view = SHELLY | {"txt.macs": "a8032abe54dc, 00:11:22:33:44:77; 00:12:4b:00:14:b5:5d:f2"}
