@@ -64,11 +64,11 @@ def test_nothing_is_asked_of_a_simulator_that_does_not_run(tmp_path: Path) -> No
     assert f"no simulator runs with {tmp_path}" in line
 
 
-@pytest.mark.parametrize("line", ["[]", "7", "{", '"truth"', '{"do": 7}', '{"path": "x"}', "null"])
-def test_what_is_no_request_is_said_in_one_line(tmp_path: Path, line: str) -> None:
+def test_what_is_no_request_is_said_in_one_line(tmp_path: Path) -> None:
     with running(tmp_path):
-        (said,) = refused("--ask", line, str(tmp_path)).splitlines()
-    assert said.startswith("gatewayd-simulator: ")
+        for line in ("[]", "7", "{", '"truth"', '{"do": 7}', '{"path": "x"}', "null"):
+            (said,) = refused("--ask", line, str(tmp_path)).splitlines()
+            assert said.startswith("gatewayd-simulator: "), line
 
 
 @contextlib.contextmanager
