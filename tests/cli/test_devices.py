@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.dbus.bus import Bus
+from gatewayd.device.identity import DeviceId
 from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.support import GATEWAY, RecordingCommands, run, served, view
 from tests.support.gatewayctl import GATEWAYCTL, ctl
@@ -49,6 +50,47 @@ async def test_a_child_that_was_not_seen_is_not_said_to_match_nothing(
     _, explained = await ctl(bus, "explain", "child-2b")
     assert "Rules: not evaluated, as it was not seen" in explained
     assert "Rules decide now" not in explained
+
+
+@pytest.mark.parametrize(
+    ("conflict", "rivals", "said", "settled"),
+    [
+        ("identity-conflict", ("child-2b",), "shows what identifies this one: see child-2b",
+         ("merge child-1a child-2b", "split child-1a child-2b")),
+        ("moved-or-cloned", (), "behind another MAC", ("merge child-1a\n", "split child-1a\n")),
+        ("name-contested", ("child-2b",), "a name identifies none: see child-2b", ()),
+    ],
+)  # fmt: skip
+async def test_a_conflict_is_explained_with_the_commands_that_settle_it(
+    bus: PrivateBus,
+    asked: RecordingCommands,
+    conflict: str,
+    rivals: tuple[DeviceId, ...],
+    said: str,
+    settled: tuple[str, ...],
+) -> None:
+    shown = view("child-1a", conflict=conflict, rivals=rivals)
+    async with served(bus, asked, shown, view("child-2b"), gather=0.02):
+        _, explained = await ctl(bus, "explain", "child-1a")
+        _, other = await ctl(bus, "explain", "child-2b")
+    assert said in explained
+    assert [f"gatewayctl {one}" in explained for one in settled] == [True] * len(settled)
+    assert ("gatewayctl merge" in explained) is bool(settled)
+    assert "In conflict" not in other
+
+
+async def test_split_and_merge_say_what_they_do_and_ask(
+    bus: PrivateBus, service: Bus, asked: RecordingCommands
+) -> None:
+    asked.hurts = ("Both stay.",)
+    for command in ("split", "merge"):
+        status, printed = await ctl(bus, command, "child-1a", "child-2b")
+        assert (status, "Both stay. Use --yes" in printed) == (1, True)
+        assert await ctl(bus, command, "child-1a", "--yes") == (0, "")
+    assert [one[:3] for one in asked.asked] == [
+        ("split", "child-1a", ""),
+        ("merge", "child-1a", ""),
+    ]
 
 
 async def test_what_hurts_is_asked_about_or_needs_yes(
