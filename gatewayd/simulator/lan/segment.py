@@ -6,7 +6,7 @@ import asyncio
 import logging
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -128,43 +128,43 @@ def _is_ipv4(text: str) -> bool:
 
 
 def _multicast_socket(interface_address: str) -> socket.socket:
-    interface = socket.inet_aton(interface_address)
-    one = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    try:
-        one.setblocking(False)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        one.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, interface)
-        one.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
-        one.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 1)
+    interface, group = socket.inet_aton(interface_address), socket.inet_aton(GROUP[0])
+    options = (
+        (socket.IP_MULTICAST_IF, interface),
+        (socket.IP_MULTICAST_TTL, 255),
+        (socket.IP_MULTICAST_LOOP, 1),
         # Otherwise it would receive from groups that others joined on other interfaces.
-        one.setsockopt(socket.IPPROTO_IP, _IP_MULTICAST_ALL, 0)
-        group = socket.inet_aton(GROUP[0])
-        one.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group + interface)
-        one.bind(("", MDNS_PORT))
-    except OSError:
-        one.close()
-        raise
-    return one
+        (_IP_MULTICAST_ALL, 0),
+        (socket.IP_ADD_MEMBERSHIP, group + interface),
+    )
+    return _opened(socket.AF_INET, socket.IPPROTO_IP, options)
 
 
 def _multicast_socket6(interface: str) -> socket.socket:
-    index = socket.if_nametoindex(interface)
-    one = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
+    index, group = socket.if_nametoindex(interface), socket.inet_pton(socket.AF_INET6, GROUP6)
+    options = (
+        (socket.IPV6_V6ONLY, 1),
+        (socket.IPV6_MULTICAST_IF, index),
+        (socket.IPV6_MULTICAST_HOPS, 255),
+        (_IPV6_MULTICAST_ALL, 0),
+        (socket.IPV6_JOIN_GROUP, group + struct.pack("@I", index)),
+    )
+    return _opened(socket.AF_INET6, socket.IPPROTO_IPV6, options)
+
+
+def _opened(
+    family: socket.AddressFamily, level: int, options: Iterable[tuple[int, int | bytes]]
+) -> socket.socket:
+    """Return a socket at the port of mDNS, with these options of its level."""
+    one = socket.socket(family, socket.SOCK_DGRAM)
     try:
         one.setblocking(False)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BUFFER)
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
-        one.setsockopt(socket.IPPROTO_IPV6, _IPV6_MULTICAST_ALL, 0)
-        group = socket.inet_pton(socket.AF_INET6, GROUP6)
-        membership = group + struct.pack("@I", index)
-        one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, membership)
-        one.bind(("::", MDNS_PORT))
+        for option, value in options:
+            one.setsockopt(level, option, value)
+        one.bind(("", MDNS_PORT))
     except OSError:
         one.close()
         raise
