@@ -26,6 +26,8 @@ from script.soaking.powercut import trace
 from script.soaking.powercut.cuts import scratch
 
 Tally = TypeVar("Tally")
+MOST_GAPS = 50
+"""Gaps in what the cloud has that are printed."""
 FLEET_VALUES = 5
 """Messages of each child of a fleet."""
 
@@ -196,6 +198,7 @@ def _outages(options: argparse.Namespace) -> Iterator[bool]:
         f"{tally.acknowledged:>8,} messages acknowledged",
         f"{tally.received:>8,} received by the cloud",
         f"{tally.missing:>8,} never came",
+        *tally.gaps[:MOST_GAPS],
         f"{sum(tally.dropped.values()):>8,} dropped and counted: {dict(tally.dropped)}",
         f"{tally.memory:>8,.0f} MB of gatewayd, at most",
         f"{len(tally.wrong):>8,} laws broken",

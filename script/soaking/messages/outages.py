@@ -13,7 +13,7 @@ import signal
 import subprocess
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -43,13 +43,15 @@ MOST_MEMORY = 150.0
 class OutageTally:
     """What was counted.  outages: by what failed.  memory: MB of gatewayd, at most.
 
-    dropped: messages that gatewayd says it has dropped, by the reason.  missing: what never came.
+    dropped: messages that gatewayd says it has dropped, by the reason.  missing: what never came,
+    and gaps: where that was.
     """
 
     outages: Counter[str] = field(default_factory=Counter)
     acknowledged: int = 0
     received: int = 0
     missing: int = 0
+    gaps: list[str] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     memory: float = 0.0
     wrong: list[str] = field(default_factory=list)
@@ -177,7 +179,18 @@ async def _judge(speaking: SpeakingChildren, child: str, tally: OutageTally) -> 
     tally.acknowledged += len(said)
     tally.received += len(received)
     tally.missing += len(said - set(received))
+    tally.gaps += [f"{child}: {gap} never came" for gap in _ranges(said - set(received))]
     tally.wrong += [f"{child}: {number} is late" for number in out_of_order(received)]
+
+
+def _ranges(numbers: Collection[int]) -> Iterator[str]:
+    """Yield numbers in their order, those that follow each other together, as "7 to 9"."""
+    first = last = None
+    for number in (*sorted(numbers), None):
+        if last is not None and number != last + 1:
+            yield f"{first}" if first == last else f"{first} to {last}"
+            first = None
+        first, last = number if first is None else first, number
 
 
 @asynccontextmanager
