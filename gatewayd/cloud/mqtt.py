@@ -23,6 +23,7 @@ from gatewayd.cloud.paho_socket import (
     Gone,
     PahoSocket,
     UnacknowledgedPackets,
+    message_packet,
 )
 from gatewayd.cloud.provider import (
     CommandHandler,
@@ -35,7 +36,7 @@ from gatewayd.cloud.publisher import MessagePublisher
 from gatewayd.device.command import ChildCommand, CommandAnswer
 from gatewayd.device.message import Message
 from gatewayd.device.secret import Secret
-from gatewayd.network import connect_errors, mqtt_rules, tls
+from gatewayd.network import connect_errors, tls
 from gatewayd.network.connect_errors import ConnectError, ConnectFault, ConnectionEnd
 from gatewayd.network.mqtt_rules import MAX_PACKET, KeepAlive, KeepAliveStep, PacketError
 from gatewayd.network.tls import Server, dial
@@ -50,6 +51,11 @@ def connack(shown: Any) -> int:  # noqa: ANN401  # an int, or a type that paho 1
     """Return the code as sent, however paho shows it; -1 for one MQTT 3.1.1 does not know."""
     code = shown if isinstance(shown, int) else _CODES.get(shown.value, -1)
     return code if ACCEPTED <= code <= _NOT_AUTHORISED else -1
+
+
+def suback(codes: Any) -> tuple[int, ...]:  # noqa: ANN401  # ints, or what paho 1.6 lacks
+    """Return the codes of a SUBACK as sent."""
+    return tuple(code if isinstance(code, int) else code.value for code in codes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,23 +89,36 @@ Handler: TypeAlias = Callable[[str, bytes], None]
 
 
 class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
-    """A paho client that uses the socket that it is given, for handshake and keep-alive.
+    """A paho client that uses the socket that it is given, and the packet identifiers.
 
-    refused: called with the code of a CONNACK that ends it.
+    refused: called with the code of a CONNACK that ends it.  new_id: makes an identifier that no
+    packet under way has.
     """
 
-    def __init__(self, login: Login, sock: PahoSocket, refused: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        login: Login,
+        sock: PahoSocket,
+        refused: Callable[[int], None],
+        new_id: Callable[[], int],
+    ) -> None:
         version = getattr(paho, "CallbackAPIVersion", None)
         first = (version.VERSION2,) if version else ()
         super().__init__(
             *first, client_id=login.client_id, clean_session=True, protocol=paho.MQTTv311
         )
         self.username_pw_set(login.user_name, login.password.reveal() or None)
+        self.max_inflight_messages_set(IN_FLIGHT)
         self._given_socket, self._refused, self._connected = sock, refused, False
+        self._new_id = new_id
 
     def _create_socket_connection(self) -> PahoSocket:
         """Take the place of paho's blocking connect; the same name in 1.6.1 to 2.2.0."""
         return self._given_socket
+
+    def _mid_generate(self) -> int:
+        """Take the place of paho's own; the same name in 1.6.1 to 2.2.0."""
+        return self._new_id()
 
     def reconnect(self) -> int:
         """Connect once.  The second time, paho wants to answer CONNACK 1 by dialling again."""
@@ -173,8 +192,8 @@ def _refusal(code: int | ConnectionEnd, alert: str) -> ConnectError:
 class MqttConnection:
     """One connection, made by `open_connection`.
 
-    Messages, subscriptions and the end are written, and what comes is read, past paho, which takes
-    some thirty microseconds for each; it has the handshake and the keep-alive.
+    Messages of QoS 1 are written, and their acknowledgements read, past paho, which takes some
+    thirty microseconds for each; it has the rest of the protocol.
 
     answer: the code of the CONNACK, -1 for an unknown one, or why the connection ended before it.
     closed: why the connection has ended.  Wait for it by asyncio.wait, or by `wait_closed`.
@@ -196,7 +215,6 @@ class MqttConnection:
         self.alert = ""
         self._leaving = self._ended = self._paused = self._resuming = False
         self._unsent = bytearray()
-        self._unconfirmed: list[int] = []  # messages of QoS 0 in what is unsent
         self._is_about_to_write = self._is_writer_added = self._is_paho_writing = False
         self._is_paho_waiting = False  # to write: to ask paho itself for each message takes long
         self._newest_id = 0
@@ -205,8 +223,13 @@ class MqttConnection:
         )
         self._socket = sock
         self._descriptor, self._user_name = sock.fileno(), login.user_name
-        self._client = client = _Client(login, self._socket, self._answered)
+        self._client = client = _Client(login, self._socket, self._answered, self._new_id)
         client.on_connect = lambda *given: self._answered(connack(given[3]))
+        client.on_message = self._deliver
+        client.on_publish = client.on_unsubscribe = lambda *given: self._pending.acknowledge(
+            given[2]
+        )
+        client.on_subscribe = lambda *given: self._subscribed(given[2], given[3])
         client.on_socket_register_write = lambda *_: self._paho_waits(True)
         client.on_socket_unregister_write = lambda *_: self._paho_waits(False)
         client.on_socket_close = lambda *_: self._unwatch()
@@ -221,11 +244,9 @@ class MqttConnection:
 
     async def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
         """Return when the message has left (QoS 0), or the cloud has it (1).  Raises Gone."""
-        if qos:
-            sent = self.post(topic, payload)
-        else:
-            sent = self._pending.post(partial(self._queue, topic, payload, qos=0))
-        if await sent is None:
+        if not qos:
+            await self._send(lambda: self._client.publish(topic, payload).mid)
+        elif await self.post(topic, payload) is None:
             raise Gone
 
     def post(self, topic: str, payload: bytes) -> asyncio.Future[Acknowledgement | None]:
@@ -235,19 +256,12 @@ class MqttConnection:
         """
         return self._pending.post(partial(self._queue, topic, payload))
 
-    def _queue(self, topic: str, payload: bytes, qos: int = 1) -> int:
-        """Queue a message; return the packet identifier under which it is awaited."""
+    def _queue(self, topic: str, payload: bytes) -> int:
+        """Queue a message of QoS 1; return its packet identifier."""
         number = self._new_id()
-        if not qos:
-            self._unconfirmed.append(number)
-        self._send(mqtt_rules.message_packet(topic, payload, number if qos else 0))
+        self._unsent += message_packet(topic, payload, number)
+        self._write_soon()
         return number
-
-    def _send(self, packet: bytes) -> None:
-        """Write a packet when the loop comes round: what is queued by then leaves together."""
-        if not self._leaving:  # nothing follows a DISCONNECT
-            self._unsent += packet
-            self._write_soon()
 
     def _new_id(self) -> int:
         while True:
@@ -257,29 +271,24 @@ class MqttConnection:
 
     async def subscribe(self, topics: Sequence[str]) -> tuple[int, ...]:
         """Subscribe to one or more topics; return a code for each, as sent.  Raises Gone."""
-        codes = await self._ask(mqtt_rules.subscribe_packet, topics)
+        wanted = [(topic, 1) for topic in topics]
+        codes = await self._send(lambda: self._client.subscribe(wanted)[1])
         return (codes + (REFUSED,) * len(topics))[: len(topics)]
 
     async def unsubscribe(self, topics: Sequence[str]) -> None:
         """Return when the cloud has done so.  Raises Gone."""
-        await self._ask(mqtt_rules.unsubscribe_packet, topics)
+        await self._send(lambda: self._client.unsubscribe(list(topics))[1])
 
-    async def _ask(
-        self, make: Callable[[Sequence[str], int], bytes], topics: Sequence[str]
-    ) -> Acknowledgement:
-        def step() -> int:
-            number = self._new_id()
-            self._send(make(topics, number))
-            return number
-
-        return await self._pending.send(step)
+    async def _send(self, step: Callable[[], int | None]) -> tuple[int, ...]:
+        """Let paho queue a packet; it is written when the loop comes round."""
+        return await self._pending.send(lambda: self._drive(step, ConnectionEnd.LOST) or 0)
 
     async def close(self) -> None:
         """Send DISCONNECT and close; in at most 2 s, and never with an error."""
         try:
             if not self.closed.done():
                 self._leaving = True
-                self._unsent += mqtt_rules.DISCONNECT
+                self._drive(self._client.disconnect, ConnectionEnd.OURS)
                 self._write()
             if not self.closed.done():  # else it has left at once
                 await asyncio.wait({self.closed}, timeout=CLOSE_TIME)
@@ -296,6 +305,16 @@ class MqttConnection:
     def _answered(self, code: int) -> None:
         if not self.answer.done():
             self.answer.set_result(code)
+
+    def _subscribed(self, number: int, codes: Any) -> None:  # noqa: ANN401  # paho has no types
+        self._pending.acknowledge(number, suback(codes))
+
+    def _deliver(self, _client: object, _data: object, message: Any) -> None:  # noqa: ANN401  # paho has no types
+        try:
+            topic = str(message.topic)
+        except UnicodeDecodeError:
+            topic = ""
+        self.on_message(topic, bytes(message.payload))
 
     def _read(self) -> None:
         try:
@@ -320,8 +339,8 @@ class MqttConnection:
                     return
                 if number := self._socket.puback():
                     self._pending.acknowledge(number)
-                elif packet := self._socket.next_packet():
-                    self._handle_packet(packet)
+                elif self._socket.advance():
+                    self._drive(self._client.loop_read, ConnectionEnd.PROTOCOL)
                 else:
                     self._handled_all()
                     return
@@ -331,20 +350,6 @@ class MqttConnection:
             self._handle_later()
         else:
             self._pause()
-
-    def _handle_packet(self, packet: bytes) -> None:
-        """Handle a packet, or have paho handle it.  Raises PacketError."""
-        match packet[0] & 0xF0:
-            case mqtt_rules.PUBLISH:
-                message = mqtt_rules.read_message(packet)
-                self._drive(partial(self.on_message, *message[:2]), ConnectionEnd.PROTOCOL)
-                if message.number and not self.closed.done():
-                    self._send(mqtt_rules.puback_packet(message.number))
-            case mqtt_rules.PUBACK | mqtt_rules.SUBACK | mqtt_rules.UNSUBACK:
-                self._pending.acknowledge(*mqtt_rules.read_acknowledgement(packet))
-            case _:
-                self._socket.pass_on(packet)
-                self._drive(self._client.loop_read, ConnectionEnd.PROTOCOL)
 
     def _refuse(self, error: PacketError) -> None:
         log.warning("The cloud sent %s to %s; its connection is closed.", error, self._user_name)
@@ -397,7 +402,7 @@ class MqttConnection:
             self._loop.call_soon(self._write)
 
     def _write(self) -> None:
-        """Write our packets, and then paho's; but first what was begun, by either."""
+        """Write our messages, and then paho's packets; but first what was begun, by either."""
         self._is_about_to_write = False
         if not self._is_paho_writing and not self.closed.done():
             self._write_unsent()
@@ -412,13 +417,8 @@ class MqttConnection:
         if self._is_writer_added:
             self._loop.remove_writer(self._descriptor)
             self._is_writer_added = False
-        if self._leaving:
-            self._finish(ConnectionEnd.OURS)
-            return
         self._keepalive.send(self._loop.time())
         self._socket.answers = 0
-        while self._unconfirmed:
-            self._pending.acknowledge(self._unconfirmed.pop())
         if self._paused and not self._resuming:
             self._resuming = True
             self._loop.call_soon(self._resume)
@@ -453,8 +453,7 @@ class MqttConnection:
         result = None
         try:
             result = step()
-        except Exception as error:  # noqa: BLE001  # border: paho lets any error through, as
-            # does what handles a message
+        except Exception as error:  # noqa: BLE001  # border: paho's parsing lets any error through
             log.warning(
                 "The cloud sent what cannot be read to %s: %s.",
                 self._user_name,

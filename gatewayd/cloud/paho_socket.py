@@ -12,8 +12,21 @@ from gatewayd.network.mqtt_rules import MAX_PACKET, is_answered, packet_size
 from gatewayd.network.websocket_stream import ByteStream
 
 _CHUNK = 4096
-_PUBACK_HEADER = b"\x40\x02"
+_PUBLISH_QOS_1, _PUBACK = 0x32, b"\x40\x02"
 _PUBACK_SIZE = 4
+_SEVEN_BITS, _MORE = 0x7F, 0x80
+
+
+def message_packet(topic: str, payload: bytes, number: int) -> bytes:
+    """Return a PUBLISH of QoS 1 (MQTT 3.1.1, 3.3).  number: its packet identifier."""
+    name = topic.encode()
+    length = 2 + len(name) + 2 + len(payload)
+    header = bytearray((_PUBLISH_QOS_1,))
+    while length > _SEVEN_BITS:
+        header.append(length & _SEVEN_BITS | _MORE)
+        length >>= 7
+    header.append(length)
+    return b"".join((header, len(name).to_bytes(2), name, number.to_bytes(2), payload))
 
 
 class PahoSocket:
@@ -21,10 +34,10 @@ class PahoSocket:
 
     paho reads byte by byte, keeps what it has read without a limit, and handles one packet in a
     call, though TLS may have buffered more of them, which no file descriptor shows.  So packets are
-    cut here, and paho is called once for each that is for it.
+    cut here, and paho is called once for each.
 
     limit: most bytes of a packet, and so of what is kept of one that has not come as a whole.
-    answers: packets that have to be answered, since its user has set this to 0.
+    answers: packets that paho has to answer, since its user has set this to 0.
     arrived: bytes that have come; no ping of a WebSocket counts, which a proxy may send for a dead
     cloud.
     """
@@ -52,29 +65,24 @@ class PahoSocket:
             if not data or not self._sock.pending():
                 return bool(data)
 
-    def next_packet(self) -> bytes | None:
-        """Return the next packet, and keep it no longer; None where none is complete.
+    def advance(self) -> bool:
+        """Make the next packet ready for paho; False where none is complete.
 
         Raises PacketError where it is not one that the cloud may send now.
         """
-        raw = self._raw
-        size = packet_size(raw, self._limit, first=not self._greeted)
-        if size is None or len(raw) < size:
-            return None
-        packet = bytes(raw[:size])
-        del raw[:size]
-        self.answers += is_answered(packet[0])
+        size = packet_size(self._raw, self._limit, first=not self._greeted)
+        if size is None or len(self._raw) < size:
+            return False
+        self.answers += is_answered(self._raw[0])
+        self._packet += self._raw[:size]
+        del self._raw[:size]
         self._greeted = True
-        return packet
-
-    def pass_on(self, packet: bytes) -> None:
-        """Make a packet ready for paho."""
-        self._packet += packet
+        return True
 
     def puback(self) -> int:
         """Take the next packet, if it is a PUBACK; return its packet identifier, 0 for none."""
         raw = self._raw
-        if len(raw) < _PUBACK_SIZE or not self._greeted or not raw.startswith(_PUBACK_HEADER):
+        if len(raw) < _PUBACK_SIZE or not self._greeted or not raw.startswith(_PUBACK):
             return 0
         number = raw[2] << 8 | raw[3]
         del raw[:_PUBACK_SIZE]

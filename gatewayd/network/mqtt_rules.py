@@ -1,39 +1,33 @@
-"""What of MQTT 3.1.1 is not left to paho: packets, what a server may send, the keep-alive.  Pure.
+"""What MQTT 3.1.1 asks of a server and of a client's keep-alive, and paho does not look at.  Pure.
 
 Source: MQTT Version 3.1.1, OASIS Standard; the numbers in brackets are its sections.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from enum import Enum
-from typing import NamedTuple
 
 MAX_PACKET = 1025 * 1024
 """Bytes of one packet from the cloud: 1 MiB is a message's limit at the more generous vendor, and
 its topic and header come on top."""
 
-PUBLISH, PUBACK, SUBACK, UNSUBACK = 0x30, 0x40, 0x90, 0xB0
-"""The packets of a cloud that pass paho by, as the upper half of their first byte [2.2.1]."""
-DISCONNECT = b"\xe0\x00"
-_SUBSCRIBE, _UNSUBSCRIBE = 0x82, 0xA2  # with the flags that they have [3.8.1, 3.10.1]
-_SEVEN_BITS, _MORE = 0x7F, 0x80
 _LENGTH_BYTES = 4  # at most [2.2.3]
-_CONNECT, _CONNACK = 0x10, 0x20
+_CONNECT, _CONNACK, _PUBLISH, _SUBACK = 0x10, 0x20, 0x30, 0x90
 _QOS_1, _QOS_2 = 0x02, 0x04
 
 _NAMES: Mapping[int, str] = {
     _CONNECT: "CONNECT",
     _CONNACK: "CONNACK",
-    PUBLISH: "PUBLISH",
-    PUBACK: "PUBACK",
+    _PUBLISH: "PUBLISH",
+    0x40: "PUBACK",
     0x50: "PUBREC",
     0x60: "PUBREL",
     0x70: "PUBCOMP",
     0x80: "SUBSCRIBE",
-    SUBACK: "SUBACK",
+    _SUBACK: "SUBACK",
     0xA0: "UNSUBSCRIBE",
-    UNSUBACK: "UNSUBACK",
+    0xB0: "UNSUBACK",
     0xC0: "PINGREQ",
     0xD0: "PINGRESP",
     0xE0: "DISCONNECT",
@@ -45,10 +39,10 @@ _MAX_TOPICS = 1024  # of a SUBSCRIBE of ours, generously
 
 _LENGTHS: Mapping[int, tuple[int, int]] = {
     _CONNACK: (2, 2),
-    PUBLISH: (_SHORTEST_MESSAGE, MAX_PACKET),
-    PUBACK: (2, 2),
-    SUBACK: (3, 2 + _MAX_TOPICS),
-    UNSUBACK: (2, 2),
+    _PUBLISH: (_SHORTEST_MESSAGE, MAX_PACKET),
+    0x40: (2, 2),  # PUBACK
+    _SUBACK: (3, 2 + _MAX_TOPICS),
+    0xB0: (2, 2),  # UNSUBACK
     0xD0: (0, 0),  # PINGRESP
 }
 """What a server may send, to the least and the most bytes after the fixed header [3].
@@ -73,11 +67,11 @@ def packet_size(data: bytes | bytearray, limit: int = MAX_PACKET, *, first: bool
     kind, flags = data[0] & 0xF0, data[0] & 0x0F
     if (kind == _CONNACK) is not first:
         raise PacketError("no CONNACK first" if first else "a second CONNACK")
-    if kind == PUBLISH and flags & _QOS_2:
+    if kind == _PUBLISH and flags & _QOS_2:
         raise PacketError("a message of QoS 2")
     if kind not in _LENGTHS:
         raise PacketError(f"{_NAMES.get(kind, 'a reserved packet')}, which no server may send,")
-    if kind != PUBLISH and flags:
+    if kind != _PUBLISH and flags:
         raise PacketError(f"{_NAMES[kind]} with reserved flags")
     return _size(data, kind, limit)
 
@@ -101,81 +95,7 @@ def _size(data: bytes | bytearray, kind: int, limit: int) -> int | None:
 
 def is_answered(header: int) -> bool:
     """Whether a client has to answer the packet with this first byte: a message of QoS 1."""
-    return header & 0xF0 == PUBLISH and bool(header & _QOS_1)
-
-
-def message_packet(topic: str, payload: bytes, number: int = 0) -> bytes:
-    """Return a PUBLISH [3.3].  number: its packet identifier at QoS 1; 0 for QoS 0."""
-    name = _text(topic)
-    if not number:
-        return _packet(PUBLISH, name, payload)
-    return _packet(PUBLISH | _QOS_1, name, number.to_bytes(2), payload)
-
-
-def subscribe_packet(topics: Sequence[str], number: int) -> bytes:
-    """Return a SUBSCRIBE at QoS 1 [3.8].  number: its packet identifier."""
-    return _packet(_SUBSCRIBE, number.to_bytes(2), *(_text(topic) + b"\1" for topic in topics))
-
-
-def unsubscribe_packet(topics: Sequence[str], number: int) -> bytes:
-    """Return an UNSUBSCRIBE [3.10].  number: its packet identifier."""
-    return _packet(_UNSUBSCRIBE, number.to_bytes(2), *map(_text, topics))
-
-
-def puback_packet(number: int) -> bytes:
-    """Return a PUBACK [3.4].  number: the packet identifier of what is acknowledged."""
-    return _packet(PUBACK, number.to_bytes(2))
-
-
-def _text(value: str) -> bytes:
-    data = value.encode()
-    return len(data).to_bytes(2) + data
-
-
-def _packet(first: int, *parts: bytes) -> bytes:
-    length, header = sum(map(len, parts)), bytearray((first,))
-    while length > _SEVEN_BITS:
-        header.append(length & _SEVEN_BITS | _MORE)
-        length >>= 7
-    header.append(length)
-    return b"".join((header, *parts))
-
-
-class ReceivedMessage(NamedTuple):
-    """A message of the cloud.  topic: "" if it is not UTF-8.  number: 0 at QoS 0."""
-
-    topic: str
-    payload: bytes
-    number: int
-
-
-def read_message(packet: bytes) -> ReceivedMessage:
-    """Read a whole PUBLISH of QoS 0 or 1 [3.3].  Raises PacketError."""
-    start = _body(packet)
-    end = start + 2 + int.from_bytes(packet[start : start + 2])
-    rest = end + 2 if packet[0] & _QOS_1 else end
-    number = int.from_bytes(packet[end:rest])
-    if rest > len(packet) or end == start + 2 or (rest > end and not number):
-        raise PacketError("a message that is not one")
-    try:
-        topic = packet[start + 2 : end].decode()
-    except UnicodeDecodeError:
-        topic = ""
-    return ReceivedMessage(topic, packet[rest:], number)
-
-
-def read_acknowledgement(packet: bytes) -> tuple[int, tuple[int, ...]]:
-    """Return the packet identifier of a SUBACK or another acknowledgement, and its codes [3.9]."""
-    start = _body(packet)
-    return int.from_bytes(packet[start : start + 2]), tuple(packet[start + 2 :])
-
-
-def _body(packet: bytes) -> int:
-    """Return where the body of a packet begins [2.2.3]."""
-    start = 1
-    while packet[start] & _MORE:
-        start += 1
-    return start + 1
+    return header & 0xF0 == _PUBLISH and bool(header & _QOS_1)
 
 
 ANSWER_TIME = 10.0

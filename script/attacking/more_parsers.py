@@ -28,7 +28,7 @@ from gatewayd.messages.door_settings import (
 from gatewayd.messages.doors.packets import PublishPacket
 from gatewayd.messages.doors.site.topic_pattern import ChildKey
 from gatewayd.messages.doors.site.topics import SiteTopics
-from gatewayd.network import mqtt_rules, websocket
+from gatewayd.network import websocket
 from gatewayd.network.http_head import HttpError, parse_head
 from gatewayd.secretstore.keyslots import recovery_words
 from gatewayd.simulator.lan import dns, recording, records, replay
@@ -94,12 +94,6 @@ def _translate(data: bytes) -> object:
 
 
 def _of_clouds() -> Iterator[Parser]:
-    yield Parser(
-        "MQTT packet of a cloud: its fields", _mqtt_packet,
-        [b"\x30\x05\0\x01ax\n", b"\x32\x07\0\x01a\0\x07ok", b"\x90\x03\0\x01\x01",
-         b"\x40\x02\0\x07"],
-        (mqtt_rules.PacketError,),
-    )  # fmt: skip
     accepted = websocket.accept_of(NONCE)
     yield Parser(
         "answer to an upgrade", _upgrade,
@@ -159,16 +153,6 @@ def _played(data: bytes) -> object:
         elif line.kind == "datagram":
             found.append(recording.RecordedDatagram.of(line))
     return found
-
-
-def _mqtt_packet(data: bytes) -> object:
-    size = mqtt_rules.packet_size(data, first=False)
-    if not size or size > len(data):
-        return None
-    packet = data[:size]
-    if packet[0] >> 4 == 3:  # PUBLISH (MQTT 3.1.1, 2.2.1)
-        return mqtt_rules.read_message(packet)
-    return mqtt_rules.read_acknowledgement(packet)
 
 
 def _upgrade(data: bytes) -> None:

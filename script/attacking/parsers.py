@@ -128,7 +128,7 @@ def _of_the_lan() -> Iterator[Parser]:
 
 
 def _of_clouds() -> Iterator[Parser]:
-    yield Parser("MQTT packet of a cloud", _mqtt_packet,
+    yield Parser("MQTT packet of a cloud: its header", _mqtt_header,
                  [b"\x20\x02\0\0", b"\x30\x05\0\x01ax\n", b"\xd0\0", b"\x90\x03\0\x01\x01"],
                  (mqtt_rules.PacketError,))  # fmt: skip
     yield Parser(
@@ -344,20 +344,13 @@ def _to_helper() -> Iterator[helper.ToHelper]:
     yield helper.Verify(1, _sighting())
 
 
-def _mqtt_packet(data: bytes) -> None:
+def _mqtt_header(data: bytes) -> None:
     for first in (True, False):
         try:
-            size = mqtt_rules.packet_size(data, first=first)
+            mqtt_rules.packet_size(data, first=first)
         except mqtt_rules.PacketError:
             if not first:
                 raise
-            continue
-        if size is None or len(data) < size:
-            continue
-        if data[0] & 0xF0 == mqtt_rules.PUBLISH:
-            mqtt_rules.read_message(data[:size])
-        elif not first:
-            mqtt_rules.read_acknowledgement(data[:size])
 
 
 def _http(data: bytes) -> None:

@@ -13,9 +13,8 @@ from typing import Any
 import pytest
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.paho_socket import Gone, UnacknowledgedPackets
+from gatewayd.cloud.paho_socket import Gone, UnacknowledgedPackets, message_packet
 from gatewayd.network.connect_errors import ConnectionEnd
-from gatewayd.network.mqtt_rules import message_packet
 from gatewayd.network.tls import Server
 from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.mqtt.packets import Connect, Packet, Publish, Subscribe, Unsubscribe

@@ -12,17 +12,9 @@ from gatewayd.network.mqtt_rules import (
     KeepAlive,
     KeepAliveStep,
     PacketError,
-    ReceivedMessage,
     is_answered,
     packet_size,
-    puback_packet,
-    read_acknowledgement,
-    read_message,
-    subscribe_packet,
-    unsubscribe_packet,
 )
-from gatewayd.simulator.mqtt import codec
-from gatewayd.simulator.mqtt.packets import Packet, Puback, Subscribe, Unsubscribe
 
 WAIT, PING, GIVE_UP = KeepAliveStep.WAIT, KeepAliveStep.PING, KeepAliveStep.GIVE_UP
 
@@ -122,70 +114,6 @@ def test_only_messages_of_qos_1_are_answered() -> None:
     assert [kind for kind in range(256) if is_answered(kind)] == [
         0x30 | flags for flags in range(16) if flags & 2
     ]
-
-
-# What we write, as a server reads it; and what a server writes.
-
-
-numbers, topics = st.integers(1, 0xFFFF), st.text("äb/+", min_size=1, max_size=200)
-
-
-def received(packet: bytes) -> list[Packet]:
-    """Return what a server makes of bytes, in whatever pieces they come."""
-    parser = codec.Parser()
-    return [one for byte in packet for one in parser.feed(bytes([byte]))]
-
-
-@given(st.lists(topics, min_size=1, max_size=9), numbers)
-def test_a_server_reads_what_we_ask_for(wanted: list[str], number: int) -> None:
-    found = received(subscribe_packet(wanted, number) + unsubscribe_packet(wanted, number))
-    assert found == [
-        Subscribe(number, tuple((topic, 1) for topic in wanted)),
-        Unsubscribe(number, tuple(wanted)),
-    ]
-
-
-@given(numbers)
-def test_a_server_reads_our_acknowledgement(number: int) -> None:
-    assert received(puback_packet(number)) == [Puback(number)]
-
-
-@given(topics, st.binary(max_size=70_000), numbers, st.integers(0, 1))
-def test_a_message_is_read(topic: str, payload: bytes, number: int, qos: int) -> None:
-    packet = codec.publish(topic, payload, qos, number)
-    assert read_message(packet) == ReceivedMessage(topic, payload, number if qos else 0)
-
-
-@given(numbers, st.lists(st.sampled_from([0, 1, 2, 0x80]), min_size=1, max_size=200))
-def test_acknowledgements_are_read(number: int, codes: list[int]) -> None:
-    assert read_acknowledgement(codec.suback(number, codes)) == (number, tuple(codes))
-    assert read_acknowledgement(codec.unsuback(number)) == (number, ())
-
-
-def test_a_topic_that_is_not_text_is_shown_as_none() -> None:
-    assert read_message(b"\x30\x04\0\2\xff\xfex") == ReceivedMessage("", b"x", 0)
-
-
-@pytest.mark.parametrize("packet", [
-    b"\x30\x03\0\2a", b"\x32\x03\0\1a", b"\x32\x04\0\1a\0", b"\x30\x03\0\0x",
-    b"\x32\x05\0\1a\0\0", b"\x30\x03\xff\xffa",
-])  # fmt: skip
-def test_a_message_that_is_cut_or_has_no_name_is_refused(packet: bytes) -> None:
-    """Its lengths do not fit; or it has no topic [4.7.3]; or no packet identifier [2.3.1]."""
-    assert later(packet) == len(packet)
-    with pytest.raises(PacketError):
-        read_message(packet)
-
-
-@given(st.binary(min_size=3, max_size=300), st.booleans())
-def test_whatever_a_message_holds_it_is_read_or_refused(body: bytes, answered: bool) -> None:
-    packet = bytes([0x32 if answered else 0x30]) + encoded(len(body)) + body
-    try:
-        message = read_message(packet)
-    except PacketError:
-        return
-    assert packet.endswith(message.payload)
-    assert bool(message.number) is answered
 
 
 # The keep-alive.
