@@ -375,7 +375,7 @@ COMMANDS: tuple[Command, ...] = (
             _window, _permit_join, _permitted,
             (number_field("JoinUntilTimestamp", "when the window closes; 0 if it is closed"),
              texts("JoinRules", "the rules by which it admits devices"))),
-    Command("log", "show who has decided what: approved, rejected, forgotten, moved, and more",
+    Command("log", "show who has decided what: approved, rejected, forgotten, and more",
             _log_options, _log, _decisions,
             (number_field("Number", "counts up"), number_field("Timestamp", "when"),
              text("Kind", "what was decided"), text("Device", 'id of the device, or ""'),

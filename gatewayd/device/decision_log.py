@@ -20,9 +20,7 @@ class DecisionKind(StrEnum):
     APPROVED = "approved"
     REJECTED = "rejected"
     FORGOTTEN = "forgotten"
-    MOVED = "moved"  # to another cloud, or to another holder of its session
     REREGISTERED = "reregistered"
-    RETRIED = "retried"
     RENAMED = "renamed"
     SPLIT = "split"  # two devices are two, whatever both show
     MERGED = "merged"  # two devices are one
@@ -34,7 +32,6 @@ class DecisionKind(StrEnum):
     STORE_CHANGED = "store-changed"
     STORE_EXPORTED = "store-exported"
     MESSAGES_FOLLOWED = "messages-followed"
-    COMMANDED = "commanded"  # a child was given a command
     RELOADED = "reloaded"
     DIAGNOSED = "diagnosed"  # diagnostics have left gatewayd
 

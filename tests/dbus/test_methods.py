@@ -27,6 +27,7 @@ from gatewayd.dbus.methods import (
     variants,
 )
 from gatewayd.dbus.names import DEVICE, LOG_CONTROL, MANAGER, MESSAGES, OBJECT_MANAGER
+from gatewayd.device.decision_log import DecisionKind
 from gatewayd.errors import InvalidArgs
 
 SERVED_FROM_VIEWS = {
@@ -159,3 +160,7 @@ def test_facts_have_their_types(fact: Any, signature: str) -> None:
     (value,) = variants({"x": fact}).values()
     assert value.get_type_string() == signature
     assert value.unpack() == (list(fact) if isinstance(fact, tuple) else fact)
+
+
+def test_no_kind_of_decision_is_without_what_logs_it() -> None:
+    assert {method.logged.kind for _, method in METHODS if method.logged} == set(DecisionKind)
