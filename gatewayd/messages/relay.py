@@ -187,7 +187,8 @@ class MessageRelay:
             return DropReason.REFUSED
         if not self._rates.take(child, self._backlog.of(child).settings.rate, self._clock.now()):
             return DropReason.RATE
-        if (reason := self._backlog.judge(child, size, disk_full=self._outbox.full)) is not None:
+        disk_full = self._outbox.full and self._backlog.size + size > self._outbox.ceiling
+        if (reason := self._backlog.judge(child, size, disk_full=disk_full)) is not None:
             return reason
         dropped, bound = self._backlog.make_room_for(child, size)
         for one in dropped:
@@ -200,6 +201,11 @@ class MessageRelay:
     def waits(self) -> bool:
         """Whether any message waits."""
         return self._backlog.total.waiting > 0
+
+    @property
+    def size(self) -> int:
+        """The bytes of what waits, and of what is about to be stored."""
+        return self._backlog.size
 
     def clear(self) -> None:
         """Let nothing wait: the outbox is being opened."""

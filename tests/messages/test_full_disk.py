@@ -80,6 +80,22 @@ async def on_a_small_disk(directory: Path, on_full: OnFull) -> None:
         assert running.relay.statistics().total.waiting == 0
 
 
+async def full_while_the_cloud_takes_all(directory: Path, on_full: OnFull) -> None:
+    """Nothing gives way: what is sent makes the room for what comes."""
+    outbox.RETRY = outbox.TEND = 0.05
+    child = ChildMessageSettings(on_full=on_full, rate=10_000)
+    settings = MessageSettings(commit_delay=0.01, child=child)
+    async with running_relay(directory / "state", settings) as running:
+        running.connect()
+        await say(running, 50)
+        fill(directory)
+        while running.relay.statistics().state != "full" or running.said < 2000:
+            await say(running, 20)
+        await running.accepted(running.said)
+        assert {why for _, why in running.settled} == {None}
+        assert not running.relay.statistics().total.dropped
+
+
 async def full_at_the_start(directory: Path, _: OnFull) -> None:
     outbox.RETRY = outbox.TEND = 0.05
     state = directory / "state"
@@ -120,14 +136,26 @@ async def read_only_at_the_start(directory: Path, _: OnFull) -> None:
         assert list(running.relay.statistics().children) == [BOB]
 
 
-TRIALS = {"full": on_a_small_disk, "start": full_at_the_start, "readonly": read_only_at_the_start}
+TRIALS = {
+    "full": on_a_small_disk,
+    "live": full_while_the_cloud_takes_all,
+    "start": full_at_the_start,
+    "readonly": read_only_at_the_start,
+}
 
 
 @pytest.mark.integration
 @pytest.mark.namespace
 @pytest.mark.parametrize(
     "trial",
-    ["full drop-oldest", "full refuse", "start drop-oldest", "readonly drop-oldest"],
+    [
+        "full drop-oldest",
+        "full refuse",
+        "live drop-oldest",
+        "live refuse",
+        "start drop-oldest",
+        "readonly drop-oldest",
+    ],
     ids=lambda trial: trial.replace(" ", "-"),
 )
 def test_a_full_disk(tmp_path: Path, trial: str) -> None:

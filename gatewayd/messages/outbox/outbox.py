@@ -55,7 +55,10 @@ TEND = 10.0
 VACUUM_EVERY = 1.0
 """Seconds between two steps of giving pages back."""
 FIRST_ROOM = 500
-"""Messages that make room when the disk is found full, so that there is some for what follows."""
+"""Messages that make room when nothing more fits, so that there is some for what follows."""
+SLACK = 256 * 1024
+"""Bytes by which what waits may grow while the disk is full, from what the reserve gives back: what
+is sent at once needs room for a moment."""
 _LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
@@ -65,6 +68,10 @@ class OutboxOwner(Protocol):
     @property
     def waits(self) -> bool:
         """Whether any message waits."""
+
+    @property
+    def size(self) -> int:
+        """The bytes of what waits, and of what is about to be stored."""
 
     def clear(self) -> None:
         """Nothing waits.  Called while the outbox is opened, on its thread."""
@@ -114,7 +121,8 @@ class MessageOutbox:
     timestamp: returns the time in seconds since the epoch.
     notes: the directory of what is concluded; None for that of the file.
     blocked: why nothing can be stored now; "" where it can.
-    full: whether the disk is full, so that old messages make room for new ones.
+    full: whether the disk is full, so that old messages make room for new ones, above `ceiling`.
+    ceiling: bytes that may wait while the disk is full.
     children, doors: their ids.  spent: what an earlier run has spent at each cloud.
     free, used: bytes of the disk, when that was last looked at.
     """
@@ -140,7 +148,7 @@ class MessageOutbox:
         self._due: list[Callable[[], None]] = []
         self._is_due = False
         self._damage, self._reopens, self._failures, self._last = "", False, 0, 0
-        self.blocked, self.full, self.free, self.used = "", False, 0, 0
+        self.blocked, self.full, self.ceiling, self.free, self.used = "", False, 0, 0, 0
         self.children: dict[DeviceId, int] = {}
         self.doors: dict[str, int] = {}
         self.spent: dict[str, Spent] = {}
@@ -327,8 +335,8 @@ class MessageOutbox:
         changes.stored = [one.message for one in arrivals if one.message]
         changes.seen = [one.seen for one in arrivals if one.seen]
         changes.deleted = [self._deleted.popleft() for _ in range(min(len(self._deleted), GROUP))]
-        if self.full:  # as many leave as come
-            self._make_room(changes, len(changes.stored) - len(changes.deleted), size)
+        if self.full:
+            self._make_room(changes, 0, self._owner.size - self.ceiling)
         if not self._arrivals:
             self._arrived.clear()
             if not self._deleted:
@@ -336,7 +344,7 @@ class MessageOutbox:
         return changes, arrivals
 
     def _make_room(self, changes: Changes, count: int, size: int) -> None:
-        if changes.stored and count > 0:
+        if changes.stored and (count > 0 or size > 0):
             changes.deleted += (gone := self._owner.make_room(count, size))
             given_up = set(gone)  # perhaps some that were to be stored in a new file
             changes.stored = [one for one in changes.stored if one.number not in given_up]
@@ -378,7 +386,7 @@ class MessageOutbox:
     # What goes wrong.
 
     async def _when_full(self, changes: Changes, error: StoreError) -> None:
-        """Make room, by the reserve and by old messages; wait where neither is left."""
+        """Make room, by the reserve or by old messages; wait where neither is left."""
         used = await self._thread.run(self._use_reserve)
         if not self.full:  # after that: while there is a reserve, the disk counts as not full
             self.full = True
@@ -386,15 +394,18 @@ class MessageOutbox:
                 "The disk is full: old messages make room for new ones. Free some space.",
                 extra={"message_id": "messages-disk-full"},
             )
+        if used:
+            self.ceiling = self._owner.size + SLACK
+            return
         if not changes.deleted:
             self._make_room(changes, FIRST_ROOM, sum(len(one.payload) for one in changes.stored))
+            self.ceiling = self._owner.size
         if changes.deleted:
             with suppress(StoreError):  # there may be room for these, if not for all
                 await self._thread.run(self._apply, Changes(deleted=changes.deleted))
                 changes.deleted = []
                 return
-        if not used:
-            await self._wait(error)
+        await self._wait(error)
 
     async def _when_unavailable(self, error: StoreError) -> None:
         self._failures += 1
