@@ -46,8 +46,10 @@ class GivenSecret:
         """
         if self._reading is None or self._reading.done():
             self._newest = None
-            reading = asyncio.to_thread(self._read_secret, self._credential, self._file)
-            self._reading = asyncio.ensure_future(reading)
+            # a future, and not a task: one who is cancelled leaves nothing that has to go on
+            self._reading = asyncio.get_running_loop().run_in_executor(
+                None, self._read_secret, self._credential, self._file
+            )
         self._newest = await asyncio.shield(self._reading)
         return self._newest
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,20 @@ async def test_those_who_ask_at_once_share_a_reading() -> None:
     assert list(failed) == [fault, fault]
     assert await given.was_replaced(Secret(b"product-1"))
     assert read == ["product"] * 3
+
+
+async def test_one_who_is_cancelled_while_it_is_read_leaves_no_task() -> None:
+    may_end = threading.Event()
+
+    def slow(_: str, __: Path | None) -> Secret:
+        may_end.wait()
+        return Secret(b"product")
+
+    asked = asyncio.create_task(GivenSecret(slow, "product", None).read())
+    await asyncio.sleep(0)
+    asked.cancel()
+    await asyncio.wait({asked})
+    try:
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+    finally:
+        may_end.set()
