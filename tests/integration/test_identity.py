@@ -60,7 +60,7 @@ KINDS: Mapping[str, tuple[Announced, str, str]] = {
     ),
     "openthread": (
         Announced("_meshcop._udp", "OpenThread BR", "ot8ad0c2a8f4c3b1e2", "", {"rv": "1"}),
-        "serial", r"host ~ ot([0-9a-f]{16})(?:\.local)?",
+        "serial", r"host ~ o.([0-9a-f]{16})(?:\.local)?",
     ),
 }  # fmt: skip
 """What devices announce whose identity only a rule knows; the field, and where it is."""
