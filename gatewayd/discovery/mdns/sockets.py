@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import socket
 import struct
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from gatewayd.discovery.kernel.interfaces import LanInterface
 
@@ -23,13 +24,14 @@ RECEIVE_BUFFER = 4 << 20
 GROUP4, GROUP6 = "224.0.0.251", "ff02::fb"
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with
-_SO_ATTACH_FILTER = 26  # socket(7)
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # socket(7)
 _NAME_SIZE = 16  # IFNAMSIZ, linux/if.h
 _NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF, linux/filter.h
 _LOAD_BYTE, _LOAD_WORD, _SHIFT, _EQUAL, _RETURN = 0x30, 0x20, 0x74, 0x15, 0x06  # linux/bpf_common.h
 _DESTINATION4, _DESTINATION6 = 16, 24  # bytes before it in a header (RFC 791, 3.1; RFC 8200, 3)
 _ALL = 0x40000
 _INSTRUCTION = struct.Struct("=HBBI")  # sock_filter
+_NOTHING = _INSTRUCTION.pack(_RETURN, 0, 0, 0)
 _PROGRAM = struct.Struct("@HP")  # sock_fprog
 _WORD = struct.Struct("!I")
 
@@ -41,18 +43,36 @@ def guard(receiver: socket.socket, link: LanInterface) -> bool:
 
     Without SO_BINDTODEVICE it receives from every interface: packets to any address of this
     machine, and to each group that any process has joined anywhere (ip(7), IP_MULTICAST_ALL).
+    What has arrived so before this is dropped: nothing shows any more to whom it was sent.
     """
     _bind(receiver, link.name.encode())
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
+    _attach(receiver, [_NOTHING])
+    _drain(receiver)
     if receiver.getsockname()[0] not in _ANY:
+        receiver.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
         return False
-    program = array("B", b"".join(_only_groups()))
+    _attach(receiver, _only_groups())
+    _join(receiver, link)
+    return True
+
+
+def _attach(receiver: socket.socket, instructions: Iterable[bytes]) -> None:
+    """Have the kernel pass on what a program accepts, in place of the one before."""
+    program = array("B", b"".join(instructions))
     length = len(program) // _INSTRUCTION.size
     receiver.setsockopt(
         socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(length, program.buffer_info()[0])
     )
-    _join(receiver, link)
-    return True
+
+
+def _drain(receiver: socket.socket) -> None:
+    """Drop all that waits to be read; nothing may arrive meanwhile, lest this has no end."""
+    same = socket.socket(fileno=os.dup(receiver.fileno()))
+    same.setblocking(False)
+    with same, contextlib.suppress(BlockingIOError):
+        while True:
+            same.recv(1)
 
 
 def _bind(receiver: socket.socket, name: bytes) -> None:
@@ -105,4 +125,4 @@ def _only_groups() -> Iterator[bytes]:
         yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _NETWORK_HEADER + _DESTINATION6 + 4 * number)
         yield _INSTRUCTION.pack(_EQUAL, 0, last - at, word)
     yield _INSTRUCTION.pack(_RETURN, 0, 0, _ALL)
-    yield _INSTRUCTION.pack(_RETURN, 0, 0, 0)
+    yield _NOTHING

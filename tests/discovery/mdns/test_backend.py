@@ -168,6 +168,24 @@ def test_a_socket_of_no_address_receives_what_is_sent_to_the_group_alone(
         assert packets == [b"packet"] * received
 
 
+@pytest.mark.parametrize(
+    ("family", "bound"),
+    [(socket.AF_INET, ANY), (socket.AF_INET6, "::"), (socket.AF_INET, "127.0.0.1")],
+)
+def test_what_has_arrived_before_the_filter_is_dropped(
+    family: socket.AddressFamily, bound: str
+) -> None:
+    """It may have been sent to this host alone, or have come by another interface."""
+    with socket.socket(family, socket.SOCK_DGRAM) as receiver:
+        receiver.bind((bound, 0))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            for _ in range(3):
+                sender.sendto(b"early", ("127.0.0.1", receiver.getsockname()[1]))
+        guard(receiver, LO)
+        with pytest.raises(BlockingIOError):
+            receiver.recv(100, socket.MSG_DONTWAIT)
+
+
 async def test_what_the_judge_drops_is_not_passed_on_and_counted_unless_it_is_usual() -> None:
     drops = Drops()
     protocol = Tripping()
