@@ -30,6 +30,8 @@ MAX_UNREAD: Final = 1 << 20
 """Bytes that may wait for the reader."""
 LINGER: Final = 30.0
 """Seconds that the reader has after the end."""
+OVERDUE: Final = 5.0
+"""Seconds after its time at which a recording ends that the helper has not ended."""
 
 RequestRecording = Callable[[int, int], None]
 """Has the helper record for so many seconds and so many bytes; 0 ends it."""
@@ -58,10 +60,12 @@ class RecordingPipe:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._pipe: asyncio.WriteTransport | None = None
+        self._pipe: _Reader | None = None
         self._stop: Callable[[], None] = lambda: None
         self._began = 0.0
         self._left = self._lost = 0
+        self._is_opening = False
+        self._timer: asyncio.TimerHandle | None = None
 
     async def begin(self, seconds: int, most: int, version: str, request: RequestRecording) -> int:
         """Return a descriptor from which a recording can be read; the caller closes it.
@@ -69,17 +73,15 @@ class RecordingPipe:
         version: of gatewayd.  Raises Busy, InvalidArgs, OSError.
         """
         seconds, most = check_bounds(seconds, most)
-        if self._pipe is not None:
+        if self._pipe is not None or self._is_opening:
             raise Busy("Another recording is under way, try again later")
-        source, target = os.pipe()
+        self._is_opening = True
         try:
-            pipe, _ = await asyncio.get_running_loop().connect_write_pipe(
-                lambda: _Reader(self._left_by), os.fdopen(target, "wb", 0)
-            )
-        except BaseException:
-            os.close(source)
-            raise
+            source, pipe = await self._opened()
+        finally:
+            self._is_opening = False
         self._pipe, self._stop = pipe, lambda: request(0, 0)
+        self._timer = asyncio.get_running_loop().call_later(seconds + OVERDUE, self.end, "time")
         self._began, self._left, self._lost = self._clock.now(), most, 0
         day = datetime.fromtimestamp(self._clock.timestamp(), UTC)
         about: EventData = {
@@ -89,6 +91,18 @@ class RecordingPipe:
         self._write("recording", 0.0, about)
         request(seconds, most)
         return source
+
+    async def _opened(self) -> tuple[int, _Reader]:
+        """Return a descriptor to read from, and who is to read there.  Raises OSError."""
+        source, target = os.pipe()
+        try:
+            _, reader = await asyncio.get_running_loop().connect_write_pipe(
+                lambda: _Reader(self._left_by), os.fdopen(target, "wb", 0)
+            )
+        except BaseException:
+            os.close(source)
+            raise
+        return source, reader
 
     def add(self, event: RecordedEvent) -> None:
         """Write an event, if a recording is under way; the last one ends it."""
@@ -108,35 +122,49 @@ class RecordingPipe:
             return
         about: EventData = {"reason": reason, "lost": lost + self._lost}
         line = encode_line(END, self._clock.now() - self._began, about)
-        self._pipe = None
-        pipe.write(line)
-        pipe.close()  # once all of it is read
-        asyncio.get_running_loop().call_later(LINGER, pipe.abort)
+        self._forget()
+        pipe.transport.write(line)
+        pipe.dismiss()
 
     def _write(self, kind: str, at: float, data: EventData) -> None:
         if self._pipe is None:
             return
-        if self._pipe.get_write_buffer_size() > MAX_UNREAD:
+        if self._pipe.transport.get_write_buffer_size() > MAX_UNREAD:
             self._lost += 1
         else:
-            self._pipe.write(encode_line(kind, max(at, 0.0), data))
+            self._pipe.transport.write(encode_line(kind, max(at, 0.0), data))
 
-    def _left_by(self, transport: asyncio.BaseTransport | None) -> None:
+    def _left_by(self, reader: _Reader) -> None:
         """Stop the recording whose reader has gone."""
-        if transport is not None and transport is self._pipe:
-            self._pipe = None
+        if reader is self._pipe:
+            self._forget()
             self._stop()
+
+    def _forget(self) -> None:
+        self._pipe = None
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 class _Reader(asyncio.BaseProtocol):
-    """The reader of a pipe.  left: called with its transport when it has gone."""
+    """The reader of a pipe.  left: called with it when it has gone."""
 
-    def __init__(self, left: Callable[[asyncio.BaseTransport | None], None]) -> None:
+    transport: asyncio.WriteTransport
+
+    def __init__(self, left: Callable[[_Reader], None]) -> None:
         self._left = left
-        self._transport: asyncio.BaseTransport | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = transport
+        assert isinstance(transport, asyncio.WriteTransport)
+        self.transport = transport
 
     def connection_lost(self, _: Exception | None) -> None:
-        self._left(self._transport)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._left(self)
+
+    def dismiss(self) -> None:
+        """Close the pipe once all of it is read, or after a while."""
+        self.transport.close()
+        self._timer = asyncio.get_running_loop().call_later(LINGER, self.transport.abort)

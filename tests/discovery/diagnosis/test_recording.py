@@ -20,7 +20,13 @@ from gatewayd.discovery.diagnosis.recorder import (
     RecordedEvent,
     Recorder,
 )
-from gatewayd.discovery.diagnosis.recording import MAX_UNREAD, RecordingPipe, check_bounds
+from gatewayd.discovery.diagnosis.recording import (
+    LINGER,
+    MAX_UNREAD,
+    OVERDUE,
+    RecordingPipe,
+    check_bounds,
+)
 from gatewayd.discovery.discoverer import EventHook
 from gatewayd.errors import Busy, InvalidArgs
 from gatewayd.runtime.clock import Clock
@@ -144,6 +150,18 @@ async def lines_of(source: int) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (await asyncio.to_thread(read)).splitlines()]
 
 
+async def drained(source: int, *, whole: bool = True) -> list[dict[str, Any]]:
+    """The lines of a recording, read on the loop, whose clock may jump.  whole: the last, too."""
+    os.set_blocking(source, False)
+    read = bytearray()
+    with os.fdopen(source, "rb", 0) as file:
+        while (part := file.read(1 << 20)) != b"":
+            read += part or b""
+            await asyncio.sleep(0)
+    lines = bytes(read).splitlines(keepends=True)
+    return [json.loads(one) for one in lines if whole or one.endswith(b"\n")]
+
+
 async def test_a_recording_is_read_as_lines() -> None:
     piped = Piped()
     source = await piped.begin()
@@ -170,6 +188,49 @@ async def test_one_recording_is_made_at_a_time() -> None:
     other = await piped.begin()
     piped.pipe.end("time")
     assert len(await lines_of(other)) == 2
+
+
+async def test_of_two_recordings_that_begin_at_once_one_is_refused() -> None:
+    piped = Piped()
+    begun = await asyncio.gather(piped.begin(), piped.begin(), return_exceptions=True)
+    (source,) = (one for one in begun if isinstance(one, int))
+    assert [type(one) for one in begun if not isinstance(one, int)] == [Busy]
+    piped.pipe.end("time")
+    assert len(await lines_of(source)) == 2
+
+
+@pytest.mark.jumping_clock
+async def test_a_recording_ends_though_the_helper_does_not_end_it() -> None:
+    piped = Piped()
+    sources = [await piped.begin()]
+    await asyncio.sleep(10 + OVERDUE + 1)
+    sources.append(await piped.begin())
+    piped.pipe.end("size")
+    sources.append(await piped.begin())
+    await asyncio.sleep(10)
+    piped.pipe.end("helper-ended")
+    ends = [(await drained(one))[-1] for one in sources]
+    assert [(one["kind"], one["reason"]) for one in ends] == [
+        (END, "time"), (END, "size"), (END, "helper-ended"),
+    ]  # fmt: skip
+
+
+@pytest.mark.jumping_clock
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_pipe_is_closed_once_it_is_read_or_after_a_while(is_read: bool) -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, about: faults.append(about))
+    piped = Piped()
+    source = await piped.begin(most=MAX_BYTES)
+    for _ in range(20):
+        piped.add(data={**DATAGRAM, "data": b"x" * MAX_DATA})
+    piped.pipe.end("time")
+    lines = len(await drained(source)) if is_read else 0
+    await asyncio.sleep(LINGER + 1)
+    if not is_read:
+        lines = len(await drained(source, whole=False))
+    assert (lines == 22) is is_read
+    assert faults == []
 
 
 async def test_the_helper_cannot_send_more_than_was_asked_for() -> None:
