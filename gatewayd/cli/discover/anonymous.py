@@ -3,7 +3,8 @@
 What is the same in the recording stays the same, what differs stays different, and no length
 changes, so that the fault that was recorded is still there.  Kept are service types, the keys of
 TXT records, the vendor's half of a MAC, the network that an address is in, words of one or two
-characters, numbers of one digit alone, as "00000000", and values of TXT keys that the caller names.
+letters or digits, numbers of one digit alone, as "00000000", and values of TXT keys that the caller
+names.
 """
 
 from __future__ import annotations
@@ -26,18 +27,24 @@ POINTER: Final = 0xC0
 MAX_LABELS: Final = 128
 """A name has no more (RFC 1035, 2.3.4); one that seems to has a loop."""
 DOMAINS: Final = frozenset({b"local", b"arpa", b"in-addr", b"ip6"})
-"""Labels that say nothing of a device; nor do those that begin with "_"."""
-PLAIN: Final = frozenset({"interface", "reason"})
-"""Fields of events that hold neither a name nor an address."""
+"""Labels that say nothing of a device."""
+PROTOCOLS: Final = frozenset({b"_tcp", b"_udp", b"_dns-sd"})
+SUBTYPE: Final = b"_sub"
+"""Nor do these, and what stands before one of the first: a service type (RFC 6763, 4.1, 7.1, 9)."""
 SHORT: Final = 2
+"""Bytes of a word that stays."""
 TRIES: Final = 1000
 
 _HEX = "[0-9A-Fa-f]"
-_MAC = re.compile(rf"(?<![^\W_]){_HEX}{{2}}([:-])(?:{_HEX}{{2}}\1){{4}}{_HEX}{{2}}(?![^\W_])")
+_PAIR, _PAIRS = rf"{_HEX}{{2}}", rf"(?:{_HEX}{{2}}\1)"
+_MAC = re.compile(rf"(?<![^\W_]){_PAIR}([-:._ ]){_PAIRS}{{4}}{_PAIRS}{{0,2}}{_PAIR}(?![^\W_])")
 _UUID = re.compile(rf"(?<![^\W_]){_HEX}{{8}}(?:-{_HEX}{{4}}){{3}}-{_HEX}{{12}}(?![^\W_])")
 _IPV4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w.])")
 _PARTS = re.compile(rf"{_UUID.pattern}|{_MAC.pattern}|{_IPV4.pattern}|[^\W_]+")
 _HEXADECIMAL = re.compile(rf"{_HEX}+")
+_INTERFACE_MAC = re.compile(rf"{_HEX}{{12}}\Z")  # as "enx" and a MAC: systemd.net-naming-scheme(7)
+_CONTROL = re.compile(r"[\0-\x1f\x7f]")
+_PADDING = "\0\t\n\r"
 _EUI48, _EUI64, _TAIL = 12, 16, 6
 _GREEK = "αβγδεζηθικλμνξοπρστυφχψω"
 
@@ -69,8 +76,35 @@ class Pseudonyms:
             one = ipaddress.ip_address(bare)
             packed = self.packed(one.packed)
             made = str(ipaddress.ip_address(packed))
-            self._addresses[text] = f"{made}%{scope}" if scope else made
+            self._addresses[text] = f"{made}%{self.interface(scope)}" if scope else made
         return self._addresses[text]
+
+    def interface(self, name: str) -> str:
+        """Return the name of an interface, with the MAC replaced that it may be named by."""
+        return _INTERFACE_MAC.sub(lambda found: self._word(found[0]), name)
+
+    def octets(self, raw: bytes) -> bytes:
+        """Return the replacement of a label or a value, with as many bytes.
+
+        Of what is no text, each byte is replaced, and what is made is no text either.
+        """
+        try:
+            text = raw.decode()
+        except UnicodeDecodeError:
+            return self._binary(raw)
+        if not _CONTROL.search(text.rstrip(_PADDING)):
+            return self.text(text).encode()
+        rng = self._rng(f"octets {raw.hex()}")
+        return "".join(one if one in _PADDING else _odd(one, rng) for one in text).encode()
+
+    def _binary(self, raw: bytes) -> bytes:
+        made = raw
+        for attempt in range(TRIES):
+            rng = self._rng(f"octets {attempt} {raw.hex()}")
+            made = bytes(one & 0x80 | rng.getrandbits(7) for one in raw)
+            if "\ufffd" in made.decode(errors="replace"):
+                break
+        return made
 
     def packed(self, raw: bytes) -> bytes:
         """Return the replacement of an IP address in its 4 or 16 bytes."""
@@ -90,8 +124,8 @@ class Pseudonyms:
         return self._word(part)
 
     def _word(self, word: str) -> str:
-        lower = word.lower()
-        if len(word) <= SHORT or len(set(lower)) == 1:
+        lower = "".join(map(_lower, word))
+        if _length(word) <= SHORT or len(set(lower)) == 1:
             return word
         made = self._made(lower)
         return "".join(
@@ -156,12 +190,28 @@ class Pseudonyms:
         return prefix + self._rng(f"host {host.hex()}").randbytes(8)
 
 
+def _length(text: str) -> int:
+    return len(text.encode(errors="surrogatepass"))
+
+
+def _lower(one: str) -> str:
+    """Return a character in lower case, unless that takes another number of bytes."""
+    lower = one.lower()
+    return lower if _length(lower) == _length(one) else one
+
+
+def _odd(one: str, rng: random.Random) -> str:
+    """Return a character that prints or not, as another does, and has as many bytes."""
+    if not one.isascii():
+        return _like(one, "", rng)
+    return chr(rng.randrange(1, 32) if _CONTROL.match(one) else rng.randrange(33, 127))
+
+
 def _like(one: str, letters: str, rng: random.Random) -> str:
     """Return a character of the same kind that has as many bytes."""
     if one.isascii():
         return rng.choice("0123456789" if one.isdigit() else letters)
-    size = len(one.encode(errors="surrogatepass"))
-    first = {3: 0x4E00, 4: 0x20000}.get(size)  # CJK ideographs
+    first = {3: 0x4E00, 4: 0x20000}.get(_length(one))  # CJK ideographs
     return rng.choice(_GREEK) if first is None else chr(first + rng.randrange(256))
 
 
@@ -177,8 +227,10 @@ class Anonymizer:
 
     def field(self, name: str, value: Any) -> Any:  # noqa: ANN401  # of JSON
         """Return the replacement of one field of an event."""
-        if name in PLAIN or not isinstance(value, str):
+        if name == "reason" or not isinstance(value, str):
             return value
+        if name == "interface":
+            return self._names.interface(value)
         return " ".join(map(self._member, value.split(" ")))
 
     def packet(self, raw: bytes) -> bytes:
@@ -232,26 +284,29 @@ class Anonymizer:
             last = min(at + 1 + raw[at], end)  # the last string may be cut
             key, equals, value = raw[at + 1 : last].partition(b"=")
             if key.lower() not in self._keep:
-                shown = key + equals + self._bytes(value) if equals else self._bytes(key)
+                replaced = self._names.octets
+                shown = key + equals + replaced(value) if equals else replaced(key)
                 made[at + 1 : last] = shown
             at = last
 
     def _name(self, raw: bytes, made: bytearray, at: int) -> int:
         """Replace the labels of a name; return where it ends."""
-        labels = tuple(_labels(raw, at))
-        reverse = bool(labels) and labels[-1][1].lower() == b"arpa"
-        for start, label in _labels(raw, at, follow=False):
-            if label.lower() not in DOMAINS and not label.startswith(b"_"):
-                shown = b"0" * len(label) if reverse else self._bytes(label)
+        labels = [label.lower() for _, label in _labels(raw, at)]
+        reverse = labels[-1:] == [b"arpa"]
+        own = _labels(raw, at, follow=False)
+        for (start, label), after in zip(own, [*labels[1:], b""], strict=False):
+            if not _is_common(label.lower(), after):
+                shown = b"0" * len(label) if reverse else self._names.octets(label)
                 made[start : start + len(label)] = shown
             at = start + len(label)
         return at + (2 if raw[at] >= POINTER else 1)
 
-    def _bytes(self, raw: bytes) -> bytes:
-        try:
-            return self._names.text(raw.decode()).encode()
-        except UnicodeDecodeError:
-            return self._names.text(raw.decode("latin-1")).encode("latin-1", "replace")
+
+def _is_common(label: bytes, after: bytes) -> bool:
+    """Whether a label says nothing of a device.  after: the label that follows it; both lower."""
+    if label in DOMAINS or label in PROTOCOLS or label == SUBTYPE:
+        return True
+    return label.startswith(b"_") and after in PROTOCOLS
 
 
 def _labels(raw: bytes, at: int, *, follow: bool = True) -> Iterator[tuple[int, bytes]]:

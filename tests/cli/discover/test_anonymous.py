@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from contextlib import suppress
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -111,6 +112,62 @@ def test_fields_of_events() -> None:
         f"{names().address('10.0.7.21')}/16 fe80::1/64"
     )
     assert event.field("mac", "24:0a:c4:0c:2f:91") == names().text("24:0a:c4:0c:2f:91")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["24:0a:c4:ff:fe:0c:2f:91", "24 0A C4 0C 2F 91", "Lamp_24_0a_c4_0c_2f_91", "24.0a.c4.0c.2f.91",
+     "24-0a-c4-ff-fe-0c-2f-91"],
+)  # fmt: skip
+def test_a_mac_is_replaced_however_it_is_written(text: str) -> None:
+    after = names().text(text)
+    digits = re.sub(r"[^0-9a-f]", "", after.lower())
+    assert digits.endswith(names().text("240ac40c2f91")[6:])
+    assert "240ac4" in digits
+    assert re.sub(r"[^\W_]", "x", after) == re.sub(r"[^\W_]", "x", text)
+
+
+@pytest.mark.parametrize("name", ["enx240ac40c2f91", "wlx240ac40c2f91"])
+def test_an_interface_that_is_named_by_its_mac_is_renamed_alike_everywhere(name: str) -> None:
+    renamed = Anonymizer(names()).field("interface", name)
+    assert renamed == f"{name[:9]}{names().text('240ac40c2f91')[6:]}" != name
+    assert names().address(f"fe80::1%{name}") == f"fe80::1%{renamed}"
+
+
+@pytest.mark.parametrize("name", ["客厅", "王伟", "İstanbul", "ȺȾ Lampe"])
+def test_names_of_other_scripts_are_replaced(name: str) -> None:
+    after = names().text(name)
+    assert len(after.encode()) == len(name.encode())
+    assert not any(one in after for one in name.split())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [bytes.fromhex("240ac4fffe0c2f91"), b"\x9c\xb6\xd0\x8f\x93\xa4", b"\x04\x1a\x4d\x2f\x01\x33"],
+)
+def test_bytes_that_are_no_text_are_replaced(raw: bytes) -> None:
+    """As `_meshcop._udp` has EUI-64 addresses."""
+    after = names().octets(raw)
+    assert len(after) == len(raw)
+    assert sum(one == other for one, other in zip(after, raw, strict=True)) < 2
+    assert ("\ufffd" in after.decode(errors="replace")) == (
+        "\ufffd" in raw.decode(errors="replace")
+    )
+    assert names().octets(raw) == after
+
+
+@pytest.mark.parametrize("padding", [b"\0", b"\r\n"])
+def test_what_a_firmware_adds_to_a_value_stays(padding: bytes) -> None:
+    assert (
+        names().octets(b"TH20-0001A7" + padding) == names().text("TH20-0001A7").encode() + padding
+    )
+
+
+def test_a_name_like_a_service_type_is_replaced() -> None:
+    odd = replace(CHILD, instance="_Annas Lampe", host="_annas-lampe")
+    after = changed(odd)
+    assert after.answers[0].name == records.announcement(odd).answers[0].name
+    assert b"nna" not in dns.encode(after)
 
 
 @given(st.lists(st.from_regex(r"\A[a-z0-9]{3}\Z"), unique=True, max_size=200))
