@@ -22,8 +22,8 @@ MANAGER = ("org.gatewayd1", "/org/gatewayd1", "org.gatewayd1.Manager")
 GROWTH = 20
 """MiB by which the daemon may grow."""
 PATIENCE = 5.0
-"""Seconds of our processor in which another caller is answered: what else the machine does meanwhile,
-as the attacker itself, is not counted.  How long callers wait is measured by script/attack."""
+"""Seconds of our processor in which another caller is answered: what else the machine does, as the
+attacker itself, is not counted.  How long callers wait is measured by script/attack."""
 
 
 def resident() -> int:
