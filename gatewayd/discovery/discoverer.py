@@ -131,8 +131,8 @@ class Health:
 
 
 Observe: TypeAlias = Callable[[str, float, Mapping[str, str | int | bytes]], None]
-"""Called with the kind of an event, as "datagram" or "link", with when it was, seconds of the event
-loop's clock, and with what is known of it."""
+"""Called with the kind of an event, as "datagram" or "interface", with when it was, seconds of the
+event loop's clock, and with what is known of it."""
 
 
 @dataclass(slots=True)

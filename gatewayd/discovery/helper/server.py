@@ -225,7 +225,7 @@ class HelperServer:
         self._send(writer, answer)
 
     def _record(self, writer: asyncio.StreamWriter, seconds: int, most: int) -> None:
-        """RecordingRequest what comes; 0 seconds end that."""
+        """Record what comes; 0 seconds end that."""
         if self._recorder is None:
             waiting = writer.transport.get_write_buffer_size
             self._recorder = Recorder(
