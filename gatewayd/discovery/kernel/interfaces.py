@@ -139,11 +139,6 @@ class InterfaceTable:
         ]
         await follow(_GROUPS, tables, self)
 
-    @property
-    def is_known(self) -> bool:
-        """Whether the kernel was ever read as a whole."""
-        return bool(self._links)
-
     def link(self, name: str) -> LanInterface:
         """Return an interface as it was when the kernel was last read as a whole."""
         return self._links.get(name) or LanInterface(name)

@@ -215,9 +215,10 @@ async def main():
             nonlocal restarts
             restarts += 1
             super().restart()
-    table = Counted(("lan0",), lambda: None)
+    shown = asyncio.Event()
+    table = Counted(("lan0",), shown.set)
     task = asyncio.create_task(table.run())
-    await until(lambda: table.is_known)
+    await shown.wait()
     link = lambda: table.link("lan0")
     assert not link().index
     ip("link", "add", "port0", "type", "veth", "peer", "name", "far0")
