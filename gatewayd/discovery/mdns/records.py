@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 
-from gatewayd.device.identity import Claim, claim
+from gatewayd.device.identity import Claim, claim, macs
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.sanitize import label
@@ -42,11 +42,7 @@ form of a UUID, as every value of that kind must.  bridgeid is the EUI-64 of a H
 
 PTR, SRV, TXT, IN = 12, 33, 16, 1  # RFC 2782; RFC 1035, 3.2.2 and 3.2.4
 
-MAX_MACS = 8
-"""MACs in one entry of a TXT record."""
-
 _V6 = 6
-_BETWEEN = re.compile(r"[,; ]+")
 _DOMAIN = ".local"
 _SERVICE = re.compile(r"_[a-z0-9](?:[a-z0-9_-]{0,60}[a-z0-9])?\._(?:tcp|udp)", re.IGNORECASE)
 
@@ -294,7 +290,7 @@ def claims(namespace: str, entries: Mapping[str, str]) -> frozenset[Claim]:
 
 def _values(kind: str, text: str) -> Iterable[str]:
     """Return the values in an entry: a device may list the MACs of all its interfaces."""
-    return _BETWEEN.split(text)[:MAX_MACS] if kind == "mac" else (text,)
+    return macs(text) if kind == "mac" else (text,)
 
 
 def _claim(kind: str, namespace: str, value: str) -> Claim | None:
