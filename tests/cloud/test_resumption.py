@@ -19,8 +19,12 @@ from gatewayd.device.secret import Secret
 from gatewayd.network import addresses, tls
 from gatewayd.network.addresses import MAX_SESSIONS, ResumableSessions
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
+from gatewayd.network.proxy import Proxy
+from gatewayd.network.websocket_stream import WebSocketStream
 from gatewayd.simulator import pki
 from tests.cloud.conftest import serve_script
+from tests.cloud.test_websocket import Echo, simulated
+from tests.support.tinyproxy import tinyproxy
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 LOGIN = Login("client", "device", Secret(b"password"))
@@ -39,7 +43,9 @@ async def is_resumed(server: tls.Server) -> bool:
     """Log in; return whether the TLS session was resumed.  Raises ConnectError."""
     async with asyncio.timeout(30):
         connection = await mqtt.open_connection(server, LOGIN, 60)
-    sock = connection._socket._sock
+    sock: Any = connection._socket._sock
+    if isinstance(sock, WebSocketStream):
+        sock = sock._sock
     assert isinstance(sock, ssl.SSLSocket)
     assert sock.getpeercert(), "the certificate is that of the session"
     found = bool(sock.session_reused)
@@ -109,6 +115,42 @@ async def test_another_server_has_to_show_its_certificate(
             await is_resumed(replace(server, port=broker.port))
         assert raised.value.fault is ConnectFault.TLS_UNKNOWN_CA
         assert roots.sessions.of("localhost", server.context) is None
+
+
+async def test_another_name_at_the_same_address_is_verified_by_itself(
+    serve: Serve, roots: tls.TrustStore
+) -> None:
+    async with serve(accept) as broker:
+        server = await server_of(roots, broker.port)
+        assert not await is_resumed(server)
+        with pytest.raises(ConnectError) as raised:
+            await is_resumed(replace(server, host="other.example", address="localhost"))
+        assert raised.value.fault is ConnectFault.TLS_HOST_NAME
+        assert await is_resumed(server)
+
+
+async def test_a_client_with_a_certificate_resumes_no_session_of_others(
+    serve: Serve, roots: tls.TrustStore, certificate: pki.KeyedCertificate, ca_file: Path
+) -> None:
+    """Nor the other way round: the server has verified another client."""
+    shown = Secret((certificate.certificate_pem + certificate.key_pem).encode())
+    context = await asyncio.to_thread(tls.client_context, ca_file, shown)
+    async with serve(accept) as broker:
+        server = await server_of(roots, broker.port)
+        own = replace(server, context=context)
+        assert [await is_resumed(one) for one in (server, own, server)] == [False] * 3
+
+
+async def test_a_session_is_resumed_over_a_websocket_and_through_a_proxy(
+    certificate: pki.KeyedCertificate, roots: tls.TrustStore
+) -> None:
+    """And the other way round: the host is the one that was verified, whatever the way to it."""
+    with tinyproxy() as proxy:
+        async with simulated(certificate, Echo()) as cloud:
+            server = replace(await server_of(roots, cloud.port), websocket="/mqtt")
+            through = replace(server, proxy=Proxy("127.0.0.1", proxy.port))
+            found = [await is_resumed(one) for one in (through, through, server)]
+    assert found == [False, True, True]
 
 
 async def test_without_new_keys_nothing_is_resumed(
