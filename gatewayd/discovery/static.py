@@ -97,9 +97,10 @@ class Static:
         self.health.entries = len(self._listed)
         self._locate = context.locate
         moving = [self._listed[key] for key in self._whereabouts]
+        fixed = [one for key, one in self._listed.items() if key not in self._whereabouts]
         while True:
             self._again.clear()
-            await self._report(self._listed.values(), context, sink)
+            await self._report((*fixed, *moving), context, sink)  # a look-up may take long
             end = context.now() + VALID_FOR / 2
             while (left := end - context.now()) > 0:
                 try:
@@ -221,12 +222,17 @@ def _extra(where: str, device: StaticDevice) -> dict[str, str]:
 
 
 async def _answers(listed: Sighting) -> bool:
-    """Whether a listed device accepts a connection; True if it has no port."""
+    """Whether a listed device accepts a connection at an address; True if it has no port."""
     if not listed.addresses or listed.port is None:
         return True
+    tried = (_accepts(one, listed.port) for one in listed.addresses)
+    return any(await asyncio.gather(*tried))
+
+
+async def _accepts(address: str, port: int) -> bool:
     try:
         async with asyncio.timeout(VERIFY):
-            _, writer = await asyncio.open_connection(listed.addresses[0], listed.port)
+            _, writer = await asyncio.open_connection(address, port)
     except OSError:  # a time-out is one, too
         return False
     writer.close()

@@ -184,6 +184,30 @@ async def test_a_device_that_is_nowhere_is_reported_without_an_address(hangs: bo
         assert "meter-1" in sink.seen
 
 
+@pytest.mark.jumping_clock
+async def test_a_device_that_is_not_looked_for_waits_for_none_that_is() -> None:
+    network = Network()
+    network.hangs = True
+    nowhere = [StaticDevice(key=f"a{number}", host=f"plc{number}") for number in range(100)]
+    async with reporting(network, *nowhere, SERIAL) as sink:
+        assert list(sink.seen) == ["meter-1"]
+
+
+async def test_a_device_is_there_if_it_answers_at_any_of_its_addresses() -> None:
+    async with listed() as here:
+        port = here.server.sockets[0].getsockname()[1]
+        network = Network(plc1=["127.0.0.2", "127.0.0.1"], plc2=["127.0.0.2"])
+        hosts = [StaticDevice(key=one, host=one, port=port) for one in network.found]
+        discoverer = Static("static", StaticSettings(tuple(hosts)))
+        now = asyncio.get_running_loop().time
+        context = Context(now, lambda: 0.5, lambda _: Interest.WANTED, locate=network.locate)
+        sink = RecordingSink()
+        async with in_background(discoverer.run(context, sink)):
+            await until(lambda: len(sink.seen) == len(hosts))
+            assert await discoverer.verify(sink.seen["plc1"]) is not None
+            assert await discoverer.verify(sink.seen["plc2"]) is None
+
+
 async def test_a_device_with_an_address_is_not_looked_for() -> None:
     network = Network(plc1=["192.0.2.8"])
     known = StaticDevice(key="a", host="plc1", address="192.0.2.7")
