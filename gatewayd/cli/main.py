@@ -121,12 +121,12 @@ def main(
     try:
         try:
             arguments = build_parser(commands).parse_args(words)
+            unshown = arguments.command.unshown
+            arguments.terminal = Terminal.of(sys.stdout, environ)
+            status = _execute(arguments, environ)
         except WrongUsage as error:
             _show_wrong_usage(error, as_json=JSON in words)
             raise
-        unshown = arguments.command.unshown
-        arguments.terminal = Terminal.of(sys.stdout, environ)
-        status = _execute(arguments, environ)
         sys.stdout.flush()
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from gatewayd.cli.command import Command, Connect, number
+from gatewayd.cli.command import Client, Command, Connect, number
 from gatewayd.cli.discover.anonymous import Anonymizer, Pseudonyms, Unreadable
 from gatewayd.cli.output import safe, when
 from gatewayd.cli.output.fields import Record, flag, maybe, text
@@ -60,11 +60,27 @@ def _recorded(connect: Connect, arguments: Namespace) -> Record:
         "max-bytes": client.variant(arguments.max_bytes)
     }  # fmt: skip
     with _created(arguments.record) as file:
-        source = client.call("Record", seconds, options)
-        with os.fdopen(source, "rb") as lines:
-            if not arguments.listen:
-                client.call("Discover", seconds, arguments.protocols)
+        try:
+            lines = _begun(client, seconds, options, arguments)
+        except BaseException:  # Ctrl-C, too
+            arguments.record.unlink(missing_ok=True)  # nothing is in it
+            raise
+        with lines:
             return _copied(lines, file, arguments)
+
+
+def _begun(
+    client: Client, seconds: int, options: Mapping[str, object], arguments: Namespace
+) -> BinaryIO:
+    """Begin a recording, and a search; return what is recorded."""
+    lines = os.fdopen(client.call("Record", seconds, options), "rb")
+    try:
+        if not arguments.listen:
+            client.call("Discover", seconds, arguments.protocols)
+    except BaseException:
+        lines.close()
+        raise
+    return lines
 
 
 def _created(path: Path) -> BinaryIO:
@@ -79,7 +95,7 @@ def _copied(lines: BinaryIO, file: BinaryIO, arguments: Namespace) -> Record:
     change = _anonymous(arguments.keep) if arguments.anonymous else None
     end: Mapping[str, Any] = {"reason": "cut", "lost": 0}
     events = 0
-    while line := lines.readline(MAX_LINE):
+    while (line := lines.readline(MAX_LINE)).endswith(b"\n"):  # the last may be cut
         event = json.loads(line)
         events += 1
         if event["kind"] == END:
@@ -150,23 +166,25 @@ def _records(connect: Connect, arguments: Namespace) -> Iterator[Record]:
 
 
 def _check(arguments: Namespace) -> None:
-    """Raises GatewayError for options that do not belong together."""
+    """End with wrong usage where options do not belong together."""
+    refuse = arguments.refuse
     if arguments.record is None:
         wanted = ("--listen", arguments.listen), ("--anonymous", arguments.anonymous), (
             "--keep", arguments.keep), ("--max-bytes", arguments.max_bytes)  # fmt: skip
         if useless := [name for name, value in wanted if value]:
-            raise GatewayError(f"{', '.join(useless)} need --record FILE")
+            refuse(f"{', '.join(useless)} need --record FILE")
         if not arguments.refused and arguments.seconds is None:
-            raise GatewayError("Name for how many seconds to search, at most 900, or --refused")
+            refuse("name for how many seconds to search, at most 900, or --refused")
     elif arguments.refused:
-        raise GatewayError("--refused and --record do not belong together; use one of them")
+        refuse("--refused and --record do not belong together; use one of them")
     elif arguments.keep and not arguments.anonymous:
-        raise GatewayError("--keep needs --anonymous")
+        refuse("--keep needs --anonymous")
     if arguments.seconds is not None and arguments.seconds > 900 and not arguments.listen:  # noqa: PLR2004  # as help says
-        raise GatewayError("A search lasts at most 900 s; with --record and --listen up to 3600 s")
+        refuse("a search lasts at most 900 s; with --record and --listen up to 3600 s")
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
+    parser.set_defaults(refuse=parser.error)
     parser.add_argument(
         "seconds", type=number(0, MAX_SECONDS), nargs="?",
         help="duration, at most 900; 0 ends the search",

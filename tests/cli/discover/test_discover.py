@@ -14,6 +14,7 @@ from gatewayd.cli.discover.commands import COMMANDS
 from gatewayd.dbus.bus import Bus
 from gatewayd.discovery.diagnosis.recorder import MAX_BYTES, USUAL_BYTES
 from gatewayd.discovery.diagnosis.refusals import CAUSES
+from gatewayd.errors import Busy
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.simulator.lan import dns, records
 from gatewayd.simulator.lan.child import LanChild
@@ -112,6 +113,29 @@ async def test_names_and_addresses_are_replaced_on_request(
     assert (second["data"], second["left_out"]) == ("", 12)
 
 
+async def test_what_came_before_gatewayd_ended_is_kept(
+    bus: PrivateBus, service: Bus, asked: RecordingCommands, tmp_path: Path
+) -> None:
+    head, end = RECORDED.splitlines(keepends=True)
+    asked.recorded = head + datagram(PACKET) + end[:-9]
+    file = tmp_path / "fault"
+    status, printed = await ctl(bus, "--json", "discover", "--record", str(file))
+    assert (status, json.loads(printed)["Reason"]) == (0, "cut"), printed
+    assert file.read_bytes() == head + datagram(PACKET)
+
+
+async def test_no_file_is_left_where_nothing_was_recorded(
+    bus: PrivateBus, service: Bus, asked: RecordingCommands, tmp_path: Path
+) -> None:
+    def refuse() -> None:
+        raise Busy("Another recording is under way, try again later")
+
+    asked.before = refuse
+    status, printed = await ctl(bus, "discover", "--record", str(tmp_path / "fault"))
+    assert (status, "try again later" in printed) == (1, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -129,7 +153,10 @@ async def test_what_does_not_belong_together_is_refused(
     bus: PrivateBus, service: Bus, asked: RecordingCommands, words: Sequence[str]
 ) -> None:
     status, printed = await ctl(bus, *words)
-    assert (status, len(printed.splitlines()), asked.asked) == (1, 1, [])
+    assert (status, asked.asked) == (2, [])
+    assert printed.splitlines()[-1].startswith("gatewayctl discover: error: ")
+    status, printed = await ctl(bus, "--json", *words)
+    assert (status, json.loads(printed)["Error"]) == (2, "WrongUsage")
 
 
 def test_the_manual_has_the_bounds_and_all_causes() -> None:
