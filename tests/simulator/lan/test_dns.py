@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from zeroconf._protocol.outgoing import DNSOutgoing
 from gatewayd.simulator.lan import records
 from gatewayd.simulator.lan.child import fleet
 from gatewayd.simulator.lan.dns import (
+    AAAA,
     ANY,
     MAX_JUMPS,
     PTR,
@@ -21,6 +24,7 @@ from gatewayd.simulator.lan.dns import (
     SRV,
     TXT,
     A,
+    Address6Data,
     AddressData,
     DnsMessage,
     DnsQuestion,
@@ -43,13 +47,17 @@ QUESTION = bytes(4) + b"\0\1" + bytes(6)  # a header that announces one
 u16, u32 = st.integers(0, 0xFFFF), st.integers(0, 0xFFFFFFFF)
 families = st.integers(0, 0x7FFF)
 names: st.SearchStrategy[Name] = st.lists(st.binary(min_size=1, max_size=63), max_size=3).map(tuple)
+addresses6 = st.binary(min_size=16, max_size=16).map(partial(socket.inet_ntop, socket.AF_INET6))
 datas = st.one_of(
     st.builds(AddressData, st.ip_addresses(v=4).map(str)),
+    st.builds(Address6Data, addresses6),
     st.builds(PointerData, names),
     st.builds(TextData, st.lists(st.binary(max_size=255), max_size=2).map(tuple)),
     st.builds(SrvData, u16, u16, u16, names),
     st.builds(
-        OpaqueData, u16.filter(lambda kind: kind not in (A, PTR, TXT, SRV)), st.binary(max_size=300)
+        OpaqueData,
+        u16.filter(lambda kind: kind not in (A, AAAA, PTR, TXT, SRV)),
+        st.binary(max_size=300),
     ),
 )
 sections = st.lists(
