@@ -184,14 +184,14 @@ class ResumableSessions:
     """
 
     def __init__(self) -> None:
-        self._kept: dict[str, tuple[ssl.SSLSession, ssl.SSLContext, float]] = {}
+        self._kept: dict[str, tuple[ssl.SSLSession | None, ssl.SSLContext, float]] = {}
 
     def of(self, host: str, context: ssl.SSLContext) -> ssl.SSLSession | None:
         """Return the session of a host; None where none was made with this context lately."""
         session, known, end = self._kept.get(host, (None, None, 0.0))
-        if session is not None and known is context and end > _now():
+        if known is context and end > _now():
             return session
-        self.drop(host)
+        self._kept.pop(host, None)
         return None
 
     def keep(self, host: str, context: ssl.SSLContext, sock: ssl.SSLSocket) -> None:
@@ -202,13 +202,24 @@ class ResumableSessions:
         if host in self._kept or sock.session_reused or sock.version() != "TLSv1.3":
             return
         if (session := sock.session) is not None and session.has_ticket:
-            self._kept[host] = session, context, _now() + RESUMED_FOR
-        if len(self._kept) > MAX_SESSIONS:
-            self.drop(next(iter(self._kept)))
+            self._put(host, session, context)
+
+    def suspend(self, host: str, context: ssl.SSLContext) -> None:
+        """Resume nothing of a host for a while, as that has failed.
+
+        What is on the way there may not bear it: then every other connection would fail.
+        """
+        self._put(host, None, context)
 
     def drop(self, host: str) -> None:
         """Forget the session of a host, as it is not resumed."""
-        self._kept.pop(host, None)
+        if self._kept.get(host, (None,))[0] is not None:
+            del self._kept[host]
+
+    def _put(self, host: str, session: ssl.SSLSession | None, context: ssl.SSLContext) -> None:
+        self._kept[host] = session, context, _now() + RESUMED_FOR
+        if len(self._kept) > MAX_SESSIONS:
+            del self._kept[next(iter(self._kept))]
 
     def clear(self) -> None:
         """Forget all."""

@@ -519,6 +519,8 @@ async def _secure(plain: socket.socket, server: Server) -> ssl.SSLSocket:
         sock.close()
         if sessions is not None:
             sessions.drop(server.host)
+            if session is not None and isinstance(error, OSError):
+                sessions.suspend(server.host, server.context)
         if isinstance(error, OSError):
             raise ConnectError(tls_fault(error), alert=alert_of(error)) from error
         raise

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,7 +24,7 @@ from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.network.proxy import Proxy
 from gatewayd.network.websocket_stream import WebSocketStream
 from gatewayd.simulator import pki
-from tests.cloud.conftest import serve_script
+from tests.cloud.conftest import Client, serve_script
 from tests.cloud.test_websocket import Echo, simulated
 from tests.support.tinyproxy import tinyproxy
 
@@ -30,6 +32,8 @@ Serve = Callable[..., AbstractAsyncContextManager[Any]]
 LOGIN = Login("client", "device", Secret(b"password"))
 ACCEPTED = b"\x20\x02\x00\x00"
 NOW = datetime.now(UTC)
+PRE_SHARED_KEY = 41
+"""The extension by which a ClientHello asks to resume (RFC 8446, 4.2)."""
 
 
 async def accept(client: Any) -> None:
@@ -175,3 +179,48 @@ async def test_what_is_remembered_is_bounded(serve: Serve, roots: tls.TrustStore
         await connection.close()
     kept = [n for n in range(MAX_SESSIONS + 5) if sessions.of(f"host-{n}", server.context)]
     assert kept == list(range(5, MAX_SESSIONS + 5))
+
+
+def extensions(hello: bytes) -> Iterator[int]:
+    """Yield the extensions of a ClientHello (RFC 8446, 4.1.2)."""
+    at = 4 + 2 + 32  # after its header, the version and the random number
+    for size in (1, 2, 1):  # of the lengths of session id, cipher suites, compression methods
+        at += size + int.from_bytes(hello[at : at + size])
+    at += 2
+    while at < len(hello):
+        kind, length = struct.unpack_from("!HH", hello, at)
+        yield kind
+        at += 4 + length
+
+
+async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    with contextlib.suppress(ConnectionError):
+        while data := await reader.read(4096):
+            writer.write(data)
+    writer.close()
+
+
+async def test_where_resuming_fails_it_is_not_tried_again_for_a_while(
+    serve: Serve, roots: tls.TrustStore
+) -> None:
+    """A middlebox may not bear it: then not every other connection is to fail."""
+    resuming: list[bool] = []
+
+    async def intolerant(client: Client) -> None:
+        head = await client.reader.readexactly(5)
+        hello = await client.reader.readexactly(int.from_bytes(head[3:5]))
+        resuming.append(PRE_SHARED_KEY in extensions(hello))
+        if resuming[-1]:
+            return
+        reader, writer = await asyncio.open_connection("127.0.0.1", broker.port)
+        writer.write(head + hello)
+        await asyncio.gather(_copy(client.reader, writer), _copy(reader, client.writer))
+
+    async with serve(accept) as broker, serve_script(intolerant, None) as middlebox:
+        server = await server_of(roots, middlebox.port)
+        assert not await is_resumed(server)
+        with pytest.raises(ConnectError):
+            await is_resumed(server)
+        assert [await is_resumed(server) for _ in range(3)] == [False] * 3
+        await middlebox.until(0)
+    assert resuming == [False, True, False, False, False]
