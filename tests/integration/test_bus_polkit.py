@@ -90,6 +90,24 @@ async def test_a_refusal_of_polkit_names_the_action(
     assert asked.asked == []
 
 
+async def test_to_reject_the_gateway_itself_is_an_action_of_its_own(
+    bus: PrivateBus, other_user: OtherUser
+) -> None:
+    """Whether it is named in full or not."""
+    asked = RecordingCommands("gateway-west", "child-1a")
+    authority = FakeAuthority(manage_devices=YES, reject_gateway=NO)
+    async with served(bus, asked, view("gateway-west")), polkit(bus, authority):
+        prefix = other_user.prefix
+        for named in ("gateway-west", "gateway"):
+            refused = await error_of(bus, MANAGER[1:], "Reject", named, "", prefix=prefix)
+            assert refused[1] == "Not authorized: org.gatewayd1.reject-gateway"
+        path = "/org/gatewayd1/device/gateway_2dwest"
+        refused = await error_of(bus, (path, DEVICE[2]), "Reject", "", prefix=prefix)
+        assert refused[1] == "Not authorized: org.gatewayd1.reject-gateway"
+        assert await other_user(*MANAGER, "Reject", "ss", "child-1a", "") == (0, "")
+    assert asked.asked == [("reject", "child-1a", "", "nobody")]
+
+
 async def test_decisions_are_logged_with_the_process_they_came_from(
     bus: PrivateBus, other_user: OtherUser
 ) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.simulator.bus import PrivateBus
-from gatewayd.simulator.site import POLICY, Site
+from gatewayd.simulator.site import MANAGER, POLICY, Site
 from tests.support.sites import wait_for_gateway
 
 pytestmark = pytest.mark.integration
@@ -90,10 +90,16 @@ async def test_a_storm_of_hang_ups_is_a_few_reloads(tmp_path: Path) -> None:
 
 async def test_a_reload_tells_what_waits_for_a_restart(tmp_path: Path) -> None:
     async with alone(tmp_path) as (site, _):
-        with (tmp_path / "gatewayd.toml").open("a") as config:
-            config.write('[registration]\nin_flight = 7\n[log]\nlevel = "debug"\n')
+        path = tmp_path / "gatewayd.toml"
+        before = path.read_text()
+        path.write_text(f'{before}[registration]\nin_flight = 7\n[log]\nlevel = "debug"\n')
         await site.call("Reload")
         assert "take effect after a restart: registration." in site.log()
+        waits = ("get-property", *MANAGER, "RestartNeeded")
+        assert await site.busctl(*waits) == 'as 1 "registration"'
+        path.write_text(before)
+        await site.call("Reload")
+        assert await site.busctl(*waits) == "as 0"
 
 
 async def test_what_is_passed_over_is_logged_at_the_start_and_at_a_reload(tmp_path: Path) -> None:

@@ -13,13 +13,16 @@ import subprocess
 import sys
 import time
 import tomllib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gatewayd.simulator.control import ask
+from tests.simulator.alibaba import client as alibaba
+from tests.simulator.huawei.client import Gateway, Hello
+from tests.simulator.wire import trusting, wire
 
 OPTIONS = ("--children", "2", "--network", "10.77.0.0/24")
 MANUAL = Path(__file__).parents[2] / "packaging/man/gatewayd-simulator.1"
@@ -135,6 +138,44 @@ def test_the_state_of_a_cloud_is_kept_over_a_restart_on_request(tmp_path: Path, 
                 asked(tmp_path, do="ledger", child=child)
     with running(tmp_path, "--cloud", cloud):
         assert files(tmp_path) != wrote
+
+
+async def test_a_child_that_has_its_secret_logs_in_again_after_a_restart(tmp_path: Path) -> None:
+    with running(tmp_path, "--keep") as facts:
+        name, context = facts["serials"][0], trusting((tmp_path / "ca.pem").read_text())
+        who = alibaba.registering(name, key=(tmp_path / "product-secret").read_text())
+        who = who.but(product=facts["product"])
+        secret = await alibaba.obtain(facts["port"], who, context)
+        known = alibaba.logging_in(name, secret).but(product=facts["product"])
+        assert await alibaba.knock(facts["port"], known, context) == 0
+    with running(tmp_path, "--keep") as facts:
+        assert await alibaba.knock(facts["port"], known, context) == 0
+        assert await alibaba.knock(facts["port"], known.but(key="another"), context) != 0
+        assert await alibaba.knock(facts["port"], who, context) != 0, "it is activated"
+
+
+async def test_a_sub_device_comes_online_again_after_a_restart(tmp_path: Path) -> None:
+    options = ("--cloud", "huawei", "--keep")
+    with running(tmp_path, *options) as facts:
+        new = {"node_id": facts["serials"][0], "product_id": facts["product"]}
+        async with huawei_gateway(tmp_path, facts) as gateway:
+            added = await gateway.ask("add_sub_device_request", {"devices": [new]})
+        (child,) = (one["device_id"] for one in added["successful_devices"])
+    with running(tmp_path, *options) as facts:
+        async with huawei_gateway(tmp_path, facts) as gateway:
+            answer = await gateway.report({child: "ONLINE", "unknown": "ONLINE"})
+    assert [one["device_id"] for one in answer["successful_devices"]] == [child]
+
+
+@contextlib.asynccontextmanager
+async def huawei_gateway(directory: Path, facts: dict[str, Any]) -> AsyncIterator[Gateway]:
+    """Log the gateway of "east" in."""
+    own = f"{facts['gateways']}_{facts['gateway']}"
+    hello = Hello(own, secret=(directory / "east-gateway-secret").read_text())
+    context = trusting((directory / "ca.pem").read_text())
+    async with wire(facts["port"], context, hello.packet, facts["hosts"]["east"]) as link:
+        assert await link.code() == 0
+        yield Gateway(link, own)
 
 
 def test_state_of_another_plant_is_refused(tmp_path: Path) -> None:
