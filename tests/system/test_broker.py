@@ -113,9 +113,15 @@ def test_a_child_publishes_with_what_gatewayctl_makes(gateway: Gateway, tmp_path
         gateway.refused("ls", path, user="nobody")
     box.until(lambda: _modes(gateway), "a broker with its own listeners again")
     assert _modes(gateway) == MODES
+    _runs_as_gatewayd_does(gateway)
 
-    gateway.systemctl("stop")
+
+def _runs_as_gatewayd_does(gateway: Gateway) -> None:
+    box = gateway.box
+    gateway.systemctl("restart")
+    gateway.systemctl("stop")  # while the broker starts, or reads its files
     _until(gateway, "inactive")  # gatewayd does not wait for it
+    assert box.run("systemctl", "--failed", "--plain", "--no-legend") == ""
     gateway.systemctl("start")
     _until(gateway, "active")
     box.path("/etc/gatewayd/conf.d/60-messages.toml").unlink()
