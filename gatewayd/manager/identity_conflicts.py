@@ -7,6 +7,7 @@ comes back neither with the next sighting nor after a restart.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -14,7 +15,7 @@ from gatewayd.admission.controller import AdmissionController, DisputedDevices
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import GATEWAY_PREFIX, NO_DEVICE, Claim, DeviceId
 from gatewayd.device.reason import Reason
-from gatewayd.device.record import RecordStore
+from gatewayd.device.record import RecordStore, Verdict
 from gatewayd.errors import WrongState
 from gatewayd.manager.manager import Child, DeviceManager
 
@@ -38,15 +39,17 @@ class IdentityConflicts:
     ) -> None:
         self._manager, self._admission = manager, admission
         self._records, self._devices = records, devices
+        self._turn = asyncio.Lock()  # two that are merged into each other would both be gone
 
     async def split(self, child: Child, other: Child | None, caller: str) -> None:
         """Have two children be two; other: None for what one shows at two places.
 
         Raises WrongState, StoreError.
         """
-        answers = self._if_split(child, other)
-        await self._admission.settle(answers)
-        self._devices.answer(answers)
+        async with self._turn:
+            answers = self._if_split(child, other)
+            await self._admission.settle(answers)
+            self._devices.answer(answers)
         log.info("Device %s was split by %s.", child.id, caller, extra={"device": child.id})
 
     async def merge(self, kept: Child, gone: Child | None, caller: str) -> None:
@@ -54,18 +57,22 @@ class IdentityConflicts:
 
         Raises WrongState, CloudUnreachable, StoreError.
         """
+        async with self._turn:
+            await self._merge(kept, gone, caller)
+        log.info("Device %s was merged by %s.", kept.id, caller, extra={"device": kept.id})
+
+    async def _merge(self, kept: Child, gone: Child | None, caller: str) -> None:
         answers = self._if_merged(kept, gone)
         if gone is None:
             await self._admission.settle(answers)
             self._devices.answer(answers)
-        else:
-            async with self._manager.halted(gone):
-                answers = self._if_merged(kept, gone)
-                await self._admission.settle(answers, gone.id)
-                reason = Reason("merged", f"It is the same as {kept.id}, as {caller} has decided.")
-                self._manager.post(gone.id, lc.Forgotten(reason))
-                self._devices.answer(answers)
-        log.info("Device %s was merged by %s.", kept.id, caller, extra={"device": kept.id})
+            return
+        async with self._manager.halted(gone):
+            answers = self._if_merged(kept, gone)
+            await self._admission.settle(answers, gone.id)
+            reason = Reason("merged", f"It is the same as {kept.id}, as {caller} has decided.")
+            self._manager.post(gone.id, lc.Forgotten(reason))
+            self._devices.answer(answers)
 
     async def forget(self, child: Child) -> None:
         """Forget a child, and the answers that something is its own.
@@ -98,6 +105,8 @@ class IdentityConflicts:
         record = self._records.get(kept.id)
         cloud = f", its name {record.cloud} at the cloud" if record and record.cloud else ""
         yield f"{kept.id} keeps its id{cloud}, and its secret."
+        if record is not None and record.verdict is not Verdict.ADMITTED:
+            yield f"{kept.id} stays {record.verdict}."
         yield f"This identifies it from now on, too: {_listed(answers)}."
         if gone is None:
             return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -103,6 +104,28 @@ async def test_a_merger_that_fails_leaves_both_as_they_were(stage: Stage) -> Non
     assert set(stage.records.rows) == {one, two}
     assert not stage.records.answers
     assert not stage.lan.answers
+
+
+async def test_two_that_are_merged_into_each_other_at_once_are_one(stage: Stage) -> None:
+    one, two = await pair(stage, "TH20-1", "TH20-2")
+    merge = stage.app.commands.merge
+    done = await asyncio.gather(
+        merge(one, two, "uid 0"), merge(two, one, "uid 0"), return_exceptions=True
+    )
+    await stage.manager.ping()
+    assert [type(result) for result in done] == [type(None), WrongState]
+    assert set(stage.records.rows) == {one}
+    assert {ref.device for ref in stage.records.slots} == {one}
+    await stage.tape.wait_for(one, "online")
+
+
+async def test_of_a_merger_into_a_rejected_child_it_is_said_that_it_stays_so(stage: Stage) -> None:
+    one, two = await pair(stage, "TH20-1", "TH20-2")
+    await stage.app.commands.reject(one, "", "uid 0")
+    await stage.tape.wait_for(one, "rejected")
+    said = stage.app.commands.consequences(one, f"Merge {two}")
+    assert f"{one} stays rejected." in said
+    assert not any("stays" in line for line in stage.app.commands.consequences(two, f"Merge {one}"))
 
 
 async def test_what_cannot_be_split_or_merged_says_why(stage: Stage) -> None:
