@@ -73,7 +73,7 @@ CONFLICT = Reason(
     "identity-conflict",
     "Two devices on the LAN claim to be this one.",
     "Run gatewayctl explain CHILD, which says how to merge or split them; or, if one is not "
-    "genuine, reject that.",
+    "genuine, reject that, and approve the other.",
 )
 ADMITTED_BY_RULE = "admitted-by-rule"
 """The code where a rule alone has admitted a device: no person, no window."""
