@@ -150,12 +150,16 @@ def _keys(sighting: Sighting) -> frozenset[Claim]:
 
 
 def with_facts(attributes: Mapping[str, str], addresses: Collection[str]) -> Mapping[str, str]:
-    """Return the attributes of a sighting with what rules call its model, vendor and addresses."""
+    """Return the attributes of a sighting with what rules call its model, vendor and addresses.
+
+    Addresses that the attributes have already are the only ones that count.
+    """
     facts = {
         key: next((attributes[k] for k in keys if attributes.get(k)), "")
         for key, keys in (("model", MODEL_KEYS), ("vendor", VENDOR_KEYS))
     } | {"addresses": " ".join(addresses) if len(addresses) > 1 else ""}
-    return {**attributes, **{key: value for key, value in facts.items() if value}}
+    proven = {key: value for key, value in attributes.items() if key == "addresses"}
+    return {**attributes, **{key: value for key, value in facts.items() if value}, **proven}
 
 
 def _are_behind_two(one: Sighting, other: Sighting) -> bool:

@@ -121,19 +121,28 @@ class NeighbourTable:
         device claims the same MAC do two independent layers agree, and trust rises: without a
         claimed MAC there is nothing to agree with, and a different one may be a second port.
         This proves that the announced address belongs to the claimed MAC; who sent the
-        announcement is not known.  Nothing changes if the addresses lead to different MACs.
+        announcement is not known.  So rules match none of its other addresses then: a host may
+        announce one of another network beside its own.
+        Nothing changes if the addresses lead to different MACs.
         """
-        found = {self.mac_of(one, sighting.interface) for one in sighting.addresses} - {None}
+        macs = {one: self.mac_of(one, sighting.interface) for one in sighting.addresses}
+        found = set(macs.values()) - {None}
         seen = claim("mac", KERNEL, found.pop() or "") if len(found) == 1 else None
         if seen is None:
             return sighting
         own = (c for c in sighting.claims if c.kind == "mac" and c.namespace != KERNEL)
         agrees = any(c.value == seen.value for c in own)
+        there = [one for one, mac in macs.items() if mac]
+        proven = {"address": there[0], "addresses": " ".join(there)}
         room = len(sighting.attributes) < MAX_ATTRIBUTES or "mac" in sighting.attributes
         return replace(
             sighting,
             claims=sighting.claims | {seen},
-            attributes={**sighting.attributes, **({"mac": seen.value} if room else {})},
+            attributes={
+                **sighting.attributes,
+                **({"mac": seen.value} if room else {}),
+                **(proven if agrees and len(there) < len(macs) else {}),
+            },
             trust=max(sighting.trust, Trust.CORROBORATED) if agrees else sighting.trust,
         )
 

@@ -15,7 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewayd.admission.policy.patterns import parse_predicate
 from gatewayd.device.identity import Claim, Trust, claim
+from gatewayd.discovery.device_table import with_facts
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Sighting
 from gatewayd.discovery.kernel.neighbours import (
     DELETED,
@@ -181,6 +183,20 @@ def test_two_layers_that_agree_corroborate() -> None:
     assert seen.trust is Trust.CORROBORATED
     assert SEEN in seen.claims
     assert seen.attributes == {"source": "mdns", "mac": MAC}
+
+
+@pytest.mark.parametrize("mac", [MAC, "24:0a:c4:00:00:01"])
+def test_what_is_corroborated_is_only_at_addresses_that_the_kernel_has_seen(mac: str) -> None:
+    """A host may announce an address of another network beside its own, and rules match that."""
+    base = claiming(mac)
+    where = {"address": "10.0.0.5"}
+    announced = replace(base, addresses=("10.0.0.5", "192.0.2.7"), attributes=where)
+    seen = neighbours(message("192.0.2.7", interface=LO)).corroborate(announced)
+    shown = with_facts(seen.attributes, seen.addresses)
+    matched = parse_predicate("subnet", ["10.0.0.0/24"]).holds(shown)
+    assert matched is (seen.trust is Trust.CLAIMED) is (mac != MAC)
+    assert parse_predicate("address", ["192.0.2.7"]).holds(shown)
+    assert seen.addresses == announced.addresses
 
 
 @pytest.mark.parametrize("announced", [SIGHTING, claiming("24:0a:c4:00:00:01")])
