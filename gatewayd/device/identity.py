@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import combinations, islice
 from typing import NewType
 
 DeviceId = NewType("DeviceId", str)
@@ -284,3 +285,40 @@ def share_key(some: Iterable[Claim], others: Iterable[Claim]) -> bool:
 
 def _is_uuid(key: Claim) -> bool:
     return key.kind == "uuid" and universal(key) == key
+
+
+SHARED = 4
+"""A MAC in front of so many devices with serials or uuids is a bridge's or a router's."""
+
+
+def are_several(held: Iterable[Collection[Claim]]) -> bool:
+    """Whether a MAC distinguishes no device: many have it, or two that cannot be one.
+
+    held: the claims of each device that has it.
+    """
+    named = list(islice((c for c in held if any(map(is_exclusive, c))), SHARED))
+    return len(named) == SHARED or any(contradict(*pair) for pair in combinations(named, 2))
+
+
+def may_be_one(
+    known: Collection[Claim], claimed: Collection[Claim], shared: Collection[Claim]
+) -> bool:
+    """Whether nothing that a sighting shows rules out that it is of a known device.
+
+    It is ruled out where both announce universal MACs and have none in common, nor did the
+    kernel see one's behind the other; unless they share a UUID or a certificate.
+    shared: MACs among these that distinguish no device.
+    """
+    if contradict(known, claimed):
+        return False
+    ours, theirs = (_announced_macs(claims, shared) for claims in (known, claimed))
+    if not (ours and theirs) or share_key(known, claimed):
+        return True
+    before, now = ({c.value for c in kernel_macs(of)} for of in (known, claimed))
+    return not (ours.isdisjoint(theirs | now) and theirs.isdisjoint(before))
+
+
+def _announced_macs(claims: Iterable[Claim], shared: Collection[Claim]) -> set[str]:
+    """Return the universal MACs that are announced and distinguish a device."""
+    announced = (c for c in claims if c.kind == "mac" and universal(c) is not None)
+    return {c.value for c in announced if c not in shared}

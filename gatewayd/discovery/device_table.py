@@ -348,10 +348,12 @@ class DeviceTable:
         self, keys: Collection[Claim], now: float, rank: Callable[[Sighting], int]
     ) -> None:
         """Find the devices of all that shows these claims: now they mean something else."""
-        while keys:
+        done: set[Claim] = set()
+        while left := set(keys) - done:  # each once: in a full table they could alternate for ever
+            done |= left
             concerned: set[DeviceId] = set()
             found: list[Claim] = []
-            for observation in self._showing(keys):
+            for observation in self._showing(left):
                 if not self._observations.is_live(observation):
                     continue
                 concerned |= self._observations.concerned(observation)
@@ -383,7 +385,7 @@ class DeviceTable:
             return
         old = self._presences[observation.device]
         old.left = REPLACED
-        self.resolver.left(old.device, observation.origin)
+        self.resolver.left(old.device, observation.origin, last=len(old.observations) == 1)
         presence = self._presences.setdefault(device, Presence(device))
         presence.last_seen = max(presence.last_seen, old.last_seen)
         self._observations.remove(old, observation)
@@ -560,5 +562,6 @@ class DeviceTable:
 
     def _drop(self, presence: Presence, observation: Observation) -> None:
         self._scheduler.discard(observation)
-        self.resolver.left(presence.device, observation.origin)
+        last = len(presence.observations) == 1
+        self.resolver.left(presence.device, observation.origin, last=last)
         self._observations.remove(presence, observation)

@@ -11,7 +11,8 @@
 7. One serial announced with two universal MACs is of two devices in conflict, unless one sighting
    shows both, or both show one UUID or key.
 8. A serial or UUID that several devices show identifies none of them, as a factory's default.
-   What is on record of a child keeps its meaning.
+   What is on record of a child, or listed, keeps its meaning.  What a stranger has shown counts
+   for nothing against others once it has left.
 9. What an operator has answered goes before all of these.
 """
 
@@ -19,13 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import chain, combinations
+from itertools import chain
 from typing import TypeAlias
 
 from gatewayd.device.identity import (
     NO_DEVICE,
     Claim,
     DeviceId,
+    are_several,
     consistent,
     contradict,
     is_exclusive,
@@ -33,10 +35,10 @@ from gatewayd.device.identity import (
     is_kernel_mac,
     kernel_macs,
     key_of,
+    may_be_one,
     possible_ids,
     share_key,
     strength,
-    universal,
 )
 from gatewayd.discovery.discoverer import Origin
 from gatewayd.discovery.queues import EvictionQueue
@@ -45,8 +47,6 @@ from gatewayd.discovery.settings import MAX_LISTED
 IDENTITY_CONFLICT = "identity-conflict"
 MOVED_OR_CLONED = "moved-or-cloned"
 
-SHARED = 4
-"""A MAC in front of so many devices with serials or uuids is a bridge's or a router's."""
 MAX_HOLDERS = 64
 """How many devices are remembered behind one MAC: more would change nothing."""
 MAX_SHARED = 1024
@@ -79,12 +79,14 @@ class KnownDevice:
 
     born: its number, in order of creation.  listed: whether an operator has listed it.
     accepted: those of its claims that were on record, or approved, when it was pinned.
+    away: whether it is seen nowhere any more.
     """
 
     device: DeviceId
     born: int
     pinned: bool = False
     listed: bool = False
+    away: bool = False
     rank: int = 0
     claims: set[Claim] = field(default_factory=set)
     accepted: set[Claim] = field(default_factory=set)
@@ -142,20 +144,11 @@ class ClaimIndex:
         if one.kind != "mac":
             return False
         key = key_of(one)
-        if key not in self._shared and self._is_held_by_several(one):
+        if key not in self._shared and are_several([holder.claims for holder in self[one]]):
             self._shared[key] = None
             if len(self._shared) > MAX_SHARED:
                 del self._shared[next(iter(self._shared))]
         return key in self._shared
-
-    def _is_held_by_several(self, one: Claim) -> bool:
-        named = []
-        for holder in self[one]:
-            if any(is_exclusive(c) for c in holder.claims):
-                named.append(holder.claims)
-            if len(named) == SHARED:
-                return True
-        return any(contradict(*pair) for pair in combinations(named, 2))
 
 
 Witness: TypeAlias = KnownDevice | Claim
@@ -172,7 +165,11 @@ class CommonClaims:
     def __init__(self) -> None:
         self._witnesses: dict[Claim, dict[Witness, Origin]] = {}
         self._shown_at: dict[Origin, set[Claim]] = {}
+        self._shown_by: dict[Witness, set[Claim]] = {}
         self._common: set[Claim] = set()
+
+    def __len__(self) -> int:
+        return len(self._common)
 
     def __contains__(self, key: Claim) -> bool:
         return key in self._common
@@ -188,6 +185,7 @@ class CommonClaims:
             return
         before, seen[witness] = seen.get(witness, origin), origin
         self._shown_at.setdefault(origin, set()).add(key)
+        self._shown_by.setdefault(witness, set()).add(key)
         self._unlist(key, before)
         for one in former:
             if one != witness:
@@ -212,9 +210,17 @@ class CommonClaims:
                 if one is device or isinstance(one, Claim):
                     self._discard(key, one)
 
+    def forget(self, device: KnownDevice) -> None:
+        """Note that a device is seen nowhere any more."""
+        for key in tuple(self._shown_by.get(device, ())):
+            self._discard(key, device)
+
     def _discard(self, key: Claim, witness: Witness) -> None:
         seen = self._witnesses[key]
         self._unlist(key, seen.pop(witness))
+        self._shown_by[witness].discard(key)
+        if not self._shown_by[witness]:
+            del self._shown_by[witness]
         if len(seen) < 2:  # noqa: PLR2004  # one alone has it for itself
             self._common.discard(key)
         if not seen:
@@ -294,21 +300,19 @@ class Resolver:
 
     def is_common(self, one: Claim) -> bool:
         """Whether a claim identifies no device: several show it, or an operator says so."""
+        if not self._common and not self._answers:
+            return False  # as mostly, and it is asked for each claim
         key = key_of(one)
-        return self._answers.get(key) == NO_DEVICE or (
-            key in self._common and key not in self._answers
-        )
+        common = key in self._common and key not in self._answers
+        return common or self._answers.get(key) == NO_DEVICE
 
     def recognises(self, origin: Origin, claims: Iterable[Claim]) -> bool:
         """Whether a sighting seems to be of a pinned device.  A guess, for ranking only."""
         bound, shown = self._bound_to(origin), [one for one in claims if strength(one)]
         holders = (known for one in shown for known in self._claim_index[one])
         answered = (self._answers.get(key_of(one), NO_DEVICE) for one in shown)
-        return (
-            (bound is not None and bound.pinned)
-            or any(known.pinned for known in holders)
-            or any(map(self.is_pinned, answered))
-        )
+        seems = any(known.pinned for known in chain(filter(None, [bound]), holders))
+        return seems or any(map(self.is_pinned, answered))
 
     def answer(self, answers: Mapping[Claim, DeviceId | None]) -> None:
         """Obey an operator who says whose claims are, by what each is looked up by.
@@ -346,22 +350,26 @@ class Resolver:
                 self._add_claim(known, one)
                 known.accepted.add(key_of(one))
 
-    def left(self, device: DeviceId, origin: Origin) -> None:
-        """Note that a device is not at an origin any more: another may have its serial alone."""
+    def left(self, device: DeviceId, origin: Origin, *, last: bool = False) -> None:
+        """Note that a device is not at an origin any more: another may have its serial alone.
+
+        last: it is seen nowhere else.
+        """
         if (known := self._devices.get(device)) is not None:
             self._common.leave(known, origin)
+            if last:
+                known.away = True
+                self._common.forget(known)
 
     def unpin(self, device: DeviceId) -> None:
         """Let a device be merged and evicted like any other."""
-        known = self._devices.get(device)
-        if known is not None and known.pinned:
+        if (known := self._devices.get(device)) is not None and known.pinned:
             known.pinned = False
             self._put(known)
 
     def forget(self, device: DeviceId) -> None:
         """Remove a device."""
-        known = self._devices.pop(device, None)
-        if known is None:
+        if (known := self._devices.pop(device, None)) is None:
             return
         self._discard(known)
         for one in tuple(known.claims):
@@ -369,6 +377,7 @@ class Resolver:
         for origin in known.origins:
             del self._bound[origin]
             self._common.leave(known, origin)
+        self._common.forget(known)
 
     def resolve(
         self, origin: Origin, claims: Iterable[Claim], *, rank: int = 0, listed: bool = False
@@ -380,6 +389,7 @@ class Resolver:
         """
         shown = frozenset(claims)
         claimed = consistent([one for one in shown if not self.is_common(one)])
+        self._release(claimed)
         before, owner = self._bound_to(origin), self._devices.get(self._owner(claimed))
         group, rivals = self._choose(self._score(before, claimed, owner), claimed, owner)
         known = min(group, key=lambda e: e.seniority) if group else self._new(origin, claimed)
@@ -388,8 +398,8 @@ class Resolver:
         if not strange:
             self._learn(known, claimed)
         self._bind(known, origin)
-        known.rank, known.listed = max(known.rank, rank), known.listed or listed
-        for key in sorted({key_of(one) for one in shown if key_of(one) in self._common}):
+        known.rank, known.listed, known.away = max(known.rank, rank), known.listed or listed, False
+        for key in sorted(key for key in set(map(key_of, shown)) if key in self._common):
             self._common.note(key, known, origin)
         common = self._find_common(known, strange, claimed, origin)
         evicted = self._make_room(known)
@@ -402,6 +412,14 @@ class Resolver:
             rivals=tuple(r.device for r in rivals if r.device not in evicted),
             common=common,
         )
+
+    def _release(self, claimed: Sequence[Claim]) -> None:
+        """Take from strangers that have left what is seen now of one that they cannot be."""
+        for one in filter(is_exclusive, claimed):
+            for holder in self._claim_index[one]:
+                stranger = not (holder.pinned or holder.listed or key_of(one) in self._answers)
+                if stranger and holder.away and not self._may_be(holder, claimed):
+                    self._take(holder, key_of(one))
 
     def _owner(self, claimed: Iterable[Claim]) -> DeviceId:
         """Return whose a sighting is by an operator's answer; NO_DEVICE where there is none."""
@@ -432,7 +450,7 @@ class Resolver:
             contested = strange or any(holder is not known for holder in holders)
             if one.kind not in _FACTORY_MADE or not contested or key in self._answers:
                 continue
-            if any(holder.is_on_record(key) for holder in (*holders, known)):
+            if any(of.is_on_record(key) for of in (*holders, known)):
                 continue
             for holder in holders:
                 self._common.note(key, holder, holder.origins[-1] if holder.origins else origin)
@@ -485,23 +503,8 @@ class Resolver:
         return group, rivals
 
     def _may_be(self, known: KnownDevice, claimed: Sequence[Claim]) -> bool:
-        """Whether nothing that a sighting shows rules out that it is of a device.
-
-        It is ruled out where both announce universal MACs and have none in common, nor did the
-        kernel see one's behind the other; unless they share a UUID or a certificate.
-        """
-        if contradict(known.claims, claimed):
-            return False
-        ours, theirs = self._macs(known.claims), self._macs(claimed)
-        if not (ours and theirs) or share_key(known.claims, claimed):
-            return True
-        before, now = ({c.value for c in kernel_macs(of)} for of in (known.claims, claimed))
-        return not (ours.isdisjoint(theirs | now) and theirs.isdisjoint(before))
-
-    def _macs(self, claims: Iterable[Claim]) -> set[str]:
-        """Return the universal MACs that are announced and distinguish a device."""
-        announced = (c for c in claims if c.kind == "mac" and universal(c) is not None)
-        return {c.value for c in announced if not self._claim_index.is_shared(c)}
+        shared = [c for c in (*known.claims, *claimed) if self._claim_index.is_shared(c)]
+        return may_be_one(known.claims, claimed, shared)
 
     def _absorb(self, kept: KnownDevice, gone: KnownDevice) -> DeviceId:
         claims, origins = consistent(gone.claims), gone.origins
@@ -529,9 +532,7 @@ class Resolver:
         return self._answers.get(key_of(one)) == known.device
 
     def _new(self, origin: Origin, claimed: Sequence[Claim]) -> KnownDevice:
-        """Create a device, named by an operator's answer, by the claims that only it has, or else
-        by its origin.
-        """
+        """Create a device, named by an answer, by the claims that only it has, or by its origin."""
         answered = filter(None, [self._owner(claimed)])
         own = [c for c in claimed if strength(c) and not self._claim_index[c]]
         spare = possible_ids((), *origin, self._created)
@@ -589,6 +590,9 @@ class Resolver:
         """Take a claim from all who hold it, in all namespaces.  but: who keeps it."""
         for holder in self._claim_index[key]:
             if holder.device != but:
-                holder.accepted.discard(key)
-                for one in [c for c in holder.claims if key_of(c) == key]:
-                    self._drop_claim(holder, one)
+                self._take(holder, key)
+
+    def _take(self, holder: KnownDevice, key: Claim) -> None:
+        holder.accepted.discard(key)
+        for one in [c for c in holder.claims if key_of(c) == key]:
+            self._drop_claim(holder, one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -25,10 +25,11 @@ from gatewayd.discovery.device_table import (
     MAX_CONTESTANTS,
     MAX_OBSERVATIONS_UNPINNED,
     TWO_CLAIMANTS,
+    DeviceTable,
 )
 from gatewayd.discovery.discoverer import Context, Interest, Loss, LossReason, Origin, Sighting
 from gatewayd.discovery.inventory import Inventory
-from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, PresenceState
+from gatewayd.discovery.presence import LEFT, REPLACED, SILENT, Observation, PresenceState
 from gatewayd.discovery.resolver import IDENTITY_CONFLICT, MOVED_OR_CLONED
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.discovery.static import Static, StaticDevice, StaticSettings
@@ -501,6 +502,59 @@ async def test_three_that_show_one_serial_are_three_without_a_conflict(lan: Lan,
     assert {claim.kind for one in evidences for claim in one.claims} == {"mac"}
     await asyncio.sleep(2 * PATIENCE)
     assert lan.listener.present() == present
+
+
+async def test_one_that_showed_a_serial_once_keeps_no_device_waiting(lan: Lan) -> None:
+    forged = await lan.sees("mdns 1", *meter(1))
+    device = await lan.sees("mdns 2", *meter(2), addresses=("10.0.0.2",))
+    assert lan.inventory.evidence(device).rivals == (forged,)
+    lan.die("mdns 1")
+    lan.goodbye("mdns 1")
+    await asyncio.sleep(PATIENCE)
+    lan.announce("mdns 2", *meter(2), addresses=("10.0.0.2",))
+    await lan.settle()
+    evidence = lan.inventory.evidence(device)
+    assert (evidence.conflict, evidence.rivals) == ("", ())
+    assert Claim("serial", "pm", "0815") in evidence.claims
+
+
+class CountingTable(DeviceTable):
+    """A table that counts how often it looks for all that shows something."""
+
+    looked = 0
+
+    def _showing(self, keys: Collection[Claim]) -> list[Observation]:
+        self.looked += 1
+        assert self.looked < 20, "it never ends"
+        return super()._showing(keys)
+
+
+async def test_a_table_that_is_too_small_for_all_does_not_change_its_mind_for_ever() -> None:
+    table = CountingTable(InventorySettings(max_unadmitted=2), RecordingListener(), lambda: 0.5)
+    uuid, mac = "uuid b aaaaaaaa-0000-4000-8000-000000000001", "mac l2 00:11:22:33:44:"
+    child = "child-1"
+    table.add_known(DeviceId(child), claims(mac + "08", "serial b s2"), 0.0)
+    said: list[tuple[str, int, tuple[str, ...]]] = [
+        ("b 3", 0, (mac + "08", "serial b s2")),
+        ("a 8", 3, ()),
+        ("b 11", 0, ("serial a s2", "serial b s2", uuid)),
+        ("b 11", 0, (mac + "03", "serial a s3")),
+        ("a 8", 0, (mac + "07", "serial a s3")),
+        ("b 5", 1, ()),
+        ("a 6", 0, (mac + "05", "serial a s3")),
+        ("a 6", 3, (mac + "09", "serial a s3")),
+        ("b 11", 0, ()),
+        ("a 6", 0, (mac + "0b", "serial a s3", uuid)),
+        ("b 13", 3, ()),
+        ("b 5", 3, (mac + "0b", "serial a s3")),
+        ("a 8", 0, (mac + "01", "serial a s3")),
+    ]
+    for now, (origin, rank, texts) in enumerate(said):
+        interface, _, key = origin.partition(" ")
+        shown = claims(*texts)
+        sighting = Sighting("mdns", origin, now, 60, interface, ("10.0.0.1",), None, shown, {}, key)
+        table.looked = 0
+        table.add_sighting(sighting, now, rank=rank)
 
 
 async def test_an_answer_that_two_are_two_moves_what_is_seen_to_each(lan: Lan) -> None:

@@ -496,6 +496,46 @@ def test_a_serial_is_that_of_the_last_one_that_shows_it(resolver: Resolver) -> N
     assert claims("serial pm S") <= resolver.claims(found[3])
 
 
+def test_who_is_forgotten_or_gone_shows_nothing_wherever_it_was(resolver: Resolver) -> None:
+    said = [(f"mdns {n}", "serial pm S", mac) for n, mac in enumerate(macs(4))]
+    found = [see(resolver, *one).device for one in said]
+    for n in range(2):
+        see(resolver, f"mdns {n}", "serial pm other", "mac pm 00:11:22:33:66:00")
+    resolver.forget(found[0])
+    resolver.left(found[1], ("mdns", "elsewhere"), last=True)
+    resolver.left(found[2], ("mdns", "2"))
+    see(resolver, *said[3])
+    assert claims("serial pm S") <= resolver.claims(found[3])
+
+
+def test_a_stranger_that_has_left_disputes_nothing(resolver: Resolver) -> None:
+    forged = see(resolver, "mdns 1", "serial pm S", f"mac pm {MAC}").device
+    device = ("serial pm S", f"mac pm {OTHER_MAC}")
+    assert see(resolver, "mdns 2", *device).rivals == (forged,)
+    resolver.left(forged, ("mdns", "1"), last=True)
+    found = see(resolver, "mdns 2", *device)
+    assert found == Resolved(found.device)
+    assert resolver.claims(found.device) == claims(*device)
+    again = see(resolver, "mdns 1", "serial pm S", f"mac pm {MAC}")
+    assert (again.device, again.rivals) == (forged, (found.device,)), "both are there"
+
+
+@pytest.mark.parametrize("known", ["pinned", "listed", "answered"])
+def test_a_child_that_has_left_and_what_an_operator_says_are_disputed_all_the_same(
+    resolver: Resolver, known: str
+) -> None:
+    said = claims("serial pm S", f"mac pm {MAC}")
+    child = resolver.resolve(("mdns", "1"), said, listed=known == "listed").device
+    if known == "pinned":
+        resolver.add_known(child, said)
+    if known == "answered":
+        resolver.answer(dict.fromkeys(keys("serial pm S"), child))
+    resolver.left(child, ("mdns", "1"), last=True)
+    other = see(resolver, "mdns 2", "serial pm S", f"mac pm {OTHER_MAC}")
+    assert child in (other.device, *other.rivals)
+    assert said <= resolver.claims(child)
+
+
 def test_what_is_remembered_of_shared_serials_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
