@@ -99,6 +99,7 @@ class LanDiscovery:
             self._neighbours.corroborate,
             identify,
             listener,
+            is_listed=rules.lists,
         )
         self._helper: DiscoveryHelper | None = None
         self._sources: list[Supervisor | DiscoveryHelper] = [self._inside]

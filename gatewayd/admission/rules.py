@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 from gatewayd.admission.policy.commands import allows
@@ -39,7 +40,7 @@ from gatewayd.admission.policy.suggestion import (
     suggest,
 )
 from gatewayd.device.command import ChildCommand
-from gatewayd.device.identity import Claim, DeviceId, Evidence
+from gatewayd.device.identity import Claim, DeviceId, Evidence, uuid_text
 from gatewayd.discovery.discoverer import Interest
 from gatewayd.discovery.name_rules import NAME_KEYS, NameRule
 from gatewayd.settings.build import SettingsBuilder, dotted
@@ -190,6 +191,7 @@ class RuleBook:
         self.rules, self.version = rules, 0
         self._hits: Counter[str] = Counter()
         self._named: tuple[tuple[Rule, ...], tuple[NameRule, ...]] = (), ()
+        self._values: tuple[tuple[Rule, ...], frozenset[str]] = (), frozenset()
 
     def replace(self, rules: tuple[Rule, ...]) -> None:
         """Put other rules in force, and count from zero."""
@@ -236,6 +238,14 @@ class RuleBook:
     def identity_claims(self, attributes: Mapping[str, str]) -> frozenset[Claim]:
         """Return what the rules take for the identity of a device with these attributes."""
         return identity_claims(attributes, self.rules)
+
+    def lists(self, one: Claim) -> bool:
+        """Whether a rule lists the value of a claim."""
+        if self._values[0] is not self.rules:
+            listed = chain.from_iterable(rule.listed for rule in self.rules)
+            values = frozenset(form for text in listed for form in (text.lower(), uuid_text(text)))
+            self._values = self.rules, values
+        return one.value in self._values[1]
 
     def interest(self, attributes: Mapping[str, str]) -> Interest:
         """Return the interest in a device, or in a name that is not resolved yet."""

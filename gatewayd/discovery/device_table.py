@@ -201,12 +201,19 @@ def join_evidence(
 
 
 class DeviceTable:
-    """The table of all devices.  jitter: a number from [0, 1) at each call."""
+    """The table of all devices.
+
+    jitter: a number from [0, 1) at each call.  is_listed: whether a rule lists a value.
+    """
 
     def __init__(
-        self, settings: InventorySettings, listener: Listener, jitter: Callable[[], float]
+        self,
+        settings: InventorySettings,
+        listener: Listener,
+        jitter: Callable[[], float],
+        is_listed: Callable[[Claim], bool] = lambda _: False,
     ) -> None:
-        self.resolver = Resolver(limit=settings.max_unadmitted)
+        self.resolver = Resolver(limit=settings.max_unadmitted, is_listed=is_listed)
         self.counts: Counter[str] = Counter()
         self._listener = listener
         self._presences: dict[DeviceId, Presence] = {}

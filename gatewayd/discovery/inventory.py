@@ -38,9 +38,10 @@ class Inventory:
     verify: asks one device for a fresh sighting; None if it does not answer.  If it raises, the
     device could not be asked.  corroborate: adds what the kernel knows to a sighting.
     identify: returns what the rules take for the identity of a device with these attributes.
+    is_listed: whether a rule lists a value of an identity.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the last by keyword
         self,
         settings: InventorySettings,
         context: Context,
@@ -48,10 +49,12 @@ class Inventory:
         corroborate: Callable[[Sighting], Sighting],
         identify: Callable[[Mapping[str, str]], frozenset[Claim]],
         listener: Listener,
+        *,
+        is_listed: Callable[[Claim], bool] = lambda _: False,
     ) -> None:
         self._settings, self._context = settings, context
         self._verify, self._corroborate, self._identify = verify, corroborate, identify
-        self._table = DeviceTable(settings, listener, context.jitter)
+        self._table = DeviceTable(settings, listener, context.jitter, is_listed)
         self._queue = SightingQueue(settings.max_queued)
         self._few = min(BATCH, settings.max_queued // 2)
         self._processed = asyncio.Event()

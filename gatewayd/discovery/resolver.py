@@ -18,7 +18,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import TypeAlias
@@ -263,11 +263,13 @@ class Resolver:
     """The resolver of sightings: all known devices, by what identifies them.
 
     limit: how many devices are kept that are neither pinned nor listed by an operator.  Of each
-    device at most 32 claims and 16 origins are kept.
+    device at most 32 claims and 16 origins are kept.  is_listed: whether a rule lists a value.
     """
 
-    def __init__(self, *, limit: int = 4096) -> None:
-        self.limit = limit
+    def __init__(
+        self, *, limit: int = 4096, is_listed: Callable[[Claim], bool] = lambda _: False
+    ) -> None:
+        self.limit, self._is_listed = limit, is_listed
         self._devices: dict[DeviceId, KnownDevice] = {}
         self._bound: dict[Origin, KnownDevice] = {}
         self._claim_index = ClaimIndex()
@@ -303,7 +305,7 @@ class Resolver:
         if not self._common and not self._answers:
             return False  # as mostly, and it is asked for each claim
         key = key_of(one)
-        common = key in self._common and key not in self._answers
+        common = key in self._common and key not in self._answers and not self._is_listed(one)
         return common or self._answers.get(key) == NO_DEVICE
 
     def recognises(self, origin: Origin, claims: Iterable[Claim]) -> bool:
@@ -450,7 +452,7 @@ class Resolver:
             contested = strange or any(holder is not known for holder in holders)
             if one.kind not in _FACTORY_MADE or not contested or key in self._answers:
                 continue
-            if any(of.is_on_record(key) for of in (*holders, known)):
+            if self._is_listed(one) or any(of.is_on_record(key) for of in (*holders, known)):
                 continue
             for holder in holders:
                 self._common.note(key, holder, holder.origins[-1] if holder.origins else origin)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.admission.rules import MAX_USELESS, RuleBook, RuleSet, read_installed, read_rules
-from gatewayd.device.identity import MAX_VALUE
+from gatewayd.device.identity import MAX_VALUE, claim
 from gatewayd.errors import ConfigError
 from gatewayd.settings.files import Problems
 
@@ -291,6 +291,23 @@ def test_a_file_that_no_rule_names_is_reported(tmp_path: Path) -> None:
 def test_a_list_does_not_lead_out_of_its_directory(tmp_path: Path) -> None:
     (found,) = problems_of(tmp_path / "a.toml", a_rule("meters", 'list = "../site.list"'))
     assert found.startswith("a.toml:10: rule[1].list must not lead out")
+
+
+def test_what_a_rule_lists_is_known_in_each_form_until_the_list_changes(tmp_path: Path) -> None:
+    write(tmp_path / "a.list", "SN-7\n24:0A:C4:0C:2F:91\nC3D4E5F60718491A8B9CAABBCCDDEEFF\n")
+    write(tmp_path / "10-a.toml", a_rule("one", 'list = "a.list"\n'))
+    book = RuleBook(tuple(load_rules([tmp_path]).rules))
+
+    def listed() -> list[str]:
+        said = {"serial": "sn-7", "mac": "240ac40c2f91",
+                "uuid": "c3d4e5f6-0718-491a-8b9c-aabbccddeeff", "name": "sn-8"}  # fmt: skip
+        made = {kind: claim(kind, "pm", value) for kind, value in said.items()}
+        return [kind for kind, one in made.items() if one and book.lists(one)]
+
+    assert listed() == ["serial", "mac", "uuid"]
+    write(tmp_path / "a.list", "SN-8\n")
+    book.replace(tuple(load_rules([tmp_path]).rules))
+    assert listed() == ["name"]
 
 
 def test_the_rule_of_a_child_says_who_has_its_session(tmp_path: Path) -> None:

@@ -458,6 +458,20 @@ def test_what_an_operator_lists_keeps_its_meaning(resolver: Resolver) -> None:
     assert see(resolver, "mdns x", "serial pm S").device == listed
 
 
+def test_what_a_rule_lists_keeps_its_meaning_whoever_shows_it() -> None:
+    listed = {"s"}
+    resolver = Resolver(is_listed=lambda one: one.value in listed)
+    said = [(f"mdns {n}", "serial pm S", mac) for n, mac in enumerate(macs(9))]
+    found = [see(resolver, *one) for one in said]
+    assert {one.common for one in found} == {()}
+    assert {one.conflict for one in found[1:]} == {IDENTITY_CONFLICT}
+    listed.clear()
+    assert {see(resolver, *one).common for one in said} == {(), tuple(keys("serial pm S"))}
+    assert {see(resolver, *one).conflict for one in said} == {""}
+    listed.add("s")
+    assert [see(resolver, *one).conflict for one in said] == ["", *[IDENTITY_CONFLICT] * 8]
+
+
 def test_children_of_one_factory_serial_are_themselves_after_a_restart(
     resolver: Resolver,
 ) -> None:
