@@ -92,7 +92,7 @@ def _created(path: Path) -> BinaryIO:
 
 
 def _copied(lines: BinaryIO, file: BinaryIO, arguments: Namespace) -> Record:
-    change = _anonymous(arguments.keep) if arguments.anonymous else None
+    change = _AnonymousEvents(arguments.keep) if arguments.anonymous else None
     end: Mapping[str, Any] = {"reason": "cut", "lost": 0}
     events = 0
     while (line := lines.readline(MAX_LINE)).endswith(b"\n"):  # the last may be cut
@@ -134,10 +134,6 @@ class _AnonymousEvents:
             elif name not in RAW:
                 made[name] = self._anonymizer.field(name, value)
         return made
-
-
-def _anonymous(keep: Iterable[str]) -> _AnonymousEvents:
-    return _AnonymousEvents(keep)
 
 
 def _discover(connect: Connect, arguments: Namespace) -> Iterator[str]:
