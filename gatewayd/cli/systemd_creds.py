@@ -70,7 +70,14 @@ class SystemdCredentials:
         with_key: one of WITH_KEY; "" for the best that this machine has.
         """
         chosen = with_key or ("host+tpm2" if self._has_tpm() else "host")
-        encrypted = self._run("encrypt", f"--name={name}", f"--with-key={chosen}", data=secret)
+        try:
+            encrypted = self._run("encrypt", f"--name={name}", f"--with-key={chosen}", data=secret)
+        except GatewayError as error:
+            if "tpm2" not in with_key:
+                raise
+            raise GatewayError(
+                f"The TPM of this machine cannot be used: {error}. Use --protect host to do without"
+            ) from None
         if self._run("decrypt", f"--name={name}", data=encrypted) != secret:
             raise GatewayError("systemd-creds failed: it did not decrypt what it had encrypted")
         return encrypted

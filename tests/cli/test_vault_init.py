@@ -179,6 +179,15 @@ def test_a_program_that_fails_is_quoted(vault: OfflineVault) -> None:
         assert not other.systemd.exists(NAME)
 
 
+def test_a_tpm_that_cannot_be_used_is_named(vault: OfflineVault) -> None:
+    """Not every version of systemd-creds says that this is what it complains of."""
+    other = replace(vault, systemd=replace(vault.systemd, program=("false",)))
+    with pytest.raises(GatewayError, match=r"TPM.*false failed.*--protect host"):
+        init(other, "tpm2", None)
+    with pytest.raises(GatewayError, match=r"^false failed$"):
+        init(other, "host", None)
+
+
 def test_what_does_not_come_back_is_not_relied_upon(vault: OfflineVault, tmp_path: Path) -> None:
     program = tmp_path / "grows"
     program.write_text("#!/bin/sh\ncat; echo more\n")
