@@ -6,9 +6,11 @@ import contextlib
 import os
 import pty
 import select
+import signal
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 PATIENCE = 60.0
 """Seconds to wait for what a program is to show."""
@@ -35,6 +37,12 @@ class PseudoTerminal:
             assert time.monotonic() < end, f"{text!r} does not come after: {self.shown}"
             assert self._read(end), f"{text!r} did not come: {self.shown}"
         self._seen = at + len(text)
+
+    def interrupt(self) -> None:
+        """Press Ctrl-C where the program has a child of its own that shows what is shown."""
+        pid = self._process.pid
+        (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        os.kill(int(child), signal.SIGINT)
 
     def end(self) -> int:
         """Read to its end; return its exit status."""

@@ -30,8 +30,8 @@ class Way:
 
     fills: what stands for its words, beside SAMPLES.  typed: on a terminal, a line for each prompt.
     given: on the standard input; "WORDS" stands for those of the recovery key.
-    refused: a pattern of what it says where it is refused, as nothing of the kind is
-        there; "" where it must succeed.  endless: whether it goes on until Ctrl-C.
+    refused: a pattern of what it says where it is refused, or a unit is not active, as nothing of
+        the kind is there; "" where it must succeed.  endless: whether it goes on until Ctrl-C.
     """
 
     stage: Stage = Stage.SERVED
@@ -52,10 +52,12 @@ SAMPLES: Mapping[str, str] = {
 
 STOPPED, LAST, ASKED = Stage.STOPPED, Stage.LAST, Stage.ASKED
 NO_TPM = "TPM"
+NONE_FAILED = r"\A(?!(?s:.*)Active: failed)"
+"""What is started or stopped just now is not active, and says so by its status."""
 PLAN: Mapping[str, Way] = {
     # children
     "gatewayctl approve": Way(ASKED),
-    "gatewayctl reject": Way(Stage.REJECTING),
+    "gatewayctl reject": Way(Stage.REJECTING, refused="is rejected"),  # the second time
     "gatewayctl forget": Way(LAST, typed=(("[y/N]", "y"),)),
     "gatewayctl explain": Way(),
     "gatewayctl list": Way(),
@@ -63,7 +65,7 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl log": Way(),
     "gatewayctl dump": Way(),
     "gatewayctl retry": Way(refused="not failed or waiting"),
-    "gatewayctl reregister": Way(),
+    "gatewayctl reregister": Way(refused="not registered or failed"),
     "gatewayctl permit-join": Way(),
     "gatewayctl split": Way(refused="shows nothing that another shows"),
     "gatewayctl merge": Way(refused="Nothing identifies|one device already"),
@@ -98,7 +100,8 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl door password": Way(fills={"password": "/root/new-file"}),
     "gatewayctl door program": Way(),
     # setup, and the store
-    "gatewayctl setup": Way(typed=(("Which is to change", ""),)),
+    "gatewayctl setup": Way(  # it would show children arriving for a minute
+        typed=(("Which is to change", ""), ("Secrets: ", "")), endless=True),
     "gatewayctl setup --answers": Way(fills={"FILE": "/root/answers.toml"}),
     "gatewayctl store status": Way(),
     "gatewayctl store reseal": Way(),
@@ -121,6 +124,7 @@ PLAN: Mapping[str, Way] = {
     "gatewayd --check-config": Way(fills={"try.toml": "/srv/try.toml"}),
     # the system
     "systemctl status": Way(LAST),
+    "systemctl status gatewayd-broker": Way(LAST, refused=NONE_FAILED),
     "systemctl start gatewayd": Way(LAST),
     "systemctl stop gatewayd": Way(LAST),
     "systemctl restart gatewayd": Way(LAST),
