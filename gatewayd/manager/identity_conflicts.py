@@ -13,7 +13,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from gatewayd.admission.controller import AdmissionController, DisputedDevices
 from gatewayd.device import lifecycle as lc
-from gatewayd.device.identity import GATEWAY_PREFIX, NO_DEVICE, Claim, DeviceId
+from gatewayd.device.identity import (
+    GATEWAY_PREFIX,
+    NO_DEVICE,
+    UNDISPUTED,
+    Claim,
+    DeviceId,
+    key_of,
+)
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import RecordStore, Verdict
 from gatewayd.errors import WrongState
@@ -91,7 +98,7 @@ class IdentityConflicts:
         if nothing:
             yield f"This identifies no device any more: {_listed(nothing)}."
         if withdrawn:
-            yield f"This is not its own by a merge any more: {_listed(withdrawn)}."
+            yield f"This is not its own any more: {_listed(withdrawn)}."
         for one in filter(None, (child, other)):
             own = self._devices.distinctive(one.id, answers)
             known = f"by {_listed(own)}" if own else "only by where it was seen"
@@ -123,7 +130,7 @@ class IdentityConflicts:
         disputed = self._devices.disputed(child.id, None if other is None else other.id)
         answers: Answers = dict.fromkeys(disputed, NO_DEVICE)
         if other is None and not disputed:
-            answers = dict.fromkeys(self._answered_to(child))
+            answers = dict.fromkeys(self._answered_to(child) | self._taken(child))
         if not answers:
             raise WrongState(f"Device {child.id} shows nothing that another shows, too")
         for one in filter(None, (child, other)):
@@ -154,6 +161,16 @@ class IdentityConflicts:
 
     def _answered_to(self, child: Child) -> frozenset[Claim]:
         return frozenset(key for key, whose in self._records.answers.items() if whose == child.id)
+
+    def _taken(self, child: Child) -> frozenset[Claim]:
+        """Return what a child in conflict has taken for its own since it is on record.
+
+        Any host can announce what is another's together with what is the child's.
+        """
+        record, conflict = self._records.get(child.id), self._devices.evidence(child.id).conflict
+        if record is None or conflict in UNDISPUTED:
+            return frozenset()
+        return self._devices.distinctive(child.id, frozenset(map(key_of, record.claims)))
 
     def _demand_two(self, child: Child, other: Child | None) -> None:
         if other is not None and other.id == child.id:

@@ -19,6 +19,7 @@ from gatewayd.device.identity import (
     DeviceId,
     Trust,
     claim,
+    key_of,
 )
 from gatewayd.device.reason import Reason
 from gatewayd.discovery.device_table import (
@@ -608,6 +609,27 @@ async def test_an_answer_that_two_are_one_moves_what_is_seen_of_the_other(lan: L
     lan.announce("mdns 3", *meter(2), addresses=("10.0.0.2",))
     await lan.settle()
     assert len(lan.inventory.evidence(child).views) == 3
+
+
+async def test_what_a_forged_sighting_gave_to_a_child_is_another_devices_again(lan: Lan) -> None:
+    child = await lan.sees("mdns 1", "serial pm C1", MAC)
+    lan.inventory.pin(child)
+    uuid = "uuid hub aaaaaaaa-0000-4000-8000-000000000001"
+    lan.announce("mdns x", "serial pm C1", uuid, alive=False)
+    lan.announce("mdns 2", uuid, OTHER_MAC, addresses=("10.0.0.2",))
+    await asyncio.sleep(PATIENCE)
+    assert lan.listener.present() == {child}
+    assert lan.inventory.evidence(child).conflict not in UNDISPUTED
+    lan.goodbye("mdns x")
+    await asyncio.sleep(PATIENCE)
+    taken = lan.inventory.distinctive(child, {key_of(c) for c in claims("serial pm C1", MAC)})
+    assert {one.kind for one in taken} == {"uuid"}
+    lan.inventory.answer(dict.fromkeys(taken))
+    await asyncio.sleep(PATIENCE)
+    (other,) = lan.listener.present() - {child}
+    for one in (child, other):
+        assert lan.inventory.evidence(one).conflict == ""
+    assert claims(uuid) <= lan.inventory.evidence(other).claims
 
 
 async def test_a_contested_name_says_nothing_of_who_two_devices_are(lan: Lan) -> None:

@@ -151,7 +151,23 @@ async def test_what_a_wrong_merger_has_given_is_withdrawn_by_a_split(stage: Stag
     given = claims_of(stage, two)
     await stage.app.commands.merge(one, two, "uid 0")
     said = stage.app.commands.consequences(one, "Split")
-    assert "not its own by a merge any more" in said[0]
+    assert "not its own any more" in said[0]
     await stage.app.commands.split(one, "", "uid 0")
     assert not stage.records.answers
     assert stage.lan.answers == dict.fromkeys(given)
+
+
+async def test_what_a_child_took_from_another_is_given_back_by_a_split(stage: Stage) -> None:
+    child = stage.announce("TH20-1")
+    await stage.tape.wait_for(child, "online")
+    own = claims_of(stage, child)
+    known = stage.lan.known[child]
+    stage.lan.known[child] = replace(known, claims=own | {SHARED})
+    with pytest.raises(WrongState, match="shows nothing"):
+        await stage.app.commands.split(child, "", "uid 0")
+    stage.lan.known[child] = replace(known, claims=own | {SHARED}, conflict="two-claimants")
+    said = stage.app.commands.consequences(child, "Split")
+    assert "not its own any more: serial 0815." in said[0]
+    await stage.app.commands.split(child, "", "uid 0")
+    assert stage.lan.answers == {SHARED: None}
+    assert not stage.records.answers
