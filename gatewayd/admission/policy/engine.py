@@ -187,7 +187,10 @@ def _name(rule: Rule, view: View, evidence: Evidence) -> _Named:
     try:
         name = rule.template.fill(identity)
     except RuleError as unfit:
-        return _Named(None, str(unfit), evidence.trust, view)
+        shown = identity_of(rule, view)
+        lost = sorted(f for f in rule.template.fields if f in shown and f not in identity)
+        why = f"Several devices show its {lost[0]}, so it identifies none." if lost else str(unfit)
+        return _Named(None, why, evidence.trust, view)
     fields = {identity[field] for field in rule.template.fields}
     trust = _proven(rule, name, fields, _trust(view, evidence))
     return _Named(CloudName(rule.provider, rule.product, name, rule.route), "", trust, view)

@@ -147,7 +147,9 @@ def test_each_reason(facts: dict[str, Any], code: str) -> None:
 def test_a_serial_that_several_devices_show_makes_no_name() -> None:
     rule = a_rule(listed=("AB-0042",))
     evidence = replace(seen(METER | {"txt.sn": "AB-0042"}), common=frozenset({"ab-0042"}))
-    assert judged(evidence, rule).reason.code == "name-unusable"
+    reason = judged(evidence, rule).reason
+    assert reason.code == "name-unusable"
+    assert reason.text == "Several devices show its serial, so it identifies none."
     assert judged(replace(evidence, common=frozenset({"x"})), rule).action is Action.REGISTER
 
 
