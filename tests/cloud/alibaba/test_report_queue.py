@@ -319,3 +319,15 @@ def test_what_a_code_means_for_a_report(code: int, kind: type, *, of_device: boo
     assert concerns_one(code) is (of_device or kind is MessageRefused)
     if not isinstance(result.publication, MessageAccepted):
         assert f"code is {code}." in result.publication.reason.text
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_what_is_reported_as_a_queue_becomes_empty_is_sent(steps: int) -> None:
+    """At whatever turn of the loop that is: what fills requests may just have ended."""
+    sender = Sender()
+    sender.answering.set()
+    answers = submitted(queue := queue_with(sender), ("a", 1))
+    await settle(steps)
+    answers += submitted(queue, ("a", 2), ("a", 3))
+    assert await results(answers) == [DONE] * 3
+    assert sender.asked == [[("a", 1)], [("a", 2)], [("a", 3)]]

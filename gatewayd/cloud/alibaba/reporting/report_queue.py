@@ -149,13 +149,20 @@ class ReportQueue:
             self._filling.add_done_callback(self._filled)
         return answer
 
-    def _filled(self, _: object) -> None:
+    def _filled(self, task: asyncio.Task[None]) -> None:
+        if task is self._filling:  # it was cancelled: the loop has ended
+            self._settle_waiting()
+
+    def _settle_waiting(self) -> None:
         self._filling = None
-        self._settle(self._waiting, None)  # none, unless the loop has ended
+        self._settle(self._waiting, None)
         self._waiting.clear()
 
     async def _send_all(self) -> None:
-        """Send until nothing waits, or the connection has ended."""
+        """Send until nothing waits, or the connection has ended.
+
+        Then what is submitted begins another one, from the very end of this one on.
+        """
         while self._waiting and not self._sender.closed.done():
             if self._all_busy():
                 self._freed.clear()
@@ -166,6 +173,7 @@ class ReportQueue:
                 self._begin(entries)
             else:
                 self._sender.give_back()
+        self._settle_waiting()
 
     async def _wait_turn(self) -> None:
         """Wait for the cloud's limits; longer after it could not process a request."""
