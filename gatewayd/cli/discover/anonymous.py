@@ -111,7 +111,7 @@ class Pseudonyms:
         one = ipaddress.ip_address(raw)
         if one.is_multicast or one.is_loopback or one.is_unspecified:
             return raw
-        return self._ipv4(raw) if one.version == 4 else self._ipv6(raw)  # noqa: PLR2004  # IPv4
+        return self._ipv4(raw) if isinstance(one, ipaddress.IPv4Address) else self._ipv6(raw)
 
     def _part(self, part: str) -> str:
         if _UUID.fullmatch(part) or _MAC.fullmatch(part):
@@ -176,7 +176,7 @@ class Pseudonyms:
         prefix = self._network(int.from_bytes(raw[:3]), 24, 16)
         hosts = list(range(1, 255))
         self._rng(f"hosts {raw[:3].hex()}").shuffle(hosts)
-        host = hosts[raw[3] - 1] if 0 < raw[3] < 255 else raw[3]  # noqa: PLR2004  # a broadcast
+        host = hosts[raw[3] - 1] if 0 < raw[3] <= len(hosts) else raw[3]
         return prefix.to_bytes(3) + bytes([host])
 
     def _ipv6(self, raw: bytes) -> bytes:

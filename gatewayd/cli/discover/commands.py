@@ -22,6 +22,8 @@ from gatewayd.errors import GatewayError
 
 REFUSAL: Final = ("Timestamp", "Discoverer", "Interface", "Sender", "Name", "Cause", "Times")
 USUAL_SECONDS: Final = 60
+MAX_SEARCH: Final = 900
+"""Seconds for which devices are searched at most (org.gatewayd1(5), Discover)."""
 MAX_LINE: Final = 64 << 10
 """Bytes of a line of a recording."""
 RAW: Final = ("at", "kind", "version", "gatewayd", "seconds", "bytes", "recorded")
@@ -170,20 +172,20 @@ def _check(arguments: Namespace) -> None:
         if useless := [name for name, value in wanted if value]:
             refuse(f"{', '.join(useless)} need --record FILE")
         if not arguments.refused and arguments.seconds is None:
-            refuse("name for how many seconds to search, at most 900, or --refused")
+            refuse(f"name for how many seconds to search, at most {MAX_SEARCH}, or --refused")
     elif arguments.refused:
         refuse("--refused and --record do not belong together; use one of them")
     elif arguments.keep and not arguments.anonymous:
         refuse("--keep needs --anonymous")
-    if arguments.seconds is not None and arguments.seconds > 900 and not arguments.listen:  # noqa: PLR2004  # as help says
-        refuse("a search lasts at most 900 s; with --record and --listen up to 3600 s")
+    if not arguments.listen and (arguments.seconds or 0) > MAX_SEARCH:
+        refuse(f"a search lasts at most {MAX_SEARCH} s; with --record and --listen up to 3600 s")
 
 
 def _add_arguments(parser: ArgumentParser) -> None:
     parser.set_defaults(refuse=parser.error)
     parser.add_argument(
         "seconds", type=number(0, MAX_SECONDS), nargs="?",
-        help="duration, at most 900; 0 ends the search",
+        help=f"duration, at most {MAX_SEARCH}; 0 ends the search",
     )  # fmt: skip
     parser.add_argument(
         "protocols", nargs="*", metavar="protocol", help='protocols, as "mdns" (default: all)'
