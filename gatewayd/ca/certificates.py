@@ -257,7 +257,7 @@ def _issuer_key(issuer: x509.Certificate) -> x509.AuthorityKeyIdentifier:
         own = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
     except x509.ExtensionNotFound:
         key = issuer.public_key()
-        return make.from_issuer_public_key(key)  # type: ignore[arg-type]  # of an allowed kind
+        return make.from_issuer_public_key(key)  # type: ignore[arg-type]  # an issuer's signs: not X25519, X448
     return make.from_issuer_subject_key_identifier(own.value)
 
 

@@ -16,7 +16,7 @@ import random
 import re
 import struct
 from collections.abc import Collection, Iterator
-from typing import Any, Final
+from typing import Final
 
 _HEADER = struct.Struct("!6H")  # RFC 1035, 4.1.1
 _RECORD = struct.Struct("!HHIH")  # type, class, TTL, length: RFC 1035, 4.1.3
@@ -160,7 +160,7 @@ class Pseudonyms:
 
     def _rng(self, about: str) -> random.Random:
         digest = hmac.digest(self._key, about.encode(errors="surrogatepass"), hashlib.sha256)
-        return random.Random(digest)  # noqa: S311  # its seed is the secret
+        return random.Random(digest)  # noqa: S311  # the key makes its seed secret, and one name has to give one replacement
 
     def _bit(self, prefix: int, length: int) -> int:
         return self._rng(f"bit {length} {prefix}").getrandbits(1)
@@ -225,7 +225,7 @@ class Anonymizer:
         self._names = pseudonyms
         self._keep = {one.lower().encode() for one in keep}
 
-    def field(self, name: str, value: Any) -> Any:  # noqa: ANN401  # of JSON
+    def field(self, name: str, value: object) -> object:
         """Return the replacement of one field of an event."""
         if name == "reason" or not isinstance(value, str):
             return value

@@ -65,6 +65,8 @@ from gatewayd.settings.files import ConfigPaths
 from gatewayd.storage import records as statefile
 from gatewayd.storage.import_staging import RECORDS, beside, finish_import, stage_records
 
+COUNT = "SELECT count(*) FROM record"
+COUNT_REGISTERED = "SELECT count(*) FROM record WHERE stored > 0"
 NO_CHOICE = "No recovery key is chosen. Use --recovery FILE, or --no-recovery to do without"
 QUESTION = """\
 Without a recovery key, every secret in the vault is lost if this machine is lost.
@@ -281,7 +283,7 @@ def import_all(
     Raises GatewayError; then nothing has changed.
     """
     with vault.locked():
-        if _count(_records(vault.directory), "WHERE stored > 0"):
+        if _count(_records(vault.directory), COUNT_REGISTERED):
             raise GatewayError(f"Registered devices exist in {vault.directory}. Import into a "
                                "gateway that has none")  # fmt: skip
         with vault.opened() as opened, group(opened):
@@ -302,8 +304,11 @@ def _records(directory: Path) -> bytes:
         return opened.snapshot()
 
 
-def _count(records: bytes, where: str = "") -> int:
-    """Count records.  Raises ConfigError if a newer gatewayd wrote them, or another program."""
+def _count(records: bytes, query: str = COUNT) -> int:
+    """Count records by a query.
+
+    Raises ConfigError if a newer gatewayd wrote them, or another program.
+    """
     with closing(sqlite3.connect(":memory:", isolation_level=None)) as file:
 
         def run(sql: str, /, *values: object) -> list[Any]:
@@ -321,7 +326,7 @@ def _count(records: bytes, where: str = "") -> int:
             if not has_schema(run, known) or run("PRAGMA integrity_check(1)") != [("ok",)]:
                 raise ConfigError("The records in the export are not gatewayd's")
             upgrade(run, statefile.STEPS, found, statefile.VERSION)
-            return int(run(f"SELECT count(*) FROM record {where}")[0][0])  # noqa: S608  # a constant of ours
+            return int(run(query)[0][0])
         except (sqlite3.Error, KeyError) as error:
             raise ConfigError(f"The records in the export are damaged ({error})") from error
 

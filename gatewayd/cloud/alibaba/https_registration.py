@@ -85,10 +85,10 @@ def _code(sent: object) -> int | None:
 
 
 def _by_status(status: int) -> Outcome:
-    match status:
-        case 408 | 425 | 429:
+    match status, status // 100:  # RFC 9110, 15: the first digit is the class
+        case 408 | 425 | 429, _:
             return Failed(meaning_of(429).reason)
-        case status if 300 <= status < 500:  # noqa: PLR2004  # the classes of RFC 9110, 15
+        case _, 3 | 4:
             return ELSEWHERE
     return BROKEN
 
