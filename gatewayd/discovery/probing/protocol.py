@@ -1,0 +1,162 @@
+"""The port of a protocol of datagrams: what is asked, and what an answer says.  Plain data.
+
+A protocol is pure: it makes questions and reads answers.  `DatagramDiscoverer` sends, receives,
+bounds, and reports what was found.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, TypeAlias
+
+from gatewayd.device.identity import Claim
+
+TOKEN = 8
+"""Bytes of a token, by which an answer is known to be one to a question."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """One device, as one answer shows it.
+
+    key: what stays the same inside the source while this is the same device.
+    claims: of `gatewayd.device.identity.claim`; names and addresses are none.
+    attributes: the keys of gatewayd-rules(5), from `sanitize.attribute` or `escaped_attribute`;
+    "source" and "interface" are added.
+    label: a name to show; it is cleaned.
+    valid_for: seconds for which it may be believed; it is clamped to 60 to 86,400.
+    port: where its service is; None if there is none.
+    is_behind: whether it is behind the sender, as behind a router: the MAC that the kernel saw is
+    then not its own.
+    """
+
+    key: str
+    claims: frozenset[Claim]
+    attributes: Mapping[str, str]
+    label: str
+    valid_for: float
+    port: int | None = None
+    is_behind: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """A goodbye: a hint that a key is no longer there.  Any host may send it."""
+
+    key: str
+
+
+News: TypeAlias = Found | Gone
+
+
+@dataclass(frozen=True, slots=True)
+class Datagram:
+    """One datagram as it came.
+
+    sender: its IP address, a link-local one of IPv6 with its interface, "fe80::1%lan0".
+    port: its UDP port.
+    is_answer: whether it came to the port that questions are sent from; False for what was sent to
+    the group or to the protocol's own port.
+    asked: the tokens of the questions that are still open.
+    """
+
+    payload: bytes
+    sender: str
+    port: int
+    is_answer: bool = True
+    asked: Collection[bytes] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One datagram to be sent.
+
+    to: an IP address, or a group; "broadcast" for the broadcast address of the interface.
+    token: TOKEN bytes of the question, if its protocol has room for them; else b"".
+    after: seconds after the one before it.
+    purpose: what it asks for, in a few words for `gatewayctl discover --dry-run`.
+    """
+
+    payload: bytes
+    to: str
+    port: int
+    purpose: str
+    token: bytes = b""
+    after: float = 0.0
+
+
+class UnreadableAnswer(ValueError):
+    """An answer that says nothing.  cause: kebab-case, for a counter."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class Enquiry(Protocol):
+    """What a protocol may ask one device that was found: of its address alone.
+
+    address: the device's, as in `Datagram.sender`.  token: a fresh one at each call.
+    """
+
+    address: str
+
+    def token(self) -> bytes: ...
+
+    async def ask(self, question: Question, seconds: float) -> Datagram | None:
+        """Send one datagram to the device, and return its first answer; None if there is none.
+
+        question: `to` does not count.  It is an answer if it comes from the device's address.
+        """
+
+
+class DatagramProtocol(Protocol):
+    """One protocol of datagrams.
+
+    kind: of the discoverer, as "ssdp": the attribute "source".
+    groups: multicast addresses, of IPv4 and IPv6, at whose `port` it listens; () for none.
+    port: the protocol's own UDP port.
+    listens: whether it reads what comes to `port`, if it has no group: answers by broadcast.
+    ipv4_only: whether there is nothing to be asked by IPv6.
+    answer_time: seconds in which answers come.
+    """
+
+    kind: str
+    groups: Sequence[str]
+    port: int
+    listens: bool
+    ipv4_only: bool
+    answer_time: float
+
+    def questions(self, token: bytes, own_address: str) -> Sequence[Question]:
+        """Return what is asked of all devices.  own_address: of the interface, of the family in
+        which it is asked.  Asked for each family that the interface has."""
+
+    def question_to(self, address: str, key: str, token: bytes) -> Sequence[Question]:
+        """Return what is asked of one device that was found, to see whether it is still there."""
+
+    def read(self, datagram: Datagram) -> Iterable[News]:
+        """Return what a datagram says.  Raises UnreadableAnswer, and nothing else."""
+
+    async def enquire(self, found: Found, enquiry: Enquiry) -> Found:
+        """Ask a device for more, if there is more; return `found` if not.  Raises OSError.
+
+        It is called for what the rules may want, at most once in ten minutes for a key.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Transmission:
+    """What a discoverer sends by itself, for `gatewayctl discover --dry-run`.
+
+    to: whom, as "239.255.255.250 port 1900 by UDP".  interface: "" where the route decides.
+    every: seconds between two of them; 0 for once, at the start and at a rescan.
+    size: bytes of its payload.  purpose: in a few words.
+    """
+
+    to: str
+    interface: str
+    every: float
+    size: int
+    purpose: str
