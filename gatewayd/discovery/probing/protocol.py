@@ -1,6 +1,6 @@
 """The port of a protocol of datagrams: what is asked, and what an answer says.  Plain data.
 
-A protocol is pure: it makes questions and reads answers.  `DatagramDiscoverer` sends, receives,
+A protocol is pure: it makes probes and reads answers.  `DatagramDiscoverer` sends, receives,
 bounds, and reports what was found.
 """
 
@@ -13,7 +13,7 @@ from typing import Protocol, TypeAlias
 from gatewayd.device.identity import Claim
 
 TOKEN = 8
-"""Bytes of a token, by which an answer is known to be one to a question."""
+"""Bytes of a token, by which an answer is known to be one to a probe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +41,13 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class Goodbye:
     """A goodbye: a hint that a key is no longer there.  Any host may send it."""
 
     key: str
 
 
-News: TypeAlias = Found | Gone
+News: TypeAlias = Found | Goodbye
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +56,9 @@ class Datagram:
 
     sender: its IP address, a link-local one of IPv6 with its interface, "fe80::1%lan0".
     port: its UDP port.
-    is_answer: whether it came to the port that questions are sent from; False for what was sent to
+    is_answer: whether it came to the port that probes are sent from; False for what was sent to
     the group or to the protocol's own port.
-    asked: the tokens of the questions that are still open.
+    asked: the tokens of the probes that are still open.
     """
 
     payload: bytes
@@ -69,11 +69,11 @@ class Datagram:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class Probe:
     """One datagram to be sent.
 
     to: an IP address, or a group; "broadcast" for the broadcast address of the interface.
-    token: TOKEN bytes of the question, if its protocol has room for them; else b"".
+    token: TOKEN bytes of the probe, if its protocol has room for them; else b"".
     after: seconds after the one before it.
     purpose: what it asks for, in a few words for `gatewayctl discover --dry-run`.
     """
@@ -104,10 +104,10 @@ class Enquiry(Protocol):
 
     def token(self) -> bytes: ...
 
-    async def ask(self, question: Question, seconds: float) -> Datagram | None:
+    async def ask(self, probe: Probe, seconds: float) -> Datagram | None:
         """Send one datagram to the device, and return its first answer; None if there is none.
 
-        question: `to` does not count.  It is an answer if it comes from the device's address.
+        probe: `to` does not count.  It is an answer if it comes from the device's address.
         """
 
 
@@ -129,11 +129,11 @@ class DatagramProtocol(Protocol):
     ipv4_only: bool
     answer_time: float
 
-    def questions(self, token: bytes, own_address: str) -> Sequence[Question]:
+    def probes(self, token: bytes, own_address: str) -> Sequence[Probe]:
         """Return what is asked of all devices.  own_address: of the interface, of the family in
         which it is asked.  Asked for each family that the interface has."""
 
-    def question_to(self, address: str, key: str, token: bytes) -> Sequence[Question]:
+    def probe_of(self, address: str, key: str, token: bytes) -> Sequence[Probe]:
         """Return what is asked of one device that was found, to see whether it is still there."""
 
     def read(self, datagram: Datagram) -> Iterable[News]:

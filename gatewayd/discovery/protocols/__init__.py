@@ -1,1 +1,1 @@
-"""What the protocols of devices say: their messages, and what identifies a device in them.  Pure."""
+"""What devices say in each protocol: their messages, and what identifies a device there.  Pure."""
