@@ -16,6 +16,10 @@ HEADERS = 100
 its acknowledgement."""
 DAY = 86_400
 """Seconds."""
+MOST_AWAY = 86_400.0
+"""Seconds of a door's absence that count: what a broker has kept of a child for longer is dropped."""
+CATCHING_UP = 600.0
+"""Seconds in which a broker hands over what it has kept."""
 NOTHING = Spent(0)
 """What a message costs at a cloud without a budget."""
 
@@ -25,23 +29,52 @@ class _Bucket:
     """What a child may still send at once.
 
     at: when that was counted, seconds.  rate: that of then, messages a second.
+    kept: what it may send besides, as its door was away.  counted: seconds that the door had been
+    away when that was counted.
     """
 
     tokens: float
     at: float
     rate: float
+    kept: float = 0.0
+    counted: float = 0.0
+
+
+@dataclass(slots=True)
+class _Absence:
+    """How long a door was away in all, seconds, and how long before what may still arrive was kept.
+
+    until: when all has arrived that was kept.
+    """
+
+    total: float = 0.0
+    before: float = 0.0
+    until: float = float("-inf")
 
 
 class ChildRates:
-    """How fast each child may send: a bucket of tokens for each that has sent."""
+    """How fast each child may send: a bucket of tokens for each that has sent.
+
+    What children have sent while a door was away comes at once when it is back: they may send as
+    much more then as they might have sent meanwhile.
+    """
 
     def __init__(self) -> None:
         self._buckets: dict[DeviceId, _Bucket] = {}
+        self._absences: dict[str, _Absence] = {}
 
-    def take(self, child: DeviceId, rate: float, now: float) -> bool:
+    def was_away(self, door: str, seconds: float, now: float) -> None:
+        """Note that a door has read nothing for some seconds, and reads again from now on."""
+        absence = self._absences.setdefault(door, _Absence())
+        if now >= absence.until:
+            absence.before = absence.total
+        absence.total = min(absence.total + seconds, absence.before + MOST_AWAY)
+        absence.until = now + CATCHING_UP
+
+    def take(self, child: DeviceId, door: str, rate: float, now: float) -> bool:
         """Count a message; return whether the child may send it.
 
-        rate: messages a second.  now: of a steady clock.
+        door: at which it came in.  rate: messages a second.  now: of a steady clock.
         """
         most = max(1.0, rate * BURST)
         bucket = self._buckets.get(child)
@@ -49,9 +82,22 @@ class ChildRates:
             bucket = self._buckets[child] = _Bucket(most, now, rate)
         gained = max(0.0, now - bucket.at) * rate
         bucket.tokens, bucket.at, bucket.rate = min(most, bucket.tokens + gained), now, rate
-        if bucket.tokens < 1.0:
+        if bucket.tokens >= 1.0:
+            bucket.tokens -= 1.0
+            return True
+        absence = self._absences.get(door)
+        return absence is not None and now < absence.until and self._take_kept(bucket, absence)
+
+    @staticmethod
+    def _take_kept(bucket: _Bucket, absence: _Absence) -> bool:
+        """Count a message that was kept while the door was away."""
+        if bucket.counted < absence.before:
+            bucket.counted, bucket.kept = absence.before, 0.0
+        bucket.kept += (absence.total - bucket.counted) * bucket.rate
+        bucket.counted = absence.total
+        if bucket.kept < 1.0:
             return False
-        bucket.tokens -= 1.0
+        bucket.kept -= 1.0
         return True
 
     def forget(self, child: DeviceId) -> None:
@@ -60,6 +106,8 @@ class ChildRates:
 
     def forget_idle(self, now: float) -> None:
         """Remove the children whose buckets are full: they can be made again."""
+        if any(now < absence.until for absence in self._absences.values()):
+            return  # what they have used of what was kept counts, too
         for child, bucket in tuple(self._buckets.items()):
             if bucket.tokens + (now - bucket.at) * bucket.rate >= max(1.0, bucket.rate * BURST):
                 del self._buckets[child]

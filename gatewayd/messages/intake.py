@@ -50,6 +50,12 @@ class MessageIntake(Protocol):
         Called before messages of that session are offered.
         """
 
+    def was_away(self, door: str, seconds: float) -> None:
+        """Note that a door has read nothing for some seconds, and reads again from now on.
+
+        What its broker has kept of children meanwhile comes at once.  seconds: inf if not known.
+        """
+
     def on_ready(self, resume: Callable[[], None]) -> None:
         """Have `resume` called, each time that `blocked` ends."""
 

@@ -145,6 +145,10 @@ class MessageRelay:
         """Note that no packet of a door is a repeat of an earlier one."""
         self._outbox.forget_packets(door)
 
+    def was_away(self, door: str, seconds: float) -> None:
+        """Let children send what a door has not read for some seconds."""
+        self._rates.was_away(door, seconds, self._clock.now())
+
     def on_ready(self, resume: Callable[[], None]) -> None:
         """Have `resume` called, each time that `blocked` ends."""
         self._outbox.on_ready(resume)
@@ -185,7 +189,8 @@ class MessageRelay:
             return DropReason.TOO_LARGE
         if not _is_text(message.topic):
             return DropReason.REFUSED
-        if not self._rates.take(child, self._backlog.of(child).settings.rate, self._clock.now()):
+        rate = self._backlog.of(child).settings.rate
+        if not self._rates.take(child, message.door, rate, self._clock.now()):
             return DropReason.RATE
         disk_full = self._outbox.full and self._backlog.size + size > self._outbox.ceiling
         if (reason := self._backlog.judge(child, size, disk_full=disk_full)) is not None:

@@ -26,7 +26,8 @@ class ChildMessageSettings:
     )  # fmt: skip
     rate: float = setting(
         50.0,
-        "messages of one child in a second, and ten times as many at once; more are dropped",
+        "messages of one child in a second, and ten times as many at once; more are dropped, but "
+        "for what a broker has kept while gatewayd was away",
         low=0.01, high=10_000,
     )  # fmt: skip
     window: int = setting(

@@ -149,6 +149,9 @@ class TappedIntake:
     def session_begun(self, door: str) -> None:
         self._intake.session_begun(door)
 
+    def was_away(self, door: str, seconds: float) -> None:
+        self._intake.was_away(door, seconds)
+
     def on_ready(self, resume: Callable[[], None]) -> None:
         self._intake.on_ready(resume)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import shutil
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.message import Acceptance, OnFull
 from gatewayd.messages import backlog, relay
 from gatewayd.messages.backlog import Backlog
-from gatewayd.messages.bounds import BURST, DAY, HEADERS, ChildRates, DailySpending
+from gatewayd.messages.bounds import (
+    BURST,
+    CATCHING_UP,
+    DAY,
+    HEADERS,
+    MOST_AWAY,
+    ChildRates,
+    DailySpending,
+)
 from gatewayd.messages.lanes import OVERHEAD, size_of
 from gatewayd.messages.outbox.file import Spent, StoredMessage
 from gatewayd.messages.settings import KIB, MIB, ChildMessageSettings, CloudBudget, MessageSettings
@@ -33,7 +42,7 @@ def test_no_child_sends_more_than_its_rate_and_a_burst(rate: float, pauses: list
     rates, now, passed = ChildRates(), 0.0, []
     for pause in pauses:
         now += pause
-        if rates.take(ALICE, rate, now):
+        if rates.take(ALICE, "site", rate, now):
             passed.append(now)
     for n, begin in enumerate(passed):
         for m in range(n, len(passed)):
@@ -44,11 +53,53 @@ def test_no_child_sends_more_than_its_rate_and_a_burst(rate: float, pauses: list
 def test_a_child_that_is_idle_is_forgotten_by_the_rates_and_no_other() -> None:
     rates = ChildRates()
     for _ in range(5):
-        assert rates.take(ALICE, 1.0, 0.0)
-    assert rates.take(BOB, 1.0, 4.0)
+        assert rates.take(ALICE, "site", 1.0, 0.0)
+    assert rates.take(BOB, "site", 1.0, 4.0)
     rates.forget_idle(4.9)
-    assert sum(rates.take(ALICE, 1.0, 4.9) for _ in range(20)) == 9, "its tokens are still counted"
-    assert sum(rates.take(BOB, 1.0, 4.9) for _ in range(20)) == 9
+    assert passed(rates, ALICE, 4.9) == 9, "its tokens are still counted"
+    assert passed(rates, BOB, 4.9) == 9
+
+
+def passed(rates: ChildRates, child: DeviceId, now: float, *, door: str = "site") -> int:
+    """Return how many messages a child may send at once, at one a second."""
+    return sum(rates.take(child, door, 1.0, now) for _ in range(100_000))
+
+
+def test_what_a_child_has_sent_while_its_door_was_away_is_not_too_fast() -> None:
+    rates = ChildRates()
+    assert passed(rates, ALICE, 0.0) == BURST
+    rates.was_away("site", 300.0, 300.0)
+    assert passed(rates, ALICE, 300.0) == BURST + 300
+    assert passed(rates, ALICE, 300.0) == 0, "the same absence counts once"
+    assert passed(rates, BOB, 300.0) == BURST + 300
+    assert passed(rates, BOB, 300.0, door="another") == 0, "that door was there"
+
+
+def test_absences_that_follow_another_add_up_and_what_was_used_counts() -> None:
+    rates, now, all_passed = ChildRates(), 0.0, 0
+    for _ in range(50):
+        all_passed += passed(rates, ALICE, now)
+        rates.forget_idle(now)
+        rates.was_away("site", 8.0, now + 10.0)
+        now += 10.0
+    all_passed += passed(rates, ALICE, now)
+    assert all_passed <= BURST + 10 * 50 + 8 * 50
+
+
+def test_what_was_kept_is_to_arrive_soon_after_an_absence() -> None:
+    rates = ChildRates()
+    rates.was_away("site", 300.0, 1000.0)
+    assert passed(rates, ALICE, 1000.0 + CATCHING_UP) == BURST
+    rates.was_away("site", 5.0, 2000.0)
+    assert passed(rates, ALICE, 2000.0) == BURST + 5, "what was not used has lapsed"
+
+
+def test_an_absence_of_unknown_length_is_that_of_a_day_and_each_counts() -> None:
+    rates = ChildRates()
+    rates.was_away("site", math.inf, 0.0)
+    assert passed(rates, ALICE, 0.0) == BURST + MOST_AWAY
+    rates.was_away("site", 20.0, 5000.0)
+    assert passed(rates, ALICE, 5000.0) == BURST + 20
 
 
 @given(

@@ -141,6 +141,9 @@ class Outbox:
     def session_begun(self, door: str) -> None:
         self.sessions = [door]
 
+    def was_away(self, door: str, seconds: float) -> None:
+        self.absences = [(door, seconds)]
+
     def on_ready(self, resume: Any) -> None:
         self.resume = resume
 
@@ -182,3 +185,5 @@ async def test_the_rest_of_an_intake_is_that_of_the_other(tap: MessageTap) -> No
     assert outbox.resume is print
     tapped.session_begun("site")
     assert outbox.sessions == ["site"]
+    tapped.was_away("site", 2.0)
+    assert outbox.absences == [("site", 2.0)]

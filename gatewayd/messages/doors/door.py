@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ class Door:
         self._window = 0  # messages of ours that may be in flight; 0 before a login
         self._largest = 0  # bytes of a packet that the broker accepts; 0 for any
         self._is_paused = False
+        self._read_until: float | None = None  # None: in an earlier run of gatewayd, if ever
         self._unblocked = asyncio.Event()
         intake.on_ready(self._resume)
         intake.on_due(self._gather)
@@ -274,6 +276,8 @@ class Door:
             connack = await session.log_in(login)
             if not connack.session_present:
                 self._intake.session_begun(self.name)
+            if self._read_until is not None or connack.session_present:
+                self._report_absence()
             if not (connack.session_present and self._granted is not None):
                 # A broker keeps subscriptions with the session; they are made again at the first
                 # connection, since the configuration may have changed.
@@ -285,6 +289,8 @@ class Door:
                 self._version = V311
             return error
         finally:
+            if self._window and not self._is_paused:
+                self._read_until = self._clock.now()
             self._session, self._window = None, 0
             self._outgoing.lost()
             await session.connection.close()
@@ -435,8 +441,17 @@ class Door:
         if session is None:
             return
         if self._budget.is_used_up or self._intake.blocked:
+            if not self._is_paused:
+                self._read_until = self._clock.now()
             self._is_paused = True
             session.connection.pause()
         elif self._is_paused and self._budget.has_room:
             self._is_paused = False
+            self._report_absence()
             session.connection.resume()
+
+    def _report_absence(self) -> None:
+        """Report for how long nothing was read, before anything is read again."""
+        until, now = self._read_until, self._clock.now()
+        self._read_until = now
+        self._intake.was_away(self.name, math.inf if until is None else now - until)

@@ -28,6 +28,7 @@ class Intake:
         self.received: list[IncomingMessage] = []
         self.waiting: deque[Settled] = deque()
         self.sessions: list[str] = []
+        self.absences: list[float] = []
         self.reasons: dict[str, DropReason] = {}
         self._resume: list[Callable[[], None]] = []
         self._due: list[Callable[[], None]] = []
@@ -43,6 +44,9 @@ class Intake:
 
     def session_begun(self, door: str) -> None:
         self.sessions.append(door)
+
+    def was_away(self, door: str, seconds: float) -> None:
+        self.absences.append(seconds)
 
     def on_ready(self, resume: Callable[[], None]) -> None:
         self._resume.append(resume)

@@ -93,6 +93,8 @@ async def test_a_broker_that_has_lost_its_session_sends_no_repeats_of_it() -> No
         async with running(door, ""):
             await until(lambda: broker.connections == 4, door.status)
     assert intake.sessions == ["site", "site"]
+    assert len(intake.absences) == 2, "what children have kept themselves comes at once, too"
+    assert all(0 < one < 60 for one in intake.absences)
 
 
 # The version of MQTT.
@@ -261,6 +263,7 @@ async def test_a_broker_that_ignores_the_receive_maximum_is_not_read_further() -
                 intake.settle(len(intake.waiting))
                 await asyncio.sleep(0.001)
             assert [one.packet for one in intake.received] == list(range(1, 5001))
+            assert intake.absences, "nothing was read while it was paused"
 
 
 async def test_large_messages_are_bounded_by_their_bytes() -> None:

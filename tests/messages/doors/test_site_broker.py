@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -117,14 +118,17 @@ async def test_a_device_speaks_through_the_broker_of_the_site(
 
 
 async def test_what_comes_while_gatewayd_is_away_is_kept(site: SiteBroker, tmp_path: Path) -> None:
-    async with running(make_doors(site.settings, Intake(), tmp_path)._doors[0]):
+    first = Intake()
+    async with running(make_doors(site.settings, first, tmp_path)._doors[0]):
         pass
+    assert not first.absences, "this broker knew nothing of gatewayd"
     await site.say('{"v":1}')
     intake = Intake()
     async with running(make_doors(site.settings, intake, tmp_path)._doors[0]):
         await site.say('{"v":2}')
         received = await intake.until(2)
         assert [one.payload for one in received] == [b'{"v":1}', b'{"v":2}']
+        assert intake.absences == [math.inf], "an earlier run of gatewayd ended at some time"
 
 
 async def test_a_topic_that_was_removed_comes_no_more(site: SiteBroker, tmp_path: Path) -> None:
