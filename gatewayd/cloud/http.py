@@ -7,36 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
 from functools import partial
-from http import HTTPStatus
 from urllib.parse import urlencode
 
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
-from gatewayd.network.http_head import HttpError, HttpHead, authority, parse_head
+from gatewayd.network.http_head import HttpError, authority
+from gatewayd.network.http_response import HttpResponse, parse_response
 from gatewayd.network.tls import Server, dial, peer_of, try_last, when_ready
 
 MAX_RESPONSE = 16 * 1024
 """Bytes of a response with its header; a real one has some hundred."""
 
 _CHUNK = 4096
-_LENGTH = re.compile(rb"[0-9]{1,6}")
-_CHUNK_SIZE = re.compile(rb"([0-9A-Fa-f]{1,6})[ \t]*(?:;[^\r\n]*)?")
 _HTTPS_PORT = 443
-
-
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
-    """A response.
-
-    status: of 200 to 599.  body: decoded, at most MAX_RESPONSE bytes; it may hold a secret.
-    """
-
-    status: int
-    body: bytes = field(repr=False)
 
 
 @contextlib.asynccontextmanager
@@ -106,57 +91,3 @@ def form_request(server: Server, path: str, form: Mapping[str, str]) -> bytes:
         "Connection: close",
     )
     return "\r\n".join((*head, "", "")).encode("ascii") + body
-
-
-def parse_response(came: bytes, *, ended: bool) -> HttpResponse | None:
-    """Return the response that begins here; None while it is not complete.  Pure.
-
-    ended: whether nothing more comes.  Interim responses, 1xx, are skipped.  Raises HttpError.
-    """
-    body = came
-    while (head := parse_head(body, MAX_RESPONSE)) is not None:
-        body = body[head.size :]
-        if head.status >= HTTPStatus.OK:
-            whole = _body(head, body, ended=ended)
-            if whole is not None:
-                return HttpResponse(head.status, whole)
-            break
-    if ended:
-        raise HttpError("a response that was cut off")
-    return None
-
-
-def _body(head: HttpHead, came: bytes, *, ended: bool) -> bytes | None:
-    """Return the body; None while it is not complete (RFC 9112, 6.3)."""
-    length = head.only(b"content-length")
-    if (coding := head.only(b"transfer-encoding")) is not None:
-        if coding.lower() != b"chunked":
-            raise HttpError("an unknown transfer coding")
-        return _chunks(came)
-    if length is not None:
-        if not _LENGTH.fullmatch(length):
-            raise HttpError("a malformed length")
-        return came[: int(length)] if len(came) >= int(length) else None
-    return came if ended else None
-
-
-def _chunks(came: bytes) -> bytes | None:
-    """Return the chunks put together; None while the last has not come.  Trailers are dropped."""
-    body = bytearray()
-    while True:
-        line, found, came = came.partition(b"\r\n")
-        if not found:
-            return None
-        size = _CHUNK_SIZE.fullmatch(line)
-        if size is None:
-            raise HttpError("a malformed chunk")
-        length = int(size[1], 16)
-        if not length:
-            done = came.startswith(b"\r\n") or b"\r\n\r\n" in came
-            return bytes(body) if done else None
-        if len(came) < length + 2:
-            return None
-        if came[length : length + 2] != b"\r\n":
-            raise HttpError("a malformed chunk")
-        body += came[:length]
-        came = came[length + 2 :]

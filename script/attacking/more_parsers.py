@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from gatewayd.cli.discover.anonymous import Anonymizer, Pseudonyms, Unreadable
 from gatewayd.cli.setup.commands import read_answers
 from gatewayd.cloud.alibaba import https_registration, preregistration_free
-from gatewayd.cloud.http import HttpResponse
 from gatewayd.credentials.holders import unit_of
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
@@ -30,6 +29,7 @@ from gatewayd.messages.doors.site.topic_pattern import ChildKey
 from gatewayd.messages.doors.site.topics import SiteTopics
 from gatewayd.network import websocket
 from gatewayd.network.http_head import HttpError, parse_head
+from gatewayd.network.http_response import HttpResponse
 from gatewayd.secretstore.keyslots import recovery_words
 from gatewayd.simulator.lan import dns, recording, records, replay
 from gatewayd.simulator.lan.child import LanChild

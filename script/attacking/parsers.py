@@ -27,7 +27,6 @@ from gatewayd.cloud.alibaba import alink, payloads
 from gatewayd.cloud.alibaba.commanding.commands import AlibabaCommands
 from gatewayd.cloud.alibaba.provider import Alibaba
 from gatewayd.cloud.command_router import CommandForm, NoCommand
-from gatewayd.cloud.http import parse_response
 from gatewayd.cloud.huawei import messages as huawei
 from gatewayd.cloud.huawei import template
 from gatewayd.cloud.huawei.commanding.commands import HuaweiCommands
@@ -50,6 +49,7 @@ from gatewayd.messages.doors import packets
 from gatewayd.messages.doors.site.command_payloads import DeviceAnswer
 from gatewayd.network import mqtt_rules, proxy, websocket
 from gatewayd.network.http_head import HttpError
+from gatewayd.network.http_response import parse_response
 from gatewayd.runtime.read_only_copy import with_log
 from gatewayd.runtime.text import escaped, without_unprintable
 from gatewayd.secretstore.keyslots import recovery

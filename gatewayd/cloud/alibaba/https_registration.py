@@ -16,7 +16,6 @@ from gatewayd.cloud.alibaba import alink, payloads, reasons, result_codes
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.direct import PreregisteredRoute
 from gatewayd.cloud.alibaba.payloads import register_content, sign
-from gatewayd.cloud.http import HttpResponse
 from gatewayd.cloud.provider import Failed, Issued, KeepSecret, Outcome, Refused, Unknown
 from gatewayd.cloud.sub_devices.result_codes import ResultKind, ResultMeaning
 from gatewayd.device.reason import Reason
@@ -25,6 +24,7 @@ from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 from gatewayd.network import connect_errors, tls
 from gatewayd.network.connect_errors import SILENT, ConnectError, ConnectFault
+from gatewayd.network.http_response import HttpResponse
 
 log = logging.getLogger(__name__)
 

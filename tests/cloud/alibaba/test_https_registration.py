@@ -25,11 +25,11 @@ from gatewayd.cloud.alibaba.https_registration import (
 )
 from gatewayd.cloud.alibaba.settings import AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.credentials import read_secret
-from gatewayd.cloud.http import HttpResponse
 from gatewayd.cloud.provider import Failed, Issued, Outcome, Refused, Unknown
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.network import tls
+from gatewayd.network.http_response import HttpResponse
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
 from gatewayd.testing.contracts.cloud import RecordingKeeper, check_reason
