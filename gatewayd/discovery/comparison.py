@@ -16,6 +16,7 @@ def same_facts(one: Sighting, other: Sighting) -> bool:
         and one.attributes == other.attributes
         and one.label == other.label
         and one.port == other.port
+        and one.is_behind == other.is_behind
         and set(one.addresses) == set(other.addresses)
     )
 
@@ -25,11 +26,12 @@ def are_apart(one: Sighting, other: Sighting, own: Collection[Claim]) -> bool:
 
     own: what identifies the device; it may have several MACs among these.
     On different interfaces of the gateway one device may well have different addresses; and so may
-    one that shows the same UUID or certificate at both.
+    one that shows the same UUID or certificate at both.  So may one that was seen by itself, and
+    behind another, whose addresses these are.
     """
     if one.interface and other.interface and one.interface != other.interface:
         return False
-    if share_key(one.claims, other.claims):
+    if share_key(one.claims, other.claims) or one.is_behind != other.is_behind:
         return False
     ours, theirs = kernel_macs(one.claims), kernel_macs(other.claims)
     if ours and theirs:

@@ -41,6 +41,8 @@ class Sighting:
     most 255 characters.  "source" is always there: the kind of discoverer, as "mdns".
     label: a name to show, from `sanitize.label`.
     trust: what this sighting proves by itself.
+    is_behind: whether the device is behind another, as behind a router: the addresses are that
+    one's, and so is the MAC that the kernel found there.
     """
 
     source: str
@@ -54,6 +56,7 @@ class Sighting:
     attributes: Mapping[str, str]
     label: str
     trust: Trust = Trust.CLAIMED
+    is_behind: bool = False
 
     @property
     def origin(self) -> Origin:

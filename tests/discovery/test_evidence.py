@@ -65,6 +65,7 @@ def test_when_it_was_seen_is_no_fact() -> None:
     assert not same_facts(BASE, replace(BASE, attributes={}))
     assert not same_facts(BASE, replace(BASE, trust=Trust.LISTED))
     assert not same_facts(BASE, replace(BASE, addresses=()))
+    assert not same_facts(BASE, replace(BASE, is_behind=True))
 
 
 @pytest.mark.parametrize(
@@ -79,6 +80,7 @@ def test_when_it_was_seen_is_no_fact() -> None:
         ({"addresses": ("10.0.0.2",), "interface": ""}, True),
         ({"addresses": ("10.0.0.2",), "claims": frozenset({MAC})}, False),
         ({"claims": frozenset({OTHER_MAC})}, True),
+        ({"addresses": ("10.0.0.2",), "is_behind": True}, False),
     ],
 )
 def test_are_apart(facts: dict[str, object], apart: bool) -> None:

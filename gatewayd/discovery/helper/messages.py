@@ -353,6 +353,7 @@ def _plain(sighting: Sighting) -> dict[str, object]:
         "claims": [[one.kind, one.namespace, one.value] for one in claims],
         "attributes": dict(sighting.attributes),
         "label": sighting.label,
+        "behind": sighting.is_behind,
     }
 
 
@@ -376,6 +377,7 @@ def _sighting(raw: _Table, kinds: Mapping[str, str], now: float) -> Sighting:
         claims=_claims(raw.list("claims")),
         attributes=_attributes(raw.table("attributes"), kind),
         label=sanitize.label(raw.text("label")),
+        is_behind=raw.flag("behind"),
     )
 
 

@@ -123,8 +123,11 @@ class NeighbourTable:
         This proves that the announced address belongs to the claimed MAC; who sent the
         announcement is not known.  So rules match none of its other addresses then: a host may
         announce one of another network beside its own.
-        Nothing changes if the addresses lead to different MACs.
+        Nothing changes if the addresses lead to different MACs, or are those of what the device is
+        behind.
         """
+        if sighting.is_behind:
+            return sighting
         macs = {one: self.mac_of(one, sighting.interface) for one in sighting.addresses}
         found = set(macs.values()) - {None}
         seen = claim("mac", KERNEL, found.pop() or "") if len(found) == 1 else None

@@ -21,11 +21,13 @@ class Found:
     """One device, as one answer shows it.
 
     key: what stays the same inside the source while this is the same device.
-    claims: of `gatewayd.device.identity.claim`; names and addresses are none.
+    claims: of `gatewayd.device.identity.claim`; names and addresses are none.  At most 16 are
+    kept, the strongest first.
     attributes: the keys of gatewayd-rules(5), from `sanitize.attribute` or `escaped_attribute`;
-    "source" and "interface" are added.
+    "source", "interface", "address" and "port" are added.
     label: a name to show; it is cleaned.
-    valid_for: seconds for which it may be believed; it is clamped to 60 to 86,400.
+    valid_for: seconds for which it may be believed; it is clamped to 60 to 86,400.  0 if the
+    protocol says nothing of it: until it has left two rounds of probes unanswered.
     port: where its service is; None if there is none.
     is_behind: whether it is behind the sender, as behind a router: the MAC that the kernel saw is
     then not its own.

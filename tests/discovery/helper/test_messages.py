@@ -74,6 +74,7 @@ def sighting(**changes: object) -> dict[str, Any]:
         SEEN,
         replace(SEEN, source="meters", interface="", addresses=(), port=None, claims=frozenset(),
                 attributes={"source": "devicefile"}),
+        replace(SEEN, is_behind=True),
         LOST,
         Answer(7, SEEN),
         Answer(8, None),
@@ -161,6 +162,9 @@ def test_what_the_kernel_knows_and_trust_stay_in_gatewayd() -> None:
         {"attributes": {"source": "mdns", "txt.a": 1}},
         {"attributes": {"source": "mdns"} | {f"txt.{n}": "" for n in range(64)}},
         {"label": None},
+        {"behind": None},
+        {"behind": 1},
+        {"behind": "false"},
     ],
 )
 def test_a_sighting_out_of_its_bounds_is_refused(changes: dict[str, object]) -> None:

@@ -224,6 +224,11 @@ def test_nothing_changes_where_the_kernel_knows_nothing_or_two_things() -> None:
     assert neighbours(message("192.0.2.7", interface=LO), other).corroborate(announced) is announced
 
 
+def test_what_a_device_is_behind_proves_nothing_of_it() -> None:
+    behind = replace(claiming(MAC), is_behind=True)
+    assert neighbours(message("192.0.2.7", interface=LO)).corroborate(behind) is behind
+
+
 def test_a_mac_that_belongs_to_no_device_is_no_evidence() -> None:
     for mac in ("000000000000", "ffffffffffff"):
         table = neighbours(message("192.0.2.7", interface=LO, mac=mac))

@@ -1,0 +1,38 @@
+"""The settings that all sources have which ask; each adds its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gatewayd.settings import grammar
+from gatewayd.settings.declare import REQUIRED, setting
+
+
+@dataclass(frozen=True, slots=True)
+class ProbingSettings:
+    """[discovery.<name>] of a source that asks.  The bounds hold for each interface."""
+
+    interfaces: tuple[str, ...] = setting(
+        REQUIRED,
+        "names of the network interfaces to ask on; an uplink only where devices are on it, too",
+        grammar=grammar.interface,
+    )
+    probe_every: float = setting(
+        600.0,
+        "time between two rounds of questions to all devices, give or take a tenth",
+        unit="s",
+        low=60,
+        high=86400,
+    )
+    max_entries: int = setting(
+        2000,
+        "devices kept; those that no rule matches leave first, then the oldest",
+        low=1,
+        high=100_000,
+    )
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with the settings as a whole."""
+        if not self.interfaces:
+            yield "interfaces must name at least one: those that devices are on"

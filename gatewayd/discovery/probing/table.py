@@ -1,0 +1,264 @@
+"""The table of what one source has found on one interface: it makes sightings, and losses.
+
+It stays within bounds whatever is found: by a number of entries, and by a share of them for each
+address.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from gatewayd.device.identity import Claim, strength
+from gatewayd.discovery import sanitize
+from gatewayd.discovery.comparison import same_facts
+from gatewayd.discovery.discoverer import (
+    MAX_ATTRIBUTES,
+    Context,
+    Health,
+    Interest,
+    Loss,
+    LossReason,
+    Sighting,
+    Sink,
+)
+from gatewayd.discovery.mdns.records import usable_addresses
+from gatewayd.discovery.probing.protocol import Found, Goodbye
+from gatewayd.discovery.queues import DeadlineQueue, EvictionQueue
+
+log = logging.getLogger(__name__)
+
+MAX_KEY = 512
+"""Characters of a key."""
+MAX_CLAIMS = 16
+MAX_AT_ONE_ADDRESS = 256
+"""Devices of one address: a router may have as many behind it."""
+SHORTEST, LONGEST = 60.0, 86_400.0
+"""Seconds for which what was found may be believed."""
+KNOWN = 2
+"""What is added to the rank of a device on record: more than what a rule that wants it does."""
+SAME_ANSWER = 10.0
+"""Seconds in which what was found again, with the same facts, is the same answer once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundPlace:
+    """Where a table is filled from.
+
+    kind: of the discoverer, as "ssdp".  name: of its section.  interface: "" if it has none.
+    """
+
+    kind: str
+    name: str
+    interface: str
+
+    @property
+    def source(self) -> str:
+        """The source of its sightings."""
+        return f"{self.name}/{self.interface}" if self.interface else self.name
+
+
+class FoundTable:
+    """The table.  When it is full, those leave first that no rule wants, then the oldest; devices
+    on record stay longest.
+
+    limit: how many entries it may have.  lifetime: seconds for which is believed what has no
+    lifetime of its own.
+    health: counts what happens; several tables may share it.
+    """
+
+    def __init__(
+        self,
+        place: FoundPlace,
+        *,
+        limit: int,
+        lifetime: float,
+        context: Context,
+        sink: Sink,
+        health: Health,
+    ) -> None:
+        self._place, self._limit, self._lifetime = place, limit, lifetime
+        self._context, self._sink, self._health = context, sink, health
+        self._entries: dict[str, Sighting] = {}
+        self._ranks: EvictionQueue[str] = EvictionQueue()
+        self._deadlines: DeadlineQueue[str] = DeadlineQueue()
+        self._at: Counter[str] = Counter()
+        self._renewed = float("-inf")
+        self._has_warned = False
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, key: str) -> Sighting | None:
+        """Return the last sighting of a key; None if it has no entry."""
+        return self._entries.get(key)
+
+    def interest(self, found: Found) -> Interest:
+        """Return what the rules want of a device."""
+        return self._context.interest(self._attributes(found, ()))
+
+    def add(self, found: Found, addresses: Collection[str] = ()) -> None:
+        """Report what was found, unless it is the same answer once more.
+
+        addresses: where it is, of the datagram's sender; () for what has none.
+        """
+        sighting = self._sighting(found, addresses)
+        if sighting is None:
+            return
+        known = self._entries.get(sighting.key)
+        if known is not None and self._is_repeated(known, sighting):
+            return
+        interest = self._context.interest(sighting.attributes)
+        if interest is Interest.IGNORED:
+            self._refuse("ignored", sighting.label, sighting.addresses)
+        elif self._keep(sighting, interest):
+            self._health.sighted += 1
+            self._sink.sight(sighting)
+
+    def confirm(self, found: Found, addresses: Collection[str]) -> Sighting | None:
+        """Return the sighting of an answer to a question that was for this device; it is not
+        reported besides.  None if it is not believed."""
+        sighting = self._sighting(found, addresses)
+        if sighting is not None:
+            self._keep(sighting, self._context.interest(sighting.attributes))
+        return sighting
+
+    def part(self, goodbye: Goodbye) -> None:
+        """Report a goodbye, which any host may send."""
+        self._lose(goodbye.key, LossReason.GOODBYE)
+
+    def renew(self) -> None:
+        """Report all that is found from now on, even what was reported just now."""
+        self._renewed = self._context.now()
+
+    def expire(self) -> None:
+        """Report as lost what was not found again in time."""
+        while (key := self._deadlines.pop(self._context.now())) is not None:
+            self._lose(key, LossReason.EXPIRED)
+
+    def next(self) -> float | None:
+        """Return when the next entry expires, by the loop's clock; None if there is none."""
+        return self._deadlines.next()
+
+    def stop(self) -> None:
+        """Report all as lost, because discovery was stopped."""
+        for key in tuple(self._entries):
+            self._lose(key, LossReason.STOPPED)
+
+    def _is_repeated(self, known: Sighting, now: Sighting) -> bool:
+        is_recent = now.at - known.at < SAME_ANSWER and known.at > self._renewed
+        return is_recent and same_facts(known, now)
+
+    def _sighting(self, found: Found, addresses: Collection[str]) -> Sighting | None:
+        """Return what was found as a sighting; None if that cannot be one."""
+        if not 0 < len(found.key) <= MAX_KEY or not sanitize.is_clean(found.key):
+            self._refuse("bad-key", found.label, addresses)
+            return None
+        usable = usable_addresses(tuple(addresses), self._place.interface)
+        if addresses and not usable:
+            self._refuse("no-usable-address", found.label, addresses)
+            return None
+        return Sighting(
+            source=self._place.source,
+            key=found.key,
+            at=self._context.now(),
+            valid_for=min(max(found.valid_for or self._lifetime, SHORTEST), LONGEST),
+            interface=self._place.interface,
+            addresses=usable,
+            port=found.port or None,
+            claims=_strongest(found.claims),
+            attributes=self._attributes(found, usable),
+            label=sanitize.label(found.label),
+            is_behind=found.is_behind,
+        )
+
+    def _attributes(self, found: Found, addresses: tuple[str, ...]) -> dict[str, str]:
+        own = {
+            "source": self._place.kind,
+            "interface": self._place.interface,
+            "address": addresses[0] if addresses else "",
+            "port": str(found.port or ""),
+        }
+        made = {key: value for key, value in own.items() if value}
+        for key, value in found.attributes.items():
+            pair = sanitize.attribute(key, value)
+            if pair is not None and pair[0] not in own and len(made) < MAX_ATTRIBUTES:
+                made[pair[0]] = pair[1]
+        return made
+
+    def _keep(self, sighting: Sighting, interest: Interest) -> bool:
+        """Add an entry; return whether there was room for it."""
+        known, home = self._entries.get(sighting.key), _home(sighting)
+        moves = known is None or _home(known) != home
+        if home and moves and self._at[home] >= MAX_AT_ONE_ADDRESS:
+            self._refuse("crowded-address", sighting.label, sighting.addresses)
+            return False
+        if known is not None:
+            self._forget(known)
+        self._entries[sighting.key] = sighting
+        self._at[home] += 1
+        self._health.entries += 1
+        is_known = bool(home) and self._context.is_known(home)
+        self._ranks.put(sighting.key, KNOWN * is_known + interest.is_wanted)
+        self._deadlines.put(sighting.key, sighting.at + sighting.valid_for)
+        if len(self) <= self._limit:
+            return True
+        left = self._entries[self._ranks.lowest()]
+        self._warn(left)
+        if left is sighting and known is None:  # never reported
+            self._forget(left)
+        else:
+            self._lose(left.key, LossReason.EVICTED)
+        return left is not sighting
+
+    def _warn(self, left: Sighting) -> None:
+        """Count an entry that has to leave, and warn once if a rule could match it."""
+        self._refuse("table-full", left.label, left.addresses)
+        if not self._has_warned and self._context.interest(left.attributes).is_wanted:
+            self._has_warned = True
+            log.warning(
+                "Dropped a device on %s that a rule could match: there are more than "
+                "max_entries = %d. Raise it under [discovery.%s].",
+                self._place.interface or self._place.source,
+                self._limit,
+                self._place.name,
+            )
+
+    def _lose(self, key: str, reason: LossReason) -> None:
+        """Remove an entry if there is one, and report its loss."""
+        sighting = self._entries.get(key)
+        if sighting is None:
+            return
+        self._forget(sighting)
+        self._health.lost += 1
+        loss = Loss(self._place.source, key, self._context.now(), reason)
+        self._sink.lose(loss)
+
+    def _forget(self, sighting: Sighting) -> None:
+        del self._entries[sighting.key]
+        self._ranks.discard(sighting.key)
+        self._deadlines.discard(sighting.key)
+        self._health.entries -= 1
+        home = _home(sighting)
+        self._at[home] -= 1
+        if not self._at[home]:
+            del self._at[home]
+
+    def _refuse(self, cause: str, name: str, addresses: Collection[str]) -> None:
+        """Count what is not reported."""
+        self._health.drop(
+            cause,
+            interface=self._place.interface,
+            sender=next(iter(addresses), ""),
+            name=name,
+        )
+
+
+def _home(sighting: Sighting) -> str:
+    return sighting.addresses[0] if sighting.addresses else ""
+
+
+def _strongest(claims: Collection[Claim]) -> frozenset[Claim]:
+    return frozenset(sorted(claims, key=lambda one: (-strength(one), one))[:MAX_CLAIMS])
