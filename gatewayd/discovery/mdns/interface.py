@@ -10,6 +10,7 @@ from functools import partial
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.link.budgets import FloodAlarm
 from gatewayd.discovery.mdns.backend import MdnsBackend, PacketJudge, finish
 from gatewayd.discovery.mdns.records import (
     InstanceName,
@@ -19,7 +20,7 @@ from gatewayd.discovery.mdns.records import (
 )
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.mdns.tracker import NameTracker
-from gatewayd.discovery.mdns.traffic import FloodAlarm, PacketVerdict, Traffic
+from gatewayd.discovery.mdns.traffic import PacketVerdict, Traffic
 from gatewayd.errors import DiscoveryRetry
 
 log = logging.getLogger(__name__)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 import struct
 import uuid
@@ -13,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from gatewayd.device.identity import Claim, claim, macs
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import Sighting
+from gatewayd.discovery.link.addresses import usable_addresses
 from gatewayd.discovery.sanitize import label
 from gatewayd.errors import ConfigError
 
@@ -26,7 +26,6 @@ MAX_KEYS = 32
 MAX_KEY = 32
 """Entries of a TXT record that are kept, and characters of a key: those beyond are left out."""
 MAX_HOST = 255
-MAX_ADDRESSES = 8
 SHORTEST, LONGEST = 60.0, 86400.0
 
 CLAIMS: Mapping[str, str] = {
@@ -42,7 +41,6 @@ form of a UUID, as every value of that kind must.  bridgeid is the EUI-64 of a H
 
 PTR, SRV, TXT, IN = 12, 33, 16, 1  # RFC 2782; RFC 1035, 3.2.2 and 3.2.4
 
-_V6 = 6
 _DOMAIN = ".local"
 _SERVICE = re.compile(r"_[a-z0-9](?:[a-z0-9_-]{0,60}[a-z0-9])?\._(?:tcp|udp)", re.IGNORECASE)
 
@@ -231,27 +229,6 @@ def _host(info: ServiceInfo) -> str:
     """Return the name of a host as it is matched and shown; "" for one that cannot be."""
     text = sanitize.escaped_name(info.host.removesuffix("."))
     return text if len(text) <= MAX_HOST and sanitize.is_text(text) else ""
-
-
-def usable_addresses(addresses: tuple[str, ...], interface: str) -> tuple[str, ...]:
-    """Return the addresses that a host can have, IPv4 first, at most 8.
-
-    Loopback addresses count only on "lo": elsewhere they would mean this gateway itself.  A
-    link-local address of IPv6 is one on that interface alone, and names it: "fe80::1%lan0".
-    """
-    parsed = (ipaddress.ip_address(one.partition("%")[0]) for one in addresses)
-    fit = [
-        one
-        for one in dict.fromkeys(parsed)
-        if not (one.is_multicast or one.is_unspecified or one.is_reserved)
-        and (interface == "lo" or not one.is_loopback)
-    ]
-    fit.sort(key=lambda one: one.version)
-    return tuple(_with_scope(one, interface) for one in fit)[:MAX_ADDRESSES]
-
-
-def _with_scope(one: ipaddress.IPv4Address | ipaddress.IPv6Address, interface: str) -> str:
-    return f"{one}%{interface}" if one.version == _V6 and one.is_link_local else str(one)
 
 
 def txt(raw: bytes) -> dict[str, str]:

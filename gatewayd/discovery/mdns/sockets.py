@@ -13,10 +13,21 @@ import errno
 import os
 import socket
 import struct
-from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.kernel.packet_filter import (
+    ACCEPT,
+    JUMP_IF_EQUAL,
+    LOAD_BYTE,
+    LOAD_WORD,
+    NETWORK_HEADER,
+    REFUSE,
+    SHIFT_RIGHT,
+    attach,
+    detach,
+    instruction,
+)
 
 RECEIVE_BUFFER = 4 << 20
 """Bytes; 5,000 devices that answer at once fit.  The kernel's limit is net.core.rmem_max."""
@@ -24,15 +35,8 @@ RECEIVE_BUFFER = 4 << 20
 GROUP4, GROUP6 = "224.0.0.251", "ff02::fb"
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with
-_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27  # socket(7)
 _NAME_SIZE = 16  # IFNAMSIZ, linux/if.h
-_NETWORK_HEADER = 0xFFF00000  # SKF_NET_OFF, linux/filter.h
-_LOAD_BYTE, _LOAD_WORD, _SHIFT, _EQUAL, _RETURN = 0x30, 0x20, 0x74, 0x15, 0x06  # linux/bpf_common.h
 _DESTINATION4, _DESTINATION6 = 16, 24  # bytes before it in a header (RFC 791, 3.1; RFC 8200, 3)
-_ALL = 0x40000
-_INSTRUCTION = struct.Struct("=HBBI")  # sock_filter
-_NOTHING = _INSTRUCTION.pack(_RETURN, 0, 0, 0)
-_PROGRAM = struct.Struct("@HP")  # sock_fprog
 _WORD = struct.Struct("!I")
 
 
@@ -47,23 +51,14 @@ def guard(receiver: socket.socket, link: LanInterface) -> bool:
     """
     _bind(receiver, link.name.encode())
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
-    _attach(receiver, [_NOTHING])
+    attach(receiver, [REFUSE])
     _drain(receiver)
     if receiver.getsockname()[0] not in _ANY:
-        receiver.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+        detach(receiver)
         return False
-    _attach(receiver, _only_groups())
+    attach(receiver, _only_groups())
     _join(receiver, link)
     return True
-
-
-def _attach(receiver: socket.socket, instructions: Iterable[bytes]) -> None:
-    """Have the kernel pass on what a program accepts, in place of the one before."""
-    program = array("B", b"".join(instructions))
-    length = len(program) // _INSTRUCTION.size
-    receiver.setsockopt(
-        socket.SOL_SOCKET, _SO_ATTACH_FILTER, _PROGRAM.pack(length, program.buffer_info()[0])
-    )
 
 
 def _drain(receiver: socket.socket) -> None:
@@ -114,15 +109,15 @@ def _only_groups() -> Iterator[bytes]:
     words6 = list(_WORD.iter_unpack(socket.inet_pton(socket.AF_INET6, GROUP6)))
     (word4,) = _WORD.unpack(socket.inet_aton(GROUP4))
     last = 6 + 2 * len(words6)  # the number of the instruction that accepts
-    yield _INSTRUCTION.pack(_LOAD_BYTE, 0, 0, _NETWORK_HEADER)
-    yield _INSTRUCTION.pack(_SHIFT, 0, 0, 4)  # the version of IP
-    yield _INSTRUCTION.pack(_EQUAL, 0, 2, 4)
-    yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _NETWORK_HEADER + _DESTINATION4)
-    yield _INSTRUCTION.pack(_EQUAL, last - 5, last - 4, word4)
-    yield _INSTRUCTION.pack(_EQUAL, 0, last - 5, 6)
+    yield instruction(LOAD_BYTE, NETWORK_HEADER)
+    yield instruction(SHIFT_RIGHT, 4)  # the version of IP
+    yield instruction(JUMP_IF_EQUAL, 4, 0, 2)
+    yield instruction(LOAD_WORD, NETWORK_HEADER + _DESTINATION4)
+    yield instruction(JUMP_IF_EQUAL, word4, last - 5, last - 4)
+    yield instruction(JUMP_IF_EQUAL, 6, 0, last - 5)
     for number, (word,) in enumerate(words6):
         at = 7 + 2 * number
-        yield _INSTRUCTION.pack(_LOAD_WORD, 0, 0, _NETWORK_HEADER + _DESTINATION6 + 4 * number)
-        yield _INSTRUCTION.pack(_EQUAL, 0, last - at, word)
-    yield _INSTRUCTION.pack(_RETURN, 0, 0, _ALL)
-    yield _NOTHING
+        yield instruction(LOAD_WORD, NETWORK_HEADER + _DESTINATION6 + 4 * number)
+        yield instruction(JUMP_IF_EQUAL, word, 0, last - at)
+    yield ACCEPT
+    yield REFUSE

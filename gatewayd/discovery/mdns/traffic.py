@@ -11,17 +11,15 @@ name a service type which is looked for, and that of all others.
 from __future__ import annotations
 
 import struct
-from collections import OrderedDict
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from enum import StrEnum
+
+from gatewayd.discovery.link.budgets import Bucket, Budget, Senders
 
 ENTRY = 640
 """Bytes of memory that the library needs for a record, besides its own."""
 PACKET = 256
 """Bytes that a packet costs besides its own, for the time that it takes."""
-MAX_SENDERS = 4096
-"""Senders whose budgets are kept; the one that was silent for the longest time leaves first."""
 
 _HEADER = struct.Struct("!6H")  # RFC 1035, 4.1.1
 _RESPONSE = b"\x80"  # QR, in the third byte
@@ -44,15 +42,6 @@ class PacketVerdict(StrEnum):
         return self.value.endswith("-flood")
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What may be read: packets and bytes of cost in a second, and of how many seconds at once."""
-
-    packets: float
-    cost: float
-    burst: float
-
-
 SENDER = Budget(packets=20, cost=16 << 10, burst=64)
 """Of one sender: the announcements of 300 devices behind one address at once, 5/s after them."""
 KNOWN = Budget(packets=400, cost=256 << 10, burst=64)
@@ -62,50 +51,6 @@ NAMED = Budget(packets=400, cost=640 << 10, burst=25.6)
 OTHER = Budget(packets=100, cost=64 << 10, burst=64)
 QUERIES = Budget(packets=100, cost=64 << 10, burst=64)
 """They are all dropped; more than these are a flood."""
-
-
-class Bucket:
-    """What is left of a budget.  Full at first."""
-
-    __slots__ = ("_budget", "_cost", "_packets", "_since")
-
-    def __init__(self, budget: Budget, now: float) -> None:
-        self._budget, self._since = budget, now
-        self._packets, self._cost = budget.packets * budget.burst, budget.cost * budget.burst
-
-    def covers(self, cost: int, now: float) -> bool:
-        """Whether there is enough for one packet of a cost.  now: seconds of any one clock."""
-        budget, passed = self._budget, max(now - self._since, 0.0)
-        self._since = now
-        self._packets = min(self._packets + passed * budget.packets, budget.packets * budget.burst)
-        self._cost = min(self._cost + passed * budget.cost, budget.cost * budget.burst)
-        return self._packets >= 1 and self._cost >= cost
-
-    def spend(self, cost: int) -> None:
-        """Subtract one packet of a cost."""
-        self._packets -= 1
-        self._cost -= cost
-
-
-class Senders:
-    """The budgets of the senders of one kind, of bounded number."""
-
-    def __init__(self, limit: int = MAX_SENDERS) -> None:
-        self._limit = limit
-        self._buckets: OrderedDict[str, Bucket] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._buckets)
-
-    def of(self, sender: str, now: float) -> Bucket:
-        """Return what is left of a sender's budget."""
-        bucket = self._buckets.get(sender)
-        if bucket is None:
-            bucket = self._buckets[sender] = Bucket(SENDER, now)
-            if len(self._buckets) > self._limit:
-                self._buckets.popitem(last=False)
-        self._buckets.move_to_end(sender)
-        return bucket
 
 
 class Traffic:
@@ -118,7 +63,7 @@ class Traffic:
     def __init__(self, types: Collection[str], is_known: Callable[[str], bool], now: float) -> None:
         self._labels = tuple(_first_label(one) for one in types)
         self._is_known = is_known
-        self._known, self._strangers = Senders(), Senders()
+        self._known, self._strangers = Senders(SENDER), Senders(SENDER)
         shares = (KNOWN, NAMED, OTHER, QUERIES)
         self._shares = {budget: Bucket(budget, now) for budget in shares}
 
@@ -152,26 +97,6 @@ class Traffic:
         """Whether a packet holds a type's label: a compressed name points to one that does."""
         lower = packet.lower()
         return any(label in lower for label in self._labels)
-
-
-class FloodAlarm:
-    """Whether a link is flooded: from the first excess until some time after the last.
-
-    calm: seconds without any excess that end a flood.
-    """
-
-    def __init__(self, calm: float) -> None:
-        self._calm, self._until = calm, float("-inf")
-
-    def is_on(self, now: float) -> bool:
-        """Whether there is a flood.  now: seconds of any one clock."""
-        return now < self._until
-
-    def ring(self, now: float) -> bool:
-        """Note an excess; return whether a flood begins with it."""
-        begins = not self.is_on(now)
-        self._until = now + self._calm
-        return begins
 
 
 def count_entries(packet: bytes) -> int | None:

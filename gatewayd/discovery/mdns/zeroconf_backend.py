@@ -13,7 +13,6 @@ import ipaddress
 import logging
 import sys
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, cast
 
 from zeroconf import (
@@ -33,6 +32,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZerocon
 
 from gatewayd.discovery.discoverer import EventHook
 from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.link.addresses import Network, networks
 from gatewayd.discovery.mdns.backend import DropPacket, NameCallback, PacketJudge, finish
 from gatewayd.discovery.mdns.records import (
     IN,
@@ -61,28 +61,6 @@ _SLACK = 0.75
 """What must be free after a count, as a share of the limit, lest it is counted again at once."""
 _ASK_AGAIN = (0.5, 1.1, 1.2)
 """Seconds to wait after each question: the same record is not multicast twice within one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Network:
-    """An IP network, as numbers.  bits: of an address, 32 or 128."""
-
-    bits: int
-    prefix: int
-    mask: int
-
-    def __contains__(self, address: str) -> bool:
-        """Whether an address is in the network.  address: without scope.  Raises ValueError."""
-        one = ipaddress.ip_address(address)
-        return one.max_prefixlen == self.bits and int(one) & self.mask == self.prefix
-
-
-def networks(link: LanInterface) -> frozenset[Network]:
-    """Return the networks that an interface is on."""
-    return frozenset(
-        Network(one.max_prefixlen, int(one.network.network_address), int(one.netmask))
-        for one in link.addresses
-    )
 
 
 PacketWatch = Callable[[bytes, tuple[str, int]], None]

@@ -24,7 +24,7 @@ from gatewayd.discovery.discoverer import (
     Sighting,
     Sink,
 )
-from gatewayd.discovery.mdns.records import usable_addresses
+from gatewayd.discovery.link.addresses import usable_addresses
 from gatewayd.discovery.probing.protocol import Found, Goodbye
 from gatewayd.discovery.queues import DeadlineQueue, EvictionQueue
 

@@ -14,6 +14,7 @@ from socket import SO_BINDTODEVICE, SOL_SOCKET
 import pytest
 
 from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.link.addresses import networks
 from gatewayd.discovery.mdns.backend import PacketJudge, finish
 from gatewayd.discovery.mdns.sockets import GROUP4, guard
 from gatewayd.discovery.mdns.traffic import PacketVerdict
@@ -21,7 +22,6 @@ from gatewayd.discovery.mdns.zeroconf_backend import (
     PacketFilter,
     freshness,
     harden,
-    networks,
 )
 
 
@@ -193,15 +193,6 @@ async def test_what_the_judge_drops_is_not_passed_on_and_counted_unless_it_is_us
     for data in (b"question", b"noise", b"answer"):
         filter_.datagram_received(data, ("127.1.0.9", 5353))
     assert (protocol.taken, drops) == ([b"answer"], ["link-flood"])
-
-
-def test_networks_of_interfaces() -> None:
-    link = LanInterface("lan0", 2, True, (ip_interface("10.7.0.1/16"), ip_interface("fe80::1/64")))
-    inside = ("10.7.255.9", "fe80::2")
-    outside = ("10.8.0.1", "fe80:0:0:1::2", "::a07:1")
-    assert all(any(one in net for net in networks(link)) for one in inside)
-    assert not any(one in net for one in outside for net in networks(link))
-    assert not networks(LanInterface("lan0"))
 
 
 async def test_what_must_be_finished_is_finished_though_cancelled() -> None:

@@ -28,7 +28,6 @@ from gatewayd.discovery.mdns.records import (
     service,
     sighting,
     txt,
-    usable_addresses,
 )
 from gatewayd.discovery.sanitize import escaped_name, original_name
 from gatewayd.errors import ConfigError
@@ -259,11 +258,3 @@ def test_a_list_of_macs_is_as_many_claims() -> None:
     listed = "24:0A:C4:0C:2F:91, 24:0A:C4:0C:2F:92;24-0a-c4-0c-2f-93 nonsense"
     made = claims(TYPE, {"mac": listed})
     assert {one.value for one in made} == {"240ac40c2f91", "240ac40c2f92", "240ac40c2f93"}
-
-
-def test_addresses_that_no_host_has_are_left_out() -> None:
-    given_ = ("fe80::1%2", "192.0.2.1", "0.0.0.0", "239.1.1.1", "255.255.255.255", "ff02::1", "::1")  # noqa: S104  # listens nowhere
-    assert usable_addresses(given_, "eth1") == ("192.0.2.1", "fe80::1%eth1")
-    assert usable_addresses(("127.1.0.7",), "lo") == ("127.1.0.7",)
-    assert usable_addresses(("127.1.0.7", "::ffff:127.0.0.1"), "eth1") == ()
-    assert len(usable_addresses(tuple(f"192.0.2.{i}" for i in range(1, 200)), "eth1")) == 8

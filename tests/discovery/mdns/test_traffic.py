@@ -11,16 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewayd.discovery.link.budgets import Budget
 from gatewayd.discovery.mdns import traffic
 from gatewayd.discovery.mdns.traffic import (
     KNOWN,
     NAMED,
     OTHER,
-    SENDER,
-    Budget,
-    FloodAlarm,
     PacketVerdict,
-    Senders,
     Traffic,
     count_entries,
 )
@@ -172,30 +169,3 @@ def test_five_thousand_children_that_answer_at_once_are_all_read(budget: Budget)
     children = [address(n) for n in range(5000)]
     one = judge(known=children if budget is KNOWN else ())
     assert verdicts(one, None, CHILD, 5000) == {PacketVerdict.PASS: 5000}
-
-
-def test_the_senders_that_are_remembered_are_bounded() -> None:
-    senders = Senders(limit=10)
-    first = senders.of("first", 0.0)
-    for n in range(1000):
-        senders.of(f"{n}", 0.0)
-        assert senders.of("first", 0.0) is first
-        assert len(senders) <= 10
-
-
-def test_a_sender_may_spend_its_budget_and_no_more() -> None:
-    bucket = traffic.Bucket(SENDER, 0.0)
-    spent = 0
-    while bucket.covers(4096, 0.0):
-        bucket.spend(4096)
-        spent += 4096
-    assert spent == SENDER.cost * SENDER.burst
-
-
-def test_an_alarm_rings_once_until_it_has_been_calm() -> None:
-    alarm = FloodAlarm(calm=60.0)
-    assert not alarm.is_on(0.0)
-    assert [alarm.ring(now) for now in (0.0, 1.0, 60.9, 120.8)] == [True, False, False, False]
-    assert alarm.is_on(180.0)
-    assert not alarm.is_on(181.0)
-    assert alarm.ring(181.0)

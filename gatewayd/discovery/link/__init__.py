@@ -1,0 +1,1 @@
+"""What all sources need that read packets of one link: which it is, whose, and how many."""
