@@ -9,7 +9,6 @@ may have come from anywhere, and is believed only if its sender is in a network 
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import socket
 import struct
@@ -28,14 +27,11 @@ from gatewayd.discovery.kernel.packet_filter import (
     detach,
     instruction,
 )
-
-RECEIVE_BUFFER = 4 << 20
-"""Bytes; 5,000 devices that answer at once fit.  The kernel's limit is net.core.rmem_max."""
+from gatewayd.discovery.link.sockets import RECEIVE_BUFFER, bind_to_interface, join_group
 
 GROUP4, GROUP6 = "224.0.0.251", "ff02::fb"
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with
-_NAME_SIZE = 16  # IFNAMSIZ, linux/if.h
 _DESTINATION4, _DESTINATION6 = 16, 24  # bytes before it in a header (RFC 791, 3.1; RFC 8200, 3)
 _WORD = struct.Struct("!I")
 
@@ -49,7 +45,7 @@ def guard(receiver: socket.socket, link: LanInterface) -> bool:
     machine, and to each group that any process has joined anywhere (ip(7), IP_MULTICAST_ALL).
     What has arrived so before this is dropped: nothing shows any more to whom it was sent.
     """
-    _bind(receiver, link.name.encode())
+    bind_to_interface(receiver, link.name)
     receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER)
     attach(receiver, [REFUSE])
     _drain(receiver)
@@ -70,35 +66,11 @@ def _drain(receiver: socket.socket) -> None:
             same.recv(1)
 
 
-def _bind(receiver: socket.socket, name: bytes) -> None:
-    """Bind a socket to an interface, once: the second time needs CAP_NET_RAW (socket(7)).
-
-    One that has a link-local address is bound to its interface by that.
-    """
-    bound = receiver.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, _NAME_SIZE)
-    if bound.partition(b"\0")[0] != name:
-        receiver.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, name)
-
-
 def _join(receiver: socket.socket, link: LanInterface) -> None:
-    """Join the groups by the interface's index: another one may have the same address."""
     if link.ipv4:
-        request = struct.pack("@4s4si", socket.inet_aton(GROUP4), bytes(4), link.index)
-        with _joined_before():
-            receiver.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, request)
+        join_group(receiver, GROUP4, link.index)
     if link.ipv6:
-        request = socket.inet_pton(socket.AF_INET6, GROUP6) + struct.pack("@I", link.index)
-        with _joined_before():
-            receiver.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, request)
-
-
-@contextlib.contextmanager
-def _joined_before() -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        if error.errno != errno.EADDRINUSE:
-            raise
+        join_group(receiver, GROUP6, link.index)
 
 
 def _only_groups() -> Iterator[bytes]:

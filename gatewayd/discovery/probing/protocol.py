@@ -6,7 +6,8 @@ bounds, and reports what was found.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from asyncio import StreamReader, StreamWriter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -31,6 +32,7 @@ class Found:
     port: where its service is; None if there is none.
     is_behind: whether it is behind the sender, as behind a router: the MAC that the kernel saw is
     then not its own.
+    is_directory: whether it lists other devices, so that it is enquired whatever the rules want.
     """
 
     key: str
@@ -40,6 +42,7 @@ class Found:
     valid_for: float
     port: int | None = None
     is_behind: bool = False
+    is_directory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,17 @@ class Datagram:
 
 
 @dataclass(frozen=True, slots=True)
+class Own:
+    """Where a probe is sent from: some protocols write it into their questions.
+
+    address: of the interface, without its scope.  port: the UDP port, at which answers arrive.
+    """
+
+    address: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Probe:
     """One datagram to be sent.
 
@@ -99,17 +113,28 @@ class UnreadableAnswer(ValueError):
 class Enquiry(Protocol):
     """What a protocol may ask one device that was found: of its address alone.
 
-    address: the device's, as in `Datagram.sender`.  token: a fresh one at each call.
+    address: the device's, as in `Datagram.sender`.  own: where the questions are sent from.
+    token: a fresh one at each call.
     """
 
     address: str
+    own: Own
 
     def token(self) -> bytes: ...
 
-    async def ask(self, probe: Probe, seconds: float) -> Datagram | None:
+    async def ask(
+        self, probe: Probe, seconds: float, wanted: Callable[[Datagram], bool] = ...
+    ) -> Datagram | None:
         """Send one datagram to the device, and return its first answer; None if there is none.
 
-        probe: `to` does not count.  It is an answer if it comes from the device's address.
+        probe: `to` does not count.  wanted: whether it is the answer, of what comes from the
+        device's address; anything is by default.  Raises OSError.
+        """
+
+    async def connect(self, port: int) -> tuple[StreamReader, StreamWriter]:
+        """Open a TCP connection to the device, by the interface on which it was found.
+
+        The caller closes it, and sets the time that it may take.  Raises OSError.
         """
 
 
@@ -131,20 +156,29 @@ class DatagramProtocol(Protocol):
     ipv4_only: bool
     answer_time: float
 
-    def probes(self, token: bytes, own_address: str) -> Sequence[Probe]:
-        """Return what is asked of all devices.  own_address: of the interface, of the family in
-        which it is asked.  Asked for each family that the interface has."""
+    def probes(self, token: bytes, own: Own) -> Sequence[Probe]:
+        """Return what is asked of all devices, in one family of addresses: that of `own`.
 
-    def probe_of(self, address: str, key: str, token: bytes) -> Sequence[Probe]:
-        """Return what is asked of one device that was found, to see whether it is still there."""
+        It is called for each family that the interface has."""
+
+    def probe_of(self, address: str, key: str, token: bytes, own: Own) -> Sequence[Probe]:
+        """Return what is asked of one device that was found, to see whether it is still there.
+
+        address: of the device.  A probe may be to a group as well.
+        """
 
     def read(self, datagram: Datagram) -> Iterable[News]:
-        """Return what a datagram says.  Raises UnreadableAnswer, and nothing else."""
+        """Return what a datagram says: nothing, if it is a question of another host.
 
-    async def enquire(self, found: Found, enquiry: Enquiry) -> Found:
-        """Ask a device for more, if there is more; return `found` if not.  Raises OSError.
+        Raises UnreadableAnswer, and nothing else."""
 
-        It is called for what the rules may want, at most once in ten minutes for a key.
+    async def enquire(self, found: Found, enquiry: Enquiry) -> Sequence[Found]:
+        """Ask a device for more; return what it is then, with the same key, and what it lists.
+
+        It is called for what the rules may want, and for directories, at most once in ten minutes
+        for a key at an address, and for one device of an address at a time.  What it adds to
+        claims, attributes and label holds for later answers, too.  Raises OSError,
+        UnreadableAnswer.
         """
 
 
