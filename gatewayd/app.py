@@ -30,7 +30,7 @@ from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State, Work
-from gatewayd.device.record import CloudName, RecordStore, Verdict
+from gatewayd.device.record import CloudName, RecordStore
 from gatewayd.device.secret import SecretRef, SecretSlots
 from gatewayd.device.views import CommandStatistics, MessageStatistics, Reporter
 from gatewayd.errors import StoreError
@@ -356,7 +356,7 @@ class Application:
         """Return how a child with a password or certificate stands: none is kept out unjudged."""
         record, child = self._records.get(device), self.manager.children.get(device)
         if record is not None:
-            return Standing.ADMITTED if record.verdict is Verdict.ADMITTED else Standing.OUT
+            return Standing.ADMITTED if record.is_in_force else Standing.OUT
         waits = child is not None and child.state in (State.DISCOVERED, State.PENDING)
         return Standing.UNDECIDED if waits else Standing.OUT
 

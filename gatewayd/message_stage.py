@@ -89,7 +89,7 @@ class RecordedStanding(ChildStanding):
 
     def _is_admitted(self, device: DeviceId) -> bool:
         record = self._records.get(device)
-        return record is not None and record.verdict is Verdict.ADMITTED
+        return record is not None and record.is_in_force
 
     def _is_gone(self, device: DeviceId) -> bool:
         record = self._records.get(device)
@@ -131,7 +131,7 @@ def permission(
 
     def may_get(device: DeviceId, command: ChildCommand | None) -> bool:
         record = records.get(device)
-        if record is None or record.verdict is not Verdict.ADMITTED:
+        if record is None or not record.is_in_force:
             return False
         return allows(record.rule, command)
 

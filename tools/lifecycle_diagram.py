@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gatewayd.device.lifecycle import TRANSITIONS, WORK, Forgotten, Rejected, Retired, State
+from gatewayd.device.lifecycle import TRANSITIONS, WORK, Forgotten, Frozen, Rejected, Retired, State
 
-VERDICTS = (Rejected, Forgotten, Retired)
+VERDICTS = (Rejected, Forgotten, Retired, Frozen)
 
 
 def lines() -> Iterator[str]:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from gatewayd.credentials.settings import SUFFIX, CredentialSettings
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.record import Record, RecordStore, Verdict
+from gatewayd.device.record import Record, RecordStore
 
 _ADDRESS = re.compile(rb"\x00[0-9a-f]{1,32}/unit/([!-.0-~]{1,255})/([!-.0-~]{1,255})")
 
@@ -46,9 +46,7 @@ class ChildSelector:
     def selects(self, record: Record) -> bool:
         """Whether a child is meant, which is admitted now."""
         return (
-            record.verdict is Verdict.ADMITTED
-            and self.rule in ("", record.rule)
-            and self.child in names_of(record)
+            record.is_in_force and self.rule in ("", record.rule) and self.child in names_of(record)
         )
 
 

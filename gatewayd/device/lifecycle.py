@@ -36,6 +36,7 @@ class State(StrEnum):
     HANDED_OVER = "handed-over"  # its holder has the session; gatewayd keeps the secret
     ABSENT = "absent"  # gone from the LAN, its session closed; shown as offline
     FAILED = "failed"  # an operator has to act
+    FROZEN = "frozen"  # it has shown another key; kept from its cloud until an operator decides
     RETIRED = "retired"  # removed at the cloud; does not come back by itself
 
     @property
@@ -94,6 +95,8 @@ class RenewalDelayed(Event): """A newer secret is not accepted, or not made; tri
 class SecretLost(Event): """The secret that was used to log in is gone."""
 class HandedOver(Event): """Its holder is to have the session, of a secret that is in use."""
 class TakenBack(Event): """gatewayd is to have the session again."""
+class ProofDelayed(Event): """It cannot prove its key now; asked again later."""
+class Frozen(Event): """It has shown another key than the one that is pinned; on record."""
 # fmt: on
 
 
@@ -102,12 +105,12 @@ EVENTS: tuple[type[Event], ...] = (
     RegistrationStarted, RegistrationDelayed, RegistrationUnknown, RegistrationRefused,
     SecretIssued, StoreDelayed, SecretStored, ActivationStarted,
     SessionOpened, SessionClosed, SessionDelayed, SecretRenewed, RenewalDelayed,
-    SecretStale, SecretLost, HandedOver, TakenBack,
+    SecretStale, SecretLost, HandedOver, TakenBack, ProofDelayed, Frozen,
 )  # fmt: skip
 
 SPONTANEOUS = (
     Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired, Retried, Reset,
-    HandedOver, TakenBack,
+    HandedOver, TakenBack, Frozen,
 )  # fmt: skip
 """Events that come from elsewhere than the work of a state: they may come in any state, and are
 ignored where no row names them."""
@@ -121,6 +124,9 @@ _VERDICTS: dict[type[Event], State] = {
     Rejected: _S.REJECTED, Forgotten: _S.FORGOTTEN, Retired: _S.RETIRED,
 }  # fmt: skip
 """Transitions from every state but FORGOTTEN."""
+
+_FREEZABLE: dict[type[Event], State] = _VERDICTS | {Frozen: _S.FROZEN}
+"""The same, and what follows from another key, in each state of an admitted child."""
 
 TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
     _S.FORGOTTEN: {
@@ -137,57 +143,60 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
     _S.REJECTED: _VERDICTS | {
         Admitted: _S.ADMITTED,
     },
-    _S.ADMITTED: _VERDICTS | {
+    _S.ADMITTED: _FREEZABLE | {
         RegistrationStarted: _S.REGISTERING, RegistrationDelayed: _S.ADMITTED,
         RegistrationRefused: _S.FAILED,
         SecretStored: _S.REGISTERED,  # it had one already, from before it was rejected
         SecretLost: _S.FAILED,
         Reset: _S.ADMITTED, Stalled: _S.ADMITTED,
     },
-    _S.REGISTERING: _VERDICTS | {
+    _S.REGISTERING: _FREEZABLE | {
         SecretIssued: _S.SECURING,
         RegistrationDelayed: _S.ADMITTED, RegistrationUnknown: _S.ADMITTED,
         RegistrationRefused: _S.FAILED,
         Stalled: _S.ADMITTED,
     },
-    _S.SECURING: _VERDICTS | {
+    _S.SECURING: _FREEZABLE | {
         SecretStored: _S.ACTIVATING, StoreDelayed: _S.SECURING,
         Stalled: _S.ADMITTED,
     },
-    _S.REGISTERED: _VERDICTS | {
-        ActivationStarted: _S.ACTIVATING, Lost: _S.ABSENT,
+    _S.REGISTERED: _FREEZABLE | {
+        ActivationStarted: _S.ACTIVATING, Lost: _S.ABSENT, ProofDelayed: _S.REGISTERED,
         Reset: _S.ADMITTED, Stalled: _S.REGISTERED, HandedOver: _S.HANDED_OVER,
     },
-    _S.ACTIVATING: _VERDICTS | {
+    _S.ACTIVATING: _FREEZABLE | {
         SessionOpened: _S.ONLINE, SessionDelayed: _S.ACTIVATING, Lost: _S.ABSENT,
         SecretRenewed: _S.ACTIVATING,
         SecretStale: _S.ADMITTED, SecretLost: _S.FAILED, RegistrationRefused: _S.FAILED,
         Reset: _S.ADMITTED, Stalled: _S.ACTIVATING, HandedOver: _S.HANDED_OVER,
     },
-    _S.ONLINE: _VERDICTS | {
+    _S.ONLINE: _FREEZABLE | {
         SessionClosed: _S.OFFLINE, Lost: _S.ABSENT,
         SecretRenewed: _S.ONLINE, RenewalDelayed: _S.ONLINE,
         Stalled: _S.OFFLINE, HandedOver: _S.HANDED_OVER,
     },
-    _S.OFFLINE: _VERDICTS | {
+    _S.OFFLINE: _FREEZABLE | {
         SessionOpened: _S.ONLINE, SessionDelayed: _S.OFFLINE, Lost: _S.ABSENT,
         SecretRenewed: _S.OFFLINE,
         SecretLost: _S.FAILED,
         Reset: _S.ADMITTED, Stalled: _S.OFFLINE, HandedOver: _S.HANDED_OVER,
     },
-    _S.HANDED_OVER: _VERDICTS | {  # wherever the child is: its holder need not be on the LAN
+    _S.HANDED_OVER: _FREEZABLE | {  # wherever the child is: its holder need not be on the LAN
         TakenBack: _S.REGISTERED,
         SecretRenewed: _S.HANDED_OVER, RenewalDelayed: _S.HANDED_OVER,
         SecretLost: _S.FAILED,
         Reset: _S.ADMITTED, Stalled: _S.HANDED_OVER,
     },
-    _S.ABSENT: _VERDICTS | {
+    _S.ABSENT: _FREEZABLE | {
         Seen: _S.REGISTERED,
         Reset: _S.ADMITTED, HandedOver: _S.HANDED_OVER,
     },
-    _S.FAILED: _VERDICTS | {
+    _S.FAILED: _FREEZABLE | {
         Retried: _S.ADMITTED,
         Reset: _S.ADMITTED,
+    },
+    _S.FROZEN: _VERDICTS | {
+        Admitted: _S.ADMITTED,  # as one that was rejected
     },
     _S.RETIRED: _VERDICTS | {
         Admitted: _S.ADMITTED,
@@ -217,6 +226,7 @@ SUBSTATES: Mapping[State, str] = {
     _S.OFFLINE: "reconnecting",
     _S.ABSENT: "absent",
     _S.FAILED: "needs-operator",
+    _S.FROZEN: "needs-operator",
 }
 """What a child does in a state, unless the reason says more."""
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from gatewayd.device.proof import Pin
 from gatewayd.device.reason import Reason
 from gatewayd.device.secret import SecretRef
 from gatewayd.errors import RecordChanged
@@ -63,6 +64,7 @@ class Record:
     stale: how often the cloud refused the first login with a secret it had just issued.
     reason: the code of why the verdict is what it is.  explanation, remedy: its sentences, "" for
     none.
+    pin: the key that was proven when the child was first approved; None where none was.
     Times are microseconds since the epoch; 0 means never.
     """
 
@@ -86,6 +88,17 @@ class Record:
     candidate: int = 0
     explanation: str = ""
     remedy: str = ""
+    pin: Pin | None = None
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether the child has shown another key than the one that is pinned."""
+        return self.pin is not None and bool(self.pin.refused)
+
+    @property
+    def is_in_force(self) -> bool:
+        """Whether the child is admitted, and nothing keeps it from its cloud."""
+        return self.verdict is Verdict.ADMITTED and not self.is_frozen
 
     @property
     def issue(self) -> tuple[int, int]:

@@ -33,6 +33,14 @@ REPEATEDLY_STALE = Reason(
     "Check that nothing else registers the same device name, then run gatewayctl retry CHILD.",
 )
 
+KEY_CHANGED = Reason(
+    "key-changed",
+    "It has shown another key than the one that was pinned when it was first approved.",
+    "Look at the device. If its new key is genuine, run gatewayctl repin CHILD; if only the old "
+    "one is, run gatewayctl approve CHILD once it is back; if neither, run gatewayctl reject "
+    "CHILD.",
+)
+
 
 def on_refused_login(record: Record, reason: Reason, *, stale: bool = True) -> Event:
     """Return the event of a refused login: a stale secret is replaced, one that was used is not.
@@ -62,16 +70,19 @@ HANDED_OVER = Reason(
 )
 
 
+_KEPT_OUT = {Verdict.REJECTED: State.REJECTED, Verdict.RETIRED: State.RETIRED}
+
+
 def restore(record: Record, *, has_secret: bool, held: bool = False) -> tuple[State, Reason]:
     """Return the state after a restart, from the durable facts and the rules.
 
     has_secret: whether the slot that `record.stored` points to can be read.
     held: whether a holder is to have the session, which it has once the first login has happened.
     """
-    if record.verdict is Verdict.REJECTED:
-        return State.REJECTED, record.why
-    if record.verdict is Verdict.RETIRED:
-        return State.RETIRED, record.why
+    if record.verdict in _KEPT_OUT:
+        return _KEPT_OUT[record.verdict], record.why
+    if record.is_frozen:
+        return State.FROZEN, KEY_CHANGED
     if has_secret and held and record.activated_at:
         return State.HANDED_OVER, HANDED_OVER
     if has_secret:

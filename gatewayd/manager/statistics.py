@@ -31,6 +31,11 @@ class CloudPhase(Enum):
 OUT = CloudPhase.OUT
 _UNDER_WAY = {"admitted", "registering", "securing", "registered", "activating", "offline"}
 _WITHOUT_SECRET = {"admitted", "registering", "securing"}
+_LAST: Mapping[str, CloudPhase] = {
+    "online": CloudPhase.ONLINE,
+    "failed": CloudPhase.FAILED,
+    "frozen": CloudPhase.FAILED,
+}
 
 
 class CountKey(NamedTuple):
@@ -141,7 +146,7 @@ def phase_of(view: DeviceView) -> CloudPhase:
         if view.substate == "absent":
             return CloudPhase.AWAY
         return CloudPhase.WAITING if view.next_attempt else CloudPhase.MOVING
-    return {"online": CloudPhase.ONLINE, "failed": CloudPhase.FAILED}.get(view.state, OUT)
+    return _LAST.get(view.state, OUT)
 
 
 def state_of(counts: Mapping[CountKey, int]) -> str:

@@ -35,6 +35,7 @@ _GROUPS: Mapping[State, str] = {
     State.PENDING: "pending",
     State.REJECTED: "rejected",
     State.FAILED: "failed",
+    State.FROZEN: "failed",
     State.RETIRED: "retired",
 }
 """State to the property that counts it; all others are on their way, and "joining"."""

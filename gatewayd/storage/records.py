@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.device.identity import Claim, DeviceId
+from gatewayd.device.proof import Pin
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict
 from gatewayd.device.recovery import reason_of
@@ -32,14 +33,15 @@ from gatewayd.storage.decision_log import DecisionTable
 from gatewayd.storage.import_staging import RECORDS, recover_import
 from gatewayd.storage.record_binding import BoundRecords
 
-VERSION = 5
+VERSION = 6
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
 _CLOUD = ("provider", "product", "name", "route")
 _NUMBERS = (
     "verdict_at", "first_seen", "attempt", "attempted_at", "stored", "registered_at",
     "activating", "activated_at", "stale", "candidate",
 )  # fmt: skip
-_LATER = ("explanation", "remedy")
+_SENTENCES = ("explanation", "remedy")
+_LATER = (*_SENTENCES, "pin")
 """Texts that came later, at the end: `record_binding.part` leaves them out while they are empty."""
 _COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS, *_LATER)
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of columns, all ours
@@ -72,10 +74,11 @@ STEPS = {
     1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0",),
     2: (record_binding.TABLE,),
     3: (
-        *(f"ALTER TABLE record ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in _LATER),
+        *(f"ALTER TABLE record ADD COLUMN {name} TEXT NOT NULL DEFAULT ''" for name in _SENTENCES),
         decision_log.TABLE,
     ),
     4: (_ANSWERS,),
+    5: ("ALTER TABLE record ADD COLUMN pin TEXT NOT NULL DEFAULT ''",),
 }
 """From each earlier version of the schema to the next; from 0 to the first."""
 
@@ -280,7 +283,8 @@ def _row(record: Record) -> tuple[Any, ...]:
         names = (cloud.provider, cloud.product, cloud.device, cloud.route)
     claims = json.dumps([[c.kind, c.namespace, c.value] for c in sorted(record.claims)])
     texts = (record.device, claims, *(str(getattr(record, name)) for name in _TEXTS[2:]))
-    return (*texts, *names, *(getattr(record, name) for name in (*_NUMBERS, *_LATER)))
+    facts = (getattr(record, name) for name in (*_NUMBERS, *_SENTENCES))
+    return (*texts, *names, *facts, "" if record.pin is None else record.pin.text())
 
 
 def _record(row: tuple[Any, ...]) -> Record:
@@ -290,6 +294,7 @@ def _record(row: tuple[Any, ...]) -> Record:
         facts["claims"] = frozenset(Claim(*claim) for claim in json.loads(facts["claims"]))
         facts["verdict"] = Verdict(facts["verdict"])
         facts["admission"] = Admission(facts["admission"])
+        facts["pin"] = Pin.parse(facts["pin"])
     except (TypeError, ValueError) as error:
         raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
     cloud = None if provider is None else CloudName(provider, product, name, route)

@@ -13,11 +13,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import TRANSITIONS, WORK, Event, State, Work, advance
+from gatewayd.device.proof import Pin
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.recovery import SECRET_LOST, on_refused_login, restore
 
 S = State
+PINNED = Pin("axis", "sha256:aa")
+FROZEN = replace(PINNED, refused="sha256:bb")
 
 
 def a_record(**facts: Any) -> Record:
@@ -100,6 +103,10 @@ def test_absent_is_shown_as_offline() -> None:
         ({"attempt": 1, "stored": 1, "activating": 1, "activated_at": 9}, False, S.FAILED),
         ({"verdict": Verdict.REJECTED}, True, S.REJECTED),
         ({"verdict": Verdict.RETIRED}, True, S.RETIRED),
+        ({"attempt": 1, "stored": 1, "pin": PINNED}, True, S.ABSENT),
+        ({"attempt": 1, "stored": 1, "pin": FROZEN}, True, S.FROZEN),
+        ({"pin": FROZEN}, False, S.FROZEN),
+        ({"pin": FROZEN, "verdict": Verdict.REJECTED}, True, S.REJECTED),
     ],
 )
 def test_restore(facts: dict[str, Any], has_secret: bool, expected: State) -> None:
@@ -113,6 +120,7 @@ def test_restore(facts: dict[str, Any], has_secret: bool, expected: State) -> No
         ({"attempt": 1, "stored": 1, "activating": 1, "activated_at": 9}, True, S.HANDED_OVER),
         ({"attempt": 1, "stored": 1, "activating": 1, "activated_at": 9}, False, S.FAILED),
         ({"verdict": Verdict.REJECTED, "stored": 1, "activated_at": 9}, True, S.REJECTED),
+        ({"stored": 1, "activated_at": 9, "pin": FROZEN}, True, S.FROZEN),
     ],
 )
 def test_a_child_with_a_holder_is_restored_as_such_once_it_was_activated(
@@ -183,7 +191,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def approved(self, free: bool) -> None:
         """Where a turn is free, the intent of a new child is on record with its admission."""
         before = self.record
-        self.save(verdict=Verdict.ADMITTED)
+        self.save(verdict=Verdict.ADMITTED, pin=PINNED)
         if free and not self.facts.attempt:
             self.save(attempt=1)
             self.unused = 1
@@ -195,6 +203,13 @@ class LifecycleMachine(RuleBasedStateMachine):
     def rejected(self) -> None:
         self.save(verdict=Verdict.REJECTED)
         self.take(lc.Rejected())
+
+    @precondition(lambda self: self.record and self.facts.is_in_force)
+    @rule()
+    def shows_another_key(self) -> None:
+        """On record before it takes effect."""
+        self.save(pin=FROZEN)
+        self.take(lc.Frozen())
 
     @precondition(lambda self: not self.activated_with)
     @rule()
@@ -360,6 +375,12 @@ class LifecycleMachine(RuleBasedStateMachine):
         if self.state is S.ONLINE:
             assert self.session
             assert self.present
+
+    @invariant()
+    def a_frozen_child_has_no_session_and_stays_so(self) -> None:
+        if self.record and self.facts.verdict is Verdict.ADMITTED:
+            assert self.facts.is_frozen == (self.state is S.FROZEN)
+            assert not (self.facts.is_frozen and self.session)
 
     @invariant()
     def nothing_is_registered_that_was_not_admitted(self) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 import pytest
 
 from gatewayd.device.identity import NO_DEVICE, Claim, DeviceId
-from gatewayd.device.record import Admission, CloudName, Record, Verdict
+from gatewayd.device.proof import Pin
+from gatewayd.device.record import Admission, CloudName, Record, Verdict, unchanged
 from gatewayd.device.secret import Secret
-from gatewayd.errors import StoreCloned, StoreRolledBack, StoreSealed
+from gatewayd.errors import StoreCloned, StoreError, StoreRolledBack, StoreSealed
 from gatewayd.secretstore.store import StoreState
 from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.binding import hardware_id, is_same_machine, machine_digest
@@ -143,8 +144,8 @@ TAMPERING = {
     "altered": "UPDATE record SET verdict = 'rejected' WHERE device = 'child-1'",
     "added": "INSERT INTO record SELECT 'child-9', claims, label, verdict, admission, rule, "
     "reason, provider, product, name, route, verdict_at, first_seen, attempt, attempted_at, "
-    "stored, registered_at, activating, activated_at, stale, candidate, explanation, remedy "
-    "FROM record LIMIT 1",
+    "stored, registered_at, activating, activated_at, stale, candidate, explanation, remedy, "
+    "pin FROM record LIMIT 1",
     "removed": "DELETE FROM record WHERE device = 'child-1'",
     "count": "UPDATE binding SET count = count + 1",
     "unbound": "DELETE FROM binding",
@@ -274,6 +275,7 @@ async def test_records_that_were_bound_before_there_were_answers_are_trusted(sit
     await fill(site, 2)
     with closing(sqlite3.connect(site / "state.db")) as file, file:
         file.execute("DROP TABLE answer")
+        file.execute("ALTER TABLE record DROP COLUMN pin")
         file.execute("PRAGMA user_version = 4")
     async with opened(site) as (storage, vault):
         assert not suspicion(vault)
@@ -281,6 +283,57 @@ async def test_records_that_were_bound_before_there_were_answers_are_trusted(sit
         await storage.records.settle({SERIAL: NO_DEVICE, UUID: child(1).device})
     await trusted(site)
     assert (site / "state.db.v4").exists()
+
+
+PIN = Pin("axis", "sha256:" + "a" * 64, "accc8e000001", "Axis device CA", "1f", 7)
+
+
+async def pinned(site: Path, pin: Pin) -> None:
+    """Register a child, and pin a key to it."""
+    await fill(site, 1)
+    async with opened(site) as (storage, _):
+        await storage.records.update(child(1).device, lambda r: replace(unchanged(r), pin=pin))
+
+
+async def test_records_that_were_bound_before_there_were_pins_are_trusted(site: Path) -> None:
+    await fill(site, 2)
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute("ALTER TABLE record DROP COLUMN pin")
+        file.execute("PRAGMA user_version = 5")
+    async with opened(site) as (storage, vault):
+        assert not suspicion(vault)
+        assert {record.pin for record in storage.records.all()} == {None}
+    await pinned(site, PIN)
+    await trusted(site)
+    assert (site / "state.db.v5").exists()
+
+
+async def test_a_pin_is_the_same_after_a_restart(site: Path) -> None:
+    await pinned(site, frozen := replace(PIN, refused="sha256:" + "b" * 64))
+    async with opened(site) as (storage, vault):
+        assert not suspicion(vault)
+        assert storage.records[child(1).device].pin == frozen
+
+
+@pytest.mark.parametrize("pin", ["", PIN.text().replace("a" * 64, "b" * 64)])
+async def test_a_pin_of_another_hand_is_noticed(site: Path, pin: str) -> None:
+    await pinned(site, PIN)
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute("UPDATE record SET pin = ?", (pin,))
+    async with opened(site) as (_, vault):
+        assert "changed by another program" in suspicion(vault)
+
+
+@pytest.mark.parametrize(
+    "pin", ["{", "[]", "{}", '{"name": 1, "key": "k"}', '{"name": "n", "key": "k", "at": "1"}']
+)
+async def test_a_damaged_pin_is_no_pin_that_is_missing(site: Path, pin: str) -> None:
+    await fill(site, 1)
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute("UPDATE record SET pin = ?", (pin,))
+    with pytest.raises(StoreError, match="is damaged"):
+        async with opened(site):
+            pass
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ STATE_COLOURS: Mapping[str, str] = {
     "pending": YELLOW, "discovered": YELLOW, "degraded": YELLOW, "connecting": YELLOW,
     "throttled": YELLOW, "dropping": YELLOW, "unsure": YELLOW, "registering": YELLOW,
     "admitted": YELLOW, "securing": YELLOW, "registered": YELLOW, "activating": YELLOW,
-    "failed": RED, "sealed": RED, "cloned": RED, "blocked": RED, "full": RED,
+    "failed": RED, "frozen": RED, "sealed": RED, "cloned": RED, "blocked": RED, "full": RED,
     "rollback-suspected": RED,
     "offline": DIM, "rejected": DIM, "retired": DIM, "idle": DIM, "disabled": DIM,
 }  # fmt: skip

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from gatewayd.device.identity import MAX_VALUE, DeviceId, claim
-from gatewayd.device.record import Record, RecordStore, Verdict
+from gatewayd.device.record import Record, RecordStore
 from gatewayd.messages.doors.site.topic_pattern import ChildKey
 
 REFRESH = 5.0
@@ -77,7 +77,7 @@ class RecordedChildren:
 
 
 def _is_admitted(record: Record | None) -> bool:
-    return record is not None and record.verdict is Verdict.ADMITTED and record.cloud is not None
+    return record is not None and record.is_in_force and record.cloud is not None
 
 
 def _identities(record: Record) -> Iterator[tuple[ChildKey, str]]:
