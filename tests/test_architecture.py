@@ -22,7 +22,9 @@ LAW: dict[str, set[str]] = {
         "device", "settings", "runtime", "errors", "cloud.provider", "discovery.discoverer",
         "discovery.name_rules",
     },
-    "discovery": {"device", "settings", "runtime", "errors"},
+    "discovery": {
+        "device", "settings", "runtime", "errors", "network.http_head", "network.http_response",
+    },
     "discovery/helper": {"discovery", "device", "settings", "runtime", "errors", "plugins"},
     "registration": {"device", "settings", "runtime", "errors", "cloud.provider"},
     "sessions": {"device", "settings", "runtime", "errors", "cloud.provider"},

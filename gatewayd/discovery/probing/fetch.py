@@ -1,0 +1,167 @@
+"""The fetching of a document by HTTP from the device that has announced it, and from no other.
+
+A URL that comes by multicast may name any host: this gateway, a neighbour, one behind a router.  So
+it is fetched only if its host is, as a literal, the address that its datagram came from; over the
+interface on which that came; not beyond the link; and from no port of a service that is none of
+the Web.  What comes is bounded in size and time, and no redirect is followed.
+
+Sources: RFC 9110 and RFC 9112; RFC 3986, 3.2.2 (literals); ip(7), ipv6(7) and socket(7).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+from http import HTTPStatus
+from ipaddress import ip_address
+
+from gatewayd.network.http_head import HttpError, HttpHead, authority, parse_head
+from gatewayd.network.http_response import parse_response
+
+MAX_BODY = 64 * 1024
+"""Bytes of a document, with the head of its response."""
+SECONDS = 3.0
+"""Seconds that a document may take in all."""
+AT_ONCE = 4
+"""Documents that are fetched at the same time."""
+HTTP_PORT = 80
+UNPRIVILEGED = 1024
+"""The first port that is no well-known one (RFC 6335, 6)."""
+
+_URL = re.compile(
+    r"http://(?:\[([0-9a-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?(/[!-\"$-~]*)?(?:#.*)?",
+    re.IGNORECASE,
+)
+_CHUNK = 16 * 1024
+_LAST_CHUNK = b"0\r\n\r\n"
+_LENGTH = re.compile(rb"[0-9]{1,6}")
+_HOPS = 1
+_MAX_PORT = 65_535
+_V6 = 6
+
+
+class FetchRefused(OSError):
+    """A document is not fetched, or not believed.  cause: kebab-case, for a counter."""
+
+    def __init__(self, cause: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+
+
+class GuardedFetcher:
+    """The fetcher: a few documents at once, each from the device that announced it.
+
+    seconds: that each may take.
+    """
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._slots = asyncio.Semaphore(AT_ONCE)
+
+    async def fetch(self, url: str, sender: str, interface: str) -> bytes:
+        """Return the document at a URL.  Raises FetchRefused, and OSError if it cannot be reached.
+
+        sender: the IP address that the URL came from, a link-local one of IPv6 with its interface.
+        interface: on which it came.  Waits while others are fetched.
+        """
+        port, path = target_of(url, sender)
+        async with self._slots:
+            sock = _socket(sender, interface)
+            try:
+                async with asyncio.timeout(self._seconds):
+                    return await _get(sock, sender, port, path)
+            except HttpError as error:
+                raise FetchRefused("bad-response") from error
+            finally:
+                sock.close()
+
+
+def target_of(url: str, sender: str) -> tuple[int, str]:
+    """Return port and path of a URL that may be fetched.  Raises FetchRefused.  Pure."""
+    parts = _URL.fullmatch(url)
+    if parts is None:
+        raise FetchRefused("foreign-url")
+    if not _is_at(parts[1] or parts[2], sender):
+        raise FetchRefused("foreign-address")
+    port = int(parts[3] or HTTP_PORT)
+    if port != HTTP_PORT and not UNPRIVILEGED <= port <= _MAX_PORT:
+        raise FetchRefused("foreign-port")
+    return port, parts[4] or "/"
+
+
+def _is_at(host: str, sender: str) -> bool:
+    try:
+        return ip_address(host) == ip_address(sender.partition("%")[0])
+    except ValueError:
+        return False
+
+
+def _socket(sender: str, interface: str) -> socket.socket:
+    """Return a socket whose packets leave by one interface, and are not routed beyond its link."""
+    is_v6 = ":" in sender
+    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+        if is_v6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, _HOPS)
+        else:
+            sock.setsockopt(socket.IPPROTO_IP, socket.IP_TTL, _HOPS)
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+async def _get(sock: socket.socket, sender: str, port: int, path: str) -> bytes:
+    loop = asyncio.get_running_loop()
+    bare, _, zone = sender.partition("%")
+    if zone:
+        await loop.sock_connect(sock, (bare, port, 0, socket.if_nametoindex(zone)))
+    else:
+        await loop.sock_connect(sock, (bare, port))
+    lines = (
+        f"GET {path} HTTP/1.1",
+        f"Host: {authority(bare, port, HTTP_PORT)}",
+        "Accept-Encoding: identity",
+        "Connection: close",
+    )
+    await loop.sock_sendall(sock, "\r\n".join((*lines, "", "")).encode("ascii"))
+    return await _receive(sock)
+
+
+async def _receive(sock: socket.socket) -> bytes:
+    """Return the body of the response.  It is put together once, however small its pieces are."""
+    came, head, data = bytearray(), None, b"-"
+    while data:
+        data = await asyncio.get_running_loop().sock_recv(sock, _CHUNK)
+        came += data
+        if len(came) > MAX_BODY:
+            raise FetchRefused("oversized")
+        if head is None and (head := parse_head(came)) is not None:
+            _check(head)
+        if head is not None and (not data or _may_be_whole(head, came)):
+            response = parse_response(bytes(came), ended=not data)
+            if response is not None:
+                return response.body
+    raise FetchRefused("cut-off")
+
+
+def _check(head: HttpHead) -> None:
+    """Refuse what would lead elsewhere, or would have to be unpacked.  Raises FetchRefused."""
+    if head.status != HTTPStatus.OK:
+        redirects = HTTPStatus.MULTIPLE_CHOICES <= head.status < HTTPStatus.BAD_REQUEST
+        raise FetchRefused("redirect" if redirects else "no-document")
+    if any(one.lower() != b"identity" for one in head.values(b"content-encoding")):
+        raise FetchRefused("encoded")
+
+
+def _may_be_whole(head: HttpHead, came: bytearray) -> bool:
+    """Whether it is worth while to put the response together."""
+    if head.values(b"transfer-encoding"):
+        return came.endswith(_LAST_CHUNK)
+    length = head.only(b"content-length")
+    if length is None:
+        return False
+    return not _LENGTH.fullmatch(length) or len(came) >= head.size + int(length)
