@@ -60,6 +60,15 @@ class FoundPlace:
         return f"{self.name}/{self.interface}" if self.interface else self.name
 
 
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One device.  home: whose share of the table it counts for.  where: when each address answered."""
+
+    sighting: Sighting
+    home: str
+    where: dict[str, float]
+
+
 class FoundTable:
     """The table.  When it is full, those leave first that no rule wants, then the oldest; devices
     on record stay longest.
@@ -81,7 +90,7 @@ class FoundTable:
     ) -> None:
         self._place, self._limit, self._lifetime = place, limit, lifetime
         self._context, self._sink, self._health = context, sink, health
-        self._entries: dict[str, Sighting] = {}
+        self._entries: dict[str, _Entry] = {}
         self._ranks: EvictionQueue[str] = EvictionQueue()
         self._deadlines: DeadlineQueue[str] = DeadlineQueue()
         self._at: Counter[str] = Counter()
@@ -93,27 +102,41 @@ class FoundTable:
 
     def get(self, key: str) -> Sighting | None:
         """Return the last sighting of a key; None if it has no entry."""
-        return self._entries.get(key)
+        entry = self._entries.get(key)
+        return entry.sighting if entry else None
+
+    def places(self, key: str, address: str) -> tuple[str, ...]:
+        """Return where a device is of which an answer came from an address just now: there, and at
+        its address of the other family, if that has answered lately."""
+        now, entry = self._context.now(), self._entries.get(key)
+        if entry is None:
+            return (address,)
+        if address in entry.where:
+            entry.where[address] = now
+        oldest = now - entry.sighting.valid_for
+        others = (one for one, at in entry.where.items() if at > oldest)
+        return (address, *(one for one in others if (":" in one) != (":" in address)))
 
     def interest(self, found: Found) -> Interest:
         """Return what the rules want of a device."""
         return self._context.interest(self._attributes(found, ()))
 
-    def add(self, found: Found, addresses: Collection[str] = ()) -> None:
+    def add(self, found: Found, addresses: Collection[str] = (), *, sender: str = "") -> None:
         """Report what was found, unless it is the same answer once more.
 
         addresses: where it is, of the datagram's sender; () for what has none.
+        sender: whose share of the table it counts for; the first address by default.
         """
         sighting = self._sighting(found, addresses)
         if sighting is None:
             return
-        known = self._entries.get(sighting.key)
+        known = self.get(sighting.key)
         if known is not None and self._is_repeated(known, sighting):
             return
         interest = self._context.interest(sighting.attributes)
         if interest is Interest.IGNORED:
             self._refuse("ignored", sighting.label, sighting.addresses)
-        elif self._keep(sighting, interest):
+        elif self._keep(sighting, sender, interest):
             self._health.sighted += 1
             self._sink.sight(sighting)
 
@@ -122,12 +145,21 @@ class FoundTable:
         reported besides.  None if it is not believed."""
         sighting = self._sighting(found, addresses)
         if sighting is not None:
-            self._keep(sighting, self._context.interest(sighting.attributes))
+            self._keep(sighting, "", self._context.interest(sighting.attributes))
         return sighting
 
-    def part(self, goodbye: Goodbye) -> None:
-        """Report a goodbye, which any host may send."""
-        self._lose(goodbye.key, LossReason.GOODBYE)
+    def part(self, goodbye: Goodbye, sender: str = "") -> None:
+        """Report a goodbye, unless it comes from another address than the device's.
+
+        sender: its address, which any host may forge; "" if there is none.
+        """
+        known = self.get(goodbye.key)
+        if known is None:
+            return
+        if sender and sender not in known.addresses:
+            self._refuse("foreign-goodbye", known.label, (sender,))
+        else:
+            self._lose(goodbye.key, LossReason.GOODBYE)
 
     def renew(self) -> None:
         """Report all that is found from now on, even what was reported just now."""
@@ -188,30 +220,33 @@ class FoundTable:
                 made[pair[0]] = pair[1]
         return made
 
-    def _keep(self, sighting: Sighting, interest: Interest) -> bool:
+    def _keep(self, sighting: Sighting, sender: str, interest: Interest) -> bool:
         """Add an entry; return whether there was room for it."""
-        known, home = self._entries.get(sighting.key), _home(sighting)
-        moves = known is None or _home(known) != home
+        known, address = self._entries.get(sighting.key), next(iter(sighting.addresses), "")
+        home = sender or address
+        moves = known is None or known.home != home
         if home and moves and self._at[home] >= MAX_AT_ONE_ADDRESS:
             self._refuse("crowded-address", sighting.label, sighting.addresses)
             return False
         if known is not None:
             self._forget(known)
-        self._entries[sighting.key] = sighting
+        before = known.where if known else {}
+        where = {one: before.get(one, sighting.at) for one in sighting.addresses}
+        self._entries[sighting.key] = entry = _Entry(sighting, home, where)
         self._at[home] += 1
         self._health.entries += 1
-        is_known = bool(home) and self._context.is_known(home)
+        is_known = bool(address) and self._context.is_known(address)
         self._ranks.put(sighting.key, KNOWN * is_known + interest.is_wanted)
         self._deadlines.put(sighting.key, sighting.at + sighting.valid_for)
         if len(self) <= self._limit:
             return True
         left = self._entries[self._ranks.lowest()]
-        self._warn(left)
-        if left is sighting and known is None:  # never reported
+        self._warn(left.sighting)
+        if left is entry and known is None:  # never reported
             self._forget(left)
         else:
-            self._lose(left.key, LossReason.EVICTED)
-        return left is not sighting
+            self._lose(left.sighting.key, LossReason.EVICTED)
+        return left is not entry
 
     def _warn(self, left: Sighting) -> None:
         """Count an entry that has to leave, and warn once if a rule could match it."""
@@ -228,23 +263,23 @@ class FoundTable:
 
     def _lose(self, key: str, reason: LossReason) -> None:
         """Remove an entry if there is one, and report its loss."""
-        sighting = self._entries.get(key)
-        if sighting is None:
+        entry = self._entries.get(key)
+        if entry is None:
             return
-        self._forget(sighting)
+        self._forget(entry)
         self._health.lost += 1
         loss = Loss(self._place.source, key, self._context.now(), reason)
         self._sink.lose(loss)
 
-    def _forget(self, sighting: Sighting) -> None:
-        del self._entries[sighting.key]
-        self._ranks.discard(sighting.key)
-        self._deadlines.discard(sighting.key)
+    def _forget(self, entry: _Entry) -> None:
+        key = entry.sighting.key
+        del self._entries[key]
+        self._ranks.discard(key)
+        self._deadlines.discard(key)
         self._health.entries -= 1
-        home = _home(sighting)
-        self._at[home] -= 1
-        if not self._at[home]:
-            del self._at[home]
+        self._at[entry.home] -= 1
+        if not self._at[entry.home]:
+            del self._at[entry.home]
 
     def _refuse(self, cause: str, name: str, addresses: Collection[str]) -> None:
         """Count what is not reported."""
@@ -254,10 +289,6 @@ class FoundTable:
             sender=next(iter(addresses), ""),
             name=name,
         )
-
-
-def _home(sighting: Sighting) -> str:
-    return sighting.addresses[0] if sighting.addresses else ""
 
 
 def _strongest(claims: Collection[Claim]) -> frozenset[Claim]:

@@ -159,6 +159,38 @@ def test_a_goodbye_is_a_loss_of_what_is_known() -> None:
     assert len(scene.seen) == 2
 
 
+def test_a_goodbye_from_elsewhere_is_counted_and_no_loss() -> None:
+    scene = Scene()
+    scene.table.add(LAMP, (HERE, "fe80::7%lan0"))
+    scene.table.part(Goodbye("lamp"), "10.0.0.66")
+    assert (scene.losses, scene.health.dropped) == ([], {"foreign-goodbye": 1})
+    scene.table.part(Goodbye("lamp"), "fe80::7%lan0")
+    assert scene.losses == [("lamp", LossReason.GOODBYE)]
+
+
+def test_a_device_that_answers_in_both_families_is_one_at_two_addresses() -> None:
+    scene = Scene()
+    there = ("10.0.0.7", "fe80::7%lan0")
+    for address in (*there, *there, "10.0.0.8"):
+        scene.table.add(LAMP, scene.table.places("lamp", address))
+    assert [one.addresses for one in scene.seen] == [
+        there[:1], there, ("10.0.0.8", "fe80::7%lan0"),
+    ]  # fmt: skip
+    for _ in range(3):
+        scene.now += LIFETIME / 2
+        scene.table.add(LAMP, scene.table.places("lamp", "10.0.0.8"))
+    assert scene.seen[-1].addresses == ("10.0.0.8",)
+
+
+def test_what_has_no_address_has_a_share_by_its_sender(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bounds, "MAX_AT_ONE_ADDRESS", 1)
+    scene = Scene()
+    for key, sender in (("a", "02:00:00:00:00:01"), ("b", "02:00:00:00:00:01"), ("c", "")):
+        scene.table.add(replace(LAMP, key=key), sender=sender)
+    scene.table.add(replace(LAMP, key="d"))
+    assert [one.key for one in scene.seen] == ["a", "c", "d"]
+
+
 def test_what_is_known_is_lost_at_the_end() -> None:
     scene = Scene()
     scene.add("a")
