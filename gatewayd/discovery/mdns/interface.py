@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -106,6 +107,9 @@ class MdnsInterface:
                         error,
                         extra={"once": f"{self._interface} {error}"},
                     )
+                # The objects of a closed library refer to one another, so they would stay until
+                # the collector of old objects runs: several caches of it at once in a flood.
+                gc.collect()
                 await self._pause()
         finally:
             self._context.hook.states.pop(self._source, None)

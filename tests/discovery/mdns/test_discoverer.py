@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
 from itertools import count
 from uuid import uuid4
@@ -236,6 +237,34 @@ ODD = (
     "Lamp\0", "Lamp\r\n", "Lamp\x1b[2J", r"Lamp\x00", "\u202eLamp",
 )  # fmt: skip
 """Names that no two devices share, though what is shown of them may be alike."""
+
+
+@contextmanager
+def without_collector() -> Iterator[None]:
+    """Nothing that refers to itself leaves the memory, unless the product has it removed."""
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+
+
+def caches() -> int:
+    """Return how many caches of the library are in memory."""
+    return sum(type(one).__name__ == "DNSCache" for one in gc.get_objects())
+
+
+async def test_what_is_closed_takes_no_memory_any_more() -> None:
+    async with simulated() as segment, running(segment.discoverer) as sink:
+        await until(lambda: len(sink.seen) == segment.count)
+        with without_collector():
+            for _ in range(5):
+                seen = sink.sightings
+                await asyncio.sleep(0.1)  # what the one before has under way ends, too
+                await segment.discoverer.rescan()
+                await until(lambda seen=seen: sink.sightings >= seen + segment.count)  # type: ignore[misc]  # bound early
+            assert caches() <= 2, "that in use, and the one that was just closed"
 
 
 async def are_one_device_each(segment: Segment, sink: RecordingSink, serials: set[str]) -> None:
