@@ -1,0 +1,1 @@
+"""UPnP: SSDP, and the descriptions that it leads to."""

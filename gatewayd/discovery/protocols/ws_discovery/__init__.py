@@ -1,0 +1,1 @@
+"""WS-Discovery: cameras of ONVIF, printers and Windows hosts."""

@@ -1,0 +1,136 @@
+"""What a service of WS-Discovery says of its device: by its endpoint, its types and its scopes.
+
+Sources: Web Services Dynamic Discovery, April 2005, 2.6 and 5; ONVIF Core Specification, 7.3.2.2
+(scopes); scopes beside the standard, as MAC and manufacturer, from captures of cameras.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from ipaddress import ip_address
+from urllib.parse import unquote
+
+from gatewayd.device.identity import Claim, claim, macs
+from gatewayd.discovery import sanitize
+from gatewayd.discovery.probing.protocol import Found
+from gatewayd.discovery.protocols.ws_discovery.messages import (
+    DEVICES_PROFILE,
+    ONVIF_DEVICE,
+    ONVIF_NETWORK,
+    TargetService,
+    bare_id,
+)
+
+NAMESPACE = "wsd"
+"""Of the claims."""
+
+PREFIXES: Mapping[str, str] = {
+    ONVIF_NETWORK: "dn",
+    ONVIF_DEVICE: "tds",
+    DEVICES_PROFILE: "wsdp",
+    "http://schemas.microsoft.com/windows/pub/2005/07": "pub",
+    "http://schemas.microsoft.com/windows/2006/08/wdp/print": "wprt",
+    "http://schemas.microsoft.com/windows/2006/08/wdp/scan": "wscn",
+}
+"""The usual prefixes of the namespaces of types, for rules: a device may choose any."""
+
+_ID = re.compile(r"(?:urn:)?uuid:\S+", re.IGNORECASE)
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_SCOPE = re.compile(r"onvif://www\.onvif\.org/([A-Za-z]+)/(\S+)", re.IGNORECASE)
+_XADDR = re.compile(
+    r"(https?)://(?:\[([0-9a-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?(?:[/?#].*)?", re.IGNORECASE
+)
+_USUAL_PORTS = {"http": 80, "https": 443}
+_MAX_PORT = 65_535
+
+_MODEL, _NAME, _VENDOR = ("hardware", "model"), ("name",), ("manufacturer",)
+_SCOPE_KEYS: Mapping[str, tuple[str, ...]] = {
+    "onvif.hardware": ("hardware",),
+    "onvif.name": _NAME,
+    "onvif.location": ("location",),
+    "onvif.mac": ("mac",),
+    "model": _MODEL,
+    "vendor": _VENDOR,
+    "serial": ("serialnumber",),
+}
+"""The attributes, and the words of scopes that they are of; the first that is there counts."""
+
+
+def found(target: TargetService, sender: str, *, is_behind: bool) -> Found:
+    """Return the device of a service.
+
+    sender: the IP address of the datagram, which is the device's.  is_behind: whether it is one of
+    several that the datagram shows, as of a proxy (April 2005, 3): some may be elsewhere.
+    """
+    identifier = bare_id(target.address)
+    scopes = scope_values(target.scopes)
+    texts = {
+        "wsd.epr": target.address,
+        "wsd.types": " ".join(map(_type_name, target.types)),
+        "onvif.profiles": " ".join(scopes.get("profile", ())),
+        "uuid": identifier if _UUID.fullmatch(identifier) else "",
+    }
+    for key, words in _SCOPE_KEYS.items():
+        texts[key] = next((scopes[word][0] for word in words if word in scopes), "")
+    name = texts["onvif.name"] or texts["model"] or texts["wsd.types"]
+    return Found(
+        key=target.address,
+        claims=_claims(target.address, scopes),
+        attributes=sanitize.escaped_attributes(texts),
+        label=name or identifier,
+        valid_for=0.0,
+        port=_port(target.xaddrs, sender),
+        is_behind=is_behind,
+    )
+
+
+def scope_values(scopes: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+    """Return the values of ONVIF's scopes by their words in lower case: devices vary them.
+
+    Any other scope, as those that vendors invent, is left out.
+    """
+    values: dict[str, tuple[str, ...]] = {}
+    for scope in scopes:
+        if parts := _SCOPE.fullmatch(scope):
+            word, value = parts[1].lower(), unquote(parts[2]).strip()
+            if value:
+                values[word] = (*values.get(word, ()), value)
+    return values
+
+
+def _claims(address: str, scopes: Mapping[str, tuple[str, ...]]) -> frozenset[Claim]:
+    """Return who a service says to be.
+
+    An address that is no id, as a URL, may hold the device's place, and identifies nothing.
+    """
+    made: list[Claim | None] = []
+    if _ID.fullmatch(address):
+        bare = bare_id(address)
+        made.append(claim("uuid" if _UUID.fullmatch(bare) else "serial", NAMESPACE, bare))
+    made += (claim("mac", NAMESPACE, one) for text in scopes.get("mac", ()) for one in macs(text))
+    return frozenset(one for one in made if one)
+
+
+def _type_name(name: str) -> str:
+    uri, _, local = name.removeprefix("{").rpartition("}")
+    prefix = PREFIXES.get(uri)
+    return f"{prefix}:{local}" if prefix else local
+
+
+def _port(xaddrs: Iterable[str], sender: str) -> int | None:
+    """Return the port of the first URL that leads to the sender; None if there is none."""
+    for url in xaddrs:
+        parts = _XADDR.fullmatch(url)
+        if parts and _is_at(parts[2] or parts[3], sender):
+            port = int(parts[4] or _USUAL_PORTS[parts[1].lower()])
+            if 0 < port <= _MAX_PORT:
+                return port
+    return None
+
+
+def _is_at(host: str, sender: str) -> bool:
+    try:
+        return ip_address(host) == ip_address(sender.partition("%")[0])
+    except ValueError:
+        return False

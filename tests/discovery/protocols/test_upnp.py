@@ -1,0 +1,258 @@
+"""SSDP and the descriptions of UPnP: captured ones, hostile ones, and all that devices vary."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gatewayd.device.identity import Claim
+from gatewayd.discovery.probing.protocol import UnreadableAnswer
+from gatewayd.discovery.protocols.upnp.description import (
+    MAX_DESCRIPTION,
+    UpnpDescription,
+    read_description,
+)
+from gatewayd.discovery.protocols.upnp.ssdp import (
+    MAX_AGE,
+    MAX_DATAGRAM,
+    ROOT,
+    USUAL_AGE,
+    SsdpKind,
+    SsdpMessage,
+    bare_udn,
+    read_message,
+    search,
+)
+
+VECTORS: Sequence[Mapping[str, Any]] = json.loads(
+    (Path(__file__).parent / "vectors/upnp.json").read_text()
+)
+UDN = "4d696e69-444c-164e-9d41-b827eb000001"
+ANSWER = (
+    "HTTP/1.1 200 OK\r\n"
+    "CACHE-CONTROL: max-age=100\r\n"
+    "EXT:\r\n"
+    "LOCATION: http://10.0.0.7:80/description.xml\r\n"
+    f"ST: {ROOT}\r\n"
+    f"USN: uuid:{UDN}::{ROOT}\r\n"
+    "\r\n"
+)
+
+
+def of(prefix: str) -> list[Any]:
+    return [pytest.param(one, id=one["id"]) for one in VECTORS if one["id"].startswith(prefix)]
+
+
+def message(text: str) -> SsdpMessage:
+    read = read_message(text.encode("iso-8859-1"))
+    assert read
+    return read
+
+
+def cause_of(payload: bytes) -> str:
+    with pytest.raises(UnreadableAnswer) as refused:
+        read_message(payload)
+    return refused.value.cause
+
+
+@pytest.mark.parametrize("vector", of("ssdp-"))
+def test_a_captured_datagram_shows_its_device(vector: Mapping[str, Any]) -> None:
+    expected = vector["expect"]
+    read = message(vector["text"])
+    assert read.kind == f"ssdp:{expected['kind']}"
+    assert (read.udn, read.location) == (expected["udn"], expected["location"])
+    assert read.max_age == expected["max_age"]
+    assert read.is_of_root == (expected.get("nt") == ROOT)
+    assert read.fields.items() >= expected.get("headers", {}).items()
+
+
+def test_an_answer_is_read() -> None:
+    read = message(ANSWER)
+    assert (read.kind, read.udn, read.max_age, read.is_of_root) == (
+        SsdpKind.RESPONSE, UDN, 100, True
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("CACHE-CONTROL: ", "cache-control:"),
+        (": ", ":   "),
+        (": ", " : "),
+        ("\r\n", "\n"),
+        ("\r\n\r\n", "\r\n"),
+        ("\r\n\r\n", ""),
+        ("max-age=100", 'no-cache="Ext", Max-Age = 100'),
+        ("max-age=100", 'max-age="100"'),
+        ("EXT:\r\n", "EXT:\r\nno field\r\nX" + "x" * 64 + ": y\r\nA: " + "z" * 256 + "\r\n"),
+        ("EXT:\r\n", "LOCATION: http://10.0.0.7:80/description.xml\r\nEXT: x\r\n"),
+        (f"ST: {ROOT}\r\n", f"ST: {ROOT}\r\nST: other\r\n"),
+        ("uuid:4d", "UUID:4d"),
+        ("uuid:4d", "urn:uuid:4d"),
+        ("uuid:4d", "uuid:uuid:4d"),
+        ("uuid:4d", "4d"),
+        ("HTTP/1.1 200 OK", "HTTP/1.0 200"),
+    ],
+)
+def test_what_devices_vary_changes_nothing(before: str, after: str) -> None:
+    plain, varied = message(ANSWER), message(ANSWER.replace(before, after))
+    for name in ("kind", "udn", "target", "location", "max_age", "is_of_root"):
+        assert getattr(varied, name) == getattr(plain, name)
+
+
+@pytest.mark.parametrize(
+    ("written", "age"),
+    [
+        ("max-age=0", 0),
+        ("max-age=1800", 1800),
+        ("max-age=86401", MAX_AGE),
+        ("max-age=" + "9" * 200, MAX_AGE),
+        ("max-age=-1", USUAL_AGE),
+        ("max-age=\u00b2", USUAL_AGE),
+        ("no-cache", USUAL_AGE),
+        ("", USUAL_AGE),
+    ],
+)
+def test_how_long_it_may_be_believed(written: str, age: int) -> None:
+    assert message(ANSWER.replace("max-age=100", written)).max_age == age
+
+
+def test_without_an_age_or_a_location_it_is_a_device_too() -> None:
+    read = message(f"NOTIFY * HTTP/1.1\r\nNTS: ssdp:byebye\r\nNT: {ROOT}\r\nUSN: uuid:x::{ROOT}")
+    assert read == SsdpMessage(SsdpKind.BYEBYE, "x", ROOT, "", USUAL_AGE, read.fields)
+
+
+@pytest.mark.parametrize(
+    "udn", ["RINCON_48A6B8000000001400", "1", "device with blanks", "upnp_SonyIMediaSystem-1_0"]
+)
+def test_a_udn_that_is_no_uuid_is_kept_as_it_is(udn: str) -> None:
+    assert message(ANSWER.replace(UDN, udn)).udn == udn
+    assert bare_udn(f" uuid:{udn} ") == udn
+
+
+@pytest.mark.parametrize(
+    ("payload", "cause"),
+    [
+        (b"", "no-ssdp"),
+        (b"\0\xff", "no-ssdp"),
+        (b"GET / HTTP/1.1\r\n\r\n", "no-ssdp"),
+        (b"HTTP/2 200 OK\r\n\r\n", "no-ssdp"),
+        (b"HTTP/1.1 404 Not Found\r\n\r\n", "refusal"),
+        (b"HTTP/1.1 200 OK\r\n\r\n", "no-udn"),
+        (b"HTTP/1.1 200 OK\r\nUSN: uuid:::upnp:rootdevice\r\n\r\n", "no-udn"),
+        (b"NOTIFY * HTTP/1.1\r\nUSN: uuid:x\r\n\r\n", "foreign-message"),
+        (b"NOTIFY * HTTP/1.1\r\nNTS: upnp:propchange\r\nUSN: uuid:x\r\n\r\n", "foreign-message"),
+        (b"NOTIFY * HTTP/1.1\r\nNTS: response\r\nUSN: uuid:x\r\n\r\n", "foreign-message"),
+        (ANSWER.encode() + bytes(MAX_DATAGRAM), "oversized"),
+        (b"HTTP/1.1 200 OK\r\n" + b"A: b\r\n" * 32 + b"USN: uuid:x\r\n", "no-udn"),
+    ],
+)
+def test_what_says_nothing_is_refused(payload: bytes, cause: str) -> None:
+    assert cause_of(payload) == cause
+
+
+@pytest.mark.parametrize("host", ["239.255.255.250", "ff02::c", "fe80::7%lan0"])
+def test_what_another_host_searches_shows_nothing(host: str) -> None:
+    assert read_message(search(host, ROOT, 2)) is None
+
+
+def test_a_search_is_as_the_standard_has_it() -> None:
+    lines = search("ff02::c", f"uuid:{UDN}", 1).decode().split("\r\n")
+    assert lines == [
+        "M-SEARCH * HTTP/1.1", "HOST: [ff02::c]:1900", 'MAN: "ssdp:discover"', "MX: 1",
+        f"ST: uuid:{UDN}", "", "",
+    ]  # fmt: skip
+    assert b"HOST: [fe80::7]:1900\r\n" in search("fe80::7%lan0", ROOT, 1)
+
+
+@given(st.binary(max_size=400))
+def test_whatever_comes_is_read_or_refused(noise: bytes) -> None:
+    for payload in (noise, b"NOTIFY * HTTP/1.1\r\n" + noise, ANSWER.encode()[:60] + noise):
+        try:
+            read = read_message(payload)
+        except UnreadableAnswer:
+            continue
+        assert read is None or 0 <= read.max_age <= MAX_AGE
+
+
+def described(**elements: str) -> UpnpDescription:
+    """Return the description of a root device with such elements, and an embedded one's."""
+    inside = "".join(f"<{name}>{text}</{name}>" for name, text in elements.items())
+    other = "<device><UDN>uuid:other</UDN><modelName>x</modelName></device>"
+    return read_description(
+        '<root xmlns="urn:schemas-upnp-org:device-1-0"><specVersion/><device>'
+        f"<deviceList>{other}</deviceList><UDN>uuid:{UDN}</UDN>{inside}</device><device/></root>".encode()
+    )
+
+
+@pytest.mark.parametrize("vector", of("upnp-description-"))
+def test_a_captured_description_shows_the_root_device(vector: Mapping[str, Any]) -> None:
+    expected = vector["expect"]
+    read = read_description(vector["text"].encode())
+    shown = {
+        "vendor": "manufacturer", "model": "model", "upnp.model-number": "model_number",
+        "upnp.name": "name", "upnp.type": "device_type",
+    }  # fmt: skip
+    assert read.udn == expected["udn"]
+    for key, name in shown.items():
+        if name in expected:
+            assert read.attributes[key] == expected[name]
+    serials = {one.value for one in read.claims if one.kind == "serial"}
+    assert serials == ({expected["serial"]} if expected["serial"] else set())
+
+
+def test_a_serial_number_is_in_the_namespace_of_its_manufacturer() -> None:
+    read = described(manufacturer="  Acme, Inc.\n (Berlin) ", serialNumber="A-17")
+    assert read.claims == {Claim("serial", "upnp.acme-inc-berlin", "a-17")}
+    assert read.attributes["vendor"] == "Acme, Inc. (Berlin)"
+    assert not described(serialNumber="A-17").claims
+    assert not described(manufacturer="\u5c0f\u7c73", serialNumber="A-17").claims
+
+
+def test_what_players_say_beside_the_standard() -> None:
+    read = described(
+        manufacturer="Sonos, Inc.", serialNum="48-A6-B8-00-00-01:5", MACAddress="48:A6:B8:00:00:01"
+    )
+    assert read.claims == {
+        Claim("mac", "upnp", "48a6b8000001"),
+        Claim("serial", "upnp.sonos-inc", "48-a6-b8-00-00-01:5"),
+    }
+
+
+@pytest.mark.parametrize("serial", ["", "{{BRIDGEID}}", "12345678", "none", "0000"])
+def test_a_serial_number_of_a_factory_identifies_nothing(serial: str) -> None:
+    assert not described(manufacturer="Acme", serialNumber=serial).claims
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        (b"", "malformed-xml"),
+        (b"<html/>", "no-description"),
+        (b"<root><device><UDN>uuid:x</UDN></device></root>", "no-description"),
+        (b'<root xmlns="urn:schemas-upnp-org:device-1-0"/>', "no-description"),
+        (b'<root xmlns="urn:schemas-upnp-org:device-1-0"><device/></root>', "no-description"),
+        (b'<!DOCTYPE root><root xmlns="urn:schemas-upnp-org:device-1-0"/>', "document-type"),
+        (b" " * (MAX_DESCRIPTION + 1), "oversized"),
+    ],
+)
+def test_what_is_no_description_is_refused(body: bytes, cause: str) -> None:
+    with pytest.raises(UnreadableAnswer) as refused:
+        read_description(body)
+    assert refused.value.cause == cause
+
+
+@given(st.text(max_size=100))
+def test_whatever_a_description_says_is_kept_clean(text: str) -> None:
+    escaped = "".join(f"&#{ord(one)};" for one in text)
+    try:
+        read = described(friendlyName=escaped, manufacturer=escaped, serialNumber=escaped)
+    except UnreadableAnswer:
+        return
+    assert all(value.isprintable() and len(value) <= 255 for value in read.attributes.values())

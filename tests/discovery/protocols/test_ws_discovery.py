@@ -1,0 +1,286 @@
+"""WS-Discovery: captured messages, hostile ones, and what another implementation makes of ours."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wsdiscovery import QName, Scope
+from wsdiscovery.actions.probematch import constructProbeMatch
+from wsdiscovery.actions.resolvematch import constructResolveMatch
+from wsdiscovery.message import createSOAPMessage, parseSOAPMessage
+from wsdiscovery.service import Service
+
+from gatewayd.device.identity import Claim
+from gatewayd.discovery.probing.protocol import UnreadableAnswer
+from gatewayd.discovery.protocols.ws_discovery.messages import (
+    ADDRESSING,
+    DEVICES_PROFILE,
+    DISCOVERY,
+    MAX_TARGETS,
+    ONVIF_NETWORK,
+    SOAP,
+    TargetService,
+    WsMessage,
+    WsMessageKind,
+    message_id,
+    probe,
+    read_message,
+    resolve,
+)
+from gatewayd.discovery.protocols.ws_discovery.services import found, scope_values
+
+VECTORS: Sequence[Mapping[str, Any]] = json.loads(
+    (Path(__file__).parent / "vectors/ws_discovery.json").read_text()
+)
+TOKEN = b"12345678"
+CAMERA = "3fa1fe68-b915-4053-a3e1-c006c3afec0e"
+SENDER = "192.168.12.128"
+
+
+def of_kind(*kinds: str) -> list[Any]:
+    return [
+        pytest.param(one, id=one["id"]) for one in VECTORS if one["expect"]["kind"] in kinds
+    ]  # fmt: skip
+
+
+def message(payload: bytes | str) -> WsMessage:
+    read = read_message(payload.encode() if isinstance(payload, str) else payload)
+    assert read
+    return read
+
+
+def cause_of(payload: bytes | str) -> str:
+    with pytest.raises(UnreadableAnswer) as refused:
+        message(payload)
+    return refused.value.cause
+
+
+def envelope(body: str, header: str = "", declared: str = "") -> str:
+    return (
+        f'<s:Envelope xmlns:s="{SOAP}" xmlns:a="{ADDRESSING}" xmlns:d="{DISCOVERY}" {declared}>'
+        f"<s:Header>{header}</s:Header><s:Body>{body}</s:Body></s:Envelope>"
+    )
+
+
+def endpoint(address: str) -> str:
+    return f"<a:EndpointReference><a:Address>{address}</a:Address></a:EndpointReference>"
+
+
+def hello(inside: str = "", address: str = f"urn:uuid:{CAMERA}") -> str:
+    return envelope(f"<d:Hello>{endpoint(address)}{inside}</d:Hello>")
+
+
+@pytest.mark.parametrize("vector", of_kind("ProbeMatches", "Hello"))
+def test_a_captured_message_shows_its_service(vector: Mapping[str, Any]) -> None:
+    expected = vector["expect"]
+    read = message(vector["text"])
+    (target,) = read.targets
+    assert read.kind == expected["kind"]
+    assert list(target.types) == expected.get("types", list(target.types))
+    assert list(target.xaddrs) == expected["xaddrs"]
+    if "relates_to" in expected:
+        assert read.relates_to == expected["relates_to"].removeprefix("uuid:")
+
+
+@pytest.mark.parametrize("vector", of_kind("ProbeMatches", "Hello"))
+def test_a_captured_message_identifies_its_device(vector: Mapping[str, Any]) -> None:
+    expected = vector["expect"]
+    (target,) = message(vector["text"]).targets
+    one = found(target, expected.get("address", "10.77.0.2"), is_behind=False)
+    macs = {Claim("mac", "wsd", expected["mac"])} if "mac" in expected else set()
+    assert one.claims == {Claim("uuid", "wsd", expected["uuid"])} | macs
+    assert one.attributes["uuid"] == expected["uuid"]
+    assert one.attributes.get("model") == expected.get("model")
+    assert one.attributes.get("onvif.name") == expected.get("name")
+    if "location" in expected:
+        assert one.attributes["onvif.location"] == expected["location"]
+    if "port" in expected:
+        assert one.port == expected["port"]
+    if not expected.get("onvif", True):
+        assert one.attributes["wsd.types"] == "wsdp:Device pub:Computer"
+
+
+@pytest.mark.parametrize("vector", of_kind("Fault"))
+def test_a_fault_shows_nothing(vector: Mapping[str, Any]) -> None:
+    assert cause_of(vector["text"]) == "fault"
+
+
+def test_the_later_edition_is_read_too() -> None:
+    later = {
+        DISCOVERY: "http://docs.oasis-open.org/ws-dd/ns/discovery/2009/01",
+        ADDRESSING: "http://www.w3.org/2005/08/addressing",
+    }
+    text = hello("<d:Scopes>onvif://www.onvif.org/name/x</d:Scopes>")
+    for before, after in later.items():
+        text = text.replace(before, after)
+    (target,) = message(text).targets
+    assert target == TargetService(
+        f"urn:uuid:{CAMERA}", scopes=("onvif://www.onvif.org/name/x",)
+    )  # fmt: skip
+
+
+def test_editions_do_not_mix() -> None:
+    mixed = hello().replace(ADDRESSING, "http://www.w3.org/2005/08/addressing")
+    assert cause_of(mixed) == "no-endpoint"
+
+
+@pytest.mark.parametrize("request_", [probe("1"), resolve("1", "urn:uuid:2")])
+def test_what_another_host_asks_shows_nothing(request_: bytes) -> None:
+    assert read_message(request_) is None
+
+
+@pytest.mark.parametrize(
+    ("payload", "cause"),
+    [
+        (b"", "malformed-xml"),
+        ("<a/>", "no-soap"),
+        (envelope(""), "no-soap"),
+        (envelope("<x/>"), "foreign-message"),
+        (envelope("<d:Greeting/>"), "foreign-message"),
+        (envelope("<d:Hello/>"), "no-endpoint"),
+        (hello(address=""), "no-endpoint"),
+        (hello(address="x" * 256), "no-endpoint"),
+        (envelope("<d:ProbeMatches/>"), "no-endpoint"),
+        (hello().replace("<s:Env", "<!DOCTYPE a><s:Env"), "document-type"),
+        (hello(" " * 8192), "oversized"),
+    ],
+)
+def test_what_says_nothing_is_refused(payload: bytes | str, cause: str) -> None:
+    assert cause_of(payload) == cause
+
+
+def test_of_much_in_one_message_a_part_is_read() -> None:
+    one = f"<d:ProbeMatch>{endpoint('urn:uuid:1')}</d:ProbeMatch>"
+    assert len(message(envelope(f"<d:ProbeMatches>{one * 60}</d:ProbeMatches>")).targets) == (
+        MAX_TARGETS
+    )
+    (target,) = message(hello(f"<d:Scopes>{'a:b ' * 100}{'x' * 300}</d:Scopes>")).targets
+    assert len(target.scopes) == 64
+    (target,) = message(hello(f"<d:XAddrs>{'http://a/ ' * 100}</d:XAddrs>")).targets
+    assert len(target.xaddrs) == 8
+
+
+def test_types_are_qualified_by_the_prefixes_of_their_element() -> None:
+    types = f'<d:Types xmlns:q="{ONVIF_NETWORK}" xmlns="{DEVICES_PROFILE}">q:A B no:C</d:Types>'
+    (target,) = message(hello(types)).targets
+    assert target.types == (f"{{{ONVIF_NETWORK}}}A", f"{{{DEVICES_PROFILE}}}B", "C")
+    assert found(target, SENDER, is_behind=False).attributes["wsd.types"] == "dn:A wsdp:B C"
+
+
+def test_scopes_of_others_are_left_out() -> None:
+    scopes = (
+        "onvif://www.onvif.org/Hardware/AXIS%20P3265-V",
+        "ONVIF://WWW.ONVIF.ORG/Profile/Streaming",
+        "onvif://www.onvif.org/profile/T",
+        "onvif://www.onvif.org/location/country/china",
+        "onvif://www.onvif.org/name/",
+        "onvif://www.onvif.org/name/%20",
+        "onvif://www.onvif.org.example/name/x",
+        "onvif://example/name/x",
+        "http:123",
+        "onvif://www.onvif.org",
+    )
+    assert scope_values(scopes) == {
+        "hardware": ("AXIS P3265-V",),
+        "profile": ("Streaming", "T"),
+        "location": ("country/china",),
+    }
+
+
+@pytest.mark.parametrize(
+    ("address", "claims"),
+    [
+        (f"urn:uuid:{CAMERA}", {Claim("uuid", "wsd", CAMERA)}),
+        (f"UUID:{CAMERA.upper()}", {Claim("uuid", "wsd", CAMERA)}),
+        ("urn:uuid:esp32-cam-onvif", {Claim("serial", "wsd", "esp32-cam-onvif")}),
+        ("urn:uuid:00000000-0000-0000-0000-000000000000", set()),
+        ("http://192.168.12.128/onvif/device_service", set()),
+        (CAMERA, set()),
+    ],
+)
+def test_an_endpoint_that_is_an_id_identifies(address: str, claims: set[Claim]) -> None:
+    one = found(TargetService(address), SENDER, is_behind=False)
+    assert one.claims == claims
+    assert one.key == address
+
+
+@pytest.mark.parametrize(
+    ("xaddrs", "port"),
+    [
+        (("http://192.168.12.128/onvif",), 80),
+        (("https://192.168.12.128",), 443),
+        (("http://192.168.12.129:81/", "http://192.168.12.128:82/?a"), 82),
+        (("http://0.0.0.0:83/", "http://127.0.0.1:84/", "http://camera:85/"), None),
+        (("http://192.168.12.128:0/", "http://192.168.12.128:99999/"), None),
+        (("http://[fe80::1]:86/",), None),
+        ((), None),
+    ],
+)
+def test_a_url_counts_if_it_leads_to_the_sender(xaddrs: tuple[str, ...], port: int | None) -> None:
+    one = found(TargetService("urn:uuid:1", xaddrs=xaddrs), SENDER, is_behind=False)
+    assert one.port == port
+
+
+def test_a_url_with_an_address_of_ipv6() -> None:
+    target = TargetService("urn:uuid:1", xaddrs=("http://[FE80::0:1]:8080/x",))
+    assert found(target, "fe80::1%lan0", is_behind=False).port == 8080
+
+
+def test_hostile_text_is_escaped_and_never_raw() -> None:
+    scopes = ("onvif://www.onvif.org/name/a%1b%5bm", "onvif://www.onvif.org/hardware/%ff")
+    one = found(TargetService("urn:uuid:x", scopes=scopes), SENDER, is_behind=False)
+    assert one.attributes["onvif.name"] == r"a\x1b[m"
+    assert "onvif.hardware" not in one.attributes
+
+
+@given(st.binary(max_size=200), st.sampled_from([b"Hello", b"Bye", b"ProbeMatches", b"x"]))
+def test_whatever_comes_is_read_or_refused(noise: bytes, word: bytes) -> None:
+    inside = envelope("<d:W>@</d:W>").encode().replace(b"W", word).replace(b"@", noise)
+    for payload in (noise, inside, hello().encode().replace(b"</d:Hello>", noise + b"</d:Hello>")):
+        try:
+            read = read_message(payload)
+        except UnreadableAnswer:
+            continue
+        for target in read.targets if read else ():
+            found(target, SENDER, is_behind=False)
+
+
+class TestAnotherImplementation:
+    """PyPI's WSDiscovery reads what is asked, and what it answers is read."""
+
+    def test_it_reads_a_probe(self) -> None:
+        payload = probe(message_id(TOKEN, 0), ONVIF_NETWORK, "NetworkVideoTransmitter")
+        read = parseSOAPMessage(payload, "10.0.0.2")
+        assert read.getMessageId() == f"uuid:{message_id(TOKEN, 0)}"
+        (one,) = read.getTypes()
+        assert (one.getNamespace(), one.getLocalname()) == (
+            ONVIF_NETWORK, "NetworkVideoTransmitter"
+        )  # fmt: skip
+
+    def test_it_reads_a_resolve(self) -> None:
+        payload = resolve(message_id(TOKEN, 0), "urn:uuid:a&b<c")
+        assert parseSOAPMessage(payload, "10.0.0.2").getEPR() == "urn:uuid:a&b<c"
+
+    @pytest.mark.parametrize("kind", [WsMessageKind.PROBE_MATCHES, WsMessageKind.RESOLVE_MATCHES])
+    def test_its_answers_are_read(self, kind: WsMessageKind) -> None:
+        scope = "onvif://www.onvif.org/hardware/DEMO-1"
+        url = "http://10.0.0.2:8080/onvif"
+        service = Service(
+            [QName(ONVIF_NETWORK, "NetworkVideoTransmitter")], [Scope(scope)], [url],
+            f"urn:uuid:{CAMERA}", "7",
+        )  # fmt: skip
+        asked = f"uuid:{message_id(TOKEN, 0)}"
+        if kind is WsMessageKind.PROBE_MATCHES:
+            answer = constructProbeMatch([service], asked)
+        else:
+            answer = constructResolveMatch(service, asked)
+        read = message(createSOAPMessage(answer))
+        type_ = f"{{{ONVIF_NETWORK}}}NetworkVideoTransmitter"
+        expected = TargetService(f"urn:uuid:{CAMERA}", (type_,), (scope,), (url,))
+        assert read == WsMessage(kind, message_id(TOKEN, 0), (expected,))
