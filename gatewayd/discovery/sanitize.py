@@ -7,6 +7,7 @@ could become another device's.  Only a label, which identifies nothing, is clean
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Final
 
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTE
@@ -57,6 +58,13 @@ def attribute(key: str, value: str) -> tuple[str, str] | None:
 def escaped_attribute(key: str, value: str) -> tuple[str, str] | None:
     """Return one attribute as `attribute` does, with what does not print escaped in its value."""
     return attribute(key, value if value.isprintable() else escaped(value))
+
+
+def escaped_attributes(named: Mapping[str, str]) -> dict[str, str]:
+    """Return attributes as `escaped_attribute` does, without those that have no value, and those
+    that cannot be matched."""
+    pairs = (escaped_attribute(key, value) for key, value in named.items() if value)
+    return dict(pair for pair in pairs if pair)
 
 
 def escaped_name(raw: str) -> str:

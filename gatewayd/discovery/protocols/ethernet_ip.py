@@ -1,0 +1,196 @@
+"""EtherNet/IP: what a device says of itself in answer to ListIdentity.
+
+Source of facts: the CIP Networks Library, volume 2, 2-3 and 2-4.2, captures of devices, and OpENer
+2.3 for the time to answer.  No other command is ever made here: some of them stop a controller.
+Numbers are little-endian.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from gatewayd.device.identity import claim
+from gatewayd.discovery import sanitize
+from gatewayd.discovery.probing.protocol import (
+    TOKEN,
+    Datagram,
+    Enquiry,
+    Found,
+    News,
+    Own,
+    Probe,
+    UnreadableAnswer,
+)
+
+PORT = 44818
+"""Of UDP and of TCP."""
+HEADER = 24
+"""Bytes before the items of a message: command, length, session, status, context, options."""
+LONGEST = 1024
+"""Bytes of a message that are read by TCP: an identity with the longest name has 322."""
+ALL_ANSWER, ONE_ANSWERS, MARGIN = 2.0, 0.5, 1.0
+"""Seconds in which all devices are to answer, or one, and those in which what is late still may."""
+
+_HEADER = struct.Struct("<HHII8sI")
+_LIST_IDENTITY = 0x0063
+_DELAY = struct.Struct("<H")
+"""Within how many milliseconds the answers by UDP are to come, each at a random moment: the first
+two bytes of the context, so that a token is the rest.  0 is for 2 s, and the least is 0.5 s."""
+_ITEM = struct.Struct("<HH")  # type, length
+_IDENTITY_ITEM = 0x000C
+_MAX_ITEMS = 8
+_IDENTITY = struct.Struct("<H16xHHHBBHIB")
+"""Version of the protocol; a socket address, which may be 0.0.0.0 or that of another interface;
+vendor, type of device, product; revision; status; serial number; length of the name."""
+
+_UNSET = frozenset({0, 0x006C061A})
+"""Serial numbers of no device: none, and that of every simulator by cpppo."""
+
+
+@dataclass(frozen=True, slots=True)
+class CipIdentity:
+    """The identity object of a device.
+
+    vendor_id: given by ODVA.  serial: unique among the devices of a vendor; 0 for none.
+    revision: of the firmware, as "4.3".  product: the name of the product, perhaps cut.
+    """
+
+    vendor_id: int
+    device_type: int
+    product_code: int
+    revision: str
+    serial: int
+    product: str
+
+    @property
+    def serial_digits(self) -> str:
+        """The serial number as 8 hex digits, as it is printed on devices; "" if it has none."""
+        return "" if self.serial in _UNSET else f"{self.serial:08x}"
+
+
+def list_identity(token: bytes, delay: float) -> bytes:
+    """Return the question, 24 bytes.
+
+    token: TOKEN bytes, of which the last six are sent.
+    delay: seconds in which all answers by UDP are to come, 0.5 to 65.
+    """
+    context = _DELAY.pack(int(delay * 1000)) + _nonce(token)
+    return _HEADER.pack(_LIST_IDENTITY, 0, 0, 0, context, 0)
+
+
+def body_size(header: bytes) -> int:
+    """Return how many bytes follow a header, HEADER bytes, by TCP.  Raises UnreadableAnswer."""
+    size = int.from_bytes(header[2:4], "little")
+    if size > LONGEST - HEADER:
+        raise UnreadableAnswer("too-long")
+    return size
+
+
+def parse_identity(message: bytes, asked: Collection[bytes]) -> CipIdentity:
+    """Return the identity in an answer to one of these tokens.  Raises UnreadableAnswer.
+
+    It is read to the end of the message, whatever the length of its item says: a PowerFlex 753
+    gives one that is too short.  What is missing of the name is not a fault.
+    """
+    try:
+        return _parsed(message, asked)
+    except struct.error:
+        raise UnreadableAnswer("too-short") from None
+
+
+def _parsed(message: bytes, asked: Collection[bytes]) -> CipIdentity:
+    command, _, _, status, context, _ = _HEADER.unpack_from(message)
+    if command != _LIST_IDENTITY or status:
+        raise UnreadableAnswer("another-message")
+    if _nonce(context) not in map(_nonce, asked):
+        raise UnreadableAnswer("not-asked")
+    start = _identity_item(message)
+    vendor, kind, code, major, minor, _, serial, length = _IDENTITY.unpack_from(message, start)[1:]
+    name = message[start + _IDENTITY.size :][:length]
+    return CipIdentity(
+        vendor_id=vendor,
+        device_type=kind,
+        product_code=code,
+        revision=f"{major}.{minor}",
+        serial=serial,
+        product=name.decode("latin-1").strip(" \0"),
+    )
+
+
+def _identity_item(message: bytes) -> int:
+    """Return where the first identity begins."""
+    (count,) = struct.Struct("<H").unpack_from(message, HEADER)
+    start = HEADER + 2
+    for _ in range(min(count, _MAX_ITEMS)):
+        kind, length = _ITEM.unpack_from(message, start)
+        start += _ITEM.size
+        if kind == _IDENTITY_ITEM:
+            return start
+        start += length
+    raise UnreadableAnswer("no-identity")
+
+
+def _nonce(token: bytes) -> bytes:
+    return token[_DELAY.size : TOKEN]
+
+
+class EthernetIpProtocol:
+    """ListIdentity as a protocol of datagrams: a `DatagramProtocol`.
+
+    Devices answer, and say nothing by themselves.
+    """
+
+    kind: Final = "ethernet-ip"
+    groups: Final[Sequence[str]] = ()
+    port: Final = PORT
+    listens: Final = False
+    ipv4_only: Final = True
+    answer_time: Final = ALL_ANSWER + MARGIN
+
+    def probes(self, token: bytes, own: Own) -> Sequence[Probe]:  # noqa: ARG002  # no part of the question
+        """Return the question to all devices, by broadcast."""
+        question = list_identity(token, ALL_ANSWER)
+        return (Probe(question, "broadcast", PORT, "identity of each device", token),)
+
+    def probe_of(self, address: str, key: str, token: bytes, own: Own) -> Sequence[Probe]:  # noqa: ARG002  # all that is at an address answers
+        """Return the question to one device."""
+        question = list_identity(token, ONE_ANSWERS)
+        return (Probe(question, address, PORT, "identity of the device", token),)
+
+    def read(self, datagram: Datagram) -> Iterable[News]:
+        """Return the device that answers.  Raises UnreadableAnswer."""
+        return (found(parse_identity(datagram.payload, datagram.asked), datagram.sender),)
+
+    async def enquire(self, found: Found, enquiry: Enquiry) -> Sequence[Found]:  # noqa: ARG002  # there is no more
+        """Return what was found: all is in the first answer."""
+        return (found,)
+
+
+def found(identity: CipIdentity, sender: str) -> Found:
+    """Return the device that such an answer shows.  sender: its IP address.
+
+    Each module of a rack answers by itself, and is a device of its own; so is each of several that
+    answer from one address.
+    """
+    digits, vendor = identity.serial_digits, identity.vendor_id
+    serial = claim("serial", f"enip.{vendor}", digits)
+    kind = f"{vendor}.{identity.device_type}.{identity.product_code}"
+    attributes = {
+        "model": identity.product,
+        "serial": digits,
+        "enip.vendor-id": str(vendor),
+        "enip.device-type": str(identity.device_type),
+        "enip.product-code": str(identity.product_code),
+        "enip.revision": identity.revision,
+    }
+    return Found(
+        key=f"{vendor} {serial.value}" if serial else f"{sender} {kind}",
+        claims=frozenset({serial} if serial else ()),
+        attributes=sanitize.escaped_attributes(attributes),
+        label=identity.product or f"EtherNet/IP device {kind}",
+        valid_for=0.0,
+        port=PORT,
+    )
