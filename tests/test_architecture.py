@@ -24,6 +24,7 @@ LAW: dict[str, set[str]] = {
     },
     "discovery": {
         "device", "settings", "runtime", "errors", "network.http_head", "network.http_response",
+        "network.mqtt_rules", "network.protobuf",
     },
     "discovery/helper": {"discovery", "device", "settings", "runtime", "errors", "plugins"},
     "registration": {"device", "settings", "runtime", "errors", "cloud.provider"},

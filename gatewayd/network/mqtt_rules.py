@@ -1,4 +1,4 @@
-"""What MQTT 3.1.1 asks of a server and of a client's keep-alive, and paho does not look at.  Pure.
+"""What MQTT asks of a server and of a client's keep-alive, and what a topic filter means.  Pure.
 
 Source: MQTT Version 3.1.1, OASIS Standard; the numbers in brackets are its sections.
 """
@@ -150,3 +150,20 @@ class KeepAlive:
             return KeepAliveStep.GIVE_UP
         self._pinged = now
         return KeepAliveStep.PING
+
+
+def covers(wide: str, narrow: str) -> bool:
+    """Whether one topic filter means every topic that another means, or this one topic [4.7]."""
+    if wide == narrow:
+        return True
+    if narrow.startswith("$") and wide[:1] in ("+", "#"):
+        return False
+    wides, narrows = wide.split("/"), narrow.split("/")
+    for index, part in enumerate(wides):
+        if part == "#":
+            return True
+        if index >= len(narrows) or narrows[index] == "#":
+            return False
+        if part not in ("+", narrows[index]):
+            return False
+    return len(wides) == len(narrows)

@@ -1,21 +1,19 @@
 """Sparkplug B: the metrics of a payload, and the names that a birth gives to aliases.  Pure.
 
-The payload is Protocol Buffers of a fixed schema, of which a door needs five kinds of fields.  They
-are read here: the schema compiled for Python would be a dependency, on a library that Debian has
-in other releases than the compiled schema needs.
+The payload is Protocol Buffers of a fixed schema, of which a door needs a few fields.
 
 Sources: Eclipse Sparkplug Specification 3.0.0, chapters 4 (topics), 6 (payloads), and the schema
-sparkplug_b.proto in 6.4; "Encoding" at protobuf.dev.
+sparkplug_b.proto in 6.4.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
 
 from gatewayd.messages.doors.site.values import Scalar, milliseconds, scalar
+from gatewayd.network.protobuf import BadProtobuf, fields
 
 MAX_METRICS = 2000
 """Metrics of one payload."""
@@ -28,9 +26,6 @@ MAX_ALIASES = 10_000
 
 _DATA, _BIRTH = ("NDATA", "DDATA"), ("NBIRTH", "DBIRTH")
 _LEVELS = (4, 5)  # namespace, group, type, edge node, and for a device its name
-
-_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
-_Field: TypeAlias = tuple[int, int | bytes]
 
 _TIMESTAMP, _METRICS = 1, 2
 _NAME, _ALIAS, _DATATYPE, _IS_NULL = 1, 2, 4, 7
@@ -71,7 +66,10 @@ class SparkplugNodes:
         if len(payload) > MAX_PAYLOAD:
             raise BadPayload("too large")
         node, kind = (levels[1], levels[3]), levels[2]
-        metrics, time = _read(payload)
+        try:
+            metrics, time = _read(payload)
+        except BadProtobuf as error:
+            raise BadPayload(str(error)) from error
         if kind in _BIRTH:
             self._remember(node, metrics, of_node=kind == "NBIRTH")
         born = self._births.get(node, {})
@@ -108,10 +106,10 @@ def _signed(value: Scalar | None, datatype: int | None) -> Scalar | None:
 
 
 def _read(payload: bytes) -> tuple[list[_Metric], int | None]:
-    """Return the metrics of a payload, and its time.  Raises BadPayload."""
+    """Return the metrics of a payload, and its time.  Raises BadPayload, BadProtobuf."""
     metrics: list[_Metric] = []
     time: int | None = None
-    for number, value in _fields(payload):
+    for number, value in fields(payload):
         if number == _METRICS and isinstance(value, bytes):
             if len(metrics) == MAX_METRICS:
                 raise BadPayload("too many metrics")
@@ -122,7 +120,7 @@ def _read(payload: bytes) -> tuple[list[_Metric], int | None]:
 
 
 def _metric(data: bytes) -> _Metric:
-    found: dict[int, int | bytes] = dict(_fields(data))
+    found: dict[int, int | bytes] = dict(fields(data))
     alias, datatype = found.get(_ALIAS), found.get(_DATATYPE)
     return _Metric(
         name=_text(found.get(_NAME)) or "",
@@ -153,38 +151,3 @@ def _text(value: int | bytes | None) -> str | None:
         return value.decode() if isinstance(value, bytes) else None
     except UnicodeDecodeError:
         return None
-
-
-def _fields(data: bytes) -> Iterator[_Field]:
-    """Yield number and value of each field; those of 4 and 8 bytes as bytes.  Raises BadPayload."""
-    at = 0
-    while at < len(data):
-        tag, at = _varint(data, at)
-        number, kind = tag >> 3, tag & 7
-        value: int | bytes
-        if kind == _VARINT:
-            value, at = _varint(data, at)
-        else:
-            if kind == _BYTES:
-                size, at = _varint(data, at)
-            elif kind in (_FIXED_32, _FIXED_64):
-                size = 4 if kind == _FIXED_32 else 8
-            else:
-                raise BadPayload("an unknown kind of field")
-            if size > len(data) - at:
-                raise BadPayload("it ends too early")
-            value, at = data[at : at + size], at + size
-        yield number, value
-
-
-_VARINT_BYTES = 10
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number of at most 64 bits, and where it ends.  Raises BadPayload."""
-    number = 0
-    for index, byte in enumerate(data[at : at + _VARINT_BYTES]):
-        number |= (byte & 0x7F) << (7 * index)
-        if not byte & 0x80:
-            return number & (2**64 - 1), at + index + 1
-    raise BadPayload("it ends too early")

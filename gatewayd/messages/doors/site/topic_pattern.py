@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
 
+from gatewayd.network.mqtt_rules import covers
+
 MAX_TOPIC = 512
 """Characters of a topic or a pattern."""
 
@@ -140,23 +142,6 @@ def _levels(text: str, parts: Iterable[str]) -> Iterator[_Level]:
             raise BadPattern("must identify its child once")
         used.add(name)
         yield _Level(before, name, after, form)
-
-
-def covers(wide: str, narrow: str) -> bool:
-    """Whether one topic filter means every topic that another means."""
-    if wide == narrow:
-        return True
-    if narrow.startswith("$") and wide[:1] in ("+", "#"):
-        return False
-    wides, narrows = wide.split("/"), narrow.split("/")
-    for index, part in enumerate(wides):
-        if part == "#":
-            return True
-        if index >= len(narrows) or narrows[index] == "#":
-            return False
-        if part not in ("+", narrows[index]):
-            return False
-    return len(wides) == len(narrows)
 
 
 def without_overlap(filters: Iterable[str]) -> tuple[str, ...]:
