@@ -1,0 +1,1 @@
+"""Modbus TCP: who a unit is."""

@@ -1,0 +1,1 @@
+"""OPC UA: which servers a host has, and who they are."""

@@ -1,0 +1,1 @@
+"""SNMP: what an agent says of its device."""
