@@ -62,7 +62,7 @@ class FoundPlace:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One device.  home: whose share of the table it counts for.  where: when each address answered."""
+    """One device.  home: whose share it counts for.  where: when each address answered."""
 
     sighting: Sighting
     home: str

@@ -1,0 +1,101 @@
+"""The discoverer of every protocol of datagrams: one unit for each interface.
+
+What a protocol says is pure; here it is sent, read within bounds, and reported.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar
+
+from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
+from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.link.units import LinkUnits
+from gatewayd.discovery.probing.interface import MakeToken, ProbedInterface
+from gatewayd.discovery.probing.protocol import Datagram, DatagramProtocol
+from gatewayd.discovery.probing.settings import ProbingSettings
+from gatewayd.discovery.probing.table import FoundPlace
+from gatewayd.errors import ConfigError
+
+GAP = 1.0
+"""Seconds between the beginnings of two rounds, at least."""
+
+
+class DatagramDiscoverer:
+    """The discoverer.  That of a protocol is a subclass with a constructor `(name, settings)`.
+
+    gap: seconds between the beginnings of two rounds of questions, at least, rescans included.
+    token: makes so many bytes that cannot be guessed.  Raises ConfigError.
+    """
+
+    Settings: ClassVar[type] = ProbingSettings
+
+    def __init__(
+        self,
+        name: str,
+        settings: ProbingSettings,
+        protocol: DatagramProtocol,
+        *,
+        gap: float = GAP,
+        token: MakeToken = secrets.token_bytes,
+    ) -> None:
+        for problem in settings.problems():
+            raise ConfigError(f"{name}: {problem}")
+        self.name = name
+        self.health = Health()
+        self._settings, self._protocol = settings, protocol
+        self._gap, self._token = gap, token
+        self._units: LinkUnits[ProbedInterface] = LinkUnits(name, settings.interfaces)
+
+    async def run(self, context: Context, sink: Sink) -> None:
+        """Ask and listen on every interface that has an address.
+
+        Raises DiscoveryRetry if none has.
+        """
+        await self._units.run(partial(self._unit, context, sink))
+
+    async def verify(self, sighting: Sighting) -> Sighting | None:
+        """Ask one device, in at most 3 s; None if no answer with its key comes from where it is.
+
+        Raises DiscoveryRetry if it cannot be asked now.
+        """
+        unit = self._units.on(sighting.interface)
+        return await unit.verify(sighting) if unit else None
+
+    async def rescan(self) -> None:
+        """Ask for all devices."""
+        for unit in self._units:
+            unit.rescan()
+
+    def confirm(
+        self, sighting: Sighting, payload: bytes, *, port: int = 0, asked: Sequence[bytes] = ()
+    ) -> Sighting | None:
+        """Return a fresh sighting, if an answer that came otherwise than by UDP is the device's.
+
+        sighting: of the device that was asked, at its first address.  payload: its answer, as a
+        datagram of the protocol.  asked: the tokens of the question.
+        """
+        unit = self._units.on(sighting.interface)
+        if unit is None or not sighting.addresses:
+            return None
+        sender = sighting.addresses[0]
+        shown = unit.read(Datagram(payload, sender, port, asked=asked))
+        same = next((one for one in shown if one.key == sighting.key), None)
+        return unit.confirm(same, sender) if same else None
+
+    def _unit(
+        self, context: Context, sink: Sink, interface: str, link: Callable[[], LanInterface]
+    ) -> ProbedInterface:
+        return ProbedInterface(
+            FoundPlace(self._protocol.kind, self.name, interface),
+            self._settings,
+            self._protocol,
+            gap=self._gap,
+            token=self._token,
+            link=link,
+            context=context,
+            sink=sink,
+            health=self.health,
+        )

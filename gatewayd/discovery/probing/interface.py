@@ -1,0 +1,410 @@
+"""One protocol on one interface: when to open sockets, when to ask, and what becomes of answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any
+
+from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
+from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.probing.channel import (
+    AskingSocket,
+    DeviceQuestion,
+    LinkChannel,
+    families,
+)
+from gatewayd.discovery.probing.enquiries import EnquiryQueue, Where
+from gatewayd.discovery.probing.protocol import (
+    TOKEN,
+    Datagram,
+    DatagramProtocol,
+    Found,
+    Goodbye,
+    News,
+    Probe,
+    UnreadableAnswer,
+)
+from gatewayd.discovery.probing.reading import DatagramBudgets
+from gatewayd.discovery.probing.settings import ProbingSettings
+from gatewayd.discovery.probing.table import FoundPlace, FoundTable
+from gatewayd.errors import DiscoveryRetry
+from gatewayd.runtime.tasks import cancel_and_wait
+
+log = logging.getLogger(__name__)
+
+CHECK_EVERY = 15.0
+"""Seconds between two checks of what has expired, and until sockets that could not be opened are
+opened again, at most."""
+FIRST_RETRY = 1.0
+"""Seconds until they are opened again, at first, or it is asked again where that failed."""
+REOPEN_EVERY = 0.5
+"""Seconds from one opening of the sockets until the next, at least, whatever the interface does."""
+LIFETIME = 2.5
+"""Rounds for which is believed what has no lifetime of its own: two that it has not answered."""
+VERIFY = 2.9
+"""Seconds in which a device that is asked by itself must answer."""
+MAX_NEWS = 256
+"""Devices that one datagram may show."""
+MAX_TOKENS = 64
+"""Tokens of rounds that are still open."""
+MAX_PROBES = 64
+"""Probes of one round, in one family of addresses."""
+
+MakeToken = Callable[[int], bytes]
+"""Makes so many bytes that cannot be guessed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Expected:
+    """A device that is asked: its answer, once there is one, and from which address it came."""
+
+    known: Sighting
+    answer: asyncio.Future[tuple[Found, str]]
+
+    def offer(self, found: Found, sender: str) -> bool:
+        """Whether this is the answer of that device."""
+        fits = found.key == self.known.key and sender in self.known.addresses
+        if fits and not self.answer.done():
+            self.answer.set_result((found, sender))
+        return fits
+
+
+class ProbedInterface:
+    """The unit of one interface.
+
+    link: returns what the kernel says of it; `relinked` is to be called when that has changed.
+    gap: seconds between the beginnings of two rounds, at least.
+    """
+
+    def __init__(  # noqa: PLR0913  # by keyword
+        self,
+        place: FoundPlace,
+        settings: ProbingSettings,
+        protocol: DatagramProtocol,
+        *,
+        gap: float,
+        token: MakeToken,
+        link: Callable[[], LanInterface],
+        context: Context,
+        sink: Sink,
+        health: Health,
+    ) -> None:
+        self._place, self._protocol, self._gap = place, protocol, gap
+        self._probe_every = settings.probe_every
+        self._new_token, self._link = partial(token, TOKEN), link
+        self._context, self._health = context, health
+        self._table = FoundTable(
+            place,
+            limit=settings.max_entries,
+            lifetime=LIFETIME * settings.probe_every,
+            context=context,
+            sink=sink,
+            health=health,
+        )
+        self._enquiries = EnquiryQueue(
+            settings.max_entries,
+            enquire=self._enquire,
+            report=self._report,
+            drop=self._drop_enquiry,
+            now=context.now,
+        )
+        self._budgets = DatagramBudgets(
+            f"{place.kind} on {place.interface}", context.is_known, context.now()
+        )
+        self._open_tokens: deque[tuple[bytes, float]] = deque(maxlen=MAX_TOKENS)
+        self._expected: list[_Expected] = []
+        self._channel: LinkChannel | None = None
+        self._opened_on = link().endpoint
+        self._opened_at = self._asked_at = float("-inf")
+        self._failures = 0
+        self._moved = self._rescanning = False
+        self._wake = asyncio.Event()
+
+    # When it is asked.
+
+    async def run(self) -> None:
+        """Ask and listen whenever the interface is usable, until cancelled."""
+        self._context.hook.states[self._place.source] = self._record_link
+        expiring = asyncio.create_task(self._expire(), name=f"{self._place.source} expiry")
+        try:
+            while True:
+                self._moved = False
+                try:
+                    await self._work(self._link())
+                except (OSError, DiscoveryRetry) as error:
+                    self._failures += 1
+                    self._health.drop("no-socket")
+                    where = f"{self._place.kind} on {self._place.interface}"
+                    log.warning("Failed to listen for %s: %s.", where, error,
+                                extra={"once": f"{where} {error}"})  # fmt: skip
+                await self._pause()
+        finally:
+            self._context.hook.states.pop(self._place.source, None)
+            await cancel_and_wait((expiring,))
+            await self._enquiries.clear()
+            self._table.stop()
+
+    def relinked(self) -> None:
+        """Process a change of the interface: once its endpoint has changed, sockets are deaf."""
+        self._record_link()
+        link = self._link()
+        if link.endpoint != self._opened_on:
+            self._moved = True
+            self._wake.set()
+        elif self._channel is not None:
+            self._channel.relink(link)
+
+    def rescan(self) -> None:
+        """Ask for all devices, and report all of them again."""
+        self._table.renew()
+        self._rescanning = True
+        self._wake.set()
+
+    async def _work(self, link: LanInterface) -> None:
+        """Ask again and again, until another endpoint ends it."""
+        self._opened_on, self._opened_at = link.endpoint, self._context.now()
+        if not link.is_usable or not families(link, self._protocol):
+            self._failures = 0
+            self._health.drop("no-interface")
+            return
+        self._channel = LinkChannel(
+            link,
+            self._protocol,
+            received=self._received,
+            is_flooded=lambda: self._budgets.is_flooded(self._context.now()),
+            dropped=partial(self._drop, "off-link"),
+        )
+        try:
+            self._failures = 0
+            self.relinked()  # a change while it was opened
+            while not self._moved:
+                await self._sleep(self._asked_at + self._gap)
+                has_failed = await self._round(self._channel)
+                self._failures = self._failures + 1 if has_failed else 0
+                await self._rest()
+        finally:
+            self._channel.close()
+            self._channel = None
+            await self._enquiries.clear()
+
+    async def _round(self, channel: LinkChannel) -> bool:
+        """Ask for all devices, in each family; return whether that has failed."""
+        self._asked_at, self._rescanning = self._context.now(), False
+        failed = await asyncio.gather(*(self._ask_all(one) for one in channel.asking))
+        return any(failed)
+
+    async def _ask_all(self, asking: AskingSocket) -> bool:
+        token, failed = self._new_token(), False
+        for probe in islice(self._protocol.probes(token, asking.own), MAX_PROBES):
+            await self._sleep(self._context.now() + probe.after)
+            if self._moved:
+                return False
+            until = self._context.now() + self._protocol.answer_time
+            self._open_tokens.append((probe.token or token, until))
+            try:
+                asking.send(probe, probe.to)
+            except OSError as error:
+                failed = True
+                self._health.drop("unsent", interface=self._place.interface)
+                log.debug("Failed to ask on %s: %s.", self._place.interface, error.strerror)
+        return failed
+
+    async def _rest(self) -> None:
+        """Return when it is to be asked again, or the interface has changed."""
+        spread = 0.9 + 0.2 * self._context.jitter()
+        wait = spread * self._probe_every
+        if self._failures:
+            wait = min(wait, FIRST_RETRY * (1 << min(self._failures - 1, 16)))
+        end = self._asked_at + wait
+        while self._context.now() < end and not self._moved and not self._rescanning:
+            await self._wait(end - self._context.now())
+
+    async def _sleep(self, until: float) -> None:
+        """Return at a moment, or when the interface has changed."""
+        while (left := until - self._context.now()) > 0 and not self._moved:
+            await self._wait(left)
+
+    async def _wait(self, seconds: float) -> None:
+        """Return after some seconds, or when woken."""
+        self._wake.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+
+    async def _pause(self) -> None:
+        """Wait until the sockets are to be opened again, or the interface has changed."""
+        since = self._context.now()
+        while (left := self._due(since) - self._context.now()) > 0:
+            await self._wait(left)
+
+    def _due(self, since: float) -> float:
+        """Return when to open the sockets again.  since: when they were closed."""
+        if self._moved:
+            return self._opened_at + REOPEN_EVERY
+        if self._failures:
+            return since + min(FIRST_RETRY * (1 << min(self._failures - 1, 8)), CHECK_EVERY)
+        return since + CHECK_EVERY
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_EVERY)
+            self._table.expire()
+
+    # What comes of it.
+
+    def _received(self, datagram: Datagram) -> None:
+        """Process a datagram, if there is a budget for its sender."""
+        self._observe(datagram)
+        now = self._context.now()
+        if cause := self._budgets.judge(datagram.sender, len(datagram.payload), now):
+            self._drop(cause, datagram.sender)
+            return
+        while self._open_tokens and self._open_tokens[0][1] < now:
+            self._open_tokens.popleft()
+        asked = frozenset(token for token, _ in self._open_tokens)
+        for one in self._read(Datagram(datagram.payload, datagram.sender, datagram.port,
+                                       datagram.is_answer, asked)):  # fmt: skip
+            if isinstance(one, Goodbye):
+                self._table.part(one, datagram.sender)
+            else:
+                self._report(one, datagram.sender)
+
+    def _observe(self, datagram: Datagram) -> None:
+        if (observe := self._context.hook.observe) is not None:
+            about: dict[str, str | int | bytes] = {
+                "interface": self._place.interface, "source": self._place.name,
+                "sender": datagram.sender, "port": datagram.port, "data": datagram.payload,
+            }  # fmt: skip
+            observe("datagram", self._context.now(), about)
+
+    def _read(self, datagram: Datagram) -> Sequence[News]:
+        """Return what a datagram says; nothing, counted, where it cannot be read."""
+        try:
+            return tuple(islice(self._protocol.read(datagram), MAX_NEWS))
+        except UnreadableAnswer as refused:
+            self._drop(refused.cause, datagram.sender)
+        except Exception as error:  # noqa: BLE001  # the border to a parser of hostile datagrams
+            self._drop("packet-failed", datagram.sender)
+            kind = type(error).__name__
+            log.warning("Failed to read a datagram of %s: %s.", self._place.kind, kind,
+                        extra={"once": f"{self._place.kind} {kind}"})  # fmt: skip
+        return ()
+
+    def _report(self, found: Found, sender: str) -> None:
+        """Report a device, have it enquired if it is worth that, and answer who waits for it."""
+        places = self._table.places(found.key, sender)
+        complete = self._enquiries.completed(found, sender, places)
+        self._table.add(complete, places)
+        for expected in self._expected:
+            expected.offer(found, sender)
+        if found.is_directory or self._table.interest(complete).is_wanted:
+            self._enquiries.put(found, sender, places)
+
+    async def _enquire(self, found: Found, address: str) -> Sequence[Found]:
+        question = DeviceQuestion(self._link(), address, self._new_token)
+        try:
+            return await self._protocol.enquire(found, question)
+        finally:
+            question.close()
+
+    # One device.
+
+    async def verify(self, known: Sighting) -> Sighting | None:
+        """Ask one device, in at most 3 s; None if no answer with its key comes from where it is.
+
+        Raises DiscoveryRetry if it could not be asked, or its answer not be received, on this
+        interface: this says nothing of the device.
+        """
+        link = self._link()
+        if not link.is_usable:
+            raise DiscoveryRetry(f"{self._place.interface} is down, or has no address", CHECK_EVERY)
+        expected = _Expected(known, asyncio.get_running_loop().create_future())
+        self._expected.append(expected)
+        asking = [asyncio.create_task(self._ask_one(link, address, expected))
+                  for address in known.addresses]  # fmt: skip
+        try:
+            await _answered(expected.answer, asking)
+        except OSError as error:
+            why = f"{self._place.interface} cannot be asked: {error.strerror}"
+            raise DiscoveryRetry(why, CHECK_EVERY) from error
+        finally:
+            await cancel_and_wait(asking)
+            self._expected.remove(expected)
+        if expected.answer.done():
+            return self.confirm(*expected.answer.result())
+        if self._link().endpoint != link.endpoint:
+            raise DiscoveryRetry(f"{self._place.interface} has changed meanwhile", CHECK_EVERY)
+        return None
+
+    def confirm(self, found: Found, sender: str) -> Sighting | None:
+        """Return the sighting of an answer to a question that was for this device alone."""
+        places = self._table.places(found.key, sender)
+        return self._table.confirm(self._enquiries.completed(found, sender, places), places)
+
+    def read(self, datagram: Datagram) -> Sequence[Found]:
+        """Return what an answer says that a device has given otherwise, as by TCP."""
+        return [one for one in self._read(datagram) if isinstance(one, Found)]
+
+    async def _ask_one(self, link: LanInterface, address: str, expected: _Expected) -> None:
+        """Ask a device at one of its addresses, and look for its answer at that socket.
+
+        Raises OSError, DiscoveryRetry if it cannot be asked.
+        """
+        question = DeviceQuestion(link, address, self._new_token)
+        sending = None
+        try:
+            token = self._new_token()
+            probes = self._protocol.probe_of(address, expected.known.key, token, question.own)
+            if not probes:
+                raise DiscoveryRetry(f"{self._place.kind} cannot ask one device", CHECK_EVERY)
+            question.send(probes[0])
+            sending = asyncio.create_task(_send_all(question, probes[1:MAX_PROBES]))
+            asked = tuple({token, *(one.token for one in probes)})
+            async with aclosing(question.answers(asked)) as answers:
+                async for one in answers:
+                    self._observe(one)
+                    if any(expected.offer(found, one.sender) for found in self.read(one)):
+                        return
+        finally:
+            question.close()  # first: this task may be cancelled again
+            if sending is not None:
+                await cancel_and_wait((sending,))
+
+    def _drop(self, cause: str, sender: str) -> None:
+        self._health.drop(cause, interface=self._place.interface, sender=sender)
+
+    def _drop_enquiry(self, cause: str, where: Where) -> None:
+        key, address = where
+        self._health.drop(cause, interface=self._place.interface, sender=address, name=key)
+
+    def _record_link(self) -> None:
+        if (observe := self._context.hook.observe) is not None:
+            observe("interface", self._context.now(), self._link().facts)
+
+
+async def _answered(
+    answer: asyncio.Future[tuple[Found, str]], asking: Sequence[asyncio.Task[None]]
+) -> None:
+    """Return when there is an answer, or too late.  Raises OSError, DiscoveryRetry if it could be
+    asked at no address."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(VERIFY):
+            waits: list[asyncio.Future[Any]] = [answer, *asking]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            failed = [error for one in asking if one.done() and (error := one.exception())]
+            if len(failed) == len(asking) and not answer.done():
+                raise failed[0]
+            await asyncio.shield(answer)
+
+
+async def _send_all(question: DeviceQuestion, probes: Sequence[Probe]) -> None:
+    for probe in probes:
+        await asyncio.sleep(probe.after)
+        question.send(probe)
