@@ -1,0 +1,293 @@
+"""The discoverer of PROFINET devices, which have no need of IP to be found.
+
+It opens no raw socket: the link helper asks, a process of its own, and passes answers on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import math
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
+from gatewayd.discovery.probing.protocol import Transmission, UnreadableAnswer
+from gatewayd.discovery.probing.settings import ProbingSettings
+from gatewayd.discovery.probing.table import FoundPlace, FoundTable
+from gatewayd.discovery.protocols.profinet import read_answer
+from gatewayd.discovery.raw_link.frames import (
+    ASK,
+    MAX_FRAME,
+    MAX_INTERFACES,
+    LinkEvent,
+    LinkReport,
+    identify_all,
+)
+from gatewayd.errors import ConfigError, DiscoveryRetry
+from gatewayd.runtime.tasks import cancel_and_wait
+from gatewayd.settings.declare import setting
+
+KIND = "profinet"
+SOCKET = "/run/gatewayd-link.socket"
+START = "run systemctl start gatewayd-link.socket"
+RETRY = 15.0
+"""Seconds until it is tried again where the helper, or an interface, could not be used."""
+CHECK_EVERY = 15.0
+"""Seconds between two checks of what has expired."""
+SILENCE = 5.0
+"""Seconds in which the helper says that it has asked; it waits for one at most."""
+VERIFY = 2.9
+"""Seconds in which one device has answered, if it is there: until the helper may ask, and then as
+long as a device may take."""
+ROUNDS = 2.5
+"""Rounds of questions until a device that answers none is believed to be gone."""
+
+_MESSAGE = MAX_FRAME + 2  # bytes: the event, and the number of the interface
+
+
+@dataclass(frozen=True, slots=True)
+class ProfinetSettings(ProbingSettings):
+    """[discovery.<name>] with kind = "profinet".  The bounds hold for each interface."""
+
+    helper: str = setting(SOCKET, "the socket of the link helper, which sends and receives frames")
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with the settings as a whole."""
+        yield from super(ProfinetSettings, self).problems()
+        if len(self.interfaces) > MAX_INTERFACES:
+            yield f"interfaces must name at most {MAX_INTERFACES}; use another table for the rest"
+
+
+class Profinet:
+    """The discoverer, with a `FoundTable` for each interface.  Raises ConfigError."""
+
+    Settings: ClassVar[type] = ProfinetSettings
+
+    def __init__(self, name: str, settings: ProfinetSettings) -> None:
+        for problem in settings.problems():
+            raise ConfigError(f"{name}: {problem}")
+        self.name = name
+        self.health = Health()
+        self._settings = settings
+        self._interfaces = tuple(dict.fromkeys(settings.interfaces))
+        self._run: _LinkRun | None = None
+
+    def transmissions(self) -> Sequence[Transmission]:
+        """Return what is sent, on each interface."""
+        size, every = len(identify_all(bytes(6), 0)), self._settings.probe_every
+        return [
+            Transmission("01:0e:cf:00:00:00 by Ethernet, type 0x8892", one, every, size,
+                         "all devices, by DCP Identify-All")
+            for one in self._interfaces
+        ]  # fmt: skip
+
+    async def run(self, context: Context, sink: Sink) -> None:
+        """Ask on each interface, again and again.  Raises DiscoveryRetry."""
+        tables = {one: self._table(one, context, sink) for one in self._interfaces}
+        try:
+            async with link_client(self._settings.helper, self._interfaces) as link:
+                self._run = _LinkRun(self.name, link, tables, context, self.health)
+                await self._run.serve(self._settings.probe_every)
+        except OSError as error:
+            raise DiscoveryRetry(
+                f"{self.name}: the link helper cannot be used: {_text(error)}; {START}", RETRY
+            ) from error
+        finally:
+            self._run = None
+            for table in tables.values():
+                table.stop()
+
+    async def verify(self, sighting: Sighting) -> Sighting | None:
+        """Ask all devices, as the helper can do nothing else; return what this one answers.
+
+        Raises DiscoveryRetry if they cannot be asked now.
+        """
+        if self._run is None or sighting.interface not in self._interfaces:
+            raise DiscoveryRetry(f"{self.name} cannot ask there now", RETRY)
+        return await self._run.verify(sighting)
+
+    async def rescan(self) -> None:
+        """Ask all devices."""
+        if self._run is not None:
+            self._run.rescan()
+
+    def _table(self, interface: str, context: Context, sink: Sink) -> FoundTable:
+        return FoundTable(
+            FoundPlace(KIND, self.name, interface),
+            limit=self._settings.max_entries,
+            lifetime=ROUNDS * self._settings.probe_every,
+            context=context,
+            sink=sink,
+            health=self.health,
+        )
+
+
+class _LinkRun:
+    """One connection to the link helper, while it lasts."""
+
+    def __init__(
+        self,
+        name: str,
+        link: LinkClient,
+        tables: Mapping[str, FoundTable],
+        context: Context,
+        health: Health,
+    ) -> None:
+        self._name, self._link, self._context, self._health = name, link, context, health
+        self._tables, self._interfaces = tables, tuple(tables)
+        self._wake = asyncio.Event()
+        self._reported = asyncio.Event()
+        self._asked_at: dict[str, float] = {}
+        self._faults: dict[str, int] = {}
+        self._awaited: dict[asyncio.Future[Sighting | None], tuple[str, str]] = {}
+
+    async def serve(self, every: float) -> None:
+        """Ask and read until cancelled.  Raises DiscoveryRetry, OSError."""
+        work = (self._ask_again(every), self._read(), self._expire())
+        tasks = [asyncio.create_task(one) for one in work]
+        try:
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for one in ended:
+                one.result()
+        finally:
+            await cancel_and_wait(tasks)
+
+    def rescan(self) -> None:
+        """Ask now, and report all that answer."""
+        for table in self._tables.values():
+            table.renew()
+        self._wake.set()
+
+    async def verify(self, known: Sighting) -> Sighting | None:
+        """Ask, and return what one device answers.  Raises DiscoveryRetry."""
+        began = self._context.now()
+        answered: asyncio.Future[Sighting | None] = asyncio.get_running_loop().create_future()
+        self._awaited[answered] = known.interface, known.key
+        try:
+            await self._link.ask()
+            await asyncio.wait((answered,), timeout=VERIFY)
+        except OSError as error:
+            raise self._could_not_ask(known.interface) from error
+        finally:
+            del self._awaited[answered]
+        if not answered.done() and self._asked_at.get(known.interface, -math.inf) < began:
+            raise self._could_not_ask(known.interface)
+        return answered.result() if answered.done() else None
+
+    def _could_not_ask(self, interface: str) -> DiscoveryRetry:
+        return DiscoveryRetry(f"{self._name} could not ask on {interface}", RETRY)
+
+    async def _ask_again(self, every: float) -> None:
+        while True:
+            self._wake.clear()
+            self._reported.clear()
+            await self._link.ask()
+            try:
+                async with asyncio.timeout(SILENCE):
+                    await self._reported.wait()
+            except TimeoutError:
+                raise DiscoveryRetry(f"{self._name}: the link helper is silent", RETRY) from None
+            self._check()
+            spread = 0.9 + 0.2 * self._context.jitter()
+            await self._pause(RETRY if self._faults else spread * every)
+
+    async def _pause(self, seconds: float) -> None:
+        """Return after some seconds, or when woken."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    def _check(self) -> None:
+        """Raise DiscoveryRetry where nothing could ever be asked."""
+        if self._faults and not self._asked_at:
+            interface, number = next(iter(self._faults.items()))
+            raise DiscoveryRetry(
+                f"{self._name}: {interface} cannot be used: {os.strerror(number)}; bring it up, or "
+                "name others under interfaces",
+                RETRY,
+            )
+
+    async def _read(self) -> None:
+        while (report := await self._next()) is not None:
+            interface = self._interfaces[report.number]
+            match report.event:
+                case LinkEvent.ANSWER:
+                    self._answer(interface, report.data)
+                case LinkEvent.ASKED:
+                    self._asked_at[interface] = self._context.now()
+                    self._faults.pop(interface, None)
+                case LinkEvent.FAULT:
+                    self._faults[interface] = int.from_bytes(report.data, "big")
+                    self._health.drop("no-interface", interface=interface)
+            if report.event is not LinkEvent.ANSWER and report.number == len(self._interfaces) - 1:
+                self._reported.set()
+        raise ConnectionResetError(errno.ECONNRESET, "it closed the connection")
+
+    async def _next(self) -> LinkReport | None:
+        try:
+            return await self._link.report(len(self._interfaces))
+        except ValueError as error:
+            raise OSError(errno.EBADMSG, "it sent what it may not") from error
+
+    def _answer(self, interface: str, frame: bytes) -> None:
+        try:
+            found = read_answer(frame)
+        except UnreadableAnswer as error:
+            self._health.drop(error.cause, interface=interface)
+            return
+        table, where = self._tables[interface], (interface, found.key)
+        waiting = [one for one, of in self._awaited.items() if of == where and not one.done()]
+        if not waiting:
+            table.add(found, sender=found.key)
+            return
+        confirmed = table.confirm(found, ())
+        for one in waiting:
+            one.set_result(confirmed)
+
+    async def _expire(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_EVERY)
+            for table in self._tables.values():
+                table.expire()
+
+
+class LinkClient:
+    """One connection to the link helper.  Messages keep their bounds: it is of kind SOCK_SEQPACKET."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+
+    async def ask(self) -> None:
+        """Have all devices asked as soon as the helper may.  Raises OSError."""
+        await asyncio.get_running_loop().sock_sendall(self._socket, ASK)
+
+    async def report(self, count: int) -> LinkReport | None:
+        """Return the next report; None at the end.  Raises OSError, ValueError.
+
+        count: of the interfaces that were named.
+        """
+        message = await asyncio.get_running_loop().sock_recv(self._socket, _MESSAGE)
+        return LinkReport.decode(message, count) if message else None
+
+
+@asynccontextmanager
+async def link_client(path: str, interfaces: Sequence[str]) -> AsyncIterator[LinkClient]:
+    """Connect, and name the interfaces to ask on.  Raises OSError.  path: of the socket."""
+    loop = asyncio.get_running_loop()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connected:
+        connected.setblocking(False)
+        await loop.sock_connect(connected, path)
+        names = b"".join(one.encode() + b"\0" for one in interfaces)
+        await loop.sock_sendall(connected, names)
+        yield LinkClient(connected)
+
+
+def _text(error: OSError) -> str:
+    return error.strerror or type(error).__name__
