@@ -20,7 +20,7 @@ from gatewayd.admission.policy.engine import (
     is_listed,
 )
 from gatewayd.admission.policy.lint import check_rules
-from gatewayd.admission.policy.patterns import Glob
+from gatewayd.admission.policy.patterns import FREE_WORDS, Glob
 from gatewayd.admission.policy.rules import (
     MAX_RULES,
     NEEDS_CLOUD,
@@ -151,11 +151,24 @@ def _rule(
 def _flat(raw: object) -> object:
     """Turn match.txt.model, which is a nested table in TOML, into the key "txt.model"."""
     match = raw.get("match") if isinstance(raw, dict) else None
-    nested = match.get("txt") if isinstance(match, dict) else None
-    if not (isinstance(raw, dict) and isinstance(match, dict) and isinstance(nested, dict)):
+    if not (isinstance(raw, dict) and isinstance(match, dict)):
         return raw
-    others = {key: value for key, value in match.items() if key != "txt"}
-    return {**raw, "match": others | {f"txt.{key}": value for key, value in nested.items()}}
+    flat: dict[str, object] = {}
+    for word, value in match.items():
+        if word in FREE_WORDS and isinstance(value, dict):
+            flat |= _joined(word, value)
+        else:
+            flat[word] = value
+    return {**raw, "match": flat}
+
+
+def _joined(before: str, nested: Mapping[str, object]) -> dict[str, object]:
+    """Return the values of nested tables by keys with dots."""
+    found: dict[str, object] = {}
+    for key, value in nested.items():
+        name = f"{before}.{key}"
+        found |= _joined(name, value) if isinstance(value, dict) else {name: value}
+    return found
 
 
 def _listed(path: Path, named: tuple[Path, int], problems: Problems) -> Mapping[int, str] | None:

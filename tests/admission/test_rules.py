@@ -72,6 +72,14 @@ def test_keys_of_a_txt_record_need_no_quotes(tmp_path: Path) -> None:
     assert len(one.predicates) == 2
 
 
+def test_nor_do_those_of_other_sources_however_deep(tmp_path: Path) -> None:
+    match = "{ ssdp.server = '*Hue*', mqtt.birth.model = 'x', oui = '00:17:88', service ="
+    write(tmp_path / "a.toml", a_rule("a").replace("{ service =", match))
+    (rule,) = load_rules([tmp_path]).rules
+    keys = {one.reads for one in rule.predicates}
+    assert keys == {"ssdp.server", "mqtt.birth.model", "mac", "service"}
+
+
 def test_a_list_beside_the_file_names_identities(tmp_path: Path) -> None:
     write(tmp_path / "site.list", "# of 2026\nAB-1  # hall\n\nA8:03:2A:BE:54:DC\n")
     write(tmp_path / "a.toml", a_rule("meters", 'list = "site.list"'))
@@ -105,7 +113,7 @@ def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
             a_rule("a", "priority = 1"),
             (
                 "a.toml:10: unknown key 'priority' in [rule[1]]: known are action, commands, "
-                "device_name, extract, limits, list, match, messages, name, product, provider, "
+                "device_name, extract, limits, list, match, messages, name, product, proof, "
             ),
         ),
         (a_rule("a b"), "a.toml:3: rule a b: name: is at most 64 letters, digits and _ . -"),

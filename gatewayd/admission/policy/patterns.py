@@ -21,7 +21,17 @@ VIEW_KEYS = frozenset(
     {"source", "interface", "service", "instance", "host", "address", "port", "mac"}
     | {"model", "vendor", "serial", "uuid"}
 )
-"""The keys of a view; and any that begins with `txt.`."""
+"""The keys of a view; and any that begins with a word of FREE_WORDS."""
+
+FREE_WORDS = frozenset(
+    {"txt", "dhcp", "oui", "lldp", "mqtt", "birth", "wsd", "onvif", "ssdp", "upnp", "enip", "knx"}
+    | {"coap", "bacnet", "profinet", "modbus", "snmp", "opcua"}
+)
+"""How the keys begin that a source makes of what a device says, as `txt.model`."""
+
+PROVEN_IDENTITY = "proof.identity"
+PROOF_KEYS = frozenset({PROVEN_IDENTITY})
+"""The keys that a proof adds, once a rule has matched: they can be extracted, not matched."""
 
 MATCH_KEYS = VIEW_KEYS | {"oui", "subnet"}
 
@@ -58,13 +68,20 @@ class Effort:
 
 def known_key(key: str, known: Collection[str]) -> str:
     """Return the key as views have it.  Raises RuleError."""
-    if re.fullmatch(r"txt\.[\x21-\x7e]{1,64}", key):
+    if is_free_key(key.lower()):
         return key.lower()
     if key in known:
         return key
     near = difflib.get_close_matches(key, known, 1)
-    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(sorted(known))}, txt.*"
+    every = (*sorted(known), *(f"{word}.*" for word in sorted(FREE_WORDS)))
+    hint = f"did you mean '{near[0]}'?" if near else f"known are {', '.join(every)}"
     raise RuleError(f"unknown key: {hint}")
+
+
+def is_free_key(key: str) -> bool:
+    """Whether a key is one that a source makes of what a device says.  key: in lower case."""
+    word, _, rest = key.partition(".")
+    return word in FREE_WORDS and bool(re.fullmatch(r"[\x21-\x7e]{1,64}", rest))
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from enum import StrEnum
 
 from gatewayd.admission.policy.engine import PolicyContext, View, decide, identity_of
 from gatewayd.admission.policy.naming import is_name_text
+from gatewayd.admission.policy.patterns import is_free_key
 from gatewayd.admission.policy.rules import (
     Action,
     Rule,
@@ -147,7 +148,7 @@ def _identities(evidence: Evidence) -> Iterator[tuple[View, tuple[str, str]]]:
 def _places(claimed: Claim, view: View) -> Iterator[tuple[str, str]]:
     """Yield where a view has a claim: the field, and how it is extracted."""
     field = claimed.kind if claimed.kind in ("serial", "uuid", "mac") else "id"
-    others = sorted(key for key in view if key.startswith("txt.") and key not in _IDENTITY_KEYS)
+    others = sorted(key for key in view if is_free_key(key) and key not in _IDENTITY_KEYS)
     for key in (*_IDENTITY_KEYS, *others):
         value = view.get(key, "")
         if value and _same(claimed, value):
