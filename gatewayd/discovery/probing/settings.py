@@ -4,9 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, setting
+
+
+def time_between_rounds(low: float, usual: float = 600.0) -> Any:  # noqa: ANN401  # a value of any type
+    """Declare how often all devices are asked.
+
+    low: how many seconds there are at least.  usual: how many there are by default.
+    """
+    return setting(
+        usual,
+        "time between two rounds of questions to all devices, give or take a tenth",
+        unit="s",
+        low=low,
+        high=86400,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,13 +33,7 @@ class ProbingSettings:
         "names of the network interfaces to ask on; an uplink only where devices are on it, too",
         grammar=grammar.interface,
     )
-    probe_every: float = setting(
-        600.0,
-        "time between two rounds of questions to all devices, give or take a tenth",
-        unit="s",
-        low=60,
-        high=86400,
-    )
+    probe_every: float = time_between_rounds(60)
     max_entries: int = setting(
         2000,
         "devices kept; those that no rule matches leave first, then the oldest",

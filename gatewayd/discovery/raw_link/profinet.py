@@ -259,7 +259,7 @@ class _LinkRun:
 
 
 class LinkClient:
-    """One connection to the link helper.  Messages keep their bounds: it is of kind SOCK_SEQPACKET."""
+    """One connection to the link helper, of kind SOCK_SEQPACKET: messages keep their bounds."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected

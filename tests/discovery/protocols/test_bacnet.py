@@ -29,8 +29,8 @@ from hypothesis import strategies as st
 
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.probing.protocol import Datagram, Found, Own, Probe, UnreadableAnswer
-from gatewayd.discovery.protocols.bacnet import RANGES, BacnetProtocol
-from gatewayd.discovery.protocols.bacnet_messages import (
+from gatewayd.discovery.protocols.bacnet.discoverer import RANGES, BacnetProtocol
+from gatewayd.discovery.protocols.bacnet.messages import (
     BacnetStation,
     IAm,
     PropertyAnswer,
@@ -202,7 +202,7 @@ def test_nothing_but_a_refusal_comes_of_any_bytes(data: bytes) -> None:
 class Device:
     """A device, as an `Enquiry`: it answers from a table of properties by invoke id."""
 
-    address, own = "10.0.0.2", OWN
+    address, interface, own = "10.0.0.2", "lan0", OWN
 
     def __init__(self, texts: Mapping[int, str], lost: int = 0) -> None:
         self.texts, self.lost = texts, lost

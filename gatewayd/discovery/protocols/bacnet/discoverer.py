@@ -1,4 +1,4 @@
-"""The identity of BACnet/IP devices: ANSI/ASHRAE 135, annex J.
+"""The discoverer of BACnet/IP, and who a device is: ANSI/ASHRAE 135, annex J.
 
 A device answers Who-Is with its instance and vendor, mostly by a broadcast.  Its name, model and
 serial number are properties, which are read one after another.  It is never written to.
@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import ClassVar, Final
 
 from gatewayd.device.identity import Claim, claim
 from gatewayd.discovery import sanitize
+from gatewayd.discovery.probing.discoverer import DatagramDiscoverer
 from gatewayd.discovery.probing.protocol import (
     Datagram,
     Enquiry,
@@ -23,7 +24,8 @@ from gatewayd.discovery.probing.protocol import (
     Probe,
     UnreadableAnswer,
 )
-from gatewayd.discovery.protocols.bacnet_messages import (
+from gatewayd.discovery.probing.settings import ProbingSettings, time_between_rounds
+from gatewayd.discovery.protocols.bacnet.messages import (
     MAX_INSTANCE,
     BacnetStation,
     IAm,
@@ -45,6 +47,12 @@ PACE: Final = 1.0
 line of 9,600 bit/s behind it."""
 DIRECT, BEHIND = 1.5, 3.0
 """Seconds in which a device answers, and one behind a router."""
+ENQUIRY: Final = 8.0
+"""Seconds in which a device is asked for its properties."""
+EVERY: Final = 1800.0
+"""Seconds between two rounds, by default."""
+SELDOM: Final = 900.0
+"""Seconds between two rounds, at least, whoever wants one: all devices behind routers answer."""
 
 _NAME, _SERIAL = 77, 372  # properties (clause 12.11; 372 since protocol revision 19)
 _VENDOR, _MODEL, _FIRMWARE, _APPLICATION = 121, 70, 44, 12
@@ -101,14 +109,16 @@ class BacnetProtocol:
         station, instance = _device_of(found.key)
         first = enquiry.token()[0]
         texts: dict[int, str] = {}
-        for number, identifier in enumerate(_KEYS):
-            invoke_id = (first + number) % 256
-            asked = read_property(station, instance, identifier, invoke_id)
-            answer = await _read(enquiry, asked, station, invoke_id)
-            await asyncio.sleep(self._pace)
-            if answer is None:
-                break
-            texts[identifier] = answer.text or ""
+        with suppress(TimeoutError):  # what was read until then counts
+            async with asyncio.timeout(ENQUIRY):
+                for number, identifier in enumerate(_KEYS):
+                    invoke_id = (first + number) % 256
+                    asked = read_property(station, instance, identifier, invoke_id)
+                    answer = await _read(enquiry, asked, station, invoke_id)
+                    if answer is None:
+                        break
+                    texts[identifier] = answer.text or ""
+                    await asyncio.sleep(self._pace)
         return [_with(found, texts)]
 
 
@@ -189,3 +199,19 @@ def _identity(attributes: Mapping[str, str], texts: Mapping[int, str]) -> Claim 
     return claim("serial", f"bacnet.{vendor}", texts[_SERIAL]) or claim(
         "serial", "bacnet", f"vendor-{vendor}-instance-{instance}"
     )
+
+
+@dataclass(frozen=True, slots=True)
+class BacnetSettings(ProbingSettings):
+    """[discovery.<name>] with kind = "bacnet".  The bounds hold for each interface."""
+
+    probe_every: float = time_between_rounds(SELDOM, EVERY)
+
+
+class Bacnet(DatagramDiscoverer):
+    """The discoverer.  Raises ConfigError."""
+
+    Settings: ClassVar[type] = BacnetSettings
+
+    def __init__(self, name: str, settings: BacnetSettings) -> None:
+        super().__init__(name, settings, BacnetProtocol(), gap=SELDOM)

@@ -1,0 +1,1 @@
+"""BACnet/IP: controllers of buildings, and what is behind their routers."""
