@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import math
 import socket
 import struct
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from gatewayd.device.identity import KERNEL, Trust, claim
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Sighting
@@ -30,9 +31,12 @@ MAX_ADDRESSES = 8
 
 _V6 = 6
 _RTMGRP_NEIGH = 0x4  # linux/rtnetlink.h
-_DESTINATION, _LINK_ADDRESS = 1, 2  # NDA_DST, NDA_LLADDR
+_DESTINATION, _LINK_ADDRESS, _TIMES = 1, 2, 3  # NDA_DST, NDA_LLADDR, NDA_CACHEINFO
 _BODY = struct.Struct("=BxxxiHBB")  # ndmsg: family, interface, state, flags, type
-_ALL = _BODY.pack(socket.AF_UNSPEC, 0, 0, 0, 0)  # IPv4 and IPv6
+ALL = _BODY.pack(socket.AF_UNSPEC, 0, 0, 0, 0)
+"""What is requested of the whole table, of IPv4 and IPv6."""
+_AGES = struct.Struct("=IIII")  # nda_cacheinfo: confirmed, used, updated, references
+_TICKS = 100  # of these ages in a second, whatever the kernel's own ticks are (USER_HZ)
 _LENGTHS = {socket.AF_INET: 4, socket.AF_INET6: 16}
 _MAC = 6
 
@@ -42,11 +46,14 @@ class Neighbour:
     """One entry of the kernel's table: an address on one link.
 
     interface: its index.  mac: 12 hex digits; "" if the kernel does not know it, or no longer.
+    state: NUD_*; 0 for an entry that is gone.  age: seconds since it was confirmed.
     """
 
     interface: int
     address: ipaddress.IPv4Address | ipaddress.IPv6Address
     mac: str
+    state: int = field(default=0, compare=False)
+    age: float = field(default=math.inf, compare=False)
 
 
 def parse(packet: bytes) -> Iterator[Neighbour]:
@@ -61,7 +68,20 @@ def parse(packet: bytes) -> Iterator[Neighbour]:
             known = kind == NEW and state & BELIEVED
             mac = found.get(_LINK_ADDRESS, b"") if known else b""
             address = ipaddress.ip_address(raw)
-            yield Neighbour(interface, address, mac.hex() if len(mac) == _MAC else "")
+            yield Neighbour(
+                interface,
+                address,
+                mac.hex() if len(mac) == _MAC else "",
+                state if kind == NEW else 0,
+                _age(found.get(_TIMES, b"")),
+            )
+
+
+def _age(times: bytes) -> float:
+    if len(times) < _AGES.size:
+        return math.inf
+    confirmed: int = _AGES.unpack_from(times)[0]
+    return confirmed / _TICKS
 
 
 _Key = tuple[int, ipaddress.IPv4Address | ipaddress.IPv6Address]
@@ -76,7 +96,7 @@ class NeighbourTable:
 
     async def run(self) -> None:
         """Follow the kernel until cancelled.  Raises OSError if netlink is not allowed."""
-        await follow(_RTMGRP_NEIGH, [(GET, _ALL)], self)
+        await follow(_RTMGRP_NEIGH, [(GET, ALL)], self)
 
     def restart(self) -> None:
         """Forget all neighbours; all that the kernel has are read again."""

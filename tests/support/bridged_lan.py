@@ -1,0 +1,138 @@
+"""A LAN of our own: a gateway with one interface, and hosts behind a bridge; needs root.
+
+The thread of the test is the gateway, in a network namespace of its own.  Each host is another
+namespace, where foreign programs may run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from tests.support.own_network import CLONE_NEWNET, enter
+
+GATEWAY = "10.77.0.1"
+INTERFACE = "lan0"
+"""The gateway's interface, and that of each host."""
+
+
+@dataclass(frozen=True, slots=True)
+class LanHost:
+    """A host.  namespace: its name.  port: that of the bridge."""
+
+    namespace: str
+    port: str
+
+    @property
+    def inside(self) -> tuple[str, ...]:
+        """What a command begins with that is to run on it."""
+        return ("ip", "netns", "exec", self.namespace)
+
+    def run(self, *command: str) -> str:
+        """Run a command on it; return what it prints."""
+        ended = subprocess.run(
+            [*self.inside, *command], check=True, capture_output=True, text=True, timeout=30
+        )
+        return ended.stdout
+
+    def address(self, *addresses: str) -> None:
+        """Give it these addresses, with their prefixes, instead of those that it had."""
+        self.run("ip", "addr", "flush", "dev", INTERFACE)
+        for one in addresses:
+            self.run("ip", "addr", "add", one, "dev", INTERFACE)
+
+    def switch_off(self) -> None:
+        """End it; the gateway's interface stays up."""
+        for command in (
+            ("-n", self.namespace, "link", "set", INTERFACE, "down"),  # the rest takes a moment
+            ("netns", "del", self.namespace),
+        ):
+            subprocess.run(["ip", *command], check=False, capture_output=True, timeout=30)
+
+
+class BridgedLan:
+    """The LAN.  Its hosts are made by `host`."""
+
+    def __init__(self) -> None:
+        self.hosts: list[LanHost] = []
+
+    def host(self, mac: str, *addresses: str) -> LanHost:
+        """Connect a host.  mac: of its interface, with colons.  addresses: with their prefixes."""
+        number = len(self.hosts)
+        made = LanHost(f"host{number}-{os.getpid()}", f"port{number}")
+        self.hosts.append(made)
+        _ip("netns", "add", made.namespace)
+        _ip("-n", made.namespace, "link", "set", "lo", "up")
+        _ip("link", "add", made.port, "type", "veth",
+            "peer", "name", INTERFACE, "netns", made.namespace)  # fmt: skip
+        _ip("-n", made.namespace, "link", "set", INTERFACE, "address", mac, "up")
+        _ip("link", "set", made.port, "master", INTERFACE, "up")
+        made.address(*addresses)
+        return made
+
+    def forget(self, stale: str) -> None:
+        """Have the gateway's kernel believe a neighbour only as it does after a while."""
+        _ip("neigh", "change", stale, "dev", INTERFACE, "nud", "stale")
+
+    def write_neighbour(self, address: str, mac: str) -> None:
+        """Write an entry into the gateway's neighbour table, as an operator may."""
+        _ip("neigh", "replace", address, "lladdr", mac, "dev", INTERFACE, "nud", "permanent")
+
+    def unplug(self) -> None:
+        """Take the gateway's interface down."""
+        _ip("link", "set", INTERFACE, "down")
+
+    def has_link_local(self) -> bool:
+        """Whether the gateway may use its link-local address by now."""
+        shown = subprocess.run(
+            ["ip", "-6", "addr", "show", "dev", INTERFACE, "scope", "link", "-tentative"],
+            check=True, capture_output=True, text=True, timeout=30,
+        )  # fmt: skip
+        return "fe80:" in shown.stdout
+
+
+@contextlib.contextmanager
+def bridged_lan(*addresses: str) -> Iterator[BridgedLan]:
+    """Enter a new network namespace, and leave it at the end.
+
+    addresses: of the gateway, with their prefixes; 10.77.0.1/24 by default.
+    """
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    lan = BridgedLan()
+    try:
+        enter()
+        _ip("link", "add", INTERFACE, "type", "bridge")
+        _ip("link", "set", INTERFACE, "address", "24:0a:c4:ff:00:01", "up")
+        for one in addresses or (f"{GATEWAY}/24",):
+            _ip("addr", "add", one, "dev", INTERFACE)
+        yield lan
+    finally:
+        for host in lan.hosts:
+            host.switch_off()
+        _return_to(before)
+        os.close(before)
+
+
+@contextlib.contextmanager
+def running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command until the block ends."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, timeout=30)
+
+
+def _return_to(namespace: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(namespace, CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, f"not the network of before: {os.strerror(number)}")
