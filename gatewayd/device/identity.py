@@ -135,6 +135,12 @@ def claim(kind: str, namespace: str, text: str) -> Claim | None:
     return Claim(kind, namespace, value)
 
 
+def claim_of_id(namespace: str, text: str) -> Claim | None:
+    """Return the claim of an id that is a UUID by its standard, and on many devices another text."""
+    made = claim("uuid", namespace, text)
+    return made if made is None or universal(made) else claim("serial", namespace, text)
+
+
 def is_placeholder(value: str) -> bool:
     """Whether a value is a factory's default, which many devices show.  value: in lower case."""
     marks = re.sub(r"[\W_]", "", value)

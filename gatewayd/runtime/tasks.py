@@ -17,6 +17,24 @@ async def cancel_and_wait(tasks: Iterable[asyncio.Task[object]]) -> None:
     await asyncio.gather(*ending, return_exceptions=True)
 
 
+async def first_of(*works: Coroutine[object, object, T | None]) -> T | None:
+    """Return the first result that is not None; None if there is none.  The others are cancelled.
+
+    Raises what the first of them raises that fails before.
+    """
+    tasks = {asyncio.create_task(one) for one in works}
+    pending = tasks
+    try:
+        while pending:
+            done, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                if (found := one.result()) is not None:
+                    return found
+        return None
+    finally:
+        await cancel_and_wait(tasks)
+
+
 def is_cancelled() -> bool:
     """Whether the running task was cancelled.
 

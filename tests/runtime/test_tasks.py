@@ -10,6 +10,7 @@ import pytest
 from gatewayd.runtime.tasks import (
     BackgroundTask,
     cancel_and_wait,
+    first_of,
     is_cancelled,
     to_the_end,
 )
@@ -112,3 +113,39 @@ async def test_background_work_is_done_once_at_a_time() -> None:
     task.begin()
     await until(lambda: begun == [0, 1, 2])
     await task.close()
+
+
+async def _after(steps: int, result: str | None, ended: list[str]) -> str | None:
+    try:
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        return result
+    finally:
+        ended.append(str(result))
+
+
+@pytest.mark.parametrize(
+    ("works", "first"),
+    [
+        ([(9, "late"), (1, "early")], "early"),
+        ([(1, None), (9, "late")], "late"),
+        ([(1, None), (2, None)], None),
+    ],
+)
+async def test_the_first_result_counts_and_the_others_end(
+    works: list[tuple[int, str | None]], first: str | None
+) -> None:
+    ended: list[str] = []
+    assert await first_of(*(_after(*one, ended) for one in works)) == first
+    assert len(ended) == len(works)
+
+
+async def test_what_fails_before_there_is_a_result_is_raised() -> None:
+    ended: list[str] = []
+
+    async def fail() -> str:
+        raise OSError("first")
+
+    with pytest.raises(OSError, match="first"):
+        await first_of(fail(), _after(9, "late", ended))
+    assert ended == ["late"]

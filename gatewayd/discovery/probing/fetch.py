@@ -24,7 +24,7 @@ MAX_BODY = 64 * 1024
 SECONDS = 3.0
 """Seconds that a document may take in all."""
 AT_ONCE = 4
-"""Documents that are fetched at the same time."""
+"""Documents that are fetched at the same time, by all fetchers of a source."""
 HTTP_PORT = 80
 UNPRIVILEGED = 1024
 """The first port that is no well-known one (RFC 6335, 6)."""
@@ -52,12 +52,12 @@ class FetchRefused(OSError):
 class GuardedFetcher:
     """The fetcher: a few documents at once, each from the device that announced it.
 
-    seconds: that each may take.
+    at_once: how many.  seconds: that each may take.
     """
 
-    def __init__(self, seconds: float = SECONDS) -> None:
+    def __init__(self, at_once: int = AT_ONCE, seconds: float = SECONDS) -> None:
         self._seconds = seconds
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._slots = asyncio.Semaphore(at_once)
 
     async def fetch(self, url: str, sender: str, interface: str) -> bytes:
         """Return the document at a URL.  Raises FetchRefused, and OSError if it cannot be reached.
@@ -114,20 +114,38 @@ def _socket(sender: str, interface: str) -> socket.socket:
     return sock
 
 
+async def accepts(address: str, port: int, interface: str, seconds: float) -> bool:
+    """Whether a device accepts a connection in some seconds; it is closed at once."""
+    try:
+        sock = _socket(address, interface)
+    except OSError:
+        return False
+    try:
+        async with asyncio.timeout(seconds):
+            await _connect(sock, address, port)
+    except OSError:  # a time-out is one, too
+        return False
+    finally:
+        sock.close()
+    return True
+
+
+async def _connect(sock: socket.socket, address: str, port: int) -> None:
+    bare, _, zone = address.partition("%")
+    to = (bare, port, 0, socket.if_nametoindex(zone)) if zone else (bare, port)
+    await asyncio.get_running_loop().sock_connect(sock, to)
+
+
 async def _get(sock: socket.socket, sender: str, port: int, path: str) -> bytes:
-    loop = asyncio.get_running_loop()
-    bare, _, zone = sender.partition("%")
-    if zone:
-        await loop.sock_connect(sock, (bare, port, 0, socket.if_nametoindex(zone)))
-    else:
-        await loop.sock_connect(sock, (bare, port))
+    await _connect(sock, sender, port)
     lines = (
         f"GET {path} HTTP/1.1",
-        f"Host: {authority(bare, port, HTTP_PORT)}",
+        f"Host: {authority(sender.partition('%')[0], port, HTTP_PORT)}",
         "Accept-Encoding: identity",
         "Connection: close",
     )
-    await loop.sock_sendall(sock, "\r\n".join((*lines, "", "")).encode("ascii"))
+    request = "\r\n".join((*lines, "", "")).encode("ascii")
+    await asyncio.get_running_loop().sock_sendall(sock, request)
     return await _receive(sock)
 
 

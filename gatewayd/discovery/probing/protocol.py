@@ -113,11 +113,12 @@ class UnreadableAnswer(ValueError):
 class Enquiry(Protocol):
     """What a protocol may ask one device that was found: of its address alone.
 
-    address: the device's, as in `Datagram.sender`.  own: where the questions are sent from.
-    token: a fresh one at each call.
+    address: the device's, as in `Datagram.sender`.  interface: on which it was found.
+    own: where the questions are sent from.  token: a fresh one at each call.
     """
 
     address: str
+    interface: str
     own: Own
 
     def token(self) -> bytes: ...

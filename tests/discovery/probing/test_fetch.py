@@ -17,6 +17,7 @@ from gatewayd.discovery.probing.fetch import (
     MAX_BODY,
     FetchRefused,
     GuardedFetcher,
+    accepts,
     target_of,
 )
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -120,7 +121,7 @@ async def serving(answer: bytes | Answer, host: str = "127.0.0.1") -> AsyncItera
                 await writer.drain()
             else:
                 await answer(writer)
-        except OSError:
+        except (OSError, EOFError):
             pass  # the client has had enough
         finally:
             made.open -= 1
@@ -247,3 +248,10 @@ async def test_no_packet_leaves_by_another_interface() -> None:
         with pytest.raises(OSError, match="device"):
             await GuardedFetcher().fetch(server.url(), "127.0.0.1", "no-such0")
     assert not server.requests
+
+
+async def test_whether_a_device_accepts_a_connection() -> None:
+    async with serving(b"") as server:
+        assert await accepts("127.0.0.1", server.port, "lo", 1.0)
+        assert not await accepts("127.0.0.1", server.port, "no-such0", 1.0)
+    assert not await accepts("127.0.0.1", server.port, "lo", 1.0)

@@ -12,12 +12,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.device.identity import Claim
-from gatewayd.discovery.probing.protocol import UnreadableAnswer
+from gatewayd.discovery.probing.fetch import FetchRefused
+from gatewayd.discovery.probing.protocol import (
+    Datagram,
+    Enquiry,
+    Found,
+    Goodbye,
+    Own,
+    Probe,
+    UnreadableAnswer,
+)
 from gatewayd.discovery.protocols.upnp.description import (
     MAX_DESCRIPTION,
     UpnpDescription,
     read_description,
 )
+from gatewayd.discovery.protocols.upnp.discoverer import UpnpProtocol
 from gatewayd.discovery.protocols.upnp.ssdp import (
     MAX_AGE,
     MAX_DATAGRAM,
@@ -256,3 +266,179 @@ def test_whatever_a_description_says_is_kept_clean(text: str) -> None:
     except UnreadableAnswer:
         return
     assert all(value.isprintable() and len(value) <= 255 for value in read.attributes.values())
+
+
+SENDER = "10.0.0.7"
+OWN, OWN6 = Own("10.0.0.1", 40000), Own("fe80::1", 40000)
+DESCRIPTION = (
+    '<root xmlns="urn:schemas-upnp-org:device-1-0"><device><friendlyName>Hall</friendlyName>'
+    f"<manufacturer>Acme</manufacturer><serialNumber>A-17</serialNumber><UDN>uuid:{UDN}</UDN>"
+    "</device></root>"
+).encode()
+
+
+class DescribedDevice:
+    """What fetches descriptions.  asked: for what it was asked."""
+
+    def __init__(self, body: bytes | Exception = DESCRIPTION) -> None:
+        self.body = body
+        self.asked: list[tuple[str, str, str]] = []
+
+    async def fetch(self, url: str, sender: str, interface: str) -> bytes:
+        self.asked.append((url, sender, interface))
+        if isinstance(self.body, Exception):
+            raise self.body
+        return self.body
+
+
+class SilentDevice:
+    """A device that answers nothing by UDP."""
+
+    address, interface, own = SENDER, "lan0", OWN
+
+    def token(self) -> bytes:
+        return bytes(8)
+
+    async def ask(self, probe: Probe, seconds: float, wanted: Any = None) -> Datagram | None:
+        raise AssertionError("not by UDP")
+
+    async def connect(self, port: int) -> Any:
+        raise AssertionError("not beside the fetch")
+
+
+ENQUIRY: Enquiry = SilentDevice()
+
+
+def came(text: str, *, is_answer: bool = True) -> list[Any]:
+    protocol = UpnpProtocol(DescribedDevice().fetch)
+    return [*protocol.read(Datagram(text.encode(), SENDER, 1900, is_answer))]
+
+
+def notified(kind: str, target: str = ROOT) -> str:
+    name = f"uuid:{UDN}" if target.startswith("uuid:") else f"uuid:{UDN}::{target}"
+    return (
+        f"NOTIFY * HTTP/1.1\r\nNTS: ssdp:{kind}\r\nNT: {target}\r\nUSN: {name}\r\n"
+        f"LOCATION: http://{SENDER}:8080/d.xml\r\n\r\n"
+    )
+
+
+@pytest.mark.parametrize(("own", "group"), [(OWN, "239.255.255.250"), (OWN6, "ff02::c")])
+def test_root_devices_are_searched_twice(own: Own, group: str) -> None:
+    probes = UpnpProtocol(DescribedDevice().fetch).probes(bytes(8), own)
+    assert [(one.to, one.port, one.after) for one in probes] == [(group, 1900, 0), (group, 1900, 1)]
+    assert all(f"ST: {ROOT}\r\n".encode() in one.payload for one in probes)
+
+
+@pytest.mark.parametrize(("own", "group"), [(OWN, "239.255.255.250"), (OWN6, "ff02::c")])
+def test_one_is_searched_by_itself_and_then_by_multicast(own: Own, group: str) -> None:
+    probes = UpnpProtocol(DescribedDevice().fetch).probe_of(SENDER, UDN, bytes(8), own)
+    assert [(one.to, one.after) for one in probes] == [(SENDER, 0), (group, 1)]
+    assert all(f"ST: uuid:{UDN}\r\n".encode() in one.payload for one in probes)
+
+
+def test_an_answer_is_a_device() -> None:
+    (one,) = came(ANSWER)
+    assert one.key == UDN
+    assert one.claims == {Claim("uuid", "upnp", UDN)}
+    assert (one.port, one.valid_for) == (80, 100)
+    assert one.attributes == {
+        "ssdp.location": "http://10.0.0.7:80/description.xml",
+        "ssdp.udn": UDN,
+        "uuid": UDN,
+    }
+
+
+@pytest.mark.parametrize("kind", ["alive", "update"])
+def test_an_announcement_of_the_root_device_is_a_device(kind: str) -> None:
+    (one,) = came(notified(kind), is_answer=False)
+    assert (one.key, one.port, one.valid_for) == (UDN, 8080, USUAL_AGE)
+
+
+@pytest.mark.parametrize("kind", ["alive", "update", "byebye"])
+@pytest.mark.parametrize("target", [f"uuid:{UDN}", "urn:schemas-upnp-org:service:X:1", "x"])
+def test_of_all_that_one_device_announces_one_counts(kind: str, target: str) -> None:
+    assert came(notified(kind, target), is_answer=False) == []
+
+
+def test_a_byebye_is_a_goodbye() -> None:
+    assert came(notified("byebye"), is_answer=False) == [Goodbye(UDN)]
+
+
+def test_an_answer_to_the_search_for_one_device_counts() -> None:
+    (one,) = came(ANSWER.replace(ROOT, f"uuid:{UDN}"))
+    assert one.key == UDN
+
+
+def test_an_answer_that_no_question_can_have_is_none() -> None:
+    with pytest.raises(UnreadableAnswer, match="unasked"):
+        came(ANSWER, is_answer=False)
+
+
+def test_an_age_of_0_is_not_taken_for_none() -> None:
+    (one,) = came(ANSWER.replace("max-age=100", "max-age=0"))
+    assert one.valid_for > 0
+
+
+@pytest.mark.parametrize(
+    ("udn", "claims"),
+    [
+        ("RINCON_48A6B8000000001400", {Claim("serial", "upnp", "rincon_48a6b8000000001400")}),
+        (UDN.upper(), {Claim("uuid", "upnp", UDN)}),
+        (UDN.replace("-", ""), {Claim("uuid", "upnp", UDN)}),
+        (
+            "x-1-2-3-x-1-2-3-x-1-2-3-x-1-2-3-x-12",
+            {Claim("serial", "upnp", "x-1-2-3-x-1-2-3-x-1-2-3-x-1-2-3-x-12")},
+        ),
+        ("00000000-0000-0000-0000-000000000000", set()),
+        ("12345678", set()),
+    ],
+)
+def test_what_a_udn_identifies(udn: str, claims: set[Claim]) -> None:
+    (one,) = came(ANSWER.replace(UDN, udn))
+    assert (one.key, one.claims) == (udn, claims)
+    assert ("uuid" in one.attributes) == any(c.kind == "uuid" for c in claims)
+
+
+def test_a_bridge_says_its_mac() -> None:
+    (vector,) = (one for one in VECTORS if one["id"] == "ssdp-01")
+    (one,) = came(vector["text"], is_answer=False)
+    assert Claim("mac", "upnp", vector["expect"]["mac_from_eui64"]) in one.claims
+
+
+async def enquired(device: DescribedDevice, location: str, **how: bool) -> Found:
+    (one,) = came(ANSWER.replace("http://10.0.0.7:80/description.xml", location))
+    (same,) = await UpnpProtocol(device.fetch, **how).enquire(one, ENQUIRY)
+    return same
+
+
+async def test_the_description_adds_what_it_says() -> None:
+    device = DescribedDevice()
+    one = await enquired(device, "http://10.0.0.7:80/description.xml")
+    assert device.asked == [("http://10.0.0.7:80/description.xml", SENDER, "lan0")]
+    assert one.label == "Hall"
+    assert one.claims == {Claim("uuid", "upnp", UDN), Claim("serial", "upnp.acme", "a-17")}
+    assert one.attributes["vendor"] == "Acme"
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        (DESCRIPTION.replace(UDN.encode(), b"another"), "description-of-another"),
+        (b"<html/>", "no-description"),
+        (FetchRefused("foreign-address"), "description-foreign-address"),
+    ],
+)
+async def test_a_description_that_is_not_its_own_is_not_believed(
+    body: bytes | Exception, cause: str
+) -> None:
+    with pytest.raises(UnreadableAnswer) as refused:
+        await enquired(DescribedDevice(body), "http://10.0.0.7/")
+    assert refused.value.cause == cause
+
+
+async def test_without_a_location_or_unless_wanted_nothing_is_fetched() -> None:
+    device = DescribedDevice()
+    assert "vendor" not in (await enquired(device, "")).attributes
+    location = "http://10.0.0.7:80/description.xml"
+    assert "vendor" not in (await enquired(device, location, descriptions=False)).attributes
+    assert not device.asked

@@ -17,7 +17,8 @@ from wsdiscovery.message import createSOAPMessage, parseSOAPMessage
 from wsdiscovery.service import Service
 
 from gatewayd.device.identity import Claim
-from gatewayd.discovery.probing.protocol import UnreadableAnswer
+from gatewayd.discovery.probing.protocol import Datagram, Found, Goodbye, Own, UnreadableAnswer
+from gatewayd.discovery.protocols.ws_discovery.discoverer import WsDiscoveryProtocol
 from gatewayd.discovery.protocols.ws_discovery.messages import (
     ADDRESSING,
     DEVICES_PROFILE,
@@ -251,11 +252,101 @@ def test_whatever_comes_is_read_or_refused(noise: bytes, word: bytes) -> None:
             found(target, SENDER, is_behind=False)
 
 
+OWN, OWN6 = Own("10.0.0.1", 40000), Own("fe80::1", 40000)
+
+
+def answered(identifier: str, *addresses: str) -> str:
+    matches = "".join(f"<d:ProbeMatch>{endpoint(one)}</d:ProbeMatch>" for one in addresses)
+    return envelope(
+        f"<d:ProbeMatches>{matches}</d:ProbeMatches>", f"<a:RelatesTo>{identifier}</a:RelatesTo>"
+    )
+
+
+def came(text: str, *, is_answer: bool = True, asked: Sequence[bytes] = (TOKEN,)) -> list[Any]:
+    datagram = Datagram(text.encode(), SENDER, 3702, is_answer, asked)
+    return [*WsDiscoveryProtocol().read(datagram)]
+
+
+@pytest.mark.parametrize(("own", "group"), [(OWN, "239.255.255.250"), (OWN6, "ff02::c")])
+def test_all_are_asked_for_each_of_the_types(own: Own, group: str) -> None:
+    probes = WsDiscoveryProtocol().probes(TOKEN, own)
+    assert {(one.to, one.port, one.token) for one in probes} == {(group, 3702, TOKEN)}
+    assert [one.after for one in probes] == [0, 0.3, 0.3]
+    types = [one.payload.partition(b"<d:Probe>")[2].partition(b"</d:Probe>")[0] for one in probes]
+    assert types == [
+        b"",
+        f'<d:Types xmlns:dn="{ONVIF_NETWORK}">dn:NetworkVideoTransmitter</d:Types>'.encode(),
+        f'<d:Types xmlns:wsdp="{DEVICES_PROFILE}">wsdp:Device</d:Types>'.encode(),
+    ]
+
+
+def test_every_question_has_an_id_of_its_own() -> None:
+    protocol = WsDiscoveryProtocol()
+    probes = (
+        *protocol.probes(TOKEN, OWN),
+        *protocol.probe_of(SENDER, "urn:uuid:1", TOKEN, OWN)[4:],
+    )
+    ids = {one.payload.partition(b"MessageID>uuid:")[2][:36] for one in probes}
+    assert len(ids) == len(probes)
+    assert all(TOKEN not in one.payload for one in probes)
+
+
+@pytest.mark.parametrize(("own", "group"), [(OWN, "239.255.255.250"), (OWN6, "ff02::c")])
+def test_one_is_asked_by_itself_and_then_by_multicast(own: Own, group: str) -> None:
+    *alone, last = WsDiscoveryProtocol().probe_of(SENDER, "urn:uuid:1", TOKEN, own)
+    assert {one.to for one in alone} == {SENDER}
+    assert (last.to, last.after) == (group, 1.0)
+    assert b"<a:Address>urn:uuid:1</a:Address>" in last.payload
+
+
+@pytest.mark.parametrize("number", range(5))
+@pytest.mark.parametrize("prefix", ["uuid:", "urn:uuid:", "URN:UUID:", " uuid:"])
+def test_an_answer_names_the_question(prefix: str, number: int) -> None:
+    (one,) = came(answered(prefix + message_id(TOKEN, number), "urn:uuid:1"))
+    assert isinstance(one, Found)
+    assert not one.is_behind
+
+
+@pytest.mark.parametrize(
+    ("identifier", "is_answer", "asked"),
+    [
+        ("", True, (TOKEN,)),
+        ("uuid:" + message_id(TOKEN, 5), True, (TOKEN,)),
+        ("uuid:" + message_id(TOKEN, 0), True, ()),
+        ("uuid:" + message_id(TOKEN, 0), True, (b"another-",)),
+        ("uuid:" + message_id(TOKEN, 0), False, (TOKEN,)),
+    ],
+)
+def test_what_was_not_asked_is_no_answer(
+    identifier: str, is_answer: bool, asked: Sequence[bytes]
+) -> None:
+    with pytest.raises(UnreadableAnswer, match="unasked"):
+        came(answered(identifier, "urn:uuid:1"), is_answer=is_answer, asked=asked)
+
+
+def test_a_hello_is_believed_without_a_question_and_a_bye_is_a_goodbye() -> None:
+    (one,) = came(hello(), is_answer=False, asked=())
+    assert isinstance(one, Found)
+    bye = hello().replace("d:Hello", "d:Bye")
+    assert came(bye, is_answer=False, asked=()) == [Goodbye(f"urn:uuid:{CAMERA}")]
+
+
+def test_several_in_one_answer_may_be_behind_its_sender() -> None:
+    shown = came(answered("uuid:" + message_id(TOKEN, 0), "urn:uuid:1", "urn:uuid:2"))
+    assert [(one.key, one.is_behind) for one in shown] == [
+        ("urn:uuid:1", True), ("urn:uuid:2", True)
+    ]  # fmt: skip
+
+
+def test_what_another_host_asks_is_no_device() -> None:
+    assert came(probe("1").decode(), is_answer=False) == []
+
+
 class TestAnotherImplementation:
     """PyPI's WSDiscovery reads what is asked, and what it answers is read."""
 
     def test_it_reads_a_probe(self) -> None:
-        payload = probe(message_id(TOKEN, 0), ONVIF_NETWORK, "NetworkVideoTransmitter")
+        payload = probe(message_id(TOKEN, 0), ONVIF_NETWORK, "dn:NetworkVideoTransmitter")
         read = parseSOAPMessage(payload, "10.0.0.2")
         assert read.getMessageId() == f"uuid:{message_id(TOKEN, 0)}"
         (one,) = read.getTypes()

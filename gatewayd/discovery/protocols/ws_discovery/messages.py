@@ -161,13 +161,15 @@ def message_id(token: bytes, number: int) -> str:
     return str(UUID(bytes=digest[:16], version=4))
 
 
-def probe(identifier: str, namespace: str = "", local: str = "") -> bytes:
+def probe(identifier: str, namespace: str = "", name: str = "") -> bytes:
     """Return a Probe for services of a type, or for all.
 
-    The prefix of the type is declared at the very element: some cameras find it nowhere else.  No
+    name: of the type, with the usual prefix of its namespace: Debian's wsdd compares that as a
+    text.  The prefix is declared at the very element: some cameras find it nowhere else.  No
     scopes: some answer a fault to them.
     """
-    types = f'<d:Types xmlns:t="{namespace}">t:{local}</d:Types>' if local else ""
+    prefix = name.partition(":")[0]
+    types = f'<d:Types xmlns:{prefix}="{namespace}">{name}</d:Types>' if name else ""
     return _envelope("Probe", identifier, f"<d:Probe>{types}</d:Probe>")
 
 

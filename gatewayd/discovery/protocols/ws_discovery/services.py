@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from ipaddress import ip_address
 from urllib.parse import unquote
 
-from gatewayd.device.identity import Claim, claim, macs
+from gatewayd.device.identity import Claim, claim, claim_of_id, macs
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.probing.protocol import Found
 from gatewayd.discovery.protocols.ws_discovery.messages import (
@@ -36,7 +36,6 @@ PREFIXES: Mapping[str, str] = {
 """The usual prefixes of the namespaces of types, for rules: a device may choose any."""
 
 _ID = re.compile(r"(?:urn:)?uuid:\S+", re.IGNORECASE)
-_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _SCOPE = re.compile(r"onvif://www\.onvif\.org/([A-Za-z]+)/(\S+)", re.IGNORECASE)
 _XADDR = re.compile(
     r"(https?)://(?:\[([0-9a-f:.]+)\]|([0-9.]+))(?::([0-9]{1,5}))?(?:[/?#].*)?", re.IGNORECASE
@@ -63,22 +62,22 @@ def found(target: TargetService, sender: str, *, is_behind: bool) -> Found:
     sender: the IP address of the datagram, which is the device's.  is_behind: whether it is one of
     several that the datagram shows, as of a proxy (April 2005, 3): some may be elsewhere.
     """
-    identifier = bare_id(target.address)
     scopes = scope_values(target.scopes)
+    claims = _claims(target.address, scopes)
     texts = {
         "wsd.epr": target.address,
         "wsd.types": " ".join(map(_type_name, target.types)),
         "onvif.profiles": " ".join(scopes.get("profile", ())),
-        "uuid": identifier if _UUID.fullmatch(identifier) else "",
+        "uuid": next((one.value for one in claims if one.kind == "uuid"), ""),
     }
     for key, words in _SCOPE_KEYS.items():
         texts[key] = next((scopes[word][0] for word in words if word in scopes), "")
     name = texts["onvif.name"] or texts["model"] or texts["wsd.types"]
     return Found(
         key=target.address,
-        claims=_claims(target.address, scopes),
+        claims=claims,
         attributes=sanitize.escaped_attributes(texts),
-        label=name or identifier,
+        label=name or bare_id(target.address),
         valid_for=0.0,
         port=_port(target.xaddrs, sender),
         is_behind=is_behind,
@@ -106,8 +105,7 @@ def _claims(address: str, scopes: Mapping[str, tuple[str, ...]]) -> frozenset[Cl
     """
     made: list[Claim | None] = []
     if _ID.fullmatch(address):
-        bare = bare_id(address)
-        made.append(claim("uuid" if _UUID.fullmatch(bare) else "serial", NAMESPACE, bare))
+        made.append(claim_of_id(NAMESPACE, bare_id(address)))
     made += (claim("mac", NAMESPACE, one) for text in scopes.get("mac", ()) for one in macs(text))
     return frozenset(one for one in made if one)
 
