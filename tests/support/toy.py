@@ -10,6 +10,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -120,7 +121,7 @@ def toys(protocol: ToyProtocol | None = None, max_entries: int = 2000) -> Toys:
 class ToyDevice(asyncio.DatagramProtocol):
     """A device at the far end: it answers what is sent to the group, to all or to itself.
 
-    words: its key, and what else it says.  asked: what it was asked, and whence.
+    words: its key, and what else it says.  asked, ports: what it was asked, and whence.
     """
 
     def __init__(self, cable: Cable, words: str, *addresses: str) -> None:
@@ -128,6 +129,7 @@ class ToyDevice(asyncio.DatagramProtocol):
         self.addresses = addresses or (CHILD,)
         self.is_silent = False
         self.asked: list[tuple[bytes, str]] = []
+        self.ports: list[int] = []
         self.copies = 1
         self._transports: list[asyncio.DatagramTransport] = []
 
@@ -155,6 +157,7 @@ class ToyDevice(asyncio.DatagramProtocol):
         """Answer a question, from the device's own address."""
         token, rest = request[4 : 4 + TOKEN], request[4 + TOKEN :]
         self.asked.append((request, to[0]))
+        self.ports.append(to[1])
         key = self.words.split()[0].encode()
         if request[:4] != b"toy?" or rest not in (b"", key, b"more") or self.is_silent:
             return
@@ -206,4 +209,29 @@ def bound(address: str, port: int, *, interface: str = INTERFACE) -> socket.sock
     return one
 
 
+class Forger:
+    """A host at the far end that speaks as any other of 10.77.128.0/17."""
+
+    def __init__(self, cable: Cable) -> None:
+        with cable.at_the_far_end():
+            self._socket = bound("0.0.0.0", 0)  # noqa: S104  # in a namespace of the test
+            self._index = socket.if_nametoindex(INTERFACE)
+
+    @staticmethod
+    def allow(cable: Cable) -> None:
+        """Have the namespace speak as all of them."""
+        cable.far_ip("route", "add", "local", "10.77.128.0/17", "dev", "lo")
+
+    def say(self, payload: bytes, number: int, to: tuple[str, int] = (GROUP4, PORT)) -> None:
+        """Send something as the host of a number, up to 32,000."""
+        address = f"10.77.{128 + number // 250 % 128}.{1 + number % 250}"
+        info = struct.pack("@i4s4s", self._index, socket.inet_aton(address), bytes(4))
+        with suppress(BlockingIOError):  # the cable is full
+            self._socket.sendmsg([payload], [(socket.IPPROTO_IP, _PKTINFO, info)], 0, to)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
 BOTH = (CHILD, CHILD6)
+_PKTINFO = 8  # ip(7)

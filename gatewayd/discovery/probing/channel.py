@@ -131,7 +131,7 @@ class LinkChannel:
                 self._read(self.asking[-1].socket, is_answer=True)
             for one in self._listening(protocol):
                 self._read(one, is_answer=False, is_group=bool(protocol.groups))
-        except OSError:
+        except (OSError, DiscoveryRetry):
             self.close()
             raise
 

@@ -100,10 +100,12 @@ class EnquiryQueue:
 
     def put(self, found: Found, address: str, places: Collection[str]) -> None:
         """Have a device enquired, unless it was not long ago.  found: as it has answered."""
-        facts, where = self._known(found.key, address, places), (found.key, address)
+        facts, elsewhere = self._known(found.key, address, places), _others(address, places)
         if facts is not None and self._now() - facts.at < AGAIN:
             return
-        self._waiting[where] = found
+        if any((found.key, one) in self._waiting for one in elsewhere):
+            return
+        self._waiting[found.key, address] = found
         self._fill()
         if len(self._waiting) > MAX_WAITING:
             self._drop("enquiry-queue-full", self._waiting.popitem(last=False)[0])
@@ -114,8 +116,7 @@ class EnquiryQueue:
         await cancel_and_wait(self._tasks.values())
 
     def _known(self, key: str, address: str, places: Collection[str]) -> EnquiredFacts | None:
-        others = (one for one in places if (":" in one) != (":" in address))
-        known = (self._facts.get((key, one)) for one in (address, *others))
+        known = (self._facts.get((key, one)) for one in (address, *_others(address, places)))
         return next((one for one in known if one is not None), None)
 
     def _fill(self) -> None:
@@ -125,7 +126,8 @@ class EnquiryQueue:
                 return
             if where[1] in self._tasks:
                 continue
-            found = self._waiting.pop(where)
+            found, before = self._waiting.pop(where), self._facts.get(where, EnquiredFacts(0.0))
+            self._keep(where, replace(before, at=self._now()))
             self._tasks[where[1]] = task = asyncio.create_task(self._run(where, found))
             task.add_done_callback(partial(self._done, where[1]))
 
@@ -134,8 +136,6 @@ class EnquiryQueue:
         self._fill()
 
     async def _run(self, where: Where, found: Found) -> None:
-        before = self._facts.get(where)
-        self._keep(where, replace(before, at=self._now()) if before else EnquiredFacts(self._now()))
         try:
             async with asyncio.timeout(LONGEST):
                 shown = (await self._enquire(found, where[1]))[: MAX_LISTED + 1]
@@ -153,3 +153,8 @@ class EnquiryQueue:
         self._facts.move_to_end(where)
         if len(self._facts) > self._limit:
             self._facts.popitem(last=False)
+
+
+def _others(address: str, places: Collection[str]) -> tuple[str, ...]:
+    """Return those of some addresses that are of the other family."""
+    return tuple(one for one in places if (":" in one) != (":" in address))
