@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gatewayd.cli.command import Command
-from gatewayd.cli.main import COMMANDS
+from gatewayd.cli.main import commands_for
 from gatewayd.cli.output.fields import DONE, ERROR, PEM, JsonField, table
 from gatewayd.dbus.names import NAME
 
@@ -55,10 +55,10 @@ FOOT = r""".SH SEE ALSO
 def page() -> str:
     """Return the whole page."""
     shared = [fields for fields, _ in MIDDLE.values()]
-    own = [command for command in COMMANDS if command.fields not in shared]
+    own = [command for command in commands_for(()) if command.fields not in shared]
     lines = [HEAD.rstrip("\n"), *_fields(ERROR)]
     for title, (fields, sentence) in MIDDLE.items():
-        words = [one.words for one in COMMANDS if one.fields == fields]
+        words = [one.words for one in commands_for(()) if one.fields == fields]
         lines += [f".SH {title}", sentence, *_fields(fields), ".PP", "So do:"]
         lines += [f".BR {_quoted(one)}{'.' if one == words[-1] else ' ,'}" for one in words]
     lines.append(".SH COMMANDS")

@@ -11,19 +11,14 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
+from importlib import import_module
 from typing import NoReturn
 
-from gatewayd.cli import clouds, credentials, devices, door, messages, rules, store
 from gatewayd.cli.client import BusClient, BusRefusal, password_agent
 from gatewayd.cli.command import Command, Connect
-from gatewayd.cli.discover import commands as discover
-from gatewayd.cli.huawei import ca as huawei_ca
-from gatewayd.cli.huawei import template as huawei_template
 from gatewayd.cli.output import safe
 from gatewayd.cli.output.fields import Record
 from gatewayd.cli.output.terminal import Terminal
-from gatewayd.cli.setup import commands as setup
-from gatewayd.cli.vault import commands as vault
 from gatewayd.errors import GatewayError
 
 BUS_VARIABLE = "GATEWAYD_BUS"
@@ -35,20 +30,27 @@ USAGE = 2
 INTERRUPTED = 130
 """The exit status after Ctrl-C, as a shell has it of a program that SIGINT ends (bash(1))."""
 
-COMMANDS: tuple[Command, ...] = (
-    *setup.COMMANDS,
-    *devices.COMMANDS,
-    *discover.COMMANDS,
-    *rules.COMMANDS,
-    *clouds.COMMANDS,
-    *messages.COMMANDS,
-    *door.COMMANDS,
-    *credentials.COMMANDS,
-    *store.COMMANDS,
-    *vault.COMMANDS,
-    *huawei_template.COMMANDS,
-    *huawei_ca.COMMANDS,
-)
+MODULES: Mapping[str, Sequence[str]] = {
+    "setup.commands": ("setup",),
+    "devices": (
+        "list", "show", "explain", "log", "dump", "watch", "approve", "reject", "retry", "forget",
+        "rename", "reregister", "split", "merge", "permit-join", "reload",
+    ),
+    "discover.commands": ("discover",),
+    "rules": ("rules",),
+    "clouds": ("cloud", "clouds", "preflight"),
+    "messages": ("messages",),
+    "door": ("door",),
+    "credentials": ("credential",),
+    "store": ("store",),
+    "vault.commands": ("vault",),
+    "huawei.template": ("huawei",),
+    "huawei.ca": ("huawei",),
+}  # fmt: skip
+"""The modules of commands, below gatewayd.cli, and the first words of their commands.
+
+What a command needs is imported for it alone: all of it takes twice the time of most commands.
+"""
 
 GROUPS: Mapping[str, str] = {
     "rules": "list, check and test rules",
@@ -78,8 +80,20 @@ class _Parser(argparse.ArgumentParser):
         raise WrongUsage(f"{self.format_usage()}{self.prog}: error: ", message)
 
 
-def build_parser(commands: Sequence[Command] = COMMANDS) -> argparse.ArgumentParser:
-    """Return the parser; the words of a command may name groups, as "rules check"."""
+def commands_for(words: Sequence[str]) -> Sequence[Command]:
+    """Return the commands that the words of a command line may mean: all for help, and where no
+    word is known."""
+    is_help = not {"-h", "--help"}.isdisjoint(words)
+    meant = [m for m, first in MODULES.items() if not (is_help or {*first}.isdisjoint(words))]
+    loaded = (import_module(f"gatewayd.cli.{module}").COMMANDS for module in meant or MODULES)
+    return [command for commands in loaded for command in commands]
+
+
+def build_parser(commands: Sequence[Command] | None = None) -> argparse.ArgumentParser:
+    """Return the parser; the words of a command may name groups, as "rules check".
+
+    commands: None for all.
+    """
     top = _Parser("gatewayctl", description="Control gatewayd.")
     top.add_argument("--bus", metavar="ADDRESS", help="message bus (default: the system bus)")
     top.add_argument(
@@ -87,7 +101,7 @@ def build_parser(commands: Sequence[Command] = COMMANDS) -> argparse.ArgumentPar
     )
     _add_json(top, default=False)
     groups = {"": top.add_subparsers(required=True, metavar="COMMAND")}
-    for command in commands:
+    for command in commands_for(()) if commands is None else commands:
         *path, word = command.words.split()
         group = ""
         for step in path:
@@ -113,14 +127,14 @@ def _add_json(parser: argparse.ArgumentParser, default: object) -> None:
 def main(
     argv: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
-    commands: Sequence[Command] = COMMANDS,
+    commands: Sequence[Command] | None = None,
 ) -> int:
-    """Run gatewayctl; return its exit status."""
+    """Run gatewayctl; return its exit status.  commands: None for those of gatewayd."""
     words = sys.argv[1:] if argv is None else argv
     unshown = ""
     try:
         try:
-            arguments = build_parser(commands).parse_args(words)
+            arguments = _parsed(words, commands)
             unshown = arguments.command.unshown
             arguments.terminal = Terminal.of(sys.stdout, environ)
             status = _execute(arguments, environ)
@@ -135,6 +149,16 @@ def main(
             raise
         return _not_printed(error, unshown)
     return status
+
+
+def _parsed(words: Sequence[str], commands: Sequence[Command] | None) -> argparse.Namespace:
+    """Return the arguments.  Raises WrongUsage, which names all commands if none was meant."""
+    if commands is not None:
+        return build_parser(commands).parse_args(words)
+    try:
+        return build_parser(commands_for(words)).parse_args(words)
+    except WrongUsage:
+        return build_parser().parse_args(words)
 
 
 def _not_printed(error: OSError, unshown: str) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.cli.main import COMMANDS
+from gatewayd.cli.main import commands_for
 from gatewayd.credentials.service import CredentialService
 from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.dbus.methods import CREDENTIAL_METHODS
@@ -56,7 +56,7 @@ async def test_it_is_written_for_its_owner_alone(daemon: PrivateBus, tmp_path: P
 
 
 async def test_it_is_an_object_for_programs_too(daemon: PrivateBus, tmp_path: Path) -> None:
-    (command,) = (one for one in COMMANDS if one.words == "credential")
+    (command,) = (one for one in commands_for(()) if one.words == "credential")
     file = tmp_path / "credential"
     for words in ((), ("--output", str(file))):
         status, printed = await ctl(daemon, "--json", "credential", CHILD.device, *words)

@@ -14,7 +14,7 @@ import pytest
 
 from gatewayd.ca.certificates import request
 from gatewayd.ca.keys import make_key
-from gatewayd.cli.main import COMMANDS, main
+from gatewayd.cli.main import commands_for, main
 from gatewayd.cli.output.fields import FieldKind, JsonField, faults, of_interface
 from gatewayd.dbus.interfaces import SERVED
 from gatewayd.dbus.methods import (
@@ -41,6 +41,7 @@ from tests.dbus.support import RecordingCommands, run, served, view
 from tests.support.gatewayctl import GATEWAYCTL, validate
 from tools.json_manual import PAGE, page
 
+COMMANDS = commands_for(())
 BY_WORDS = {command.words: command for command in COMMANDS}
 PEM = "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"
 CSR = request(make_key("ec-p256"))

@@ -8,17 +8,19 @@ import io
 import re
 import signal
 import stat
+import subprocess
 import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import AsyncIterator, Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from gatewayd.cli import output
 from gatewayd.cli.command import NOTHING_DONE, Command, Connect, typed
-from gatewayd.cli.main import COMMANDS, GROUPS, main
+from gatewayd.cli.main import GROUPS, MODULES, commands_for, main
 from gatewayd.dbus.bus import Bus
 from gatewayd.errors import GatewayError
 from gatewayd.simulator.bus import PrivateBus
@@ -161,7 +163,7 @@ async def test_watch(bus: PrivateBus, service: Bus, as_json: tuple[str, ...]) ->
     changing.cancel()
     await asyncio.gather(changing, return_exceptions=True)
     if as_json:
-        validate(line, next(one.fields for one in COMMANDS if one.words == "watch"), 0)
+        validate(line, next(one.fields for one in commands_for(()) if one.words == "watch"), 0)
     else:
         assert line.split()[2:4] == ["child-1a", "pending"]
     watching.send_signal(signal.SIGINT)
@@ -276,7 +278,7 @@ def test_a_window_that_cannot_be_is_wrong_usage(
 
 
 def test_every_group_is_described() -> None:
-    words = [command.words.split() for command in COMMANDS]
+    words = [command.words.split() for command in commands_for(())]
     groups = {" ".join(path[:depth]) for path in words for depth in range(1, len(path))}
     assert set(GROUPS) == groups
 
@@ -284,9 +286,40 @@ def test_every_group_is_described() -> None:
 def test_the_manual_page_describes_every_command() -> None:
     text = MANUAL.read_text().replace("\\-", "-")
     described = set(re.findall(r'^\.BI? "?([a-z -]+[a-z])', text, re.M))
-    assert {command.words for command in COMMANDS} <= {
+    assert {command.words for command in commands_for(())} <= {
         words.partition(" --")[0] for words in described
     }
+
+
+def test_a_command_line_is_parsed_with_the_modules_of_its_command() -> None:
+    for module, words in MODULES.items():
+        declared = import_module(f"gatewayd.cli.{module}").COMMANDS
+        assert {one.words.split()[0] for one in declared} == set(words)
+        for word in words:
+            meant = [one for one in commands_for(["--bus", "system", word]) if word in one.words]
+            assert {one.words for one in declared if one.words.split()[0] == word} <= {
+                one.words for one in meant
+            }
+    assert len(commands_for(["list", "rules"])) < len(commands_for(["list", "--help"]))
+    assert len(commands_for(["lits"])) == len(commands_for(()))
+
+
+def test_list_imports_neither_the_clouds_nor_the_vault() -> None:
+    script = "import sys; from gatewayd.cli.main import commands_for; commands_for(['list'])"
+    printed = subprocess.run(
+        [sys.executable, "-c", f"{script}; print(*sys.modules)"],
+        check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    loaded = set(printed.stdout.split())
+    assert "gatewayd.cli.devices" in loaded
+    assert not {"gatewayd.config", "gatewayd.secretstore", "cryptography"} & loaded
+
+
+def test_a_word_that_means_another_command_hides_none(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(["lits", "list"], {})
+    assert left.value.code == 2
+    assert "preflight" in capsys.readouterr().err
 
 
 def test_usage(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from gatewayd.cli.huawei.template import template_lint, template_preview
-from gatewayd.cli.main import COMMANDS, main
+from gatewayd.cli.main import commands_for, main
 from gatewayd.cloud.huawei.template import MAX_BYTES
 from gatewayd.errors import GatewayError
 from tests.cloud.huawei import vectors
 from tests.support.gatewayctl import validate
 
-(PREVIEW,) = (one for one in COMMANDS if one.words == "huawei template preview")
+(PREVIEW,) = (one for one in commands_for(()) if one.words == "huawei template preview")
 
 
 def written(directory: Path, name: str, data: bytes) -> Path:
