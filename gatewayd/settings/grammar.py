@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from pathlib import PurePosixPath
 from typing import TypeAlias
 
@@ -108,6 +108,17 @@ def proxy(text: str) -> str:
 def ip(text: str) -> str:
     """Return the rule that an IP address breaks."""
     return "" if is_address(text) else "must be an IPv4 or IPv6 address, as 192.0.2.7"
+
+
+def network(text: str) -> str:
+    """Return the rule that an IP address or network breaks."""
+    try:
+        ip_network(text)
+    except ValueError:
+        return ip(text) and (
+            "must be an IP address, as 192.0.2.7, or a network without host bits, as 192.0.2.0/28"
+        )
+    return ""
 
 
 def interface(text: str) -> str:

@@ -1,0 +1,1 @@
+"""The sources that ask listed hosts."""
