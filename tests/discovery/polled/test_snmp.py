@@ -1,0 +1,239 @@
+"""The discoverer of SNMP, against agents on the loopback interface that answer well and badly."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.device.identity import Claim
+from gatewayd.device.secret import Secret
+from gatewayd.discovery.polled.snmp import MOST_STRAY, PUBLIC, TRIES, Snmp, SnmpSettings
+from gatewayd.discovery.protocols.snmp import ber
+from gatewayd.discovery.protocols.snmp.ber import ObjectName
+from gatewayd.discovery.protocols.snmp.identity import DETAILS, MODEL, NAME, OBJECT_ID, SERIAL
+from gatewayd.discovery.protocols.snmp.messages import GET, RESPONSE, SnmpError, SnmpVersion
+from gatewayd.errors import ConfigError
+from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
+from gatewayd.testing.waiting import until
+from tests.support.listed_hosts import HostsBed
+
+pytestmark = pytest.mark.integration
+
+FIRST, SECOND = "127.0.0.2", "127.0.0.3"
+PACE = 0.02
+SWITCH: dict[ObjectName, bytes] = {
+    NAME: ber.element(ber.OCTETS, b"switch-7"),
+    OBJECT_ID: ber.object_name((1, 3, 6, 1, 4, 1, 9, 1, 1)),
+    SERIAL: ber.element(ber.OCTETS, b"FOC1234X56Y"),
+    MODEL: ber.element(ber.OCTETS, b"WS-1"),
+}
+
+
+@dataclass
+class SnmpAgent(asyncio.DatagramProtocol):
+    """An agent.  objects: elements by name.
+
+    versions: those that it answers.  whole: whether it answers a question for an object that is
+    not there by an error, in the newer version, too.  ignored: objects for which it is silent.
+    stray: answers to other questions before each of its own.  asked: versions and names so far.
+    """
+
+    objects: Mapping[ObjectName, bytes]
+    versions: frozenset[int] = frozenset(SnmpVersion)
+    whole: bool = False
+    ignored: frozenset[ObjectName] = frozenset()
+    stray: int = 0
+    community: bytes = PUBLIC
+    asked: list[tuple[int, tuple[ObjectName, ...]]] = field(default_factory=list)
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+
+    def datagram_received(self, data: bytes, addr: Any) -> None:
+        (message,) = ber.read_sequence(data, ber.SEQUENCE)
+        version, community, pdu = ber.read_sequence(message, ber.INTEGER, ber.OCTETS, GET)
+        number, _, _, bindings = ber.read_sequence(pdu, 2, 2, 2, ber.SEQUENCE)
+        pairs = (ber.read_elements(one.content) for one in ber.read_elements(bindings))
+        names = tuple(ber.read_object_name(name.content) for name, _ in pairs)
+        spoken = ber.read_integer(version)
+        self.asked.append((spoken, names))
+        if spoken not in self.versions or community != self.community:
+            return
+        if self.ignored & set(names):
+            return
+        for other in (*range(self.stray), None):
+            asked = ber.read_integer(number) if other is None else other
+            self._transport.sendto(self._answer(spoken, asked, names), addr)
+
+    def _answer(self, version: int, number: int, names: tuple[ObjectName, ...]) -> bytes:
+        lacks = any(name not in self.objects for name in names)
+        is_error = lacks and (version == SnmpVersion.V1 or self.whole)
+        status = SnmpError.NO_SUCH_NAME if is_error else SnmpError.NONE
+        none = ber.element(ber.NULL if is_error else 0x81, b"")
+        found = {name: none if is_error else self.objects.get(name, none) for name in names}
+        pairs = (ber.element(0x30, ber.object_name(k) + v) for k, v in found.items())
+        head = b"".join(map(ber.integer, (number, status, 0)))
+        pdu = ber.element(RESPONSE, head + ber.element(0x30, b"".join(pairs)))
+        return ber.element(
+            0x30, ber.integer(version) + ber.element(ber.OCTETS, self.community) + pdu
+        )
+
+
+def _itself(agent: SnmpAgent) -> SnmpAgent:
+    return agent
+
+
+@asynccontextmanager
+async def agents(*some: tuple[str, SnmpAgent]) -> AsyncIterator[int]:
+    """Run agents; yield their port."""
+    loop, port, transports = asyncio.get_running_loop(), 0, []
+    try:
+        for address, agent in some:
+            made, _ = await loop.create_datagram_endpoint(
+                partial(_itself, agent), local_addr=(address, port)
+            )
+            transports.append(made)
+            port = made.get_extra_info("sockname")[1]
+        yield port
+    finally:
+        for one in transports:
+            one.close()
+        await asyncio.sleep(0)
+
+
+def discoverer(port: int, *addresses: str, secret: Secret | None = None) -> Snmp:
+    return Snmp("snmp", SnmpSettings(hosts=addresses or (FIRST,), port=port), secret, gap=PACE)
+
+
+@asynccontextmanager
+async def two_switches() -> AsyncIterator[HostsBed]:
+    silent = frozenset((NAME, SERIAL))
+    found = {FIRST: SnmpAgent(SWITCH), SECOND: SnmpAgent(SWITCH)}
+
+    async def silence(address: str) -> None:
+        found[address].ignored = silent
+
+    async def hurt() -> None:
+        found[FIRST].objects = {NAME: b"\x04\x84\xff\xff\xff\xff", OBJECT_ID: b"\x06\x01\x80"}
+
+    async with agents(*found.items()) as port:
+        yield HostsBed(discoverer(port, FIRST, SECOND), 2, 64, silence, hurt)
+
+
+class TestContract(DiscovererContract):
+    def make_testbed(self) -> AbstractAsyncContextManager[DiscovererTestbed]:
+        return two_switches()
+
+
+async def test_an_agent_is_asked_by_the_newer_version() -> None:
+    agent = SnmpAgent(SWITCH)
+    async with agents((FIRST, agent)) as port:
+        made = discoverer(port)
+        async with running(made) as sink:
+            await until(lambda: bool(sink.seen))
+    (seen,) = sink.seen.values()
+    assert (seen.key, seen.interface, seen.label) == (FIRST, "lo", "switch-7")
+    assert seen.claims == {Claim("serial", "snmp.9", "foc1234x56y")}
+    assert seen.attributes["model"] == "WS-1"
+    assert [version for version, _ in agent.asked] == 2 * [SnmpVersion.V2C]
+    assert not made.health.dropped
+
+
+async def test_an_old_agent_is_asked_by_the_older_version_object_by_object() -> None:
+    agent = SnmpAgent(
+        {**SWITCH, (1, 3, 6, 1, 2, 1, 1, 1, 0): ber.element(4, b"x")}, frozenset({SnmpVersion.V1})
+    )
+    async with agents((FIRST, agent)) as port:
+        made = discoverer(port)
+        async with running(made) as sink:
+            await until(lambda: bool(sink.seen))
+            asked = [version for version, _ in agent.asked]
+            assert asked == TRIES * [1] + (1 + len(DETAILS)) * [0]
+            assert (await made.verify(sink.seen[FIRST])) is not None
+    assert not any(version for version, _ in agent.asked[len(asked) :])  # it is known by then
+    (seen,) = sink.seen.values()
+    assert seen.claims == {Claim("serial", "snmp.9", "foc1234x56y")}
+    assert seen.attributes["snmp.version"] == "1"
+
+
+async def test_an_agent_that_answers_by_an_error_is_asked_object_by_object() -> None:
+    agent = SnmpAgent(SWITCH, whole=True)
+    async with agents((FIRST, agent)) as port, running(discoverer(port)) as sink:
+        await until(lambda: bool(sink.seen))
+    assert next(iter(sink.seen.values())).attributes["serial"] == "FOC1234X56Y"
+
+
+async def test_an_agent_that_is_silent_about_details_is_found_without() -> None:
+    agent = SnmpAgent(SWITCH, ignored=frozenset(DETAILS))
+    async with agents((FIRST, agent)) as port:
+        made = discoverer(port)
+        async with running(made) as sink:
+            await until(lambda: bool(sink.seen))
+            assert not sink.seen[FIRST].claims
+            agent.ignored = frozenset()
+            await made.rescan()
+            await until(lambda: bool(sink.seen[FIRST].claims))
+            agent.ignored = frozenset(DETAILS)  # from now on, a lost answer takes nothing away
+            assert await made.verify(sink.seen[FIRST]) is None
+
+
+async def test_answers_to_other_questions_are_passed_over_within_a_bound() -> None:
+    few, many = SnmpAgent(SWITCH, stray=MOST_STRAY - 1), SnmpAgent(SWITCH, stray=MOST_STRAY)
+    async with agents((FIRST, few), (SECOND, many)) as port:
+        made = discoverer(port, FIRST, SECOND)
+        async with running(made) as sink:
+            await until(lambda: bool(sink.seen) and bool(made.health.dropped))
+    assert set(sink.seen) == {FIRST}
+    assert made.health.dropped == {"too-many-answers": 1}
+
+
+async def test_a_host_without_an_agent_is_asked_again_in_the_next_round() -> None:
+    async with agents((FIRST, SnmpAgent(SWITCH))) as port:
+        made = discoverer(port, SECOND, FIRST)
+        async with running(made) as sink:
+            await until(lambda: bool(sink.seen))
+    assert not made.health.dropped  # an answer that nothing is there is no refusal
+
+
+async def test_the_community_is_that_of_the_operator() -> None:
+    agent = SnmpAgent(SWITCH, community=b"m\xfcnchen")
+    async with agents((FIRST, agent)) as port:
+        made = discoverer(port, secret=Secret(b"m\xfcnchen"))
+        async with running(made) as sink:
+            await until(lambda: bool(sink.seen))
+
+
+async def test_an_agent_of_which_nothing_is_there_is_counted() -> None:
+    async with agents((FIRST, SnmpAgent({}))) as port:
+        made = discoverer(port)
+        async with running(made) as sink:
+            await until(lambda: bool(made.health.dropped))
+    assert made.health.dropped == {"no-system": 1}
+    assert not sink.seen
+
+
+def test_a_community_that_is_too_long_is_refused() -> None:
+    with pytest.raises(ConfigError, match="may have 255") as caught:
+        Snmp("snmp", SnmpSettings(hosts=(FIRST,)), Secret(b"x" * 256))
+    assert "xx" not in str(caught.value)
+
+
+def test_two_places_of_a_community_are_refused() -> None:
+    both = SnmpSettings(hosts=(FIRST,), community_credential="c", community_file=Path("/f"))
+    assert list(both.problems()) == [
+        "there are both community_credential and community_file: leave one out"
+    ]
+
+
+def test_the_plan_does_not_show_the_community() -> None:
+    made = Snmp("snmp", SnmpSettings(hosts=(FIRST,)), Secret(b"quite-secret"))
+    shown = str(list(made.transmissions()))
+    assert "127.0.0.2, port 161 by UDP" in shown
+    assert "quite" not in shown
