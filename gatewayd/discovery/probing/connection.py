@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import TypeAlias
 
+from gatewayd.discovery.link.sockets import bind_to_interface
 from gatewayd.discovery.probing.protocol import UnreadableAnswer
 
 Place: TypeAlias = tuple[str, int] | tuple[str, int, int, int]
@@ -54,15 +55,19 @@ class HostConnection:
 
 
 @asynccontextmanager
-async def connected(address: str, port: int, budget: int) -> AsyncIterator[HostConnection]:
+async def connected(
+    address: str, port: int, budget: int, *, interface: str = ""
+) -> AsyncIterator[HostConnection]:
     """Connect to a host, in at most CONNECT seconds, and close the connection at last.
 
     address: an IP address, a link-local one of IPv6 with its interface, "fe80::1%lan0".
-    budget: bytes that may be read in all.
+    budget: bytes that may be read in all.  interface: by which it is reached; "" for any.
     Raises TimeoutError, ConnectionError, OSError.
     """
     sock, place = host_socket(address, port, socket.SOCK_STREAM)
     try:
+        if interface:
+            bind_to_interface(sock, interface)
         async with asyncio.timeout(CONNECT):
             await asyncio.get_running_loop().sock_connect(sock, place)
         reader, writer = await asyncio.open_connection(sock=sock, limit=BUFFER)

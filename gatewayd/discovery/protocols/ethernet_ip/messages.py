@@ -8,22 +8,10 @@ Numbers are little-endian.
 from __future__ import annotations
 
 import struct
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Final
 
-from gatewayd.device.identity import claim
-from gatewayd.discovery import sanitize
-from gatewayd.discovery.probing.protocol import (
-    TOKEN,
-    Datagram,
-    Enquiry,
-    Found,
-    News,
-    Own,
-    Probe,
-    UnreadableAnswer,
-)
+from gatewayd.discovery.probing.protocol import TOKEN, UnreadableAnswer
 
 PORT = 44818
 """Of UDP and of TCP."""
@@ -31,8 +19,6 @@ HEADER = 24
 """Bytes before the items of a message: command, length, session, status, context, options."""
 LONGEST = 1024
 """Bytes of a message that are read by TCP: an identity with the longest name has 322."""
-ALL_ANSWER, ONE_ANSWERS, MARGIN = 2.0, 0.5, 1.0
-"""Seconds in which all devices are to answer, or one, and those in which what is late still may."""
 
 _HEADER = struct.Struct("<HHII8sI")
 _LIST_IDENTITY = 0x0063
@@ -135,62 +121,3 @@ def _identity_item(message: bytes) -> int:
 
 def _nonce(token: bytes) -> bytes:
     return token[_DELAY.size : TOKEN]
-
-
-class EthernetIpProtocol:
-    """ListIdentity as a protocol of datagrams: a `DatagramProtocol`.
-
-    Devices answer, and say nothing by themselves.
-    """
-
-    kind: Final = "ethernet-ip"
-    groups: Final[Sequence[str]] = ()
-    port: Final = PORT
-    listens: Final = False
-    ipv4_only: Final = True
-    answer_time: Final = ALL_ANSWER + MARGIN
-
-    def probes(self, token: bytes, own: Own) -> Sequence[Probe]:  # noqa: ARG002  # no part of the question
-        """Return the question to all devices, by broadcast."""
-        question = list_identity(token, ALL_ANSWER)
-        return (Probe(question, "broadcast", PORT, "identity of each device", token),)
-
-    def probe_of(self, address: str, key: str, token: bytes, own: Own) -> Sequence[Probe]:  # noqa: ARG002  # all that is at an address answers
-        """Return the question to one device."""
-        question = list_identity(token, ONE_ANSWERS)
-        return (Probe(question, address, PORT, "identity of the device", token),)
-
-    def read(self, datagram: Datagram) -> Iterable[News]:
-        """Return the device that answers.  Raises UnreadableAnswer."""
-        return (found(parse_identity(datagram.payload, datagram.asked), datagram.sender),)
-
-    async def enquire(self, found: Found, enquiry: Enquiry) -> Sequence[Found]:  # noqa: ARG002  # there is no more
-        """Return what was found: all is in the first answer."""
-        return (found,)
-
-
-def found(identity: CipIdentity, sender: str) -> Found:
-    """Return the device that such an answer shows.  sender: its IP address.
-
-    Each module of a rack answers by itself, and is a device of its own; so is each of several that
-    answer from one address.
-    """
-    digits, vendor = identity.serial_digits, identity.vendor_id
-    serial = claim("serial", f"enip.{vendor}", digits)
-    kind = f"{vendor}.{identity.device_type}.{identity.product_code}"
-    attributes = {
-        "model": identity.product,
-        "serial": digits,
-        "enip.vendor-id": str(vendor),
-        "enip.device-type": str(identity.device_type),
-        "enip.product-code": str(identity.product_code),
-        "enip.revision": identity.revision,
-    }
-    return Found(
-        key=f"{vendor} {serial.value}" if serial else f"{sender} {kind}",
-        claims=frozenset({serial} if serial else ()),
-        attributes=sanitize.escaped_attributes(attributes),
-        label=identity.product or f"EtherNet/IP device {kind}",
-        valid_for=0.0,
-        port=PORT,
-    )

@@ -1,0 +1,1 @@
+"""EtherNet/IP: the question to whom a device is, and its answer."""

@@ -1,0 +1,87 @@
+"""What becomes of what a discoverer reports: devices in a real inventory, with the kernel's MACs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from gatewayd.device.identity import DeviceId, Evidence
+from gatewayd.device.reason import Reason
+from gatewayd.discovery.discoverer import Context, Discoverer
+from gatewayd.discovery.inventory import Inventory
+from gatewayd.discovery.kernel.neighbours import NeighbourTable
+from gatewayd.discovery.settings import InventorySettings
+from gatewayd.runtime.tasks import cancel_and_wait
+from gatewayd.testing.contracts.discoverer import want_all
+
+AGAIN = 0.3
+"""Seconds until a discoverer is asked to look again."""
+
+
+class Household:
+    """The devices that were seen: a `Listener`.
+
+    seen: all that ever were.  left: those that have left, or were merged into another.
+    """
+
+    def __init__(self, discoverer: Discoverer) -> None:
+        self._discoverer = discoverer
+        self._neighbours = NeighbourTable()
+        self.seen_ids: list[DeviceId] = []
+        self.inventory = Inventory(
+            InventorySettings(probe_wait=0.0, probe_spread=0.0),
+            Context(lambda: asyncio.get_running_loop().time(), lambda: 0.5, want_all),
+            discoverer.verify,
+            self._neighbours.corroborate,
+            lambda _: frozenset(),
+            self,
+        )
+
+    def seen(self, device: DeviceId) -> None:
+        if device not in self.seen_ids:
+            self.seen_ids.append(device)
+
+    def lost(self, device: DeviceId, reason: Reason) -> None:
+        pass
+
+    def changed(self, device: DeviceId) -> None:
+        pass
+
+    def merged(self, kept: DeviceId, gone: DeviceId) -> None:
+        pass
+
+    def evicted(self, device: DeviceId) -> None:
+        pass
+
+    async def run(self, context: Context) -> None:
+        """Find devices until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._neighbours.run())
+            group.create_task(self.inventory.run())
+            group.create_task(self._discoverer.run(context, self.inventory))
+
+    def only(self) -> Evidence:
+        """Return what is known of the one device that there ever was."""
+        (device,) = self.seen_ids
+        return self.inventory.evidence(device)
+
+    async def shows(self, condition: Callable[[Evidence], object]) -> Evidence:
+        """Look again until what is known of the one device is as expected; return it."""
+        async with asyncio.timeout(20.0):
+            while not (self.seen_ids and condition(self.only())):
+                await self._discoverer.rescan()
+                await asyncio.sleep(AGAIN)
+        return self.only()
+
+
+@asynccontextmanager
+async def household(discoverer: Discoverer) -> AsyncIterator[Household]:
+    """Run a discoverer and an inventory, until the block ends."""
+    made = Household(discoverer)
+    loop = asyncio.get_running_loop()
+    running = asyncio.create_task(made.run(Context(loop.time, lambda: 0.5, want_all)))
+    try:
+        yield made
+    finally:
+        await cancel_and_wait((running,))
