@@ -98,8 +98,11 @@ class Sink(Protocol):
     than it is processed is dropped, the least trusted first.
     """
 
-    async def room(self) -> None:
-        """Return when few reports wait.  To be awaited before each report of many at once."""
+    async def room(self, name: str = "") -> None:
+        """Return when few reports wait.  To be awaited before each report of many at once.
+
+        name: of the discoverer, whose reports count; a discoverer need not say its own.
+        """
 
     def sight(self, sighting: Sighting) -> None:
         """Report a device; report it again whenever it was seen again."""

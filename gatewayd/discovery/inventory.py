@@ -24,7 +24,7 @@ KNOWN_FOR = 2.0
 """Seconds until they are gathered again."""
 PINNED = 100
 """The rank in the queue of what seems to be a pinned device: above all that trust can give."""
-LISTED = 10
+LISTED = 20
 """What is added to the rank of a listed identity: more than any trust gives."""
 CAUSES = {LossReason.GOODBYE: LEFT, LossReason.EXPIRED: SILENT}
 """The losses that make a device suspect, and why.  The others say nothing of the device."""
@@ -66,9 +66,9 @@ class Inventory:
 
     # What discoverers report.
 
-    async def room(self) -> None:
+    async def room(self, name: str = "") -> None:
         """Return when no more than a batch of reports waits: the LAN needs the queue, too."""
-        while len(self._queue) >= self._few:
+        while self._queue.waiting(name) >= self._few:
             self._processed.clear()
             await self._processed.wait()
 

@@ -64,41 +64,54 @@ class DeadlineQueue(Generic[K]):
 
 
 class EvictionQueue(Generic[K]):
-    """A queue of keys by rank, and within a rank by age.  Every operation takes constant time.
+    """A queue of keys by rank, and within a rank by age, where each share gives up its own.
 
-    Ranks are few: each has a bucket that exists while it holds a key.
+    Without room, the key that leaves is one of the lowest rank, there of the share that has the
+    most, and there the oldest: so no share pushes out what another has within an equal part.
+    Ranks and shares are few; every operation takes a time that depends on their number alone.
     """
 
     def __init__(self) -> None:
-        self._buckets: dict[int, dict[K, None]] = {}
-        self._rank: dict[K, int] = {}
+        self._buckets: dict[int, dict[str, dict[K, None]]] = {}
+        self._places: dict[K, tuple[int, str]] = {}
 
     def __len__(self) -> int:
-        return len(self._rank)
+        return len(self._places)
 
     def __contains__(self, key: K) -> bool:
-        return key in self._rank
+        return key in self._places
 
-    def put(self, key: K, rank: int) -> None:
-        """Add a key as the youngest of its rank; a key that is here moves."""
+    def put(self, key: K, rank: int, share: str = "") -> None:
+        """Add a key as the youngest of its rank and share; a key that is here moves."""
         self.discard(key)
-        self._buckets.setdefault(rank, {})[key] = None
-        self._rank[key] = rank
+        self._buckets.setdefault(rank, {}).setdefault(share, {})[key] = None
+        self._places[key] = rank, share
 
     def discard(self, key: K) -> None:
         """Remove a key, if it is here."""
-        rank = self._rank.pop(key, None)
-        if rank is None:
+        place = self._places.pop(key, None)
+        if place is None:
             return
-        del self._buckets[rank][key]
-        if not self._buckets[rank]:
+        rank, share = place
+        bucket = self._buckets[rank]
+        del bucket[share][key]
+        if not bucket[share]:
+            del bucket[share]
+        if not bucket:
             del self._buckets[rank]
 
     def lowest(self) -> K:
-        """Return the oldest key of the lowest rank.  Raises LookupError if there is none."""
+        """Return the key that is to leave first.  Raises LookupError if there is none."""
         if not self._buckets:
             raise LookupError("the queue is empty")
-        return next(iter(self._buckets[min(self._buckets)]))
+        shares = self._buckets[min(self._buckets)]
+        most = max(shares, key=lambda share: len(shares[share]))
+        return next(iter(shares[most]))
+
+
+def share_of(source: str) -> str:
+    """Return whose share a source is part of: the discoverer's, on all interfaces."""
+    return source.partition("/")[0]
 
 
 @dataclass(slots=True)
@@ -110,23 +123,29 @@ class QueuedSighting:
 
 
 class SightingQueue:
-    """A queue of the newest report of each origin, first come, first served.
+    """A queue of the newest report of each origin: discoverers take turns, and of each one what
+    came first is first.
 
-    limit: how many are kept; without room the oldest of the lowest rank is dropped.
+    limit: how many are kept; without room, one of the lowest rank is dropped, of the discoverer
+    that has most of these.
     dropped: called with the origin of each that was.
     """
 
     def __init__(self, limit: int, dropped: Callable[[Origin], None] = lambda _: None) -> None:
         self._limit, self._dropped = limit, dropped
-        self._items: dict[Origin, QueuedSighting] = {}
+        self._turns: dict[str, dict[Origin, QueuedSighting]] = {}
         self._eviction: EvictionQueue[Origin] = EvictionQueue()
         self.overflow = 0
 
     def __len__(self) -> int:
-        return len(self._items)
+        return len(self._eviction)
 
     def __contains__(self, origin: Origin) -> bool:
-        return origin in self._items
+        return origin in self._eviction
+
+    def waiting(self, name: str = "") -> int:
+        """Return how many reports wait of one discoverer, or of all."""
+        return len(self._turns.get(name, ())) if name else len(self)
 
     def sight(self, sighting: Sighting, rank: int) -> None:
         """Add a sighting; it replaces what waits of its origin."""
@@ -134,31 +153,40 @@ class SightingQueue:
 
     def lose(self, loss: Loss, rank: int) -> None:
         """Add a loss, after the sighting that waits already: the loss may be forged."""
-        waiting = self._items.get(loss.origin)
+        waiting = self._turns.get(share_of(loss.source), {}).get(loss.origin)
         if waiting is not None:
             waiting.loss = loss
         else:
             self._put(loss.origin, QueuedSighting(None, loss), rank)
 
     def pop(self) -> QueuedSighting | None:
-        """Remove and return the oldest item; None if there is none."""
-        if not self._items:
+        """Remove and return the oldest item of whose turn it is; None if there is none."""
+        if not self._turns:
             return None
-        origin = next(iter(self._items))
+        name = next(iter(self._turns))
+        own = self._turns.pop(name)
+        origin = next(iter(own))
+        item = own.pop(origin)
+        if own:
+            self._turns[name] = own
         self._eviction.discard(origin)
-        return self._items.pop(origin)
+        return item
 
     def _put(self, origin: Origin, item: QueuedSighting, rank: int) -> None:
-        if origin not in self._items:
-            self._eviction.put(origin, rank)
-        self._items[origin] = item
-        if len(self._items) > self._limit:
+        name = share_of(origin[0])
+        if origin not in self._eviction:
+            self._eviction.put(origin, rank, name)
+        self._turns.setdefault(name, {})[origin] = item
+        if len(self) > self._limit:
             self._drop()
 
     def _drop(self) -> None:
         lowest = self._eviction.lowest()
         self._eviction.discard(lowest)
-        del self._items[lowest]
+        name = share_of(lowest[0])
+        del self._turns[name][lowest]
+        if not self._turns[name]:
+            del self._turns[name]
         self.overflow += 1
         self._dropped(lowest)
         if self.overflow == 1:

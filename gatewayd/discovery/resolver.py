@@ -41,7 +41,7 @@ from gatewayd.device.identity import (
     strength,
 )
 from gatewayd.discovery.discoverer import Origin
-from gatewayd.discovery.queues import EvictionQueue
+from gatewayd.discovery.queues import EvictionQueue, share_of
 from gatewayd.discovery.settings import MAX_LISTED
 
 IDENTITY_CONFLICT = "identity-conflict"
@@ -567,14 +567,14 @@ class Resolver:
         evicted = []
         for queue, limit in ((self._unpinned, self.limit), (self._listed, MAX_LISTED)):
             while len(queue) > limit:
-                victim = queue.lowest()
-                self.forget(victim.device)
-                evicted.append(victim.device)
+                evicted.append(queue.lowest().device)
+                self.forget(evicted[-1])
         return tuple(evicted)
 
     def _put(self, known: KnownDevice) -> None:
         self._discard(known)
-        (self._listed if known.listed else self._unpinned).put(known, known.rank)
+        share = share_of(known.origins[-1][0]) if known.origins else ""
+        (self._listed if known.listed else self._unpinned).put(known, known.rank, share)
 
     def _discard(self, known: KnownDevice) -> None:
         self._unpinned.discard(known)

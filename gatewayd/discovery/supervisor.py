@@ -25,6 +25,17 @@ MAX_SCAN = 900
 """Seconds of the longest scan."""
 
 
+class _OwnSink:
+    """The sink as one discoverer has it: what other discoverers report takes no room from it."""
+
+    def __init__(self, sink: Sink, name: str) -> None:
+        self._sink, self._name = sink, name
+        self.sight, self.lose = sink.sight, sink.lose
+
+    async def room(self, name: str = "") -> None:
+        await self._sink.room(name or self._name)
+
+
 class Supervisor:
     """The supervisor of the discoverers: it runs them, and verifies sightings by their source.
 
@@ -89,7 +100,7 @@ class Supervisor:
         while True:
             try:
                 self.faults.pop(name, None)
-                await discoverer.run(self._context, sink)
+                await discoverer.run(self._context, _OwnSink(sink, name))
                 after = RESTART_DELAY
             except DiscoveryFatal as error:
                 self.faults[name] = str(error)

@@ -755,6 +755,34 @@ async def test_a_flood_leaves_children_and_wanted_ones_in_place() -> None:
         assert lan.inventory.evidence(DeviceId("child-7")).addresses == ("10.0.0.77",)
 
 
+async def test_strangers_of_one_source_never_make_room_for_a_flood_of_another() -> None:
+    async with a_lan(InventorySettings(max_unadmitted=100, max_queued=100)) as lan:
+        for n in range(20):
+            await lan.sees(f"mdns/lan0 {n}", f"serial pm S{n}")
+        quiet = lan.listener.present()
+        for n in range(5000):
+            lan.announce(f"ssdp/lan{n % 2} f{n}", f"serial f F{n}", alive=False)
+            if n % 500 == 0:
+                lan.announce(f"mdns/lan0 late-{n}", f"serial pm L{n}")
+            if n % 1000 == 0:
+                await lan.settle()
+        await lan.settle()
+        assert lan.inventory.counters()["devices-evicted"] > 300
+        present = lan.listener.present()
+        assert quiet <= present
+        labels = {lan.inventory.evidence(one).label for one in present}
+        assert {f"late-{n}" for n in range(0, 5000, 500)} <= labels
+
+
+async def test_there_is_room_for_one_source_while_another_floods() -> None:
+    async with a_lan(InventorySettings(max_queued=100)) as lan:
+        for n in range(500):
+            lan.announce(f"ssdp/lan0 f{n}", f"serial f F{n}", alive=False)
+        async with asyncio.timeout(1):
+            await lan.inventory.room("static")
+        assert lan.inventory.counters()["sighting-queue"] == 100
+
+
 async def test_a_stranger_for_whom_there_is_no_room_is_not_reported() -> None:
     async with a_lan(InventorySettings(max_unadmitted=16)) as lan:
         for n in range(16):

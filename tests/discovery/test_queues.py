@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.discovery.discoverer import Loss, LossReason, Sighting
+from gatewayd.discovery.discoverer import Loss, LossReason, Origin, Sighting
 from gatewayd.discovery.queues import (
     DeadlineQueue,
     EvictionQueue,
@@ -68,12 +70,59 @@ def test_the_oldest_of_the_lowest_rank_is_lowest(steps: list[tuple[int, int | No
             assert queue.lowest() == min(model, key=lambda k: model[k])
 
 
-def sighting(key: str, label: str = "") -> Sighting:
-    return Sighting("mdns", key, 0, 60, "", (), None, frozenset(), {}, label)
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 1), st.sampled_from("abc")), max_size=99)
+)
+def test_no_share_pushes_out_what_another_has_within_an_equal_part(
+    steps: list[tuple[int, int, str]],
+) -> None:
+    queue, limit = EvictionQueue[int](), 9
+    model: dict[int, tuple[int, str]] = {}
+    for key, rank, share in steps:
+        model.pop(key, None)
+        model[key] = rank, share
+        queue.put(key, rank, share)
+        if len(queue) > limit:
+            lowest = queue.lowest()
+            low = min(rank for rank, _ in model.values())
+            shares = Counter(share for rank, share in model.values() if rank == low)
+            assert model[lowest][0] == low
+            most = model[lowest][1]
+            assert shares[most] == max(shares.values())
+            assert lowest == next(k for k, place in model.items() if place == (low, most))
+            queue.discard(lowest)
+            del model[lowest]
+
+
+def sighting(key: str, label: str = "", source: str = "mdns") -> Sighting:
+    return Sighting(source, key, 0, 60, "", (), None, frozenset(), {}, label)
 
 
 def loss(key: str) -> Loss:
     return Loss("mdns", key, 0, LossReason.GOODBYE)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_flood_of_one_source_neither_pushes_out_nor_delays_another(rank: int) -> None:
+    dropped: list[Origin] = []
+    queue = SightingQueue(100, dropped.append)
+    for number in range(40):
+        queue.sight(sighting(f"child-{number}", source="mdns/lan0"), rank)
+        for liar in range(50):
+            queue.sight(sighting(f"liar-{number}-{liar}", source=f"ssdp/lan{liar % 2}"), rank)
+    assert {source.partition("/")[0] for source, _ in dropped} == {"ssdp"}
+    assert (len(queue), queue.waiting("mdns"), queue.waiting("ssdp")) == (100, 40, 60)
+    popped = [queue.pop() for _ in range(80)]
+    children = [one for one in popped if one and one.sighting and one.sighting.source[:1] == "m"]
+    assert len(children) == 40
+
+
+def test_of_one_source_what_came_first_is_first() -> None:
+    queue = SightingQueue(10)
+    for key, source in (("a", "x"), ("b", "x"), ("c", "y"), ("d", "y/lan0"), ("e", "x")):
+        queue.sight(sighting(key, source=source), 0)
+    order = [one.sighting.key for _ in range(5) if (one := queue.pop()) and one.sighting]
+    assert order == ["a", "c", "b", "d", "e"]
 
 
 def test_the_newest_of_an_origin_takes_the_turn_of_the_first() -> None:

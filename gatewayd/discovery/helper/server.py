@@ -18,6 +18,7 @@ from gatewayd.discovery.discoverer import (
     EventHook,
     Interest,
     Loss,
+    LossReason,
     Origin,
     Sighting,
 )
@@ -56,6 +57,8 @@ MAX_WAITING = 2000
 """Reports that wait while gatewayd does not read; those of strangers are dropped first."""
 FEW = 64
 """Reports that may wait while many are reported at once."""
+TELLING = frozenset({LossReason.GOODBYE, LossReason.EXPIRED})
+"""Why a loss says something of a device, and stays longer than a sighting that no rule wants."""
 MAX_VERIFIED = 64
 """Devices that are asked at once."""
 MAX_UNSENT = 256 << 10
@@ -80,9 +83,9 @@ class Outbox:
         self._news, self._sent = asyncio.Event(), asyncio.Event()
         self.interest: Callable[[Mapping[str, str]], Interest] = lambda _: Interest.STRANGER
 
-    async def room(self) -> None:
+    async def room(self, name: str = "") -> None:
         """Return when no more than a few reports wait."""
-        while len(self._queue) >= FEW:
+        while self._queue.waiting(name) >= FEW:
             self._sent.clear()
             await self._sent.wait()
 
@@ -100,7 +103,7 @@ class Outbox:
     def lose(self, loss: Loss) -> None:
         """Queue a loss."""
         if self._fits(loss):
-            self._queue.lose(loss, 1)
+            self._queue.lose(loss, int(loss.reason in TELLING))
             self._news.set()
 
     async def next(self) -> Sequence[Sighting | Loss]:

@@ -122,7 +122,7 @@ class ProbedInterface:
         self._expected: list[_Expected] = []
         self._channel: LinkChannel | None = None
         self._opened_on = link().endpoint
-        self._opened_at = self._asked_at = float("-inf")
+        self._opened_at = self._asked_at = self._sent_at = float("-inf")
         self._failures = 0
         self._moved = self._rescanning = False
         self._wake = asyncio.Event()
@@ -185,7 +185,7 @@ class ProbedInterface:
             self._failures = 0
             self.relinked()  # a change while it was opened
             while not self._moved:
-                await self._sleep(self._asked_at + self._gap)
+                await self._sleep(self._sent_at + self._gap)
                 has_failed = await self._round(self._channel)
                 self._failures = self._failures + 1 if has_failed else 0
                 await self._rest()
@@ -210,6 +210,7 @@ class ProbedInterface:
             self._open_tokens.append((probe.token or token, until))
             try:
                 asking.send(probe, probe.to)
+                self._sent_at = self._asked_at
             except OSError as error:
                 failed = True
                 self._health.drop("unsent", interface=self._place.interface)

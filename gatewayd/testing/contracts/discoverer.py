@@ -47,7 +47,7 @@ class RecordingSink:
         self.lost: list[Loss] = []
         self.sightings = 0
 
-    async def room(self) -> None:
+    async def room(self, name: str = "") -> None:
         """Return at once: there is always room."""
 
     def sight(self, sighting: Sighting) -> None:

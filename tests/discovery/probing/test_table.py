@@ -56,7 +56,7 @@ class Scene:
         assert attributes["source"] == "toy"
         return Interest(attributes.get("toy.interest", "wanted"))
 
-    async def room(self) -> None: ...
+    async def room(self, name: str = "") -> None: ...
 
     def sight(self, sighting: Sighting) -> None:
         check_sighting(sighting)
