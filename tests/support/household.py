@@ -1,4 +1,4 @@
-"""What becomes of what a discoverer reports: devices in a real inventory, with the kernel's MACs."""
+"""What becomes of what a discoverer reports: devices in an inventory, with the kernel's MACs."""
 
 from __future__ import annotations
 

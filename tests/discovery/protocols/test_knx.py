@@ -23,10 +23,10 @@ from xknx.knxip.dib import DIBDeviceInformation, DIBSuppSVCFamilies
 
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.probing.protocol import Datagram, Found, Own, UnreadableAnswer
-from gatewayd.discovery.protocols.knx import (
+from gatewayd.discovery.protocols.knx.discoverer import KnxProtocol
+from gatewayd.discovery.protocols.knx.messages import (
     GROUP,
     PORT,
-    KnxProtocol,
     description_request,
     parse_answer,
     search_requests,

@@ -7,26 +7,14 @@ describes is made here: an interface has few tunnels, and none is opened.  Numbe
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
-from typing import Final
 
-from gatewayd.device.identity import claim
-from gatewayd.discovery import sanitize
-from gatewayd.discovery.probing.protocol import (
-    Datagram,
-    Enquiry,
-    Found,
-    News,
-    Own,
-    Probe,
-    UnreadableAnswer,
-)
+from gatewayd.discovery.probing.protocol import UnreadableAnswer
 
 PORT = 3671
 GROUP = "224.0.23.12"
-NAMESPACE = "knx"
 
 _HEADER = struct.Struct("!BBHH")  # its size, version, service, size of the message
 _VERSION = (0x06, 0x10)  # the size of the header, and version 1.0
@@ -39,9 +27,6 @@ _DEVICE, _FAMILIES = 0x01, 0x02
 _ABOUT_DEVICE = struct.Struct("!BBHH6s4x6s30s")
 """Medium, status, individual address, project; serial number; a multicast address; MAC; name."""
 _MAX_BLOCKS = 32
-_KNXD = "010203040506"
-"""The serial number of every knxd, which it shows in a search alone."""
-
 _MEDIA = {0x02: "TP1", 0x04: "PL110", 0x10: "RF", 0x20: "IP"}
 _SERVICES = {
     4: "tunnelling",
@@ -134,60 +119,3 @@ def _blocks(message: bytes, start: int) -> Iterator[tuple[int, bytes]]:
             return
         yield about, message[start + _BLOCK : start + size]
         start += size
-
-
-class KnxProtocol:
-    """The search for devices as a protocol of datagrams: a `DatagramProtocol`.
-
-    Devices answer, and say nothing by themselves.  A question has no room for a token.
-    """
-
-    kind: Final = "knx"
-    groups: Final[Sequence[str]] = ()
-    port: Final = PORT
-    listens: Final = False
-    ipv4_only: Final = True
-    answer_time: Final = 10.0  # as long as the standard has a client wait for answers to a search
-
-    def probes(self, token: bytes, own: Own) -> Sequence[Probe]:  # noqa: ARG002  # there is no room for it
-        """Return the questions to all devices, of both versions, by multicast."""
-        questions = search_requests(own.address, own.port)
-        return tuple(Probe(one, GROUP, PORT, "search for devices") for one in questions)
-
-    def probe_of(self, address: str, key: str, token: bytes, own: Own) -> Sequence[Probe]:  # noqa: ARG002  # one device is at an address
-        """Return the question to one device."""
-        question = description_request(own.address, own.port)
-        return (Probe(question, address, PORT, "description of the device"),)
-
-    def read(self, datagram: Datagram) -> Iterable[News]:
-        """Return the device that answers.  Raises UnreadableAnswer."""
-        return (found(parse_answer(datagram.payload), datagram.sender),)
-
-    async def enquire(self, found: Found, enquiry: Enquiry) -> Sequence[Found]:  # noqa: ARG002  # there is no more
-        """Return what was found: all is in the first answer."""
-        return (found,)
-
-
-def found(device: KnxDevice, sender: str) -> Found:
-    """Return the device that such an answer shows.  sender: its IP address.
-
-    Name and individual address are set with ETS, and identify nothing.
-    """
-    digits = "" if device.serial == _KNXD else device.serial
-    serial, mac = claim("serial", NAMESPACE, digits), claim("mac", NAMESPACE, device.mac)
-    attributes = {
-        "serial": serial.value if serial else "",
-        "knx.mac": mac.value if mac else "",
-        "knx.name": device.name,
-        "knx.individual-address": device.individual_address,
-        "knx.medium": device.medium,
-        "knx.services": " ".join(device.services),
-    }
-    return Found(
-        key=next((one.value for one in (serial, mac) if one), sender),
-        claims=frozenset(one for one in (serial, mac) if one),
-        attributes=sanitize.escaped_attributes(attributes),
-        label=device.name or f"KNX device {device.individual_address}",
-        valid_for=0.0,
-        port=device.port,
-    )

@@ -1,0 +1,1 @@
+"""KNXnet/IP: the search for interfaces and routers of KNX installations."""
