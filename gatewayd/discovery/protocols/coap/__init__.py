@@ -1,0 +1,1 @@
+"""CoAP: messages, links, and what they show of devices."""
