@@ -56,6 +56,7 @@ from gatewayd.secretstore.keyslots import recovery
 from gatewayd.secretstore.keyslots.slots import encrypted_by
 from gatewayd.settings.files import Problems
 from script.attacking.fuzzer import Parser
+from script.attacking.lan_parsers import lan_parsers
 from script.attacking.more_parsers import more_parsers
 
 NAME = CloudName("cloud", "a1product00", "TH20-0001")
@@ -86,7 +87,14 @@ device_name = "{serial|upper|last4}"
 
 def parsers() -> Sequence[Parser]:
     """Return all of them."""
-    return (*_of_the_lan(), *_of_clouds(), *_of_children(), *_of_files(), *more_parsers())
+    return (
+        *_of_the_lan(),
+        *_of_clouds(),
+        *_of_children(),
+        *_of_files(),
+        *lan_parsers(),
+        *more_parsers(),
+    )
 
 
 def _of_the_lan() -> Iterator[Parser]:
