@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -25,6 +24,7 @@ from gatewayd.testing.contracts.discoverer import (
 from gatewayd.testing.waiting import until
 from tests.support.cable import BROADCAST, CHILD, INTERFACE, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
+from tests.support.cable_peer import CablePeer
 from tests.support.household import household
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
@@ -83,42 +83,32 @@ class TestContract(DiscovererContract):
             )  # fmt: skip
 
 
-class Controller:
+class Controller(CablePeer):
     """A controller that cpppo simulates, in a directory of its own."""
 
     def __init__(self, cable: Cable, directory: Path) -> None:
-        self._cable, self._directory = cable, directory
-        self._process: asyncio.subprocess.Process | None = None
+        super().__init__(cable)
+        self._directory = directory
 
-    async def start(self, serial: int | None, product: str, *options: str) -> None:
+    async def run(self, serial: int | None, product: str, *options: str) -> None:
         """Start it, or start it again: with its default identity, if it has no serial number."""
-        await self.stop()
         given = f"Serial Number = {serial}\n" if serial is not None else ""
         text = f"[Identity]\nProduct Name = {product}\n{given}"
         (self._directory / "cpppo.cfg").write_text(text)
-        self._process = await asyncio.create_subprocess_exec(
-            *self._cable.prefix, *CPPPO, "-a", f"0.0.0.0:{PORT}", *options, "SPEED=INT[1]",
-            cwd=self._directory, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
-
-    async def stop(self) -> None:
-        """Stop it."""
-        if self._process is not None:
-            self._process.kill()
-            await self._process.wait()
+        place = ("-a", f"0.0.0.0:{PORT}")
+        await self.start(*CPPPO, *place, *options, "SPEED=INT[1]", cwd=self._directory)
 
 
 @pytest.fixture
 async def controller(cable: Cable, tmp_path: Path) -> AsyncIterator[Controller]:
-    made = Controller(cable, tmp_path)
-    yield made
-    await made.stop()
+    async with Controller(cable, tmp_path) as made:
+        yield made
 
 
 async def test_a_controller_stays_one_child_renamed_restarted_and_elsewhere(
     cable: Cable, controller: Controller
 ) -> None:
-    await controller.start(0x00C0FFEE, "Line 1")
+    await controller.run(0x00C0FFEE, "Line 1")
     async with household(discoverer()) as home:
         first = await home.shows(lambda one: one.label == "Line 1")
         assert Claim("serial", "enip.1", "00c0ffee") in first.claims
@@ -126,12 +116,12 @@ async def test_a_controller_stays_one_child_renamed_restarted_and_elsewhere(
         assert view["enip.device-type"] == "14"
         assert view["address"] == CHILD
 
-        await controller.start(0x00C0FFEE, "Line 2")
+        await controller.run(0x00C0FFEE, "Line 2")
         await home.shows(lambda one: one.label == "Line 2")
 
         cable.far_ip("addr", "del", f"{CHILD}/16", "dev", INTERFACE)
         cable.far_ip("addr", "add", f"{MOVED}/16", "dev", INTERFACE)
-        await controller.start(0x00C0FFEE, "Line 2")
+        await controller.run(0x00C0FFEE, "Line 2")
         last = await home.shows(lambda one: MOVED in one.addresses)
         assert not last.conflict
         assert last.views[0]["model"] == "Line 2"
@@ -158,7 +148,7 @@ async def test_a_device_that_answers_by_tcp_alone_is_verified(
     controller: Controller, known: tuple[EthernetIp, Sighting]
 ) -> None:
     made, sighting = known
-    await controller.start(0x00C0FFEE, "Line 1", "--no-udp")
+    await controller.run(0x00C0FFEE, "Line 1", "--no-udp")
     async with asyncio.timeout(20):
         while (found := await made.verify(sighting)) is None:
             pass  # it is starting
@@ -222,7 +212,7 @@ async def test_no_device_is_sent_anything_but_the_one_question(
 
 
 async def test_what_every_simulator_shows_identifies_nothing(controller: Controller) -> None:
-    await controller.start(None, "Simulated")
+    await controller.run(None, "Simulated")
     async with household(discoverer()) as home:
         shown = await home.shows(lambda one: one.label == "Simulated")
         assert not [one for one in shown.claims if one.kind == "serial"]
