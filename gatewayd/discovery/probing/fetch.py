@@ -22,7 +22,7 @@ from gatewayd.network.http_response import parse_response
 MAX_BODY = 64 * 1024
 """Bytes of a document, with the head of its response."""
 SECONDS = 3.0
-"""Seconds that a document may take in all."""
+"""Seconds for a whole document, from the connection on."""
 AT_ONCE = 4
 """Documents that are fetched at the same time, by all fetchers of a source."""
 HTTP_PORT = 80
