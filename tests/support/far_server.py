@@ -1,0 +1,68 @@
+"""A server of another author at the far end of a cable: to be renamed, moved and restarted."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from tests.support.cable import CHILD, INTERFACE, Cable
+
+MOVED = "10.77.0.9"
+VENDOR_MAC = "00:1b:0d:63:84:c0"
+"""Of a vendor, so that it identifies a device: those of cables are locally administered."""
+START = 30.0
+"""Seconds in which a server must serve."""
+
+
+class FarServer:
+    """A server that says in a line of its output that it serves.
+
+    The cable is unplugged while it is not there, as with a device that restarts: a host on a cable
+    would refuse a connection.  address: where it is.
+    """
+
+    def __init__(self, cable: Cable) -> None:
+        self._cable = cable
+        self._process: asyncio.subprocess.Process | None = None
+        self.address = CHILD
+
+    async def start(self, *command: str, ready: bytes = b"It serves.") -> None:
+        """Start it, or start it again.  ready: what is in the line by which it says so."""
+        await self.stop()
+        self._process = await asyncio.create_subprocess_exec(
+            *self._cable.prefix, *command,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert self._process.stdout is not None
+        output = b""
+        async with asyncio.timeout(START):
+            while ready not in (line := await self._process.stdout.readline()):
+                output += line
+                assert line, output.decode()
+        self._cable.far_ip("link", "set", INTERFACE, "up")
+
+    def move(self) -> None:
+        """Give it another address, from its next start on."""
+        self._cable.far_ip("addr", "del", f"{self.address}/16", "dev", INTERFACE)
+        self.address = MOVED
+        self._cable.far_ip("addr", "add", f"{self.address}/16", "dev", INTERFACE)
+
+    async def stop(self) -> None:
+        """Unplug the cable, and stop it."""
+        self._cable.far_ip("link", "set", INTERFACE, "down")
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            await process.communicate()
+
+
+@asynccontextmanager
+async def far_server(cable: Cable) -> AsyncIterator[FarServer]:
+    """Yield a server that is not started yet; it is stopped at last."""
+    made = FarServer(cable)
+    try:
+        yield made
+    finally:
+        await made.stop()
