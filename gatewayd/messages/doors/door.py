@@ -36,7 +36,7 @@ from gatewayd.messages.doors.packets import (
     PublishPacket,
     PublishProperties,
 )
-from gatewayd.messages.doors.session import DoorSession
+from gatewayd.messages.doors.session import NOT_MQTT_5, DoorSession
 from gatewayd.messages.doors.site.topic_pattern import without_overlap
 from gatewayd.messages.doors.subscriptions import NoSubscriptionRecord, SubscriptionRecord
 from gatewayd.messages.doors.translation import (
@@ -54,8 +54,6 @@ log = logging.getLogger(__name__)
 
 STABLE = 30.0
 """Seconds after which a connection counts as good, and the next wait begins small."""
-_NOT_MQTT_5 = (DoorFault.VERSION, DoorFault.CLOSED)
-"""How a broker that speaks only MQTT 3.1.1 answers to MQTT 5: it says so, or says nothing."""
 WATCH = 5.0
 """Seconds between two checks that a pause still has a cause."""
 _HEAD = 64
@@ -285,7 +283,7 @@ class Door:
             self._begin(connack)
             return await self._serve(session)
         except DoorError as error:
-            if version == V5 and self._access.may_be_old and error.reason.code in _NOT_MQTT_5:
+            if version == V5 and self._access.may_be_old and error.reason.code in NOT_MQTT_5:
                 self._version = V311
             return error
         finally:

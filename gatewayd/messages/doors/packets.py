@@ -1,7 +1,8 @@
 """The packets of MQTT 5 and 3.1.1 that a door and its broker exchange.  Pure.
 
-A door subscribes with QoS 1 and publishes with QoS 1: what belongs to QoS 2, to enhanced
-authentication and to topic aliases, which a door does not allow, ends the connection.
+A door subscribes with QoS 1 and publishes with QoS 1, and reads births with QoS 0: what belongs to
+QoS 2, to enhanced authentication and to topic aliases, which a door does not allow, ends the
+connection.
 
 Sources: MQTT Version 5.0 and MQTT Version 3.1.1, OASIS Standards; the numbers in brackets are
 sections of the former.
@@ -120,6 +121,7 @@ class ConnectPacket:
 
     password: None for none.  keepalive, session_expiry: seconds.
     receive_maximum: messages of QoS 1 that may be in flight to us; MQTT 5 only, as is the expiry.
+    clean: whether the broker is to keep nothing, before or after this connection.
     """
 
     client_id: str
@@ -128,14 +130,16 @@ class ConnectPacket:
     keepalive: int = 60
     session_expiry: int = FOREVER
     receive_maximum: int = 200
+    clean: bool = False
 
     def encode(self, version: int) -> bytes:
-        """Encode it, with clean start off: the broker keeps messages while the door is away."""
+        """Encode it."""
         flags = (0x80 if self.user_name else 0) | (0x40 if self.password is not None else 0)
+        flags |= 0x02 if self.clean else 0
         body = _sized(b"MQTT") + bytes((version, flags)) + _word(self.keepalive)
         if version == V5:
             body += _properties(
-                b"\x11" + self.session_expiry.to_bytes(_LONG, "big"),
+                b"\x11" + (0 if self.clean else self.session_expiry).to_bytes(_LONG, "big"),
                 b"\x21" + _word(self.receive_maximum),
                 b"\x27" + MAX_PACKET.to_bytes(_LONG, "big"),
             )
@@ -149,7 +153,16 @@ class ConnectPacket:
 
 def subscribe(version: int, packet: int, filters: Sequence[str]) -> bytes:
     """Encode SUBSCRIBE with QoS 1, and without retained messages where MQTT 5 allows that [3.8]."""
-    options = bytes((1 | 2 << 4 if version == V5 else 1,))
+    return _subscribe(version, packet, filters, 1 | 2 << 4 if version == V5 else 1)
+
+
+def subscribe_to_kept(version: int, packet: int, filters: Sequence[str]) -> bytes:
+    """Encode SUBSCRIBE with QoS 0, whereupon all retained messages come, again each time [3.8]."""
+    return _subscribe(version, packet, filters, 0)
+
+
+def _subscribe(version: int, packet: int, filters: Sequence[str], option: int) -> bytes:
+    options = bytes((option,))
     listed = b"".join(_sized(one.encode()) + options for one in filters)
     properties = _properties() if version == V5 else b""
     return _packet(_SUBSCRIBE << 4 | 2, _word(packet) + properties + listed)

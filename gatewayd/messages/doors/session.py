@@ -25,6 +25,7 @@ from gatewayd.messages.doors.packets import (
     puback,
     publish,
     subscribe,
+    subscribe_to_kept,
     unsubscribe,
 )
 
@@ -32,6 +33,9 @@ FILTERS = 64
 """Topic filters of one SUBSCRIBE."""
 _SUBSCRIBE_ID = MAX_PACKET_ID
 """Nothing is published before the answer, so no message has this identifier then."""
+
+NOT_MQTT_5 = (DoorFault.VERSION, DoorFault.CLOSED)
+"""How a broker that speaks only MQTT 3.1.1 answers to MQTT 5: it says so, or says nothing."""
 
 T = TypeVar("T")
 
@@ -73,7 +77,7 @@ class DoorSession:
     async def log_in(self, login: ConnectPacket) -> ConnackPacket:
         """Send CONNECT; return the broker's answer.  Raises DoorError."""
         self.connection.send(login.encode(self._version))
-        connack = await self._answer(self._connack)
+        connack = await self._answer(self._connack, self._timeout)
         if connack.code:
             raise DoorError.of(refusal(self._version, connack.code), self._endpoint)
         self.connection.keep_alive(min(login.keepalive, connack.keepalive or login.keepalive))
@@ -85,6 +89,16 @@ class DoorSession:
         async for part, codes in self._in_parts(filters, subscribe):
             granted = granted and len(codes) == len(part) and max(codes) < REFUSED
         return granted
+
+    async def subscribe_to_kept(self, topic_filter: str) -> bool:
+        """Subscribe with QoS 0; return whether the broker grants it, once it has said so.
+
+        All that it keeps may come first, for as long as that is read.  Raises DoorError.
+        """
+        self._suback = asyncio.get_running_loop().create_future()
+        self.connection.send(subscribe_to_kept(self._version, _SUBSCRIBE_ID, [topic_filter]))
+        codes = (await self._answer(self._suback, None)).codes
+        return bool(codes) and max(codes) < REFUSED
 
     async def unsubscribe(self, filters: Sequence[str]) -> None:
         """Unsubscribe, also from what the broker does not know.  Raises DoorError."""
@@ -99,7 +113,7 @@ class DoorSession:
             part = filters[first : first + FILTERS]
             self._suback = asyncio.get_running_loop().create_future()
             self.connection.send(encode(self._version, _SUBSCRIBE_ID, part))
-            yield part, (await self._answer(self._suback)).codes
+            yield part, (await self._answer(self._suback, self._timeout)).codes
 
     @property
     def expires(self) -> bool:
@@ -123,12 +137,15 @@ class DoorSession:
         await asyncio.wait({self.connection.closed})
         return self._end(DoorFault.LOST)
 
-    async def _answer(self, answer: asyncio.Future[T]) -> T:
-        """Return an answer of the broker.  Raises DoorError."""
+    async def _answer(self, answer: asyncio.Future[T], timeout: float | None) -> T:  # noqa: ASYNC109  # nothing is to be cancelled
+        """Return an answer of the broker.  timeout: None for as long as it is connected.
+
+        Raises DoorError.
+        """
         both: set[Awaitable[object]] = {answer, self.connection.closed}
         await asyncio.wait(
             {asyncio.ensure_future(one) for one in both},
-            timeout=self._timeout,
+            timeout=timeout,
             return_when=asyncio.FIRST_COMPLETED,
         )
         if answer.done():
