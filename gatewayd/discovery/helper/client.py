@@ -10,6 +10,7 @@ import itertools
 import logging
 from collections.abc import Callable, Sequence
 
+from gatewayd.discovery.births.port import BirthMessage, BirthRequest
 from gatewayd.discovery.diagnosis.recorder import RecordedEvent
 from gatewayd.discovery.diagnosis.recording import RecordingPipe
 from gatewayd.discovery.diagnosis.refusals import RefusalList
@@ -61,6 +62,7 @@ class DiscoveryHelper:
 
     rules: returns what is of interest now.  known: returns where devices on record are.
     log_level: returns from which level on to log now.
+    on_request: called with what a discoverer asks of a door; it decides, and never blocks.
     faults: why a discoverer does not run now, by its name.
     refused: what was not believed, or had no room.
     """
@@ -85,6 +87,7 @@ class DiscoveryHelper:
         self._restarts = 0
         self.faults: dict[str, str] = {}
         self.refused = RefusalList()
+        self.on_request: Callable[[BirthRequest], None] = lambda _: None
         self._recording = RecordingPipe(clock)
 
     @property
@@ -140,6 +143,21 @@ class DiscoveryHelper:
         if not answer.asked:
             raise DiscoveryRetry(f"discoverer {name} could not ask", LAST_RESTART)
         return answer.sighting
+
+    async def pass_on(self, message: BirthMessage) -> bool:
+        """Pass on what comes from a door, once the helper has room for it.
+
+        Returns whether the discoverer runs.
+        """
+        writer = self._writer
+        if writer is None or message.source in self.faults:
+            return False
+        self._send(writer, message)
+        try:
+            await writer.drain()
+        except OSError:  # it has ended, which is noted where it is read
+            return False
+        return True
 
     async def record(self, seconds: int, most: int, version: str) -> int:
         """Return a descriptor from which can be read what comes for so many seconds, and bytes.
@@ -204,6 +222,8 @@ class DiscoveryHelper:
                         answered.set_result(message)
                 case HelperHealth():
                     self._health, self.faults = message, dict(message.faults)
+                case BirthRequest():
+                    self.on_request(message)
                 case RefusalReport() | RecordedEvent():
                     self._keep(message)
             count += 1

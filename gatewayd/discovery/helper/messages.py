@@ -4,8 +4,8 @@ The helper reads what strangers send, and may be theirs after a fault in a parse
 sends is decoded strictly, bounded and sanitised again; it proves no more than a packet does.  The
 helper believes gatewayd.
 
-    gatewayd to helper   start, level, rules, known, rescan, verify, record
-    helper to gatewayd   sighting, loss, answer, health, refused, event
+    gatewayd to helper   start, level, rules, known, rescan, verify, record, birth, door
+    helper to gatewayd   sighting, loss, answer, health, refused, event, ask
 
 Both are of one version, as they come in one package; `start` holds its number.
 """
@@ -23,6 +23,7 @@ from typing import Any, TypeAlias
 
 from gatewayd.device.identity import KERNEL, WEIGHTS, Claim, claim
 from gatewayd.discovery import sanitize
+from gatewayd.discovery.births.port import Birth, BirthRequest, DoorLink
 from gatewayd.discovery.diagnosis.recorder import (
     FIELD,
     KIND,
@@ -54,6 +55,8 @@ MAX_CLAIMS = 16
 MAX_ADDRESSES = 8
 MAX_COUNTERS = 256
 MAX_FAULT = 300
+MAX_NAMES = 4
+"""Names in one request."""
 MAX_REFUSALS = 32
 """Refusals in one message."""
 SHORTEST, LONGEST = 60.0, 86_400.0
@@ -158,8 +161,20 @@ class RefusalReport:
     refusals: tuple[Refusal, ...]
 
 
-ToHelper: TypeAlias = Start | LogLevel | Rules | KnownAddresses | Rescan | Verify | RecordingRequest
-ToGatewayd: TypeAlias = Sighting | Loss | Answer | HelperHealth | RefusalReport | RecordedEvent
+ToHelper: TypeAlias = (
+    Start
+    | LogLevel
+    | Rules
+    | KnownAddresses
+    | Rescan
+    | Verify
+    | RecordingRequest
+    | Birth
+    | DoorLink
+)
+ToGatewayd: TypeAlias = (
+    Sighting | Loss | Answer | HelperHealth | RefusalReport | RecordedEvent | BirthRequest
+)
 
 
 def encode_to_helper(message: ToHelper) -> bytes:
@@ -189,7 +204,16 @@ def _to_helper(message: ToHelper) -> dict[str, object]:
             made = {"type": "verify", "number": number, "sighting": _plain(sighting)}
         case RecordingRequest(seconds, most):
             made = {"type": "record", "seconds": seconds, "most": most}
+        case Birth():
+            payload = base64.b64encode(message.payload).decode("ascii")
+            made = {"type": "birth", **_fields_of(message), "payload": payload}
+        case DoorLink():
+            made = {"type": "door", **_fields_of(message)}
     return made
+
+
+def _fields_of(message: Birth | DoorLink | BirthRequest) -> dict[str, object]:
+    return {one: getattr(message, one) for one in message.__slots__}
 
 
 def decode_to_helper(line: bytes, kinds: Mapping[str, str], now: float) -> ToHelper:
@@ -224,25 +248,40 @@ def _request(raw: _Table, kinds: Mapping[str, str], now: float) -> ToHelper:
             return Verify(raw.number("number"), found)
         case "record":
             return RecordingRequest(raw.number("seconds"), raw.number("most"))
+        case "birth":
+            return Birth(
+                raw.text("source"),
+                raw.text("door"),
+                raw.text("topic"),
+                base64.b64decode(raw.text("payload")),
+                raw.flag("retained"),
+                raw.seconds("at"),
+            )
+        case "door":
+            return DoorLink(raw.text("source"), raw.text("door"), raw.flag("is_open"))
     raise MalformedMessage("its type or version is unknown")
 
 
 def encode_to_gatewayd(message: ToGatewayd) -> bytes:
     """Return a message as a line."""
+    made: dict[str, object]
     match message:
         case Sighting():
-            return _line(type="sighting", **_plain(message))
+            made = {"type": "sighting", **_plain(message)}
         case Loss(source, key, at, reason):
-            return _line(type="loss", source=source, key=key, at=at, reason=reason.value)
+            made = {"type": "loss", "source": source, "key": key, "at": at, "reason": reason.value}
         case Answer(number, sighting, asked):
             found = _plain(sighting) if sighting else None
-            return _line(type="answer", number=number, sighting=found, asked=asked)
+            made = {"type": "answer", "number": number, "sighting": found, "asked": asked}
         case HelperHealth(counters, faults):
-            return _line(type="health", counters=dict(counters), faults=dict(faults))
+            made = {"type": "health", "counters": dict(counters), "faults": dict(faults)}
         case RefusalReport(refusals):
-            return _line(type="refused", refusals=[astuple(one) for one in refusals])
+            made = {"type": "refused", "refusals": [astuple(one) for one in refusals]}
         case RecordedEvent(kind, at, data):
-            return _line(type="event", kind=kind, at=at, data=_without_bytes(data))
+            made = {"type": "event", "kind": kind, "at": at, "data": _without_bytes(data)}
+        case BirthRequest():
+            made = {"type": "ask", **_fields_of(message)}
+    return _line(**made)
 
 
 def decode_to_gatewayd(line: bytes, kinds: Mapping[str, str], now: float) -> ToGatewayd:
@@ -267,10 +306,17 @@ def decode_to_gatewayd(line: bytes, kinds: Mapping[str, str], now: float) -> ToG
             return Answer(raw.number("number"), sighting, raw.flag("asked"))
         case "health":
             return HelperHealth(_counters(raw, kinds), _faults(raw, kinds))
+    return _note(raw, kinds, now)
+
+
+def _note(raw: _Table, kinds: Mapping[str, str], now: float) -> ToGatewayd:
+    match raw.text("type"):
         case "refused":
             return RefusalReport(_refusals(raw.list("refusals"), kinds, now))
         case "event":
             return _event(raw, now)
+        case "ask":
+            return _birth_request(raw, kinds)
     raise MalformedMessage("its type is unknown")
 
 
@@ -495,6 +541,17 @@ def _refusal(raw: object, kinds: Mapping[str, str], now: float) -> Refusal:
                 number = numbers.number("times")
                 return Refusal(_moment(numbers, now), by, interface, seen, name, cause, number)
     raise MalformedMessage("refusals holds what is none")
+
+
+def _birth_request(raw: _Table, kinds: Mapping[str, str]) -> BirthRequest:
+    """Return a request; whether it is granted, by its names too, is decided where it is done."""
+    source, names = raw.text("source"), raw.list("names")
+    texts = (raw.text("door"), raw.text("dialect"), *names)
+    if source not in kinds or len(names) > MAX_NAMES:
+        raise MalformedMessage("ask is of none of the discoverers, or has too many names")
+    if not all(isinstance(one, str) and len(one) <= MAX_ATTRIBUTE for one in texts):
+        raise MalformedMessage("ask holds a name that is too long, or none")
+    return BirthRequest(source, raw.text("door"), raw.text("dialect"), tuple(names))
 
 
 def _without_bytes(data: Mapping[str, str | int | bytes]) -> dict[str, str | int]:

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import partial
 
+from gatewayd.discovery.births.port import Birth, BirthReceiver, DoorLink
 from gatewayd.discovery.diagnosis.recorder import Recorder
 from gatewayd.discovery.diagnosis.refusals import Refusal, RefusalNotes
 from gatewayd.discovery.discoverer import (
@@ -143,6 +144,7 @@ class HelperServer:
         self._outbox = Outbox(self._fits, partial(self._refuse, "unsent"))
         self._outbox.interest = self._interest
         self._supervisor: Supervisor | None = None
+        self._receivers: Mapping[str, BirthReceiver] = {}
         self._verifying: set[asyncio.Task[None]] = set()
         self._hook = EventHook()
         self._recorder: Recorder | None = None
@@ -156,7 +158,11 @@ class HelperServer:
             raise MalformedMessage("the first message is not start")
         self._kinds = {one.name: one.kind for one in start.discoverers}
         context = Context(self._now, self._jitter, self._interest, self._is_known, self._hook)
-        self._supervisor = Supervisor(self._made(start.discoverers), context)
+        made = self._made(start.discoverers)
+        self._receivers = {one.name: one for one in made if isinstance(one, BirthReceiver)}
+        for receiver in self._receivers.values():
+            receiver.attach(partial(self._send, writer))
+        self._supervisor = Supervisor(made, context)
         work = {
             "discover": self._discover(self._supervisor),
             "report": self._report(writer),
@@ -214,6 +220,8 @@ class HelperServer:
                     self._send(writer, Answer(number, None, asked=False))
                 case RecordingRequest(seconds, most):
                     self._record(writer, seconds, most)
+                case Birth(source) | DoorLink(source) if source in self._receivers:
+                    await self._receivers[source].receive(message)
 
     async def _verify(self, number: int, known: Sighting, writer: asyncio.StreamWriter) -> None:
         assert self._supervisor is not None
