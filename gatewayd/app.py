@@ -21,7 +21,7 @@ from gatewayd.admission.controller import AdmissionController, RulesInForce
 from gatewayd.admission.policy.rules import Action, RuleMessages
 from gatewayd.admission.rules import RuleBook
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
-from gatewayd.cloud.credentials import read_secret
+from gatewayd.cloud.credentials import credentials_directory, read_secret
 from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.config import Config
 from gatewayd.credentials.notices import DIRECTORY_VARIABLE as CREDENTIALS_VARIABLE
@@ -458,12 +458,6 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
 def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, CloudProvider]:
     read = partial(read_secret, credentials_directory(environ))
     return {one.name: one.plugin(one.name, one.settings, read) for one in config.clouds}
-
-
-def credentials_directory(environ: Mapping[str, str]) -> Path | None:
-    """Return the directory of systemd's credentials; None where the service has none."""
-    directory = environ.get("CREDENTIALS_DIRECTORY")
-    return Path(directory) if directory else None
 
 
 def runtime_directory(environ: Mapping[str, str]) -> Path | None:

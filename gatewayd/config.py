@@ -17,6 +17,7 @@ from gatewayd.admission.rules import RuleSet, read_installed
 from gatewayd.cloud.outbound import NetworkSettings, OutboundSettings
 from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.dbus.bus import BusSettings
+from gatewayd.discovery.births.settings import BirthsSettings
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.errors import PluginError
 from gatewayd.manager.cloud_requests import CloudRequestSettings
@@ -217,6 +218,7 @@ def examine(paths: ConfigPaths, plugins: PluginLoader, *, as_daemon: bool) -> Ex
     rules.check(problems, config.products(), partial(_hands_over, config.clouds))
     _check_holders(config, rules, source, problems)
     _check_doors(config.messages, source, problems)
+    _check_births(config, source, problems)
     return Examined(config, rules, problems)
 
 
@@ -243,6 +245,23 @@ def _check_doors(messages: MessageSettings, source: LayeredDocuments, problems: 
         at = ("messages", "enabled")
         text = "no message can come in: enable [messages.broker], or add a [messages.doors.NAME]"
         problems.add(source.where(at), f"{dotted(at)}: {text}", fatal=False)
+
+
+def _check_births(config: Config, source: LayeredDocuments, problems: Problems) -> None:
+    """Note births at a door that does not exist, and doors at which nothing at all is read."""
+    doors, read = config.messages.doors, set()
+    for plugin in config.discoverers:
+        if isinstance(plugin.settings, BirthsSettings):
+            read |= set(plugin.settings.doors)
+            for missing in [one for one in plugin.settings.doors if one not in doors]:
+                at: KeyPath = ("discovery", plugin.name, "doors")
+                text = f"there is no [messages.doors.{shown(missing)}]: add it, or correct the name"
+                problems.add(source.where(at), f"{dotted(at)}: {text}")
+    for name, settings in doors.items():
+        if not settings.carries_messages and name not in read:
+            at = ("messages", "doors", name)
+            text = "topics is empty: nothing would be read; see gatewayd.toml(5)"
+            problems.add(source.where(at), f"{dotted(at)}: {text}")
 
 
 def _hands_over(clouds: Iterable[ConfiguredPlugin], cloud: str, route: str) -> bool:

@@ -18,7 +18,8 @@ from typing import Any
 
 from gatewayd.admission.policy.rules import Rule
 from gatewayd.admission.rules import RuleBook
-from gatewayd.app import build, credentials_directory, open_storage
+from gatewayd.app import build, open_storage
+from gatewayd.cloud.credentials import credentials_directory
 from gatewayd.config import (
     ChangedFile,
     Config,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeAlias
@@ -10,6 +11,8 @@ from typing import Any, Protocol, TypeAlias
 from gatewayd import __version__
 from gatewayd.admission.controller import DisputedDevices
 from gatewayd.admission.rules import RuleBook
+from gatewayd.broker_births import BrokerBirths
+from gatewayd.cloud.credentials import credentials_directory, read_secret
 from gatewayd.config import Config
 from gatewayd.discovery.diagnosis.refusals import RefusalList
 from gatewayd.discovery.discoverer import Context, Listener, Sighting
@@ -113,6 +116,10 @@ class LanDiscovery:
                 journal.level,
             )
             self._sources.append(self._helper)
+        self._births: BrokerBirths | None = None
+        if self._helper is not None:
+            read = partial(read_secret, credentials_directory(environ))
+            self._births = BrokerBirths(config, read, socket.gethostname(), clock, self._helper)
         names = [name for source in self._sources for name in source.names]
         self._scan = Scan(names, self._rescan_by, clock.now)
 
@@ -123,14 +130,15 @@ class LanDiscovery:
     def faults(self) -> Sequence[str]:
         """Return why discoverers do not work, a sentence each."""
         faults = [fault for source in self._sources for fault in source.faults.values()]
-        return tuple(dict.fromkeys(faults))
+        births = self._births.faults() if self._births else ()
+        return tuple(dict.fromkeys((*faults, *births)))
 
     def counters(self) -> dict[str, int]:
         """Return the counters of the discoverers and of the inventory."""
         counted = self.devices.counters()
         for source in self._sources:
             counted |= source.counters()
-        return counted
+        return {**counted, **(self._births.counters() if self._births else {})}
 
     def refused(self) -> Sequence[ShownRefusal]:
         """Return what was refused, the newest first."""
@@ -153,7 +161,8 @@ class LanDiscovery:
     def services(self) -> Iterable[Service]:
         """Return what has to run."""
         discover = (partial(source.run, self.devices) for source in self._sources)
-        return self.devices.run, *discover, self._follow_neighbours, self._scan.run
+        births = self._births.services() if self._births else ()
+        return self.devices.run, *discover, *births, self._follow_neighbours, self._scan.run
 
     def _source(self, name: str) -> Supervisor | DiscoveryHelper:
         return next((one for one in self._sources if name in one.names), self._sources[0])

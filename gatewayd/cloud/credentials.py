@@ -7,7 +7,7 @@ import contextlib
 import os
 import stat
 from codecs import BOM_UTF8
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeAlias
 
@@ -19,6 +19,12 @@ MAX_BYTES = 4096
 
 ReadSecret: TypeAlias = Callable[[str, Path | None], Secret]
 """Reads a credential by its name or, where that is "", a file.  Blocks; raises ConfigError."""
+
+
+def credentials_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return the directory of systemd's credentials; None where the service has none."""
+    directory = environ.get("CREDENTIALS_DIRECTORY")
+    return Path(directory) if directory else None
 
 
 class GivenSecret:

@@ -471,5 +471,8 @@ class DoorSettings:
                 yield f"has both {name}_credential and {name}_file: leave one out"
         if (self.password_credential or self.password_file) and not self.user_name:
             yield "a password needs user_name"
-        if not (self.topics or self.commands):
-            yield "topics is empty: nothing would be read; see gatewayd.toml(5)"
+
+    @property
+    def carries_messages(self) -> bool:
+        """Whether messages or commands of children pass; else births alone are read there."""
+        return bool(self.topics or self.commands)

@@ -89,7 +89,6 @@ DOOR = {"host": "broker.example", "topics": (TopicSettings("a/{name}"),)}
         ),
         ({"user_name": "u", "password_file": Path("/x"), "password_credential": "x"}, "both"),
         ({"password_file": Path("/x")}, "user_name"),
-        ({"topics": ()}, "topics is empty"),
     ],
 )
 def test_settings_of_a_door_that_contradict_each_other_are_refused(

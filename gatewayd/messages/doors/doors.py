@@ -114,7 +114,11 @@ class Doors:
         self, parts: DoorParts, sites: Mapping[str, DoorSettings], own: DoorAccess | None
     ) -> None:
         self._own = parts.own(own) if own is not None else None
-        of_sites = [parts.of_site(name, settings) for name, settings in sites.items()]
+        of_sites = [
+            parts.of_site(name, settings)
+            for name, settings in sites.items()
+            if settings.carries_messages
+        ]
         self._doors = of_sites if self._own is None else [self._own, *of_sites]
         self._on_way: dict[DoorCommand, list[Door]] = {}
 
