@@ -59,26 +59,29 @@ class GuardedFetcher:
         self._seconds = seconds
         self._slots = asyncio.Semaphore(at_once)
 
-    async def fetch(self, url: str, sender: str, interface: str) -> bytes:
-        """Return the document at a URL.  Raises FetchRefused, and OSError if it cannot be reached.
+    async def fetch(self, address: str, port: int, path: str, interface: str) -> bytes:
+        """Return a document.  Raises FetchRefused, and OSError if it cannot be reached.
 
-        sender: the IP address that the URL came from, a link-local one of IPv6 with its interface.
-        interface: on which it came.  Waits while others are fetched.
+        address: of the device, a link-local one of IPv6 with its interface.
+        port, path: from `own_target`.  interface: on which the device was found.
+        Waits while others are fetched.
         """
-        port, path = target_of(url, sender)
         async with self._slots:
-            sock = _socket(sender, interface)
+            sock = _socket(address, interface)
             try:
                 async with asyncio.timeout(self._seconds):
-                    return await _get(sock, sender, port, path)
+                    return await _get(sock, address, port, path)
             except HttpError as error:
                 raise FetchRefused("bad-response") from error
             finally:
                 sock.close()
 
 
-def target_of(url: str, sender: str) -> tuple[int, str]:
-    """Return port and path of a URL that may be fetched.  Raises FetchRefused.  Pure."""
+def own_target(url: str, sender: str) -> tuple[int, str]:
+    """Return port and path of a URL that leads to its sender.  Raises FetchRefused.  Pure.
+
+    sender: the IP address that the URL came from.
+    """
     parts = _URL.fullmatch(url)
     if parts is None:
         raise FetchRefused("foreign-url")
@@ -97,9 +100,9 @@ def _is_at(host: str, sender: str) -> bool:
         return False
 
 
-def _socket(sender: str, interface: str) -> socket.socket:
+def _socket(address: str, interface: str) -> socket.socket:
     """Return a socket whose packets leave by one interface, and are not routed beyond its link."""
-    is_v6 = ":" in sender
+    is_v6 = ":" in address
     sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -136,11 +139,11 @@ async def _connect(sock: socket.socket, address: str, port: int) -> None:
     await asyncio.get_running_loop().sock_connect(sock, to)
 
 
-async def _get(sock: socket.socket, sender: str, port: int, path: str) -> bytes:
-    await _connect(sock, sender, port)
+async def _get(sock: socket.socket, address: str, port: int, path: str) -> bytes:
+    await _connect(sock, address, port)
     lines = (
         f"GET {path} HTTP/1.1",
-        f"Host: {authority(sender.partition('%')[0], port, HTTP_PORT)}",
+        f"Host: {authority(address.partition('%')[0], port, HTTP_PORT)}",
         "Accept-Encoding: identity",
         "Connection: close",
     )

@@ -73,7 +73,7 @@ async def test_a_media_server_is_found_with_what_its_description_says(
     assert seen.label == "Hall"
     assert seen.attributes.items() >= {
         "source": "ssdp", "interface": INTERFACE, "address": CHILD, "port": "8200",
-        "ssdp.location": f"http://{CHILD}:8200/rootDesc.xml", "ssdp.udn": UDN, "uuid": UDN,
+        "ssdp.path": "/rootDesc.xml", "ssdp.udn": UDN, "uuid": UDN,
         "model": "Windows Media Connect compatible (MiniDLNA)", "vendor": "Justin Maggard",
         "serial": "00112277", "upnp.name": "Hall", "upnp.model-number": "7",
         "upnp.type": "urn:schemas-upnp-org:device:MediaServer:1",

@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from gatewayd.discovery.probing.fetch import (
     AT_ONCE,
     MAX_BODY,
+    SECONDS,
     FetchRefused,
     GuardedFetcher,
     accepts,
-    target_of,
+    own_target,
 )
 from gatewayd.runtime.tasks import cancel_and_wait
 
@@ -58,27 +59,27 @@ OK = b"HTTP/1.1 200 OK\r\n"
 
 @pytest.mark.parametrize("url", FIT)
 def test_where_a_document_is(url: str) -> None:
-    assert target_of(url, DEVICE) == FIT[url]
+    assert own_target(url, DEVICE) == FIT[url]
 
 
 @pytest.mark.parametrize("url", UNFIT)
 def test_what_is_not_fetched(url: str) -> None:
     with pytest.raises(FetchRefused) as refused:
-        target_of(url, DEVICE)
+        own_target(url, DEVICE)
     assert refused.value.cause == UNFIT[url]
 
 
 def test_an_address_of_ipv6_is_compared_without_its_zone() -> None:
-    assert target_of("http://[FE80:0::7]:8080/d", DEVICE6) == (8080, "/d")
+    assert own_target("http://[FE80:0::7]:8080/d", DEVICE6) == (8080, "/d")
     with pytest.raises(FetchRefused):
-        target_of("http://[fe80::7%25lan0]/", DEVICE6)
+        own_target("http://[fe80::7%25lan0]/", DEVICE6)
 
 
 @given(st.text(max_size=80), st.sampled_from([DEVICE, DEVICE6]))
 def test_whatever_is_announced_leads_to_the_sender_alone(text: str, sender: str) -> None:
     for url in (text, f"http://{text}", f"http://10.0.0.7{text}"):
         try:
-            port, path = target_of(url, sender)
+            port, path = own_target(url, sender)
         except FetchRefused:
             continue
         assert port == 80 or 1024 <= port <= 65535
@@ -96,8 +97,12 @@ class WebServer:
     open: int = 0
     most: int = 0
 
-    def url(self, host: str = "127.0.0.1") -> str:
-        return f"http://{host}:{self.port}/desc.xml"
+    async def fetched(
+        self, address: str = "127.0.0.1", interface: str = "lo", *, seconds: float = SECONDS
+    ) -> bytes:
+        """Return what a fetcher gets."""
+        fetcher = GuardedFetcher(seconds=seconds)
+        return await fetcher.fetch(address, self.port, "/desc.xml", interface)
 
 
 Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
@@ -147,7 +152,7 @@ async def serving(answer: bytes | Answer, host: str = "127.0.0.1") -> AsyncItera
 )
 async def test_a_document_is_fetched(answer: bytes) -> None:
     async with serving(answer) as server:
-        body = await GuardedFetcher().fetch(server.url(), "127.0.0.1", "lo")
+        body = await server.fetched()
     assert body == b"<a/>\n"
     (request,) = server.requests
     lines = request.decode().split("\r\n")
@@ -157,7 +162,7 @@ async def test_a_document_is_fetched(answer: bytes) -> None:
 
 async def test_a_document_is_fetched_by_ipv6() -> None:
     async with serving(OK + b"\r\n<a/>", "::1") as server:
-        assert await GuardedFetcher().fetch(server.url("[::1]"), "::1", "lo") == b"<a/>"
+        assert await server.fetched("::1") == b"<a/>"
     assert f"Host: [::1]:{server.port}".encode() in server.requests[0]
 
 
@@ -184,7 +189,7 @@ async def test_a_document_is_fetched_by_ipv6() -> None:
 async def test_what_is_not_believed(answer: bytes, cause: str) -> None:
     async with serving(answer) as server:
         with pytest.raises(FetchRefused) as refused:
-            await GuardedFetcher().fetch(server.url(), "127.0.0.1", "lo")
+            await server.fetched()
     assert refused.value.cause == cause
     assert len(server.requests) == 1
 
@@ -200,7 +205,7 @@ async def test_a_document_in_many_small_pieces_is_put_together_in_time() -> None
         writer.write(b"0\r\n\r\n")
 
     async with serving(drip) as server:
-        body = await GuardedFetcher().fetch(server.url(), "127.0.0.1", "lo")
+        body = await server.fetched()
     assert body == b"0\r\n\r\n" * 5000
 
 
@@ -214,7 +219,7 @@ async def test_a_document_has_so_much_time_in_all() -> None:
 
     async with serving(drip) as server:
         with pytest.raises(TimeoutError):
-            await GuardedFetcher(seconds=0.1).fetch(server.url(), "127.0.0.1", "lo")
+            await server.fetched(seconds=0.1)
 
 
 async def test_so_many_are_fetched_at_once() -> None:
@@ -222,7 +227,8 @@ async def test_so_many_are_fetched_at_once() -> None:
     async with serving(lambda _: _wait(go_on)) as server:
         fetcher = GuardedFetcher()
         fetches = [
-            asyncio.create_task(fetcher.fetch(server.url(), "127.0.0.1", "lo")) for _ in range(7)
+            asyncio.create_task(fetcher.fetch("127.0.0.1", server.port, "/", "lo"))
+            for _ in range(7)
         ]
         while server.open < AT_ONCE:
             await asyncio.sleep(0)
@@ -238,15 +244,15 @@ async def _wait(event: asyncio.Event) -> None:
 
 async def test_a_device_that_is_not_there_is_an_error_of_the_system() -> None:
     async with serving(b"") as server:
-        url = server.url()
+        pass
     with pytest.raises(ConnectionRefusedError):
-        await GuardedFetcher().fetch(url, "127.0.0.1", "lo")
+        await server.fetched()
 
 
 async def test_no_packet_leaves_by_another_interface() -> None:
     async with serving(OK + b"\r\n<a/>") as server:
         with pytest.raises(OSError, match="device"):
-            await GuardedFetcher().fetch(server.url(), "127.0.0.1", "no-such0")
+            await server.fetched(interface="no-such0")
     assert not server.requests
 
 

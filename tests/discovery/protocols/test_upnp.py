@@ -282,10 +282,10 @@ class DescribedDevice:
 
     def __init__(self, body: bytes | Exception = DESCRIPTION) -> None:
         self.body = body
-        self.asked: list[tuple[str, str, str]] = []
+        self.asked: list[tuple[str, int, str, str]] = []
 
-    async def fetch(self, url: str, sender: str, interface: str) -> bytes:
-        self.asked.append((url, sender, interface))
+    async def fetch(self, address: str, port: int, path: str, interface: str) -> bytes:
+        self.asked.append((address, port, path, interface))
         if isinstance(self.body, Exception):
             raise self.body
         return self.body
@@ -342,7 +342,7 @@ def test_an_answer_is_a_device() -> None:
     assert one.claims == {Claim("uuid", "upnp", UDN)}
     assert (one.port, one.valid_for) == (80, 100)
     assert one.attributes == {
-        "ssdp.location": "http://10.0.0.7:80/description.xml",
+        "ssdp.path": "/description.xml",
         "ssdp.udn": UDN,
         "uuid": UDN,
     }
@@ -414,7 +414,7 @@ async def enquired(device: DescribedDevice, location: str, **how: bool) -> Found
 async def test_the_description_adds_what_it_says() -> None:
     device = DescribedDevice()
     one = await enquired(device, "http://10.0.0.7:80/description.xml")
-    assert device.asked == [("http://10.0.0.7:80/description.xml", SENDER, "lan0")]
+    assert device.asked == [(SENDER, 80, "/description.xml", "lan0")]
     assert one.label == "Hall"
     assert one.claims == {Claim("uuid", "upnp", UDN), Claim("serial", "upnp.acme", "a-17")}
     assert one.attributes["vendor"] == "Acme"
@@ -425,7 +425,7 @@ async def test_the_description_adds_what_it_says() -> None:
     [
         (DESCRIPTION.replace(UDN.encode(), b"another"), "description-of-another"),
         (b"<html/>", "no-description"),
-        (FetchRefused("foreign-address"), "description-foreign-address"),
+        (FetchRefused("redirect"), "description-redirect"),
     ],
 )
 async def test_a_description_that_is_not_its_own_is_not_believed(
@@ -442,3 +442,33 @@ async def test_without_a_location_or_unless_wanted_nothing_is_fetched() -> None:
     location = "http://10.0.0.7:80/description.xml"
     assert "vendor" not in (await enquired(device, location, descriptions=False)).attributes
     assert not device.asked
+
+
+@pytest.mark.parametrize(
+    ("location", "cause"),
+    [
+        ("http://10.0.0.8/d.xml", "description-foreign-address"),
+        ("https://10.0.0.7/d.xml", "description-foreign-url"),
+        ("http://10.0.0.7:22/d.xml", "description-foreign-port"),
+    ],
+)
+async def test_a_location_that_leads_elsewhere_is_shown_and_not_fetched(
+    location: str, cause: str
+) -> None:
+    (one,) = came(ANSWER.replace("http://10.0.0.7:80/description.xml", location))
+    assert (one.port, one.attributes["ssdp.location"]) == (None, location)
+    device = DescribedDevice()
+    with pytest.raises(UnreadableAnswer) as refused:
+        await enquired(device, location)
+    assert refused.value.cause == cause
+    assert not device.asked
+
+
+def test_a_device_shows_the_same_in_both_families() -> None:
+    protocol = UpnpProtocol(DescribedDevice().fetch)
+    shown = []
+    for sender, host in ((SENDER, SENDER), ("fe80::7%lan0", "[fe80::7]")):
+        text = ANSWER.replace("10.0.0.7:80", f"{host}:8080")
+        (one,) = protocol.read(Datagram(text.encode(), sender, 1900))
+        shown.append(one)
+    assert shown[0] == shown[1]

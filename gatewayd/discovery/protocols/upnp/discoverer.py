@@ -15,7 +15,7 @@ from gatewayd.device.identity import claim, claim_of_id, is_kernel_mac, macs
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.probing.discoverer import DatagramDiscoverer
-from gatewayd.discovery.probing.fetch import AT_ONCE, FetchRefused, GuardedFetcher, target_of
+from gatewayd.discovery.probing.fetch import AT_ONCE, FetchRefused, GuardedFetcher, own_target
 from gatewayd.discovery.probing.protocol import (
     Datagram,
     Enquiry,
@@ -54,13 +54,14 @@ REPEATED = 1.0
 FETCH_AFTER, FETCH = 1.3, 1.5
 """Seconds until the description of a device that is verified is fetched, and that it may take."""
 
-LOCATION = "ssdp.location"
-"""The attribute that has the URL of the description."""
+PATH, ELSEWHERE = "ssdp.path", "ssdp.location"
+"""The attributes that have the path of the description, where the device itself serves it, or else
+its URL.  A device is the same at all its addresses, so those that lead to itself have none."""
 _BRIDGE_ID = "hue-bridgeid"
 """A field of Hue bridges: their MAC, as an EUI-64."""
 
-Fetch = Callable[[str, str, str], Awaitable[bytes]]
-"""Fetches a document, given its URL, the address that this came from, and the interface.
+Fetch = Callable[[str, int, str, str], Awaitable[bytes]]
+"""Fetches a document, given the device's address, port, path, and the interface.
 
 Raises FetchRefused, OSError."""
 
@@ -110,11 +111,15 @@ class UpnpProtocol:
 
     async def enquire(self, found: Found, enquiry: Enquiry) -> Sequence[Found]:
         """Fetch the description, if the device itself has one."""
-        url = found.attributes.get(LOCATION, "")
-        if not (url and self._descriptions):
+        if not self._descriptions:
             return (found,)
-        described = await describe(found.key, self._fetch(url, enquiry.address, enquiry.interface))
-        return (_completed(found, described),)
+        if url := found.attributes.get(ELSEWHERE):
+            _check_elsewhere(url, enquiry.address)
+        path = found.attributes.get(PATH)
+        if not (path and found.port):
+            return (found,)
+        fetching = self._fetch(enquiry.address, found.port, path, enquiry.interface)
+        return (_completed(found, await describe(found.key, fetching)),)
 
 
 async def describe(key: str, fetching: Awaitable[bytes]) -> UpnpDescription:
@@ -125,11 +130,23 @@ async def describe(key: str, fetching: Awaitable[bytes]) -> UpnpDescription:
     try:
         body = await fetching
     except FetchRefused as refused:
-        raise UnreadableAnswer(f"description-{refused.cause}") from refused
+        raise _unreadable(refused) from refused
     described = read_description(body)
     if described.udn.lower() != key.lower():
         raise UnreadableAnswer("description-of-another")
     return described
+
+
+def _check_elsewhere(url: str, address: str) -> None:
+    """Raise UnreadableAnswer, with what is wrong with a URL: no such document is fetched."""
+    try:
+        own_target(url, address)
+    except FetchRefused as refused:
+        raise _unreadable(refused) from refused
+
+
+def _unreadable(refused: FetchRefused) -> UnreadableAnswer:
+    return UnreadableAnswer(f"description-{refused.cause}")
 
 
 def _group(own_address: str) -> str:
@@ -144,8 +161,10 @@ def _answers_a_name(message: SsdpMessage) -> bool:
 def _found(message: SsdpMessage, sender: str) -> Found:
     named = claim_of_id(NAMESPACE, message.udn)
     fields = message.fields
+    port, path = _own_target(message.location, sender)
     texts = {
-        LOCATION: message.location,
+        PATH: path,
+        ELSEWHERE: "" if path else message.location,
         "ssdp.server": fields.get("server", ""),
         "ssdp.udn": message.udn,
         f"ssdp.{_BRIDGE_ID}": fields.get(_BRIDGE_ID, ""),
@@ -158,16 +177,16 @@ def _found(message: SsdpMessage, sender: str) -> Found:
         attributes=sanitize.escaped_attributes(texts),
         label=fields.get("server", "") or message.udn,
         valid_for=max(message.max_age, 1),
-        port=_port(message.location, sender),
+        port=port,
     )
 
 
-def _port(location: str, sender: str) -> int | None:
-    """Return the port of the description, if it is the sender's."""
+def _own_target(location: str, sender: str) -> tuple[int | None, str]:
+    """Return port and path of a description that the sender serves; None and "" for any other."""
     try:
-        return target_of(location, sender)[0]
+        return own_target(location, sender)
     except FetchRefused:
-        return None
+        return None, ""
 
 
 def _completed(found: Found, described: UpnpDescription) -> Found:
@@ -207,23 +226,23 @@ class Ssdp(DatagramDiscoverer):
         Raises DiscoveryRetry if it cannot be asked now.
         """
         works = [super().verify(sighting)]
-        if self._descriptions and sighting.attributes.get(LOCATION) and sighting.addresses:
-            works.append(self._described(sighting))
+        if self._descriptions and sighting.attributes.get(PATH) and sighting.port:
+            works += (self._described(sighting, one, sighting.port) for one in sighting.addresses)
         return await first_of(*works)
 
-    async def _described(self, known: Sighting) -> Sighting | None:
-        """Return a fresh sighting, if the device still serves a description of its name."""
+    async def _described(self, known: Sighting, address: str, port: int) -> Sighting | None:
+        """Return a fresh sighting, if an address serves a description of the device's name."""
         await asyncio.sleep(FETCH_AFTER)
-        unit, sender = self._units.on(known.interface), known.addresses[0]
-        fetching = self._verifying.fetch(known.attributes[LOCATION], sender, known.interface)
+        unit = self._units.on(known.interface)
+        fetching = self._verifying.fetch(address, port, known.attributes[PATH], known.interface)
         try:
             async with asyncio.timeout(FETCH):
                 described = await describe(known.key, fetching)
         except (OSError, UnreadableAnswer) as error:  # a time-out is an OSError, too
             cause = error.cause if isinstance(error, UnreadableAnswer) else "not-described"
-            self.health.drop(cause, interface=known.interface, sender=sender, name=known.key)
+            self.health.drop(cause, interface=known.interface, sender=address, name=known.key)
             return None
-        return unit.confirm(_known(known, described), sender) if unit else None
+        return unit.confirm(_known(known, described), address) if unit else None
 
 
 def _known(known: Sighting, described: UpnpDescription) -> Found:
