@@ -15,7 +15,7 @@ import pytest
 from gatewayd.broker_births import MOST_ASKED
 from gatewayd.discovery.births.port import BirthRequest
 from gatewayd.discovery.births.settings import BirthsSettings, DialectName
-from gatewayd.discovery.discoverer import LossReason
+from gatewayd.discovery.discoverer import Discoverer, LossReason
 from gatewayd.errors import DiscoveryRetry
 from gatewayd.testing.contracts.discoverer import (
     DiscovererContract,
@@ -59,7 +59,8 @@ class KeptPlugs:
     """Three plugs, of which the broker has kept what they announced."""
 
     def __init__(self, broker: Mosquitto, made: BirthsAtBroker) -> None:
-        self.discoverer, self._broker = made.discoverer, broker
+        self.discoverer: Discoverer = made.discoverer
+        self._broker = broker
         self.count, self.limit = 3, 16
 
     async def remove(self, key: str) -> bool:
@@ -70,8 +71,8 @@ class KeptPlugs:
 
     async def abuse(self) -> None:
         for number in range(100, 150):
-            topic, payload = tasmota(number)
-            await publish(self._broker, topic, {**payload, "mac": "x" * number})
+            topic, config = tasmota(number)
+            await publish(self._broker, topic, {**config, "mac": "x" * number})
         for payload in (b"[" * 60_000, b"\0" * 70_000, b"{}"):
             await publish(self._broker, tasmota(7)[0], payload)
 

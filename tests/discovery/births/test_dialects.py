@@ -248,7 +248,7 @@ TOPICS = {
                 "spBv1.0/a/DDEATH/b/{}"],
     THIN_EDGE: ["te/device/{}//", "te/device/{}/service/x/status/health"],
 }  # fmt: skip
-LEVELS = st.text(st.characters(exclude_characters="/+#\0", exclude_categories=("Cs",)), max_size=20)
+LEVELS = st.text(st.characters(codec="utf-8", exclude_characters="/+#\0"), max_size=20)
 WORDS = st.sampled_from(
     ["mac", "t", "ft", "tp", "onln", "md", "id", "src", "params", "sys", "method", "result",
      "ieee_address", "friendly_name", "type", "interview_completed", "definition", "device", "dev",
