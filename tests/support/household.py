@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
-from gatewayd.device.identity import DeviceId, Evidence
+from gatewayd.device.identity import Claim, DeviceId, Evidence
 from gatewayd.device.reason import Reason
 from gatewayd.discovery.discoverer import Context, Discoverer
 from gatewayd.discovery.inventory import Inventory
@@ -17,13 +17,12 @@ from gatewayd.testing.contracts.discoverer import want_all
 
 AGAIN = 0.3
 """Seconds until a discoverer is asked to look again."""
+PATIENCE = 30.0
+"""Seconds in which it must have found something."""
 
 
 class Household:
-    """The devices that were seen: a `Listener`.
-
-    seen: all that ever were.  left: those that have left, or were merged into another.
-    """
+    """The devices that were ever seen: a `Listener`."""
 
     def __init__(self, discoverer: Discoverer) -> None:
         self._discoverer = discoverer
@@ -66,13 +65,26 @@ class Household:
         (device,) = self.seen_ids
         return self.inventory.evidence(device)
 
-    async def shows(self, condition: Callable[[Evidence], object]) -> Evidence:
-        """Look again until what is known of the one device is as expected; return it."""
-        async with asyncio.timeout(20.0):
-            while not (self.seen_ids and condition(self.only())):
+    def of(self, claim: Claim) -> Sequence[Evidence]:
+        """Return what is known of each device that shows a claim."""
+        known = map(self.inventory.evidence, self.seen_ids)
+        return [one for one in known if claim in one.claims]
+
+    async def shows(
+        self, condition: Callable[[Evidence], object], claim: Claim | None = None
+    ) -> Evidence:
+        """Look again until what is known of the one device is as expected; return it.
+
+        claim: what it shows, if there are other devices.
+        """
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                found = self.of(claim) if claim else [self.only()] if self.seen_ids else []
+                if found and condition(found[0]):
+                    (one,) = found
+                    return one
                 await self._discoverer.rescan()
                 await asyncio.sleep(AGAIN)
-        return self.only()
 
 
 @asynccontextmanager
