@@ -15,6 +15,7 @@ EXPOSURE = {
     ("gatewayd.service", ""): 1.1,
     ("gatewayd.service", "egress.conf"): 1.0,
     ("gatewayd-discovery@lan.service", ""): 1.0,
+    ("gatewayd-link@lan.service", ""): 1.1,
     ("gatewayd-credential@bridge.service", ""): 1.0,
 }
 """The exposure that each unit may have at most, with a drop-in of the examples or without one."""

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from tests.system.conftest import CHILDREN
@@ -15,10 +22,40 @@ EXPOSURE = 10
 OUT_OF_REACH = ("/etc/credstore.encrypted", "/etc/gatewayd", "/run/dbus", "/var/lib/gatewayd")
 
 
-def _helper(gateway: Gateway) -> str:
+LINKS = "gatewayd-link@*.service"
+LINK_EXPOSURE = 15
+NET_RAW = f"{1 << 13:016x}"
+"""The set of capabilities that has CAP_NET_RAW alone, as of /proc/PID/status."""
+PROFINET = '[discovery.profinet]\ninterfaces = ["lan0"]\n'
+DCP_DEVICES = Path(__file__).parents[1] / "discovery/peers/dcp_devices.py"
+VECTORS = Path(__file__).parents[1] / "discovery/protocols/vectors/profinet.json"
+CONNECT = (
+    "import socket;"
+    "socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET).connect('/run/gatewayd-link.socket')"
+)
+
+
+@contextlib.contextmanager
+def _profinet_devices(gateway: Gateway) -> Iterator[int]:
+    """Have PROFINET devices on the LAN; yield how many."""
+    answers = [one["hex"] for one in json.loads(VECTORS.read_text()) if "mac" in one["expect"]
+               and not one["expect"].get("ignored")]  # fmt: skip
+    there = ("ip", "netns", "exec", gateway.namespace.replace("gw-", "children-"))
+    with subprocess.Popen([*there, sys.executable, DCP_DEVICES, "lan0"], text=True,
+                          stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:  # fmt: skip
+        try:
+            assert process.stdin is not None
+            process.stdin.write(json.dumps({"devices": answers}) + "\n")
+            process.stdin.flush()
+            yield len(answers)
+        finally:
+            process.terminate()
+
+
+def _helper(gateway: Gateway, pattern: str = HELPERS) -> str:
     """Return the unit of the helper that runs; "" if none does."""
     listed = gateway.box.run(
-        "systemctl", "list-units", "--plain", "--no-legend", "--state=running", HELPERS
+        "systemctl", "list-units", "--plain", "--no-legend", "--state=running", pattern
     )
     return listed.split()[0] if listed.strip() else ""
 
@@ -98,3 +135,36 @@ def test_it_ends_and_begins_with_gatewayd(gateway: Gateway) -> None:
     assert gateway.box.run("systemctl", "--failed", "--plain", "--no-legend") == ""
     gateway.systemctl("start")
     gateway.await_online(CHILDREN)
+
+
+def test_frames_below_ip_have_a_unit_of_their_own_which_one_process_may_use(
+    gateway: Gateway,
+) -> None:
+    assert _helper(gateway, LINKS) == ""  # while nothing needs it
+    gateway.box.write("/etc/gatewayd/conf.d/60-profinet.toml", PROFINET)
+    with _profinet_devices(gateway) as count:
+        gateway.systemctl("restart")
+        found = {"profinet:entries": count}
+        gateway.box.until(
+            lambda: found.items() <= gateway.property("Counters").items(), "them to be found"
+        )
+        link, helper = _helper(gateway, LINKS), _helper(gateway)
+        for unit, capabilities in ((link, NET_RAW), (helper, "0" * 16)):
+            pid = _shown(gateway, unit, "MainPID")
+            status = gateway.box.run("cat", f"/proc/{pid}/status")
+            for name in ("CapBnd", "CapEff", "CapAmb"):
+                assert f"{name}:\t{capabilities}" in status
+            owner = gateway.box.run("stat", "--format=%U", f"/proc/{pid}").strip()
+            assert owner not in ("root", "gatewayd")
+        threshold = f"--threshold={LINK_EXPOSURE}"
+        gateway.box.run("systemd-analyze", "--no-pager", threshold, "security", link)
+        assert gateway.box.run("systemd-analyze", "--man=no", "verify", link) == ""
+        assert "Permission denied" in gateway.refused("python3", "-c", CONNECT, user="gatewayd")
+        gateway.box.run("systemctl", "kill", "--signal=SIGKILL", link)
+        gateway.box.until(lambda: _helper(gateway, LINKS) not in ("", link), "another link helper")
+        gateway.box.until(
+            lambda: found.items() <= gateway.property("Counters").items(), "them to be found again"
+        )
+    gateway.systemctl("stop")
+    gateway.box.until(lambda: not _helper(gateway, LINKS), "the link helper to end")
+    assert gateway.box.run("systemctl", "--failed", "--plain", "--no-legend") == ""

@@ -20,6 +20,7 @@ from gatewayd.credentials.notices import CHANGED, DIRECTORY_VARIABLE
 from gatewayd.credentials.service import OF_SYSTEMD, OF_USERS
 from gatewayd.dbus.names import NAME
 from gatewayd.discovery.helper.connect import MODULE, SOCKET_VARIABLE
+from gatewayd.discovery.raw_link.profinet import SOCKET as LINK_SOCKET
 from gatewayd.messages.broker import files
 from gatewayd.messages.broker.settings import BrokerPlaces
 from gatewayd.messages.outbox import file as outbox
@@ -110,6 +111,26 @@ def test_the_unit_reaches_discovery_by_its_socket() -> None:
     assert helper["ExecStart"].split()[-2:] == ["-m", MODULE]
     assert "LoadCredential" not in helper
     assert "StateDirectory" not in helper
+
+
+def test_the_discovery_helper_alone_reaches_the_link_helper() -> None:
+    socket = _ini("systemd/gatewayd-link.socket")
+    assert socket["Socket"]["ListenSequentialPacket"] == LINK_SOCKET
+    assert socket["Socket"]["SocketMode"] == "0660"
+    assert "SocketUser" not in socket["Socket"]  # root
+    group = socket["Socket"]["SocketGroup"]
+    assert _ini("systemd/gatewayd-discovery@.service")["Service"]["Group"] == group
+    assert f"g {group} -" in (TOP / "systemd/gatewayd.sysusers").read_text().splitlines()
+    named = [path.name for path in (TOP / "systemd").rglob("*.*") if group in path.read_text()]
+    assert sorted(named) == [
+        "gatewayd-discovery@.service", "gatewayd-link.socket", "gatewayd.sysusers",
+    ]  # fmt: skip
+    units = [path.stem.rstrip("@") for path in (TOP / "systemd").glob("*@.service")]
+    assert group not in units  # of which a dynamic user has the name
+    assert UNIT["Unit"]["Wants"].split().count("gatewayd-link.socket") == 1
+    link = _ini("systemd/gatewayd-link@.service")["Service"]
+    assert link["CapabilityBoundingSet"] == link["AmbientCapabilities"] == "CAP_NET_RAW"
+    assert link["RestrictAddressFamilies"] == "AF_PACKET"
 
 
 def test_the_broker_and_the_daemon_meet_in_the_same_places() -> None:

@@ -101,13 +101,15 @@ def undivided(package: Path, tmp_path: Path) -> Path:
     control = tree / "DEBIAN/control"
     version = _run("dpkg-deb", "--field", package, "Version").strip()
     control.write_text(control.read_text().replace(f"Version: {version}", f"Version: {EARLIER}"))
-    units = ("discovery.socket", "discovery@.service", "vault-keygen.service")
+    units = ("discovery.socket", "discovery@.service", "link.socket", "link@.service",
+             "vault-keygen.service")  # fmt: skip
     for name in (f"gatewayd-{unit}" for unit in units):
         next(tree.rglob(name)).unlink()
     unit = next(tree.rglob("gatewayd.service"))
     new = re.compile(r".*DISCOVERY_SOCKET.*|IPAddressDeny=multicast|.*=gatewayd-vault-keygen.*")
     kept = [line for line in unit.read_text().splitlines() if not new.fullmatch(line)]
-    unit.write_text("\n".join(kept).replace("gatewayd-discovery.socket ", "") + "\n")
+    text = re.sub(r"gatewayd-(discovery|link)\.socket ", "", "\n".join(kept))
+    unit.write_text(f"{text}\n")
     made = tmp_path / f"gatewayd_{EARLIER}_all.deb"
     _run("dpkg-deb", "--root-owner-group", "-Znone", "--build", tree, made)
     return made

@@ -8,10 +8,12 @@ it asks, and that not often.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import signal
 import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -40,6 +42,7 @@ _AT_ONCE = 64
 _REMEMBERED = 4  # questions to which answers are passed on
 _FIRST_MESSAGE = 5.0  # seconds
 _ETHERNET = 1  # ARPHRD_ETHER, linux/if_arp.h
+_GET_INDEX, _REQUEST = 0x8933, struct.Struct("@16si20x")  # SIOCGIFINDEX and ifreq, netdevice(7)
 
 
 class LinkPort:
@@ -57,13 +60,14 @@ class LinkPort:
 
     def ask(self, xid: int) -> None:
         """Send Identify-All.  Raises OSError."""
-        index = _index(self._name)
-        if self.socket is None or index != self._index:
+        if self.socket is not None and index_of(self.socket, self._name) != self._index:
             self.close()
-            self.socket, self._index = self._open(self._name), index
+        if self.socket is None:
+            self.socket = self._open(self._name)
+            self._index = index_of(self.socket, self._name)
         _, _, _, kind, mac = self.socket.getsockname()
         if kind != _ETHERNET:
-            raise _error(errno.EAFNOSUPPORT)
+            raise OSError(errno.EAFNOSUPPORT, os.strerror(errno.EAFNOSUPPORT))
         self.socket.send(identify_all(mac, xid))
         self._asked.append(xid)
         self._left = MAX_ANSWERS
@@ -175,16 +179,14 @@ def interface_names(message: bytes) -> list[str]:
     return [os.fsdecode(one) for one in names]
 
 
-def _index(name: str) -> int:
-    """Return the kernel's number of an interface.  Raises OSError."""
-    try:
-        return socket.if_nametoindex(name)
-    except OSError as error:  # without a number, until Python 3.14
-        raise _error(errno.ENODEV) from error
+def index_of(link: socket.socket, name: str) -> int:
+    """Return the kernel's number of an interface, another one when it is made again.
 
-
-def _error(number: int) -> OSError:
-    return OSError(number, os.strerror(number))
+    link: any socket; one of AF_PACKET needs no other family to be allowed.  Raises OSError.
+    """
+    answer = fcntl.ioctl(link, _GET_INDEX, _REQUEST.pack(os.fsencode(name), 0))
+    index: int = _REQUEST.unpack(answer)[1]
+    return index
 
 
 def open_link(name: str) -> socket.socket:

@@ -34,7 +34,11 @@ from gatewayd.settings.declare import setting
 
 KIND = "profinet"
 SOCKET = "/run/gatewayd-link.socket"
-START = "run systemctl start gatewayd-link.socket"
+REMEDIES = {
+    errno.ENOENT: "run systemctl start gatewayd-link.socket",
+    errno.EACCES: "start gatewayd by its units, as none but their discovery helper may use it",
+}
+LATER = "it is tried again"
 RETRY = 15.0
 """Seconds until it is tried again where the helper, or an interface, could not be used."""
 CHECK_EVERY = 15.0
@@ -94,8 +98,9 @@ class Profinet:
                 self._run = _LinkRun(self.name, link, tables, context, self.health)
                 await self._run.serve(self._settings.probe_every)
         except OSError as error:
+            remedy = REMEDIES.get(error.errno or 0, LATER)
             raise DiscoveryRetry(
-                f"{self.name}: the link helper cannot be used: {_text(error)}; {START}", RETRY
+                f"{self.name}: the link helper cannot be used: {_text(error)}; {remedy}", RETRY
             ) from error
         finally:
             self._run = None
