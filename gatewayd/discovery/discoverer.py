@@ -204,6 +204,9 @@ class Discoverer(Protocol):
     what a packet does, whatever their `trust`.  A class that reads nothing from the LAN may say
     `isolated = False`: it runs in gatewayd itself, and its `trust` counts.
 
+    It may have a method `transmissions()`, which returns what it would send, as
+    `gatewayd.discovery.probing.protocol.Transmission`: for `gatewayctl discover --dry-run`.
+
     name: the section's name, as "mdns".  health: its counters, kept current.
     """
 

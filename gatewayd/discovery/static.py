@@ -12,6 +12,7 @@ from gatewayd.device.identity import Claim, Trust, claim
 from gatewayd.device.identity import mac as mac_digits
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Context, Health, Sighting, Sink
+from gatewayd.discovery.probing.protocol import SUSPECT, Transmission
 from gatewayd.discovery.settings import MAX_LISTED
 from gatewayd.errors import ConfigError
 from gatewayd.settings import grammar
@@ -91,6 +92,21 @@ class Static:
             one.key: where for one in settings.devices if (where := _whereabouts(one))
         }
         self._locate: Locate | None = None
+
+    def transmissions(self) -> Sequence[Transmission]:
+        """Return what is sent: look-ups of host names, and connections to devices with a port."""
+        lookups = [
+            Transmission(f"the resolver: {value}", "", LOCATE_EVERY, 0, "where a listed device is")
+            for what, value in self._whereabouts.values()
+            if what == "host"
+        ]
+        connections = [
+            Transmission(f"{one.label} port {one.port} by TCP", one.interface, 0.0, 0,
+                         "whether it accepts a connection", SUSPECT)
+            for one in self._listed.values()
+            if one.port
+        ]  # fmt: skip
+        return lookups + connections
 
     async def run(self, context: Context, sink: Sink) -> None:
         """Report all devices, and again before they expire; those that move more often."""

@@ -67,6 +67,8 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl retry": Way(refused="not failed or waiting"),
     "gatewayctl reregister": Way(refused="not registered or failed"),
     "gatewayctl permit-join": Way(),
+    "gatewayctl discover": Way(),
+    "gatewayctl repin": Way(refused="has shown no other key"),
     "gatewayctl split": Way(refused="shows nothing that another shows"),
     "gatewayctl merge": Way(refused="Nothing identifies|one device already"),
     "gatewayctl reload": Way(),

@@ -11,8 +11,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-from gatewayd.cli.command import Client, Command, Connect, number
+from gatewayd.cli.command import Client, Command, Connect, add_config, number
 from gatewayd.cli.discover.anonymous import Anonymizer, Pseudonyms, Unreadable
+from gatewayd.cli.discover.plan import FIELDS, plan_lines, planned
 from gatewayd.cli.output import safe, when
 from gatewayd.cli.output.fields import Record, flag, maybe, text
 from gatewayd.cli.output.fields import number as number_field
@@ -140,7 +141,9 @@ class _AnonymousEvents:
 
 def _discover(connect: Connect, arguments: Namespace) -> Iterator[str]:
     _check(arguments)
-    if arguments.refused:
+    if arguments.dry_run:
+        yield from plan_lines(arguments)
+    elif arguments.refused:
         yield from _listed(connect, arguments)
     elif arguments.record is not None:
         made = _recorded(connect, arguments)
@@ -154,7 +157,9 @@ def _discover(connect: Connect, arguments: Namespace) -> Iterator[str]:
 
 def _records(connect: Connect, arguments: Namespace) -> Iterator[Record]:
     _check(arguments)
-    if arguments.refused:
+    if arguments.dry_run:
+        yield from planned(arguments)
+    elif arguments.refused:
         yield from _refused(connect)
     elif arguments.record is not None:
         yield _recorded(connect, arguments)
@@ -166,13 +171,20 @@ def _records(connect: Connect, arguments: Namespace) -> Iterator[Record]:
 def _check(arguments: Namespace) -> None:
     """End with wrong usage where options do not belong together."""
     refuse = arguments.refuse
+    if arguments.dry_run:
+        if arguments.refused or arguments.record is not None or arguments.seconds is not None:
+            refuse("--dry-run sends nothing and needs no daemon: use it with --config alone")
+        return
     if arguments.record is None:
         wanted = ("--listen", arguments.listen), ("--anonymous", arguments.anonymous), (
             "--keep", arguments.keep), ("--max-bytes", arguments.max_bytes)  # fmt: skip
         if useless := [name for name, value in wanted if value]:
             refuse(f"{', '.join(useless)} need --record FILE")
         if not arguments.refused and arguments.seconds is None:
-            refuse(f"name for how many seconds to search, at most {MAX_SEARCH}, or --refused")
+            refuse(
+                f"name for how many seconds to search, at most {MAX_SEARCH}, or --refused, or "
+                "--dry-run"
+            )
     elif arguments.refused:
         refuse("--refused and --record do not belong together; use one of them")
     elif arguments.keep and not arguments.anonymous:
@@ -194,6 +206,11 @@ def _add_arguments(parser: ArgumentParser) -> None:
         "--refused", action="store_true", help="show what was refused last, and why"
     )
     parser.add_argument(
+        "--dry-run", action="store_true",
+        help="show what discovery would send, to whom and how often; send nothing",
+    )  # fmt: skip
+    add_config(parser)
+    parser.add_argument(
         "--record", type=Path, metavar="FILE",
         help="record what comes meanwhile (default: for 60 s): gatewayd-recording(5)",
     )  # fmt: skip
@@ -213,12 +230,14 @@ def _add_arguments(parser: ArgumentParser) -> None:
 
 COMMANDS: tuple[Command, ...] = (
     Command(
-        "discover", "search for devices for a while, show what was refused, or record what comes",
+        "discover",
+        "search for devices for a while, record what comes, or show what was refused or is sent",
         _add_arguments, _discover, _records,
         maybe(
             flag("Done", "true: the search has begun"),
             number_field("Timestamp", "with --refused: when"),
-            text("Discoverer", "which refused it"), text("Interface", "where"),
+            text("Discoverer", "which refused it, or would send it"),
+            text("Interface", "where"),
             text("Sender", 'IP address of the sender; "" if it is not known'),
             text("Name", 'name that was announced; "" if it is not known'),
             text("Cause", "why, in a word"), text("Explanation", "why, and what to do"),
@@ -226,6 +245,6 @@ COMMANDS: tuple[Command, ...] = (
             text("File", "with --record: the file"),
             number_field("Events", "events in it"), number_field("Lost", "events that were lost"),
             text("Reason", "why it ended: time, size, helper-ended or cut"),
-        ),
+        ) + FIELDS,
     ),
 )  # fmt: skip

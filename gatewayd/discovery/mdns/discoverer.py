@@ -6,7 +6,7 @@ resolved, and a stack that holds too much is closed and opened again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
 
@@ -17,7 +17,9 @@ from gatewayd.discovery.mdns.backend import MdnsBackend, PacketJudge
 from gatewayd.discovery.mdns.interface import MdnsInterface
 from gatewayd.discovery.mdns.records import InstanceName, parse, service
 from gatewayd.discovery.mdns.settings import MdnsSettings
-from gatewayd.discovery.mdns.zeroconf_backend import RecordCounter, ZeroconfBackend
+from gatewayd.discovery.mdns.sockets import GROUP4, GROUP6, PORT
+from gatewayd.discovery.mdns.zeroconf_backend import RecordCounter, ZeroconfBackend, browse_size
+from gatewayd.discovery.probing.protocol import SUSPECT, Transmission
 from gatewayd.discovery.sanitize import original_name
 from gatewayd.errors import ConfigError
 
@@ -38,6 +40,23 @@ class Mdns:
         self._settings = settings
         self._services = tuple(dict.fromkeys(service(one) for one in settings.types))
         self._units: LinkUnits[MdnsInterface] = LinkUnits(name, settings.interfaces)
+
+    def transmissions(self) -> Sequence[Transmission]:
+        """Return what is sent on each interface, in each family of which it has an address."""
+        asked = f"all names of {', '.join(self._services)}"
+        size, every = browse_size(self._services), self._settings.rescan_every
+        sent = []
+        for interface in dict.fromkeys(self._settings.interfaces):
+            for group in (GROUP4, GROUP6):
+                to = f"{group} port {PORT} by UDP"
+                sent += [
+                    Transmission(to, interface, every, size,
+                                 f"{asked}; again in between, more and more rarely"),
+                    Transmission(to, interface, 0.0, 0, "host, port, text and addresses of a name",
+                                 "when one is announced; of those that no rule wants, of a few"),
+                    Transmission(to, interface, 0.0, 0, "whether it is still there", SUSPECT),
+                ]  # fmt: skip
+        return sent
 
     async def run(self, context: Context, sink: Sink) -> None:
         """Listen on every interface that has an address.  Raises DiscoveryRetry if none has."""

@@ -29,7 +29,7 @@ from gatewayd.discovery.kernel.packet_filter import (
 )
 from gatewayd.discovery.link.sockets import RECEIVE_BUFFER, bind_to_interface, join_group
 
-GROUP4, GROUP6 = "224.0.0.251", "ff02::fb"
+GROUP4, GROUP6, PORT = "224.0.0.251", "ff02::fb", 5353
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104  # compared with
 _DESTINATION4, _DESTINATION6 = 16, 24  # bytes before it in a header (RFC 791, 3.1; RFC 8200, 3)

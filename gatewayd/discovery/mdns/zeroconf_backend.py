@@ -17,7 +17,9 @@ from typing import Any, cast
 
 from zeroconf import (
     BadTypeInNameException,
+    DNSOutgoing,
     DNSPointer,
+    DNSQuestion,
     DNSRecord,
     Error,
     IPVersion,
@@ -337,6 +339,14 @@ class ZeroconfBackend:
         """Return when the newest record came, by the loop's clock, and how long any may be kept."""
         ahead = self._now() - current_time_millis() / 1000
         return freshness((one.created / 1000 + ahead, one.ttl) for one in records)
+
+
+def browse_size(services: Sequence[str]) -> int:
+    """Return the bytes of a question for all instances that lists none as known."""
+    asked = DNSOutgoing(0)
+    for one in services:
+        asked.add_question(DNSQuestion(domain(one), PTR, IN))
+    return sum(map(len, asked.packets()))
 
 
 def freshness(records: Iterable[tuple[float, float]]) -> tuple[float, float]:

@@ -6,21 +6,33 @@ What a protocol says is pure; here it is sent, read within bounds, and reported.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import ClassVar
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.interfaces import LanInterface
 from gatewayd.discovery.link.units import LinkUnits
-from gatewayd.discovery.probing.interface import MakeToken, ProbedInterface
-from gatewayd.discovery.probing.protocol import Datagram, DatagramProtocol
+from gatewayd.discovery.probing.channel import BROADCAST
+from gatewayd.discovery.probing.interface import MAX_PROBES, MakeToken, ProbedInterface
+from gatewayd.discovery.probing.protocol import (
+    SUSPECT,
+    TOKEN,
+    Datagram,
+    DatagramProtocol,
+    Own,
+    Probe,
+    Transmission,
+)
 from gatewayd.discovery.probing.settings import ProbingSettings
 from gatewayd.discovery.probing.table import FoundPlace
 from gatewayd.errors import ConfigError
 
 GAP = 1.0
 """Seconds between the beginnings of two rounds, at least."""
+
+_ANY = (Own("0.0.0.0", 0), Own("::", 0))  # noqa: S104  # in place of an address that is not known
 
 
 class DatagramDiscoverer:
@@ -48,6 +60,26 @@ class DatagramDiscoverer:
         self._settings, self._protocol = settings, protocol
         self._gap, self._token = gap, token
         self._units: LinkUnits[ProbedInterface] = LinkUnits(name, settings.interfaces)
+
+    def transmissions(self) -> Sequence[Transmission]:
+        """Return what is sent on each interface that has an address of the family."""
+        return [
+            one for name in dict.fromkeys(self._settings.interfaces) for one in self._sent(name)
+        ]
+
+    def _sent(self, interface: str) -> Iterator[Transmission]:
+        protocol, every = self._protocol, self._settings.probe_every
+        for own in _ANY if not protocol.ipv4_only else _ANY[:1]:
+            for probe in islice(protocol.probes(bytes(TOKEN), own), MAX_PROBES):
+                yield Transmission(whom(probe), interface, every, len(probe.payload), probe.purpose)
+        yield Transmission(
+            f"the device, mostly at port {protocol.port} by UDP",
+            interface,
+            0.0,
+            0,
+            "whether it is still there",
+            SUSPECT,
+        )
 
     async def run(self, context: Context, sink: Sink) -> None:
         """Ask and listen on every interface that has an address.
@@ -99,3 +131,9 @@ class DatagramDiscoverer:
             sink=sink,
             health=self.health,
         )
+
+
+def whom(probe: Probe) -> str:
+    """Return to whom a probe is, in words."""
+    to = "all hosts, by broadcast," if probe.to == BROADCAST else probe.to
+    return f"{to} port {probe.port} by UDP"

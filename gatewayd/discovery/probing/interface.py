@@ -213,7 +213,7 @@ class ProbedInterface:
                 self._sent_at = self._asked_at
             except OSError as error:
                 failed = True
-                self._health.drop("unsent", interface=self._place.interface)
+                self._health.drop("send-failed", interface=self._place.interface)
                 log.debug("Failed to ask on %s: %s.", self._place.interface, error.strerror)
         return failed
 

@@ -183,13 +183,18 @@ class DatagramProtocol(Protocol):
         """
 
 
+SUSPECT = "when a device is silent, has said goodbye, or is seen at two places"
+"""When one device is asked by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Transmission:
-    """What a discoverer sends by itself, for `gatewayctl discover --dry-run`.
+    """What a discoverer sends, for `gatewayctl discover --dry-run`.
 
     to: whom, as "239.255.255.250 port 1900 by UDP".  interface: "" where the route decides.
-    every: seconds between two of them; 0 for once, at the start and at a rescan.
-    size: bytes of its payload.  purpose: in a few words.
+    every: seconds between two of them; 0 for once, at the start and at a rescan, or at `occasion`.
+    size: bytes of its payload, at least; 0 where it depends on the device.
+    purpose: in a few words.  occasion: of what is not sent regularly, as "when it is silent".
     """
 
     to: str
@@ -197,3 +202,4 @@ class Transmission:
     every: float
     size: int
     purpose: str
+    occasion: str = ""

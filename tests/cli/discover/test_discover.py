@@ -147,6 +147,8 @@ async def test_no_file_is_left_where_nothing_was_recorded(
         ("discover", "--refused", "--record", "x"),
         ("discover", "--record", "x", "--keep", "serial"),
         ("discover", "3600", "--record", "x"),
+        ("discover", "60", "--dry-run"),
+        ("discover", "--refused", "--dry-run"),
     ],
 )
 async def test_what_does_not_belong_together_is_refused(

@@ -221,7 +221,7 @@ async def test_what_cannot_be_sent_is_counted_and_tried_again_soon(cable: Cable)
 
     found = toys(TooLong(ipv4_only=True))
     async with running(found):
-        await until(lambda: found.health.dropped.get("unsent", 0) >= 2)
+        await until(lambda: found.health.dropped.get("send-failed", 0) >= 2)
 
 
 async def test_a_port_that_another_program_has_is_named_and_tried_again(

@@ -1,0 +1,74 @@
+"""What the configured discoverers would send, from the configuration alone: discover --dry-run."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Iterator
+from itertools import groupby
+from typing import TypeAlias, cast
+
+from gatewayd.cli.output import safe
+from gatewayd.cli.output.fields import JsonField, Record, maybe, number, text
+from gatewayd.config import ConfiguredPlugin, load
+from gatewayd.discovery.probing.protocol import Transmission
+from gatewayd.plugins import Plugins
+from gatewayd.settings.files import ConfigPaths
+
+Transmissions: TypeAlias = Callable[[], Iterable[Transmission]]
+
+FIELDS: tuple[JsonField, ...] = maybe(
+    text("To", "with --dry-run: to whom"),
+    number("Every", "seconds between two; 0 for once, at the start and at a search"),
+    text("Occasion", 'when it is sent, if not regularly; "" else'),
+    number("Bytes", "of its payload, at least; 0 where that depends on the device"),
+    text("Purpose", "what it asks; of a discoverer that does not say what it sends, that"),
+)
+UNSAID = "this discoverer does not say what it sends"
+
+
+def planned(arguments: Namespace) -> Iterator[Record]:
+    """Yield what each discoverer would send; of one that sends nothing, nothing.
+
+    Raises ConfigError, PluginError.
+    """
+    config = load(ConfigPaths.of(arguments.config), Plugins.installed())
+    for plugin in config.discoverers:
+        for one in sent_by(plugin):
+            yield {
+                "Discoverer": plugin.name, "Interface": one.interface, "To": one.to,
+                "Every": one.every, "Occasion": one.occasion, "Bytes": one.size,
+                "Purpose": one.purpose,
+            }  # fmt: skip
+
+
+def sent_by(plugin: ConfiguredPlugin) -> Iterable[Transmission]:
+    """Return what one discoverer would send; of one that does not say so, that."""
+    discoverer = plugin.plugin(plugin.name, plugin.settings)
+    transmissions = cast(Transmissions | None, getattr(discoverer, "transmissions", None))
+    if transmissions is None:
+        return (Transmission("", "", 0.0, 0, UNSAID),)
+    return transmissions()
+
+
+def plan_lines(arguments: Namespace) -> Iterator[str]:
+    """Yield the lines that show this to people."""
+    where = ""
+    for row, same in groupby(planned(arguments)):
+        place = f" on {row['Interface']}" if row["Interface"] else ""
+        if (heading := f"{row['Discoverer']}{place}:") != where:
+            where = heading
+            yield safe(heading)
+        times = len(list(same))
+        yield f"  {safe(_line(row))}{f' ({times} times)' if times > 1 else ''}"
+    if not where:
+        yield "The configured discoverers send nothing by themselves, if there are any."
+    else:
+        yield "Nothing was sent. What is sent regularly is also sent at the start and at a search."
+
+
+def _line(row: Record) -> str:
+    if not row["To"]:
+        return str(row["Purpose"])
+    when = row["Occasion"] or (f"every {row['Every']:g} s" if row["Every"] else "once")
+    size = f"{row['Bytes']} bytes " if row["Bytes"] else ""
+    return f"{when}: {size}to {row['To']}: {row['Purpose']}"
