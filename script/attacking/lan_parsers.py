@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from gatewayd.discovery.births.catalogue import dialects_of, subscriptions_of
 from gatewayd.discovery.births.port import Birth
@@ -13,11 +14,19 @@ from gatewayd.discovery.births.roster import Roster
 from gatewayd.discovery.births.settings import BirthsSettings, DialectName
 from gatewayd.discovery.discoverer import Health
 from gatewayd.discovery.probing.fetch import FetchRefused, own_target
-from gatewayd.discovery.probing.protocol import Datagram, UnreadableAnswer
+from gatewayd.discovery.probing.protocol import Datagram, Found, Own, Probe, UnreadableAnswer
+from gatewayd.discovery.protocols.bacnet.discoverer import BacnetProtocol
+from gatewayd.discovery.protocols.coap.discoverer import CoapProtocol, IdentityResource
+from gatewayd.discovery.protocols.coap.messages import parse_links
+from gatewayd.discovery.protocols.ethernet_ip.discoverer import EthernetIpProtocol
 from gatewayd.discovery.protocols.guarded_xml import parse
+from gatewayd.discovery.protocols.knx.discoverer import KnxProtocol
+from gatewayd.discovery.protocols.profinet import read_answer
 from gatewayd.discovery.protocols.upnp.description import MAX_DESCRIPTION, read_description
 from gatewayd.discovery.protocols.upnp.discoverer import UpnpProtocol
 from gatewayd.discovery.protocols.ws_discovery.discoverer import WsDiscoveryProtocol
+from gatewayd.discovery.raw_link.frames import LinkReport
+from gatewayd.discovery.raw_link.helper import interface_names
 from gatewayd.network.mqtt_rules import covers
 from script.attacking.fuzzer import Parser
 
@@ -27,9 +36,13 @@ SENDER = "10.77.0.2"
 
 def lan_parsers() -> Iterator[Parser]:
     """Yield all of them."""
+    yield from _of_bacnet()
+    yield from _of_profinet()
     yield from _of_ws_discovery()
     yield from _of_upnp()
     yield from _of_births()
+    yield from _of_ethernet_ip_and_knx()
+    yield from _of_coap()
 
 
 def _texts(name: str, prefix: str = "") -> list[bytes]:
@@ -110,3 +123,109 @@ def _births(data: bytes) -> None:
                     for key in tuple(roster.apply(dialect.name, news, birth)):
                         if (entry := roster.get(key)) is not None:
                             roster.standing(entry)
+
+
+def _frames(name: str) -> list[bytes]:
+    """Return the captured bytes of a file."""
+    vectors = json.loads((VECTORS / f"{name}.json").read_text())
+    return [bytes.fromhex(one["hex"]) for one in vectors]
+
+
+def _of_bacnet() -> Iterator[Parser]:
+    yield Parser(
+        "message of BACnet/IP",
+        lambda data: [*BacnetProtocol().read(Datagram(data, SENDER, 47808))],
+        _frames("bacnet"), (UnreadableAnswer,),
+        (b"\x81\x0b", b"\x10\x00\xc4\x02", b"\x30\x01\x0c", b"\x3e\x75", b"\x07\xd1\x01\x0a"),
+    )  # fmt: skip
+
+
+def _of_profinet() -> Iterator[Parser]:
+    yield Parser(
+        "frame of PROFINET", read_answer, _frames("profinet"), (UnreadableAnswer,),
+        (b"\x88\x92\xfe\xff\x05\x01", b"\x02\x02", b"\x02\x03\x00\x06", b"\x01\x02\x00\x0e"),
+    )  # fmt: skip
+    yield Parser(
+        "report of the link helper", lambda data: LinkReport.decode(data, 2),
+        [b"\0\0frame", b"\1\1"], (ValueError,),
+    )  # fmt: skip
+    yield Parser(
+        "interfaces for the link helper", interface_names, [b"lan0\0eth1\0"], (ValueError,),
+    )  # fmt: skip
+
+
+def _of_ethernet_ip_and_knx() -> Iterator[Parser]:
+    yield Parser(
+        "identity of EtherNet/IP",
+        lambda data: EthernetIpProtocol().read(
+            Datagram(data, SENDER, 44818, asked=(data[12:20],))
+        ),
+        _frames("ethernet_ip"), (UnreadableAnswer,),
+        (b"\x63\0", b"\x0c\0\x2d\0", b"\xff\xff", b"\xaf\x12", b"\x1a\x06\x6c\0"),
+    )  # fmt: skip
+    yield Parser(
+        "answer of KNXnet/IP",
+        lambda data: KnxProtocol().read(Datagram(data, SENDER, 3671)),
+        _frames("knx"), (UnreadableAnswer,),
+        (b"\x06\x10\x02\x02", b"\x02\x0c", b"\x02\x04", b"\x36\x01", b"\x02\x55", b"\0\xfe"),
+    )  # fmt: skip
+
+
+TOKEN = bytes(8)
+_LINK_WORDS = (
+    b'</>;rt="core.rd-lookup-ep"', b';ep="n";rt="core.rd-ep"', b";title=", b'"', b",<", b"%2f"
+)  # fmt: skip
+
+
+def _of_coap() -> Iterator[Parser]:
+    links = b'</rd>;rt="core.rd",</ep>;rt="core.rd-lookup-ep";ct=40,</t>;title="say \\"x\\", y"'
+    node = b'</reg/1/>;ep="node1";d="hall";base="coap://10.0.0.9";rt="core.rd-ep"'
+    yield Parser(
+        "links of CoAP", lambda data: (parse_links(data), parse_links(data, has_more=True)),
+        [links, node], (UnreadableAnswer,), _LINK_WORDS,
+    )  # fmt: skip
+    head = bytes((0x58, 0x45, 0, 1)) + TOKEN
+    yield Parser(
+        "answer of CoAP",
+        lambda data: CoapProtocol().read(Datagram(data, SENDER, 5683, asked=(TOKEN,))),
+        [head + b"\xc1\x28\xff" + links, head + b"\x41\x01\x81\x28\xb1\x0a\xff" + node],
+        (UnreadableAnswer,), (*_LINK_WORDS, b"\xff", b"\xb1\x0a", b"\xe0\xff\xff", b"\xd1\0"),
+    )  # fmt: skip
+    yield Parser(
+        "answers of CoAP to an enquiry", _enquired,
+        [b"\xc1\x28\xff" + links, b"\xc1\x28\xb1\x08\xff" + node, b"\xff0042"],
+        (UnreadableAnswer,), (*_LINK_WORDS, b"\xb1\x08", b"\xb1\x18", b"\xff"),
+    )  # fmt: skip
+
+
+class _Answerer:
+    """A device that gives the same answer to every question."""
+
+    address, interface, own = SENDER, "lan0", Own("10.77.0.1", 40000)
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def token(self) -> bytes:
+        return TOKEN
+
+    async def ask(
+        self, _probe: Probe, _seconds: float, wanted: Callable[[Datagram], bool] = bool
+    ) -> Datagram | None:
+        one = Datagram(bytes((0x58, 0x45, 0, 1)) + TOKEN + self._answer, SENDER, 5683)
+        return one if wanted(one) else None
+
+    async def connect(self, port: int) -> NoReturn:
+        raise OSError(port)
+
+
+def _enquired(data: bytes) -> object:
+    """Have a device answer an enquiry with these options and this payload, again and again."""
+    protocol = CoapProtocol(IdentityResource("serial", "/id"))
+    device = Found(SENDER, frozenset(), {}, "", 0.0)
+    work = protocol.enquire(device, _Answerer(data))
+    try:
+        work.send(None)  # it never waits
+    except StopIteration as done:
+        return done.value
+    raise AssertionError("it waits")
