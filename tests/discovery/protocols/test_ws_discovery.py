@@ -34,7 +34,12 @@ from gatewayd.discovery.protocols.ws_discovery.messages import (
     read_message,
     resolve,
 )
-from gatewayd.discovery.protocols.ws_discovery.services import found, scope_values
+from gatewayd.discovery.protocols.ws_discovery.services import (
+    MAX_REMEMBERED,
+    ServiceMemory,
+    found,
+    scope_values,
+)
 
 VECTORS: Sequence[Mapping[str, Any]] = json.loads(
     (Path(__file__).parent / "vectors/ws_discovery.json").read_text()
@@ -331,6 +336,40 @@ def test_a_hello_is_believed_without_a_question_and_a_bye_is_a_goodbye() -> None
     assert came(bye, is_answer=False, asked=()) == [Goodbye(f"urn:uuid:{CAMERA}")]
 
 
+NAMED = "<d:Types xmlns:dn='http://www.onvif.org/ver10/network/wsdl'>dn:X</d:Types>"
+PLACED = f"<d:XAddrs>http://{SENDER}:8080/</d:XAddrs>"
+VERSION = "<d:MetadataVersion>{}</d:MetadataVersion>"
+
+
+def shown(protocol: WsDiscoveryProtocol, inside: str, sender: str = SENDER) -> tuple[Any, Any]:
+    """Return types and port of a Hello."""
+    (one,) = protocol.read(Datagram(hello(inside).encode(), sender, 3702, is_answer=False))
+    assert isinstance(one, Found)
+    return one.attributes.get("wsd.types"), one.port
+
+
+def test_what_a_message_leaves_out_is_as_the_device_has_said_before() -> None:
+    protocol = WsDiscoveryProtocol()
+    assert shown(protocol, PLACED) == (None, 8080)
+    assert shown(protocol, NAMED) == ("dn:X", 8080)
+    assert shown(protocol, "") == ("dn:X", 8080)
+    assert shown(protocol, "", "10.0.0.9") == (None, None)
+    assert shown(protocol, VERSION.format(2)) == (None, None)
+    assert shown(protocol, NAMED + VERSION.format(2)) == ("dn:X", None)
+
+
+def test_what_devices_have_said_is_remembered_of_so_many() -> None:
+    memory = ServiceMemory()
+    said = TargetService("urn:uuid:1", types=("x",))
+    memory.completed(said, SENDER)
+    for number in range(MAX_REMEMBERED - 1):
+        memory.completed(TargetService(f"urn:uuid:other-{number}"), SENDER)
+    assert memory.completed(TargetService("urn:uuid:1"), SENDER) == said
+    for number in range(MAX_REMEMBERED):
+        memory.completed(TargetService(f"urn:uuid:other-{number}"), SENDER)
+    assert memory.completed(TargetService("urn:uuid:1"), SENDER) != said
+
+
 def test_several_in_one_answer_may_be_behind_its_sender() -> None:
     shown = came(answered("uuid:" + message_id(TOKEN, 0), "urn:uuid:1", "urn:uuid:2"))
     assert [(one.key, one.is_behind) for one in shown] == [
@@ -373,5 +412,5 @@ class TestAnotherImplementation:
             answer = constructResolveMatch(service, asked)
         read = message(createSOAPMessage(answer))
         type_ = f"{{{ONVIF_NETWORK}}}NetworkVideoTransmitter"
-        expected = TargetService(f"urn:uuid:{CAMERA}", (type_,), (scope,), (url,))
+        expected = TargetService(f"urn:uuid:{CAMERA}", (type_,), (scope,), (url,), "1")
         assert read == WsMessage(kind, message_id(TOKEN, 0), (expected,))

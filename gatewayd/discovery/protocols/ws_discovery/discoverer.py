@@ -35,7 +35,7 @@ from gatewayd.discovery.protocols.ws_discovery.messages import (
     read_message,
     resolve,
 )
-from gatewayd.discovery.protocols.ws_discovery.services import found
+from gatewayd.discovery.protocols.ws_discovery.services import ServiceMemory, found
 from gatewayd.runtime.tasks import first_of
 
 KIND = "ws-discovery"
@@ -72,6 +72,9 @@ class WsDiscoveryProtocol:
     ipv4_only = False
     answer_time = ANSWERS
 
+    def __init__(self) -> None:
+        self._memory = ServiceMemory()
+
     def probes(self, token: bytes, own: Own) -> Sequence[Probe]:
         """Return a Probe for each of the types."""
         return self._probes(token, _group(own.address))
@@ -95,8 +98,9 @@ class WsDiscoveryProtocol:
             return [Goodbye(one.address) for one in read.targets]
         if read.kind is not WsMessageKind.HELLO and not _is_asked(read, datagram):
             raise UnreadableAnswer("unasked")
-        is_behind = len(read.targets) > 1
-        return [found(one, datagram.sender, is_behind=is_behind) for one in read.targets]
+        sender, is_behind = datagram.sender, len(read.targets) > 1
+        targets = (self._memory.completed(one, sender) for one in read.targets)
+        return [found(one, sender, is_behind=is_behind) for one in targets]
 
     async def enquire(self, found: Found, enquiry: Enquiry) -> Sequence[Found]:  # noqa: ARG002  # of the port
         """Ask for nothing more: what a device shows to all is what it says without credentials."""

@@ -65,12 +65,14 @@ class TargetService:
     address: of its endpoint reference, which stays the same (2.6).
     types: as "{namespace}local"; "local" alone where its prefix is not declared.
     scopes, xaddrs: URIs, as they came.
+    version: of what it says of itself, which rises when that changes (4.1); "" where it has none.
     """
 
     address: str
     types: tuple[str, ...] = ()
     scopes: tuple[str, ...] = ()
     xaddrs: tuple[str, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +129,7 @@ def _targets(content: XmlElement, kind: WsMessageKind, edition: str) -> Iterator
                 types=_types(one.first(f"{{{edition}}}Types")),
                 scopes=_words(one.text_of(f"{{{edition}}}Scopes"), MAX_SCOPES),
                 xaddrs=_words(one.text_of(f"{{{edition}}}XAddrs"), MAX_XADDRS),
+                version=one.text_of(f"{{{edition}}}MetadataVersion")[:MAX_TEXT],
             )
 
 

@@ -7,7 +7,9 @@ Sources: Web Services Dynamic Discovery, April 2005, 2.6 and 5; ONVIF Core Speci
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from ipaddress import ip_address
 from urllib.parse import unquote
 
@@ -24,6 +26,8 @@ from gatewayd.discovery.protocols.ws_discovery.messages import (
 
 NAMESPACE = "wsd"
 """Of the claims."""
+MAX_REMEMBERED = 500
+"""Services of which is remembered what they have said: at most 8 KiB of each."""
 
 PREFIXES: Mapping[str, str] = {
     ONVIF_NETWORK: "dn",
@@ -54,6 +58,34 @@ _SCOPE_KEYS: Mapping[str, tuple[str, ...]] = {
     "serial": ("serialnumber",),
 }
 """The attributes, and the words of scopes that they are of; the first that is there counts."""
+
+
+class ServiceMemory:
+    """What services have said of themselves, as a message may leave out what another one had.
+
+    Debian's wsdd shows its types in an answer to a Probe alone, and its URL in a Hello, or in an
+    answer to a Resolve.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[tuple[str, str], TargetService] = OrderedDict()
+
+    def completed(self, target: TargetService, sender: str) -> TargetService:
+        """Return a service with what it has said before, from the same address, of this version."""
+        place = (target.address, sender)
+        known = self._known.get(place)
+        if known is not None and known.version == target.version:
+            target = replace(
+                target,
+                types=target.types or known.types,
+                scopes=target.scopes or known.scopes,
+                xaddrs=target.xaddrs or known.xaddrs,
+            )
+        self._known[place] = target
+        self._known.move_to_end(place)
+        if len(self._known) > MAX_REMEMBERED:
+            self._known.popitem(last=False)
+        return target
 
 
 def found(target: TargetService, sender: str, *, is_behind: bool) -> Found:
