@@ -55,7 +55,9 @@ class BirthsSettings:
         REQUIRED, "names of the doors, [messages.doors.NAME], at whose brokers births are read"
     )
     dialects: tuple[DialectName, ...] = setting(
-        REQUIRED, "the ways in which the devices there announce themselves"
+        REQUIRED,
+        "the ways in which the devices there announce themselves",
+        choices=tuple(DialectName),
     )
     ask: bool = setting(
         False,

@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gatewayd.broker_births import BrokerBirths
 from gatewayd.config import ConfiguredPlugin
 from gatewayd.discovery.births.discoverer import Births
 from gatewayd.discovery.births.port import BirthMessage, BirthReceiver, BirthRequest
@@ -25,6 +24,7 @@ from gatewayd.discovery.helper.messages import (
     encode_to_gatewayd,
     encode_to_helper,
 )
+from gatewayd.lan_discovery import BrokerBirths
 from gatewayd.messages.door_settings import DoorSettings
 from gatewayd.runtime.clock import SYSTEM_CLOCK
 from gatewayd.runtime.tasks import cancel_and_wait

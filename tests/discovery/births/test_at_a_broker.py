@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from gatewayd.broker_births import MOST_ASKED
 from gatewayd.discovery.births.port import BirthRequest
 from gatewayd.discovery.births.settings import BirthsSettings, DialectName
 from gatewayd.discovery.discoverer import Discoverer, LossReason
 from gatewayd.errors import DiscoveryRetry
+from gatewayd.lan_discovery import MOST_ASKED
 from gatewayd.testing.contracts.discoverer import (
     DiscovererContract,
     DiscovererTestbed,
