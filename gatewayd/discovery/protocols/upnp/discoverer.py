@@ -190,9 +190,16 @@ def _own_target(location: str, sender: str) -> tuple[int | None, str]:
 
 
 def _completed(found: Found, described: UpnpDescription) -> Found:
+    """Return a device with its description.
+
+    Its serial number identifies it only where its name is no UUID: it adds nothing to one, and two
+    devices to which a maker has given the same would be in conflict.
+    """
+    has_uuid = any(one.kind == "uuid" for one in found.claims)
+    added = (one for one in described.claims if not (has_uuid and one.kind == "serial"))
     return replace(
         found,
-        claims=found.claims | described.claims,
+        claims=found.claims.union(added),
         attributes={**found.attributes, **described.attributes},
         label=described.name or found.label,
     )
@@ -242,16 +249,16 @@ class Ssdp(DatagramDiscoverer):
             cause = error.cause if isinstance(error, UnreadableAnswer) else "not-described"
             self.health.drop(cause, interface=known.interface, sender=address, name=known.key)
             return None
-        return unit.confirm(_known(known, described), address) if unit else None
+        return unit.confirm(_completed(_known(known), described), address) if unit else None
 
 
-def _known(known: Sighting, described: UpnpDescription) -> Found:
-    """Return a device as it was seen, of which a description came."""
+def _known(known: Sighting) -> Found:
+    """Return a device as it was seen."""
     return Found(
         key=known.key,
-        claims=frozenset(one for one in known.claims if not is_kernel_mac(one)) | described.claims,
-        attributes={**known.attributes, **described.attributes},
-        label=described.name or known.label,
+        claims=frozenset(one for one in known.claims if not is_kernel_mac(one)),
+        attributes=known.attributes,
+        label=known.label,
         valid_for=known.valid_for,
         port=known.port,
     )
