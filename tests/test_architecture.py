@@ -95,10 +95,12 @@ LONGEST_FUNCTION = 60
 SHORTEST_MODULE = 80
 SHORTER: Mapping[str, str] = {
     "admission/authenticated_devices.py": "one idea, between discovery and admission",
+    "admission/proven_devices.py": "one idea, between discovery and admission",
     "cli/credentials.py": "a module for each group of commands",
     "cli/pass_secret.py": "a command, which a unit of its own runs",
     "cli/store.py": "a module for each group of commands",
     "discovery/kernel/routes.py": "one question to the kernel, which the poller of hosts asks",
+    "cloud/mqtt_broker/provider.py": "an entry point, as the providers of other clouds",
     "messages/broker/connection_limit.py": "a command, which a unit of its own runs",
     "proofs/link.py": "one idea: how far a connection to a device may reach",
     "messages/broker/takeover.py": "the one place that speaks MQTT for the broker's users",

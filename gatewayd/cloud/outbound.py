@@ -8,13 +8,16 @@ guide.  [network] has the proxy of all clouds; a cloud's own table may name anot
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
+from gatewayd.network.addresses import AddressBook, ResumableSessions
 from gatewayd.network.proxy import Proxy
+from gatewayd.network.tls import Server
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import given_credential, given_file, setting
 
@@ -112,3 +115,37 @@ def proxy_of(settings: NetworkSettings, read_secret: ReadSecret) -> Proxy | None
         return Proxy(*address)
     given = GivenSecret(read_secret, settings.proxy_credential, settings.proxy_file)
     return Proxy(*address, given.read)
+
+
+class EndpointSettings(Protocol):
+    """The settings of a cloud with one endpoint."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def port(self) -> int: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def connect_timeout(self) -> float: ...
+    @property
+    def reply_timeout(self) -> float: ...
+    @property
+    def websocket(self) -> str: ...
+
+
+def server_of(
+    settings: EndpointSettings,
+    context: ssl.SSLContext,
+    book: AddressBook,
+    proxy: Proxy | None,
+    sessions: ResumableSessions | None = None,
+) -> Server:
+    """Return the endpoint, with its trust, its timeouts and its addresses, and the way to it.
+
+    sessions: those of TLS to resume; None for a context that shows a certificate.
+    """
+    return Server(
+        settings.host, settings.port, context, settings.connect_timeout, settings.reply_timeout,
+        settings.address, book, proxy, settings.websocket, sessions,
+    )  # fmt: skip

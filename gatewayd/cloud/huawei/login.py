@@ -17,9 +17,9 @@ from gatewayd.cloud import mqtt
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.identity import CertificateIdentity, read_identity
-from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings, default_device_id, server
+from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings, default_device_id
 from gatewayd.cloud.mqtt import Login
-from gatewayd.cloud.outbound import proxy_of
+from gatewayd.cloud.outbound import proxy_of, server_of
 from gatewayd.cloud.provider import Issued, KeepSecret, LoginError, LoginRefused, Outcome, Refused
 from gatewayd.cloud.sub_devices.result_codes import given_secret_refused, no_gateway_secret
 from gatewayd.device.reason import Reason
@@ -143,7 +143,7 @@ class SecretLogin:
         device_id = own.device_id or default_device_id(name.product, name.device)
         login = secret_login(device_id, secret, self._wall(), check_timestamp=own.check_timestamp)
         try:
-            endpoint = server(settings, await self._trust.context(), self._book, self._proxy)
+            endpoint = server_of(settings, await self._trust.context(), self._book, self._proxy)
             connection = await mqtt.open_connection(endpoint, login, settings.keepalive, on_message)
         except ConnectError as error:
             raise reasons.login(error, settings.host, settings.port) from error
@@ -187,7 +187,7 @@ class CertificateLogin:
         settings = self._settings
         context = await asyncio.to_thread(tls.client_context, settings.ca_file, identity.secret)
         login = certificate_login(identity.device_id, self._wall())
-        endpoint = server(settings, context, self._book, self._proxy)
+        endpoint = server_of(settings, context, self._book, self._proxy)
         return await mqtt.open_connection(endpoint, login, settings.keepalive, on_message)
 
     def _login_error(

@@ -9,10 +9,10 @@ from functools import partial
 from gatewayd.cloud.huawei import login
 from gatewayd.cloud.huawei.certificate import read_template
 from gatewayd.cloud.huawei.identity import fatal_text
-from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings, server
+from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.huawei.template import ProvisioningTemplate, lint
 from gatewayd.cloud.huawei.template_device import DesiredDevice, solve_subject
-from gatewayd.cloud.outbound import proxy_of
+from gatewayd.cloud.outbound import proxy_of, server_of
 from gatewayd.cloud.preflight import (
     NOT_TRIED,
     NOTHING_REGISTERED,
@@ -62,7 +62,7 @@ async def preflight(
         proxy = proxy_of(settings, around.read_secret)
         trusted = await trust_context(settings.ca_file)
         attempts.append(
-            attempt := await probe_endpoint(server(settings, trusted, AddressBook(), proxy))
+            attempt := await probe_endpoint(server_of(settings, trusted, AddressBook(), proxy))
         )
         for check in connection_checks(attempt, settings.port):
             yield check

@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from gatewayd.cloud.outbound import OutboundSettings
-from gatewayd.network.addresses import AddressBook
-from gatewayd.network.proxy import Proxy
-from gatewayd.network.tls import Server
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, FileUse, given_credential, given_file, setting
 
@@ -241,20 +237,3 @@ def _is_address(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def server(
-    settings: HuaweiSettings, context: ssl.SSLContext, book: AddressBook, proxy: Proxy | None
-) -> Server:
-    """Return the endpoint, with its trust, its timeouts and its addresses, and the way to it."""
-    return Server(
-        settings.host,
-        settings.port,
-        context,
-        settings.connect_timeout,
-        settings.reply_timeout,
-        settings.address,
-        book,
-        proxy,
-        settings.websocket,
-    )

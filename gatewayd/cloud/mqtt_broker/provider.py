@@ -1,0 +1,69 @@
+"""A broker as a cloud: each child has a client of its own there."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.mqtt_broker import messages, reasons
+from gatewayd.cloud.mqtt_broker.password import PasswordRoute
+from gatewayd.cloud.mqtt_broker.preflight import preflight
+from gatewayd.cloud.mqtt_broker.settings import MqttBrokerSettings
+from gatewayd.cloud.mqtt_broker.templates import part_fault
+from gatewayd.cloud.routed_provider import RoutedProvider
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
+from gatewayd.errors import ConfigError
+from gatewayd.network import tls
+from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
+
+PASSWORD_ROUTE = "password"  # noqa: S105  # the name of a route
+
+
+class MqttBroker(RoutedProvider):
+    """One broker.  Implements CloudProvider.
+
+    name: the provider's name in the configuration.  read_secret: see cloud/credentials.py.
+    Raises ConfigError.
+    """
+
+    Settings: ClassVar[type] = MqttBrokerSettings
+    preflight = staticmethod(preflight)
+    is_answer = staticmethod(messages.is_answer)
+    identifier_in = staticmethod(messages.identifier_in)
+    is_success = staticmethod(messages.is_success)
+    holdable: ClassVar[frozenset[str]] = frozenset({"", PASSWORD_ROUTE})
+
+    def __init__(
+        self,
+        name: str,
+        settings: MqttBrokerSettings,
+        read_secret: ReadSecret,
+        clock: Clock = SYSTEM_CLOCK,
+    ) -> None:
+        if problems := list(settings.problems()):
+            raise ConfigError("\n".join(f"cloud.{name}: {problem}" for problem in problems))
+        super().__init__(name, PASSWORD_ROUTE)
+        self._settings, self._trust = settings, tls.TrustStore(settings.ca_file)
+        self._routes[PASSWORD_ROUTE] = PasswordRoute(
+            name, settings, self._trust, read_secret, clock.now
+        )
+
+    async def reread(self) -> None:
+        """Have the roots read again; the management's password is, for each login."""
+        self._trust.release()
+
+    def _illegal(self, name: CloudName) -> Reason | None:
+        if fault := part_fault(name.product):
+            return reasons.illegal("product-id-invalid", "product", fault)
+        if fault := part_fault(name.device):
+            return reasons.illegal("device-name-invalid", "device name", fault)
+        known = not self._settings.products or name.product in self._settings.products
+        return None if known else reasons.NO_PRODUCT
+
+    def _no_route(self, name: CloudName) -> Reason:
+        return Reason(
+            "route-not-available",
+            f"A broker has no route {name.route[:32]!a}.",
+            f'Name the route "{PASSWORD_ROUTE}" in the rule, or none; then run gatewayctl reload.',
+        )

@@ -1,0 +1,95 @@
+"""The templates of a child's client id, user name and topics at a broker.  Pure.
+
+A template holds fields in braces, as "{product}-{device}".  What is filled in has letters, digits
+and "._-" alone, so that it can neither end a level of a topic, nor be a wildcard, nor reach into
+the "$" topics of the broker (MQTT 3.1.1, 4.7).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gatewayd.device.record import CloudName
+
+PRODUCT, DEVICE, TOPIC = "{product}", "{device}", "{topic}"
+MAX_PART = 64
+"""Characters of a product or a device."""
+MAX_TEMPLATE = 256
+MAX_LEVELS = 16
+_PART = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{MAX_PART - 1}}}")
+_LITERAL = re.compile(r"[A-Za-z0-9._/-]*")
+_FIELD = re.compile(r"\{[^{}]*\}")
+
+
+def part_fault(text: str) -> str:
+    """Return what is wrong with a product or a device; "" if nothing."""
+    if _PART.fullmatch(text):
+        return ""
+    return f"must be 1 to {MAX_PART} characters: letters, digits, and . _ - but at its begin"
+
+
+def name_template(text: str) -> str:
+    """Return what is wrong with the template of a name; "" if nothing.  A grammar of a setting."""
+    return _fault(text, {PRODUCT, DEVICE}) or (
+        "must have no /" if "/" in text else _without_device(text)
+    )
+
+
+def topic_template(text: str) -> str:
+    """Return what is wrong with the template of topics; "" if nothing.  A grammar of a setting."""
+    if fault := _fault(text, {PRODUCT, DEVICE, TOPIC}):
+        return fault
+    if not text.endswith(f"/{TOPIC}") or text.count(TOPIC) > 1:
+        return f"must end with /{TOPIC}, which stands for what the child's message is about"
+    if text.startswith("/") or "//" in text or text.count("/") > MAX_LEVELS:
+        return f"must have 1 to {MAX_LEVELS} levels before {TOPIC}, none of them empty"
+    return _without_device(text)
+
+
+def _without_device(text: str) -> str:
+    return "" if DEVICE in text else f"must have {DEVICE}: each child needs its own"
+
+
+def _fault(text: str, fields: set[str]) -> str:
+    known = ", ".join(sorted(fields))
+    if len(text) > MAX_TEMPLATE:
+        return f"must be at most {MAX_TEMPLATE} characters"
+    if unknown := sorted(set(_FIELD.findall(text)) - fields):
+        return f"has the unknown field {unknown[0][:32]!a}: choose from {known}"
+    if not _LITERAL.fullmatch(_FIELD.sub("", text)):
+        return f"must have letters, digits, and . _ - / beside its fields: {known}"
+    return ""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerIdentity:
+    """What a child is at its broker.
+
+    up, down: what the topics of what it says, and of what is said to it, begin with, and a slash.
+    """
+
+    client_id: str
+    user: str
+    up: str
+    down: str
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerTemplates:
+    """The templates of one broker."""
+
+    client_id: str
+    user: str
+    up: str
+    down: str
+
+    def identity(self, name: CloudName) -> BrokerIdentity:
+        """Return what a child is at the broker.  name: of parts without a fault."""
+        up, down = (_filled(one.removesuffix(TOPIC), name) for one in (self.up, self.down))
+        return BrokerIdentity(_filled(self.client_id, name), _filled(self.user, name), up, down)
+
+
+def _filled(template: str, name: CloudName) -> str:
+    """Return a filled template; what is filled in has no brace, so the order does not matter."""
+    return template.replace(PRODUCT, name.product).replace(DEVICE, name.device)

@@ -1,0 +1,20 @@
+"""The contract of logins, against a real mosquitto."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gatewayd.testing.contracts.cloud import LoginContract
+from tests.cloud.mqtt_broker.brokers import ManagedBroker, managed_broker
+
+pytestmark = pytest.mark.integration
+
+
+class TestMqttBroker(LoginContract):
+    @asynccontextmanager
+    async def make_testbed(self) -> AsyncIterator[ManagedBroker]:
+        async with managed_broker() as testbed:
+            yield testbed
