@@ -52,7 +52,7 @@ ENQUIRY: Final = 8.0
 EVERY: Final = 1800.0
 """Seconds between two rounds, by default."""
 SELDOM: Final = 900.0
-"""Seconds between two rounds, at least, whoever wants one: all devices behind routers answer."""
+"""Seconds between two rounds, at least, rescans included: all devices behind routers answer."""
 
 _NAME, _SERIAL = 77, 372  # properties (clause 12.11; 372 since protocol revision 19)
 _VENDOR, _MODEL, _FIRMWARE, _APPLICATION = 121, 70, 44, 12
