@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+from gatewayd.discovery.discoverer import Discoverer
 from tests.support.cable import CHILD, INTERFACE, Cable
 
 MOVED = "10.77.0.9"
 VENDOR_MAC = "00:1b:0d:63:84:c0"
 """Of a vendor, so that it identifies a device: those of cables are locally administered."""
 START = 30.0
-"""Seconds in which a server must serve."""
+"""Seconds in which a server must serve, and be found."""
+AGAIN = 0.3
+"""Seconds until a discoverer is asked to look again."""
 
 
 class FarServer:
@@ -56,6 +59,14 @@ class FarServer:
         if process is not None:
             process.kill()
             await process.communicate()
+
+
+async def asked_until(discoverer: Discoverer, condition: Callable[[], object]) -> None:
+    """Have a discoverer look again until a condition is true: a cable is slow to be plugged in."""
+    async with asyncio.timeout(START):
+        while not condition():
+            await discoverer.rescan()
+            await asyncio.sleep(AGAIN)
 
 
 @asynccontextmanager

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import ClassVar
 
@@ -28,6 +29,8 @@ ANSWER = 0.7
 """Seconds in which an agent answers."""
 TRIES = 2
 """How often a question is sent in the newer version; in the older one it is sent once."""
+MOST_SILENCES = 3
+"""Visits in a row after which an agent is taken for one that never says more than who it is."""
 MOST_STRAY = 8
 """Datagrams from an agent that are passed over while its answer is awaited."""
 
@@ -68,7 +71,7 @@ class SnmpAgents:
     def __init__(self, settings: SnmpSettings, community: bytes) -> None:
         self._port, self._community = settings.port, community
         self._versions: dict[str, SnmpVersion] = {}
-        self._detailed: set[str] = set()
+        self._silences: dict[str, int] = {}
         self.questions: Sequence[HostQuestion] = tuple(self._questions())
 
     async def visit(self, address: str, _: str, context: Context) -> HostVisit:
@@ -77,7 +80,7 @@ class SnmpAgents:
         with sock:
             try:
                 await asyncio.get_running_loop().sock_connect(sock, place)
-                agent = _Agent(sock, self._community, lambda: int(context.jitter() * _NUMBERS))
+                agent = _Agent(sock, self._community, count(int(context.jitter() * _NUMBERS)))
                 version, values = await self._asked(agent, address)
             except ConnectionError as error:  # no agent is there, as while the host starts
                 raise TimeoutError from error
@@ -105,17 +108,19 @@ class SnmpAgents:
     async def _details(
         self, agent: _Agent, address: str, version: SnmpVersion
     ) -> Mapping[ObjectName, Value]:
-        """Return what some agents have.  Raises TimeoutError where it was there before.
+        """Return what some agents have.  Raises TimeoutError if none of it comes, a few times.
 
-        Some agents do not answer at all when they are asked for what they do not know.
+        Without its serial number a device would seem to be another for a while.  But some agents
+        never answer when they are asked for what they do not know.
         """
         try:
             found = await agent.values(version, DETAILS)
         except TimeoutError:
-            if address in self._detailed:
+            self._silences[address] = self._silences.get(address, 0) + 1
+            if self._silences[address] < MOST_SILENCES:
                 raise
             return {}
-        self._detailed.add(address)
+        self._silences.pop(address, None)
         return found
 
     def _questions(self) -> Iterator[HostQuestion]:
@@ -125,10 +130,10 @@ class SnmpAgents:
 
 
 class _Agent:
-    """One agent, by a socket that is connected to it.  number: returns that of a question."""
+    """One agent, by a socket that is connected to it.  numbers: of the questions; each once."""
 
-    def __init__(self, sock: socket.socket, community: bytes, number: Callable[[], int]) -> None:
-        self._sock, self._community, self._number = sock, community, number
+    def __init__(self, sock: socket.socket, community: bytes, numbers: Iterator[int]) -> None:
+        self._sock, self._community, self._numbers = sock, community, numbers
 
     async def values(
         self, version: SnmpVersion, names: Sequence[ObjectName]
@@ -150,7 +155,7 @@ class _Agent:
         return found
 
     async def _answer(self, version: SnmpVersion, names: Sequence[ObjectName]) -> SnmpAnswer:
-        loop, number = asyncio.get_running_loop(), self._number()
+        loop, number = asyncio.get_running_loop(), next(self._numbers) % _NUMBERS
         request = snmp.get_request(version, self._community, number, names)
         for _ in range(TRIES if version is SnmpVersion.V2C else 1):
             await loop.sock_sendall(self._sock, request)

@@ -12,9 +12,8 @@ import pytest
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.polled.modbus import Modbus, ModbusSettings, SerialRegisters
 from gatewayd.testing.contracts.discoverer import running
-from gatewayd.testing.waiting import until
 from tests.support.cable import CHILD, INTERFACE, Cable, laid
-from tests.support.far_server import MOVED, VENDOR_MAC, FarServer, far_server
+from tests.support.far_server import MOVED, VENDOR_MAC, FarServer, asked_until, far_server
 from tests.support.household import household
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
@@ -62,7 +61,7 @@ async def test_a_serial_number_in_registers_identifies_a_meter(server: FarServer
     await server.start(*SERVER, CHILD, "hall 1", "1")
     made = discoverer(serial=SerialRegisters(register=0, count=2))
     async with running(made) as sink:
-        await until(lambda: bool(sink.seen))
+        await asked_until(made, lambda: sink.seen)
     (seen,) = sink.seen.values()
     assert seen.claims == {Claim("serial", "modbus.acme", "pm42")}
     assert seen.interface == INTERFACE
@@ -74,7 +73,7 @@ async def test_units_behind_a_gateway_are_several_devices_without_its_mac(
     await server.start(*SERVER, CHILD, "line", "1", "2", "3")
     made = discoverer(hosts=(CHILD,), units=(2, 3), serial_line=True)
     async with household(made) as home:
-        await until(lambda: len(home.seen_ids) == 2)
+        await asked_until(made, lambda: len(home.seen_ids) == 2)
         for device in home.seen_ids:
             assert SEEN_MAC not in home.inventory.evidence(device).claims
             assert not home.inventory.evidence(device).conflict

@@ -11,9 +11,8 @@ from gatewayd.device.identity import Claim, Trust
 from gatewayd.device.secret import Secret
 from gatewayd.discovery.polled.snmp import Snmp, SnmpSettings
 from gatewayd.testing.contracts.discoverer import running
-from gatewayd.testing.waiting import until
 from tests.support.cable import CHILD, INTERFACE, Cable, laid
-from tests.support.far_server import MOVED, VENDOR_MAC, FarServer, far_server
+from tests.support.far_server import MOVED, VENDOR_MAC, FarServer, asked_until, far_server
 from tests.support.household import household
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
@@ -93,8 +92,9 @@ async def test_the_kernel_and_the_agent_agree_on_a_mac(cable: Cable, agent: Agen
 async def test_an_old_printer_is_found_by_version_1(agent: Agent) -> None:
     serial = f"override {PRINTER_SERIAL} octet_str PR0042"
     await agent.start("printer", serial, access=OLD_ONLY)
-    async with running(discoverer()) as sink:
-        await until(lambda: bool(sink.seen))
+    made = discoverer()
+    async with running(made) as sink:
+        await asked_until(made, lambda: sink.seen)
     (seen,) = sink.seen.values()
     assert seen.attributes["snmp.version"] == "1"
     assert Claim("serial", "snmp.9", "pr0042") in seen.claims
@@ -102,5 +102,6 @@ async def test_an_old_printer_is_found_by_version_1(agent: Agent) -> None:
 
 async def test_an_agent_is_asked_with_the_community_of_the_operator(agent: Agent) -> None:
     await agent.start("switch-7", access="rocommunity other default\n")
-    async with running(discoverer(Secret(b"other"))) as sink:
-        await until(lambda: bool(sink.seen))
+    made = discoverer(Secret(b"other"))
+    async with running(made) as sink:
+        await asked_until(made, lambda: sink.seen)

@@ -14,7 +14,14 @@ import pytest
 
 from gatewayd.device.identity import Claim
 from gatewayd.device.secret import Secret
-from gatewayd.discovery.polled.snmp import MOST_STRAY, PUBLIC, TRIES, Snmp, SnmpSettings
+from gatewayd.discovery.polled.snmp import (
+    MOST_SILENCES,
+    MOST_STRAY,
+    PUBLIC,
+    TRIES,
+    Snmp,
+    SnmpSettings,
+)
 from gatewayd.discovery.protocols.snmp import ber
 from gatewayd.discovery.protocols.snmp.ber import ObjectName
 from gatewayd.discovery.protocols.snmp.identity import DETAILS, MODEL, NAME, OBJECT_ID, SERIAL
@@ -42,7 +49,8 @@ class SnmpAgent(asyncio.DatagramProtocol):
 
     versions: those that it answers.  whole: whether it answers a question for an object that is
     not there by an error, in the newer version, too.  ignored: objects for which it is silent.
-    stray: answers to other questions before each of its own.  asked: versions and names so far.
+    stray: answers to other questions before each of its own.  repeated: how often each is sent.
+    asked: versions and names so far.
     """
 
     objects: Mapping[ObjectName, bytes]
@@ -50,6 +58,7 @@ class SnmpAgent(asyncio.DatagramProtocol):
     whole: bool = False
     ignored: frozenset[ObjectName] = frozenset()
     stray: int = 0
+    repeated: int = 1
     community: bytes = PUBLIC
     asked: list[tuple[int, tuple[ObjectName, ...]]] = field(default_factory=list)
 
@@ -68,7 +77,7 @@ class SnmpAgent(asyncio.DatagramProtocol):
             return
         if self.ignored & set(names):
             return
-        for other in (*range(self.stray), None):
+        for other in (*range(self.stray), *self.repeated * [None]):
             asked = ber.read_integer(number) if other is None else other
             self._transport.sendto(self._answer(spoken, asked, names), addr)
 
@@ -170,17 +179,21 @@ async def test_an_agent_that_answers_by_an_error_is_asked_object_by_object() -> 
     assert next(iter(sink.seen.values())).attributes["serial"] == "FOC1234X56Y"
 
 
-async def test_an_agent_that_is_silent_about_details_is_found_without() -> None:
+async def test_an_agent_that_is_silent_about_details_is_found_without_them_at_last() -> None:
     agent = SnmpAgent(SWITCH, ignored=frozenset(DETAILS))
     async with agents((FIRST, agent)) as port:
         made = discoverer(port)
         async with running(made) as sink:
+            for visits in range(1, MOST_SILENCES):
+                await until(lambda visits=visits: len(agent.asked) == visits * (1 + TRIES))  # type: ignore[misc]  # bound early
+                await made.rescan()
+            assert not sink.seen
             await until(lambda: bool(sink.seen))
             assert not sink.seen[FIRST].claims
             agent.ignored = frozenset()
             await made.rescan()
             await until(lambda: bool(sink.seen[FIRST].claims))
-            agent.ignored = frozenset(DETAILS)  # from now on, a lost answer takes nothing away
+            agent.ignored = frozenset(DETAILS)  # a lost answer takes nothing away
             assert await made.verify(sink.seen[FIRST]) is None
 
 
@@ -192,6 +205,13 @@ async def test_answers_to_other_questions_are_passed_over_within_a_bound() -> No
             await until(lambda: bool(sink.seen) and bool(made.health.dropped))
     assert set(sink.seen) == {FIRST}
     assert made.health.dropped == {"too-many-answers": 1}
+
+
+async def test_an_answer_that_comes_twice_is_none_to_the_next_question() -> None:
+    agent = SnmpAgent(SWITCH, repeated=3)
+    async with agents((FIRST, agent)) as port, running(discoverer(port)) as sink:
+        await until(lambda: bool(sink.seen))
+    assert sink.seen[FIRST].attributes["serial"] == "FOC1234X56Y"
 
 
 async def test_a_host_without_an_agent_is_asked_again_in_the_next_round() -> None:
