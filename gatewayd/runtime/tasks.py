@@ -35,6 +35,17 @@ async def first_of(*works: Coroutine[object, object, T | None]) -> T | None:
         await cancel_and_wait(tasks)
 
 
+async def until_one_ends(*work: Coroutine[object, object, object]) -> None:
+    """Run all at once until one ends; then cancel the others, and raise what it raised."""
+    tasks = [asyncio.ensure_future(one) for one in work]
+    try:
+        ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for one in ended:
+            one.result()
+    finally:
+        await cancel_and_wait(tasks)
+
+
 def is_cancelled() -> bool:
     """Whether the running task was cancelled.
 

@@ -10,7 +10,7 @@ import contextlib
 import ctypes
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tests.support.own_network import CLONE_NEWNET, enter
@@ -74,6 +74,17 @@ class BridgedLan:
         made.address(*addresses)
         return made
 
+    def address(self, *addresses: str) -> None:
+        """Give the gateway these addresses, with their prefixes, instead of those that it had."""
+        before = subprocess.run(
+            ["ip", "-br", "-4", "addr", "show", "dev", INTERFACE],
+            check=True, capture_output=True, text=True, timeout=30,
+        ).stdout.split()[2:]  # fmt: skip
+        for one in addresses:
+            _ip("addr", "add", one, "dev", INTERFACE)
+        for one in before:
+            _ip("addr", "del", one, "dev", INTERFACE)
+
     def forget(self, stale: str) -> None:
         """Have the gateway's kernel believe a neighbour only as it does after a while."""
         _ip("neigh", "change", stale, "dev", INTERFACE, "nud", "stale")
@@ -118,9 +129,16 @@ def bridged_lan(*addresses: str) -> Iterator[BridgedLan]:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a command until the block ends."""
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+def running(
+    command: Sequence[str], environ: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a command until the block ends.  environ: added to that of the tests."""
+    with subprocess.Popen(
+        command,
+        env={**os.environ, **(environ or {})},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as process:
         try:
             yield process
         finally:

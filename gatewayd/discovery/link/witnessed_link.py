@@ -117,7 +117,15 @@ class WitnessedLink:
             return None
         limit = placed.found.valid_for
         found = replace(placed.found, valid_for=min(limit or self._believed, self._believed))
-        return self.table.confirm(found, placed.addresses)
+        addresses = [one for one in placed.addresses if self._was_at(one, found.key)]
+        return self.table.confirm(found, addresses or placed.addresses)
+
+    def _was_at(self, address: str, mac: str) -> bool:
+        """Whether a device was seen at an address, so lately that it is believed."""
+        known = self.witness.find(address, self.link().name)
+        if known is None or known.mac != mac:
+            return False
+        return known.at + self._believed > self._now()
 
     def _is_known(self, placed: Placed, end: float) -> bool:
         """Whether a report would say nothing new.  end: until when it would be believed."""
@@ -126,6 +134,7 @@ class WitnessedLink:
             return False
         is_same = set(bare_addresses(known.addresses)) == set(placed.addresses)
         is_same = is_same and known.claims == placed.found.claims
+        is_same = is_same and placed.found.attributes.items() <= known.attributes.items()
         return is_same and end - (known.at + known.valid_for) < NOTABLE
 
     def _see(self, one: Witnessed) -> None:
