@@ -17,8 +17,13 @@ from functools import partial
 from pathlib import Path
 
 from gatewayd.admission.authenticated_devices import AuthenticatedDevices
-from gatewayd.admission.controller import AdmissionController, RulesInForce
+from gatewayd.admission.controller import (
+    AdmissionController,
+    DiscoveredDevices,
+    RulesInForce,
+)
 from gatewayd.admission.policy.rules import Action, RuleMessages
+from gatewayd.admission.proven_devices import ProvenDevices
 from gatewayd.admission.rules import RuleBook
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.credentials import credentials_directory, read_secret
@@ -29,7 +34,8 @@ from gatewayd.credentials.service import CredentialService, credential_sockets
 from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
-from gatewayd.device.lifecycle import State, Work
+from gatewayd.device.lifecycle import PostEvent, State, Work
+from gatewayd.device.proof import PinIndex
 from gatewayd.device.record import CloudName, RecordStore
 from gatewayd.device.secret import SecretRef, SecretSlots
 from gatewayd.device.views import CommandStatistics, MessageStatistics, Reporter
@@ -51,6 +57,9 @@ from gatewayd.messages.outbox.arrival import BOOT_VARIABLE
 from gatewayd.messages.service import DoorStates, MessageService
 from gatewayd.messages.settings import MessageSettings
 from gatewayd.messages.tap import MessageTap
+from gatewayd.proofs.keeper import ProofKeeper
+from gatewayd.proofs.prover import Prover
+from gatewayd.proofs.settings import ProofSettings
 from gatewayd.registration.registrar import Registrar, RegistrationSettings
 from gatewayd.runtime.clock import BUILT, Clock, wall_time
 from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
@@ -62,6 +71,7 @@ RECORD_AGAIN = 10.0
 """Seconds after which a name that could not be recorded is tried again."""
 
 NO_PRODUCTS: Mapping[str, Collection[str] | None] = {}
+NO_PROOFS: Mapping[str, ProofSettings] = {}
 
 
 class Application:
@@ -75,6 +85,7 @@ class Application:
     speaking: whether children may say something, by `open_messages`.
     decisions: the log of decisions.
     products: of each cloud, for rules that are suggested; None for one that does not list them.
+    proofs: how devices prove their keys, by the names that rules use.
     """
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: the root joins all parts
@@ -99,28 +110,31 @@ class Application:
         dump: Callable[[], Awaitable[int]],
         speaking: bool = False,
         products: Mapping[str, Collection[str] | None] = NO_PRODUCTS,
+        proofs: Mapping[str, ProofSettings] = NO_PROOFS,
     ) -> None:
         self.manager, self.discovery, self.providers = manager, discovery, providers
         self.clock, self._records, self._secrets = clock, records, secrets
-        found = discovery.devices
-        self._authenticated = AuthenticatedDevices(found, manager.changed) if speaking else None
-        devices = self._authenticated or found
+        found, self._pins, self._proving = discovery.devices, PinIndex(), bool(proofs)
+        seen = self._open_proofs(proofs, rules)
+        self._authenticated = AuthenticatedDevices(seen, manager.changed) if speaking else None
+        devices = self._authenticated or seen
         self.registrar = Registrar(records, secrets, providers, registration, clock, checkpoint)
         self.admission = AdmissionController(
-            records, devices, rules, providers, turns=self.registrar, settle=settle, clock=clock
-        )
+            records, devices, rules, providers,
+            turns=self.registrar, settle=settle, clock=clock, pins=self._pins,
+            proofs=self.proofs if self._proving else None,
+        )  # fmt: skip
         self.keeper = SessionKeeper(
             records, secrets, providers, sessions, clock, checkpoint,
             hands_over=rules.hands_over,
         )  # fmt: skip
-        shown: ChildPublisher = DevicePublisher(records, devices, self.admission, reporter, clock)
-        if speaking:
-            shown = _StandingNotifier(shown, records, self)
+        publisher = DevicePublisher(records, devices, self.admission, reporter, clock)
+        shown = self._with_notifiers(publisher, speaking=speaking)
         manager.connect(self._workers(), shown, self.keeper.is_for_holder)
         self.commands = OperatorCommands(
             manager, self.admission, records, rules,
             decisions=decisions, quiet_for=self.registrar.quiet_for, products=products,
-            reload=reload, dump=dump, discovery=discovery,
+            reload=reload, dump=dump, discovery=discovery, proofs=self.proofs,
             conflicts=IdentityConflicts(manager, self.admission, records, found),
         )  # fmt: skip
         self.tap = MessageTap(lambda: clock.wall() // 1000)
@@ -135,14 +149,36 @@ class Application:
         self.window, self._on_window_change = self.admission.window, on_window_change
         self.window.listen(self._window_changed)
 
+    def _open_proofs(
+        self, proofs: Mapping[str, ProofSettings], rules: RulesInForce
+    ) -> DiscoveredDevices:
+        """Have devices prove their keys, where the configuration says how; return what is known."""
+        found = self.discovery.devices
+        proven = ProvenDevices(found, self._pins)
+        self.proofs = ProofKeeper(
+            Prover(proofs, self.clock), proven, self._records, self._pins, self.clock,
+            post=self.manager.post, proof_of=rules.proof_of,
+        )  # fmt: skip
+        return proven if self._proving else found
+
+    def _with_notifiers(self, publisher: ChildPublisher, *, speaking: bool) -> ChildPublisher:
+        """Return a publisher that also notifies the stages that look at what children become."""
+        if speaking:
+            publisher = _StandingNotifier(publisher, self._records, self)
+        return _ProofNotifier(publisher, self.proofs) if self._proving else publisher
+
     def _workers(self) -> Mapping[Work, Worker]:
         return {
             Work.EVALUATE: self.admission.evaluate,
             Work.REGISTER: self.registrar.register,
-            Work.ACTIVATE: self.keeper.activate,
+            Work.ACTIVATE: self._settle_proof if self._proving else self.keeper.activate,
             Work.CONNECT: self.keeper.connect,
             Work.HOLD: self.keeper.held.hold,
         }
+
+    async def _settle_proof(self, device: DeviceId, post: PostEvent) -> None:
+        """Let a child that is back log in once it has proven the key that is pinned to it."""
+        await self.proofs.settle(device, post, self.keeper.activate)
 
     def _serve_clouds(
         self, settings: CloudRequestSettings, decisions: DecisionLog
@@ -297,6 +333,7 @@ class Application:
 
     def rules_changed(self) -> None:
         """Note that other rules are in force, which may allow children other commands."""
+        self.proofs.reread()
         if self.message_stage is not None:
             self.message_stage.commands.rules_changed()
 
@@ -316,12 +353,13 @@ class Application:
         """Return what has to run besides the manager."""
         watches = (authority.watch for authority in self.authorities.values())
         own = (self._admit_gateway_later, self._watch_clock)
+        proofs = (self.proofs.run,) if self._proving else ()
         credentials = (self.credentials.run,) if self.credentials else ()
         broker = self.broker.run if self.broker else self._stop_broker
         messages = self.message_stage.services() if self.message_stage else ()
         return (
             *self.discovery.services(), self.cloud_requests.run, *own, *credentials, *watches,
-            broker, *messages,
+            broker, *messages, *proofs,
         )  # fmt: skip
 
     def faults(self) -> Sequence[str]:
@@ -400,6 +438,21 @@ class _StandingNotifier:
             self._app.message_stage.standing_changed(device)
 
 
+class _ProofNotifier:
+    """A `ChildPublisher` that also notifies the keeper of proofs."""
+
+    def __init__(self, publisher: ChildPublisher, proofs: ProofKeeper) -> None:
+        self._publisher, self._proofs = publisher, proofs
+
+    def show(self, child: Child) -> None:
+        self._proofs.shown(child.id, child.state, present=child.present)
+        self._publisher.show(child)
+
+    def remove(self, device: DeviceId) -> None:
+        self._proofs.removed(device)
+        self._publisher.remove(device)
+
+
 async def open_storage(config: Config, environ: Mapping[str, str]) -> Storage:
     """Open the configured stores.  Raises StoreError, ConfigError.
 
@@ -448,6 +501,7 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
         dump=dump,
         speaking=config.messages.enabled,
         products=config.products(),
+        proofs=config.proofs,
     )
     app.open_authorities()
     app.open_credentials(config.credentials, storage.decisions, environ)

@@ -17,12 +17,14 @@ from gatewayd.admission.rules import RuleSet, read_installed
 from gatewayd.cloud.outbound import NetworkSettings, OutboundSettings
 from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.dbus.bus import BusSettings
+from gatewayd.device.identity import Trust
 from gatewayd.discovery.births.settings import BirthsSettings
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.errors import PluginError
 from gatewayd.manager.cloud_requests import CloudRequestSettings
 from gatewayd.messages.settings import MessageSettings
 from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES
+from gatewayd.proofs.settings import NAME, ProofSettings
 from gatewayd.registration.registrar import RegistrationSettings
 from gatewayd.runtime.watched_file import WatchedPaths
 from gatewayd.sessions.keeper import SessionSettings
@@ -99,6 +101,7 @@ class Config:
     store: ConfiguredPlugin
     clouds: tuple[ConfiguredPlugin, ...]
     rule_directories: tuple[Path, ...]
+    proofs: Mapping[str, ProofSettings]
 
     def products(self) -> Mapping[str, frozenset[str] | None]:
         """Return the products of each cloud; None for one that does not list them."""
@@ -111,6 +114,8 @@ class Config:
         """
         for section in PLAIN:
             yield from named_files(getattr(self, section), (section,), credentials)
+        for name, proof in self.proofs.items():
+            yield from named_files(proof, ("proof", name), credentials)
         for section, plugins in (
             ("discovery", self.discoverers),
             ("secretstore", (self.store,)),
@@ -145,8 +150,12 @@ SECTIONS: Mapping[str, type | None] = {
     "discovery": InventorySettings,
     "secretstore": StoreSettings,
     "cloud": None,
+    "proof": None,
 }
 """The settings of each section; the tables of plug-ins inside it are declared by those."""
+
+NAMED: Mapping[str, type] = {"proof": ProofSettings}
+"""The settings of the tables in a section that has no others: each is [SECTION.NAME]."""
 
 
 def load(paths: ConfigPaths, plugins: PluginLoader) -> Config:
@@ -163,7 +172,7 @@ def load(paths: ConfigPaths, plugins: PluginLoader) -> Config:
 
 def differences(before: Config, after: Config) -> list[str]:
     """Return the sections that differ, without those that take effect at a reload."""
-    names = (*PLAIN, "inventory", "discoverers", "clouds")
+    names = (*PLAIN, "inventory", "discoverers", "clouds", "proofs")
     changed = [n for n in names if n != "log" and getattr(before, n) != getattr(after, n)]
     return changed + (["secretstore"] if before.store != after.store else [])
 
@@ -217,6 +226,7 @@ def examine(paths: ConfigPaths, plugins: PluginLoader, *, as_daemon: bool) -> Ex
     rules = read_installed(config.rule_directories, problems)
     rules.check(problems, config.products(), partial(_hands_over, config.clouds))
     _check_holders(config, rules, source, problems)
+    _check_proofs(config, rules, problems)
     _check_doors(config.messages, source, problems)
     _check_births(config, source, problems)
     return Examined(config, rules, problems)
@@ -237,6 +247,22 @@ def _check_holders(
             why = 'does not say session = "holder"' if rule in held else "does not exist"
             at = ("credentials", kind, name, "rule")
             problems.add(source.where(at), f"{dotted(at)}: rule {shown(rule)} {why}: correct it")
+
+
+def _check_proofs(config: Config, rules: RuleSet, problems: Problems) -> None:
+    """Note rules whose proof does not exist, or cannot prove what they require."""
+    for number, rule in enumerate(rules.rules):
+        proof, text = config.proofs.get(rule.proof), ""
+        if rule.proof and proof is None:
+            known = ", ".join(sorted(config.proofs)) or "none"
+            text = f"names {rule.proof}, which is no table [proof.NAME]: known are {known}"
+        elif proof is not None and rule.trust is Trust.PROVEN and not proof.proves_identity:
+            text = (
+                f"requires a proven identity, and [proof.{rule.proof}] has no ca_files, so that it "
+                "pins a key alone: add them, or require pinned"
+            )
+        if text:
+            problems.add(rules.place(number, "proof"), f"rule {rule.name} {text}")
 
 
 def _check_doors(messages: MessageSettings, source: LayeredDocuments, problems: Problems) -> None:
@@ -314,6 +340,7 @@ class _Reader:
         made["store"] = self._store()
         clouds = self._plugins(CLOUDS, "cloud", self._clouds())
         made["clouds"] = tuple(_with_network(one, made["network"]) for one in clouds)
+        made["proofs"] = self._proofs()
         self._check_budgets(made["messages"])
         self._check_credentials(made["credentials"])
         made["rule_directories"] = getattr(made["gateway"], "rules", ()) or rules
@@ -347,11 +374,26 @@ class _Reader:
         return {k: v for k, v in section.items() if k not in tables}, tables
 
     def _clouds(self) -> Mapping[str, Any]:
-        clouds = self.source.table.get("cloud", {})
-        if isinstance(clouds, Mapping):
-            return clouds
-        self.builder.note(("cloud",), "cloud must be a table: write [cloud.NAME]")
+        return self._tables("cloud")
+
+    def _tables(self, section: str) -> Mapping[str, Any]:
+        """Return the tables of a section that has nothing else."""
+        tables = self.source.table.get(section, {})
+        if isinstance(tables, Mapping):
+            return tables
+        self.builder.note((section,), f"{section} must be a table: write [{section}.NAME]")
         return {}
+
+    def _proofs(self) -> Mapping[str, ProofSettings]:
+        made: dict[str, ProofSettings] = {}
+        for name, table in self._tables("proof").items():
+            at = ("proof", name)
+            if not NAME.fullmatch(name):
+                text = "is not a name: use lower-case letters and digits"
+                self.builder.note(at, f"[{dotted(at)}] {text}")
+            elif (proof := self.builder.build(ProofSettings, table, at)) is not None:
+                made[name] = proof
+        return made
 
     def _plugins(
         self, group: str, section: str, tables: Mapping[str, Any]

@@ -40,6 +40,7 @@ def dump(
     report = {
         "machine": machine(),
         "settings": {name: asdict(getattr(config, name)) for name in PLAIN},
+        "proofs": {name: asdict(proof) for name, proof in config.proofs.items()},
         "plugins": plugins(config),
         "objects": {place.path: plain(view) for place, view in views.items()},
         "rules": [list(rule) for rule in rules],

@@ -14,7 +14,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
-from gatewayd.config import SECTIONS
+from gatewayd.config import NAMED, SECTIONS
 from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES, Plugins
 
 ROOT = Path(__file__).parent.parent
@@ -45,6 +45,7 @@ ABOUT: Mapping[str, str] = {
     "secretstore": "The store of the children's secrets.",
     "credentials": "Which units and users get the credentials of children that are handed over.",
     "cloud_requests": "Requests of a cloud that are allowed.  By default, none is.",
+    "proof": "How devices prove keys of their own.  A rule names the table: see gatewayd-rules(5).",
     "cloud": "The clouds.  Only those that have a table, [cloud.NAME], are loaded.",
 }
 
@@ -72,6 +73,8 @@ def _lines(plugins: Plugins) -> Iterator[str]:
         yield from ("", "", f"# {ABOUT[section]}")
         if cls is not None:
             yield from table(section, cls)
+        if section in NAMED:
+            yield from table(f"{section}.NAME", NAMED[section])
         group = PLUGINS.get(section, "")
         for name in plugins.names(group):
             yield from table(f"{section}.{name}", plugins.load(group, name).Settings, kind=name)

@@ -22,6 +22,7 @@ LEFT_OUT = ("simulator", "testing", "cli")
 GROUPS: Mapping[str, str] = {
     "admission": "ADMISSION",
     "device": "THE SECRET STORE, AND CHILDREN THAT COME BACK",
+    "proofs": "PROOFS OF DEVICES",
     "manager": "CHILDREN",
     "registration": "REGISTRATION",
     "sessions": "SESSIONS",

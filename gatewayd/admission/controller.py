@@ -16,6 +16,7 @@ from gatewayd.cloud.provider import NO_PROVIDER, CloudProvider
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId, Evidence
 from gatewayd.device.lifecycle import PostEvent
+from gatewayd.device.proof import Pin, PinIndex
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, CloudName, Record, RecordStore, Verdict
 from gatewayd.errors import CloudUnreachable, NoSuchProvider, NotAdmitted, RecordChanged, StoreError
@@ -26,9 +27,11 @@ class CloudNameIndex:
     """An index of the admitted children by cloud name, with their number by rule.
 
     It has each child once, by its newest record.
+    pins: the keys that are pinned to them.
     """
 
-    def __init__(self, records: Iterable[Record]) -> None:
+    def __init__(self, records: Iterable[Record], pins: PinIndex) -> None:
+        self._pins, self._pinned = pins, frozenset[DeviceId]()
         self.names: dict[CloudName, DeviceId] = {}
         self.by_rule: Counter[str] = Counter()
         self._indexed: dict[DeviceId, tuple[CloudName, str]] = {}
@@ -37,6 +40,10 @@ class CloudNameIndex:
 
     def update(self, device: DeviceId, record: Record | None) -> None:
         """Index a child by this record, in place of any other; None removes it."""
+        pin = record.pin if record is not None else None
+        if pin is not None or device in self._pinned:  # few have one
+            self._pins.update(device, pin)
+            self._pinned = self._pinned - {device} if pin is None else self._pinned | {device}
         before = self._indexed.pop(device, None)
         if before is not None:
             self.by_rule[before[1]] -= 1
@@ -76,6 +83,20 @@ class DiscoveredDevices(Protocol):
 
     def unpin(self, device: DeviceId) -> None:
         """Let a device leave the table again."""
+
+
+class DeviceProofs(Protocol):
+    """What devices prove with keys of their own."""
+
+    async def make(self, device: DeviceId, name: str) -> float:
+        """Have a device prove its key, by the table [proof.NAME], before a decision on it.
+
+        Returns when it is tried again where that failed, seconds of the event loop's clock; 0 where
+        it is not.
+        """
+
+    def pin(self, device: DeviceId, name: str) -> Pin | None:
+        """Return the key to pin to a device that is admitted by a rule with this proof."""
 
 
 class DisputedDevices(DiscoveredDevices, Protocol):
@@ -123,6 +144,9 @@ class RulesInForce(Protocol):
     def hands_over(self, rule: str) -> bool:
         """Whether the children of a rule, which may be gone, have holders."""
 
+    def proof_of(self, rule: str) -> str:
+        """Return the proof that a rule names; "" for none, or where the rule may be gone."""
+
     def count(self, rule: str) -> None:
         """Count a decision that is not recorded.  rule: its name; "" counts none."""
 
@@ -156,12 +180,15 @@ class AdmissionController:
         turns: TurnReservations,
         settle: float,
         clock: Clock,
+        pins: PinIndex,
+        proofs: DeviceProofs | None = None,
     ) -> None:
         self._records, self._discovered, self._providers = records, discovered, providers
         self._rules, self._turns = rules, turns
         self.window = JoinWindow(clock)
         self._settle, self._now, self._wall, self._clock = settle, clock.now, clock.stamp, clock
-        self._index = CloudNameIndex(records.all())
+        self._index = CloudNameIndex(records.all(), pins)
+        self._proofs = proofs
 
     async def evaluate(self, device: DeviceId, post: PostEvent) -> None:
         """Wait until the evidence has settled, then decide by the rules, unless it is on record.
@@ -175,7 +202,7 @@ class AdmissionController:
             self._discovered.pin(device)
             post(_VERDICTS[record.verdict](record.why))
             return
-        decision = self.decide(device)
+        decision, until = await self._decide_by_proof(device)
         if decision.action is Action.REGISTER and not self._clock.is_set():
             await self._clock.wait_until_set()
             await self.evaluate(device, post)
@@ -190,11 +217,24 @@ class AdmissionController:
                 await self._admit(device, decision, by)
                 post(lc.Admitted(decision.reason))
             case Action.ASK:
-                post(lc.Held(decision.reason))
+                post(lc.Held(decision.reason, until))
                 if decision.cloud and decision.cloud.provider in self._providers:
                     self._providers[decision.cloud.provider].on_pending(decision.cloud)
             case Action.REJECT | Action.IGNORE:
                 post(lc.Rejected(decision.reason))
+
+    async def _decide_by_proof(self, device: DeviceId) -> tuple[Decision, float]:
+        """Return the decision on a device, once it was asked for the proof that its rule names.
+
+        With it, when that is tried again, as `DeviceProofs.make` has it.  Certificates are judged
+        by a clock that is set.
+        """
+        decision = self.decide(device)
+        if not decision.proof or self._proofs is None:
+            return decision, 0.0
+        await self._clock.wait_until_set()
+        until = await self._proofs.make(device, decision.proof)
+        return self.decide(device), until
 
     def decide(self, device: DeviceId) -> Decision:
         """Return the decision on a device now: ask, where the cloud would not accept the name."""
@@ -312,17 +352,20 @@ class AdmissionController:
     async def _admit(self, device: DeviceId, decision: Decision, by: Admission) -> None:
         fresh = self._new_record(device, decision.rule, decision.cloud, by)
         at_once = decision.cloud is not None and self._turns.reserve(device, decision.cloud)
+        pin = self._proofs.pin(device, decision.proof) if self._proofs is not None else None
 
         def admitted(record: Record | None) -> Record:
             if by in (Admission.RULE, Admission.WINDOW) and record is not None:
                 raise RecordChanged("an operator decided before the rules did")
             before = record or fresh
+            kept = before.pin and replace(before.pin, refused="")
             changed = replace(
                 before,
                 claims=fresh.claims or before.claims,
                 admission=by,
                 rule=decision.rule,
                 cloud=before.cloud or decision.cloud,
+                pin=kept or pin,
             ).with_verdict(Verdict.ADMITTED, Reason(decision.reason.code), fresh.verdict_at)
             begins = at_once and not before.attempt
             return changed.with_intent(fresh.verdict_at) if begins else changed

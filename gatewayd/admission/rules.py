@@ -232,6 +232,10 @@ class RuleBook:
         """Whether a rule's children have holders; those of one that is no longer there do not."""
         return any(one.held for one in self.rules if one.name == rule)
 
+    def proof_of(self, rule: str) -> str:
+        """Return the proof that a rule names; "" for none, or if the rule is no longer there."""
+        return next((one.proof for one in self.rules if one.name == rule), "")
+
     def count(self, rule: str) -> None:
         """Count a decision that takes effect.  rule: its name; "" counts none."""
         if rule:

@@ -50,7 +50,7 @@ STEP = ("Timestamp", "Event", "State", "Text")
 DECISION = ("Number", "Timestamp", "Kind", "Device", "By", "From", "Note")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 SETTLED = ("online", "handed-over")
-GIVEN_UP = ("failed", "rejected", "retired")
+GIVEN_UP = ("failed", "rejected", "retired", "frozen")
 POLL = 0.5
 """Seconds between two looks at a device that is waited for."""
 NO_JOIN_RULE = "no rule has window = true, so that it admits no device: see gatewayd-rules(5)."
@@ -196,6 +196,13 @@ def _forget(connect: Connect, arguments: Namespace) -> Iterable[str]:
     return ()
 
 
+def _repin(connect: Connect, arguments: Namespace) -> Iterable[str]:
+    client = connect()
+    confirm(arguments, client.call("Consequences", arguments.id, "Repin"), "Accept the new key?")
+    client.call("Repin", arguments.id)
+    return ()
+
+
 def _retry(connect: Connect, arguments: Namespace) -> Iterator[str]:
     connect().call("Retry", arguments.id)
     yield f"{output.safe(arguments.id)} is tried now. Watch it with: gatewayctl watch"
@@ -322,7 +329,8 @@ _DEVICE = (
     text("Path", "its D-Bus object"),
     anything("History", "its newest events, the oldest first: " + ", ".join(STEP),
              FieldKind.OBJECTS),
-    *maybe(anything("Messages", "as of `messages ID`")),
+    *maybe(anything("Messages", "as of `messages ID`"),
+           anything("Proof", "what it has proven with a key of its own")),
 )  # fmt: skip
 _ROW = (
     text("Id", "id of the device"),
@@ -364,6 +372,8 @@ COMMANDS: tuple[Command, ...] = (
     action("rename", "change the displayed name of a device",
            arguments(add_id, argument("label", help="the new name")),
            call("Rename", "id", "label")),
+    action("repin", "accept the new key of a frozen device, in place of the one that is pinned",
+           arguments(add_id, add_yes), _repin),
     action("split",
            "have two devices that show one identity be two: what both show identifies neither",
            arguments(add_id, _OTHER, add_yes), _settle("Split", "Split them?")),

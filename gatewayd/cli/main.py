@@ -34,7 +34,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "setup.commands": ("setup",),
     "devices": (
         "list", "show", "explain", "log", "dump", "watch", "approve", "reject", "retry", "forget",
-        "rename", "reregister", "split", "merge", "permit-join", "reload",
+        "rename", "reregister", "repin", "split", "merge", "permit-join", "reload",
     ),
     "discover.commands": ("discover",),
     "rules": ("rules",),

@@ -112,6 +112,7 @@ MANAGE_DEVICES: Final = f"{NAME}.manage-devices"
 REJECT_GATEWAY: Final = f"{NAME}.reject-gateway"
 REREGISTER: Final = f"{NAME}.reregister-device"
 FORGET: Final = f"{NAME}.forget-device"
+REPIN: Final = f"{NAME}.repin-device"
 SPLIT: Final = f"{NAME}.split-devices"
 MERGE: Final = f"{NAME}.merge-devices"
 PERMIT_JOIN: Final = Permission(f"{NAME}.permit-join")
@@ -281,6 +282,9 @@ MANAGER_METHODS: Final = MethodTable[ManagerCommands](MANAGER, (
     Method("Rename", Permission(MANAGE_DEVICES, device=0),
            lambda manager, call: manager.rename(call.text(0), call.text(1), call.caller),
            Logged(DecisionKind.RENAMED, note=1)),
+    Method("Repin", Permission(REPIN, device=0),
+           lambda manager, call: manager.repin(call.text(0), call.caller),
+           Logged(DecisionKind.REPINNED)),
     Method("Split", Permission(SPLIT, device=0),
            lambda manager, call: manager.split(call.text(0), call.text(1), call.caller),
            Logged(DecisionKind.SPLIT, note=1)),

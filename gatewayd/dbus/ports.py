@@ -39,6 +39,9 @@ class ManagerCommands(Protocol):
     async def forget(self, device: str, caller: str) -> None:
         """Remove a child's record and its secrets."""
 
+    async def repin(self, device: str, caller: str) -> None:
+        """Pin the other key that a frozen child has shown.  On record when it returns."""
+
     async def split(self, device: str, other: str, caller: str) -> None:
         """Have two children that are in conflict be two; other: "" for one at two places."""
 
@@ -93,8 +96,8 @@ class ManagerCommands(Protocol):
     def consequences(self, device: str, command: str) -> Sequence[str]:
         """Return what a command would do that cannot be undone, a sentence each.
 
-        command: "Forget" or "Reject"; "Split" or "Merge", with the id of the other child after a
-        space.
+        command: "Forget", "Reject" or "Repin"; "Split" or "Merge", with the id of the other child
+        after a space.
         """
 
     async def list_decisions(

@@ -312,6 +312,8 @@ class ObjectServer:
 
     def _describe(self, device: str) -> Variant:
         more = {"Messages": self._message_facts(device)} if OUTBOX in self._exported else {}
+        if proof := self._shown(device).proof:
+            more["Proof"] = table(variants(proof))
         return self._variants.describe(self._shown(device), more)
 
     def _describe_messages(self, device: str) -> Variant:

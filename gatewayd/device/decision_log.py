@@ -23,6 +23,7 @@ class DecisionKind(StrEnum):
     REREGISTERED = "reregistered"
     RENAMED = "renamed"
     SPLIT = "split"  # two devices are two, whatever both show
+    REPINNED = "repinned"  # another key was accepted
     MERGED = "merged"  # two devices are one
     JOIN_WINDOW = "join-window"
     CREDENTIAL_READ = "credential-read"  # what a child logs in with has left gatewayd

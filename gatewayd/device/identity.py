@@ -9,7 +9,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import combinations, islice
-from typing import NewType
+from typing import TYPE_CHECKING, NewType
+
+if TYPE_CHECKING:
+    from gatewayd.device.proof import Proof
 
 DeviceId = NewType("DeviceId", str)
 """gatewayd's name for a child: `child-` and hex digits.  Never a text from the LAN."""
@@ -20,12 +23,17 @@ GATEWAY_PREFIX = "gateway-"
 
 
 class Trust(IntEnum):
-    """How well an identity is proven.  Only AUTHENTICATED is cryptographic, the rest filters."""
+    """How well an identity is proven.  The last three are cryptographic, the rest filters.
+
+    The order is what a rule may rely on: what requires one is content with any that follows.
+    """
 
     CLAIMED = 0  # an unauthenticated datagram says so
     CORROBORATED = 1  # a second, independent layer agrees: the kernel saw the same MAC
     LISTED = 2  # an operator listed this identity beforehand
-    AUTHENTICATED = 3  # the device has proven a key
+    PINNED = 3  # it has proven the key that it had when it was first approved
+    AUTHENTICATED = 4  # it has proven a credential that was made for it
+    PROVEN = 5  # its vendor's CA says that its key is of this identity
 
     @property
     def word(self) -> str:
@@ -53,6 +61,8 @@ VENDOR_KEYS = ("vendor", "txt.vendor", "txt.manufacturer")
 
 NAME_CONTESTED = "name-contested"
 """The conflict of two devices of one name, which is none about their identity."""
+PROOF_OF_ANOTHER = "proof-of-another"
+"""The conflict of a device that has proven the key, or the certificate, of another."""
 UNDISPUTED = frozenset({"", NAME_CONTESTED})
 """The conflicts that leave it clear who a device is."""
 
@@ -69,6 +79,7 @@ class Evidence:
     conflict: why two devices dispute this identity; "" where none do.
     rivals: the other devices in the conflict, as far as they are known apart.
     common: values that several devices show, in lower case: they identify none.
+    proof: the outcome of the newest connection that was made so that it proves its key.
     """
 
     views: tuple[Mapping[str, str], ...]
@@ -79,6 +90,7 @@ class Evidence:
     conflict: str = ""
     rivals: tuple[DeviceId, ...] = ()
     common: frozenset[str] = frozenset()
+    proof: Proof | None = None
 
 
 WEIGHTS: Mapping[str, int] = {"cert": 100, "serial": 80, "uuid": 80, "mac": 60}

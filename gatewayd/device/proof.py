@@ -7,10 +7,11 @@ host key was merely shown proves nothing; a handshake proves that its key is the
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
+from enum import Enum, auto
 
-from gatewayd.device.identity import Claim, mac
+from gatewayd.device.identity import Claim, DeviceId, mac
 from gatewayd.device.reason import NONE, Reason
 
 PROVEN_CLAIM = "cert"
@@ -95,13 +96,73 @@ class Pin:
         return json.dumps(asdict(self), sort_keys=True, separators=(",", ":"))
 
     @classmethod
-    def parse(cls, text: str) -> Pin | None:
-        """Read what `text` made; None for "".  Raises TypeError, ValueError."""
-        if not text:
-            return None
+    def parse(cls, text: str) -> Pin:
+        """Read what `text` made.  Raises TypeError, ValueError."""
         made = cls(**json.loads(text))
         if not isinstance(made.at, int) or not all(
             isinstance(value, str) for name, value in asdict(made).items() if name != "at"
         ):
             raise ValueError("a pin holds texts and a number")
         return made
+
+
+class PinCheck(Enum):
+    """What a proof says of the child that a key is pinned to."""
+
+    CONFIRMED = auto()  # it is the one
+    UNPROVEN = auto()  # it has not proven that; it may later
+    CHANGED = auto()  # it has another key
+
+
+def check(pin: Pin, proof: Proof, *, dated: bool) -> PinCheck:
+    """Compare what a child has proven with what is pinned to it.
+
+    dated: whether the clock is set.  Before it is, no certificate can be said to be valid, and the
+    key alone counts: its certificate was valid when it was pinned.
+    """
+    if not proof.key:
+        return PinCheck.UNPROVEN
+    if proof.key != pin.key:
+        return PinCheck.CHANGED
+    named = pin.identity in ("", proof.identity)
+    return PinCheck.CONFIRMED if named or not dated else PinCheck.UNPROVEN
+
+
+def completed(pin: Pin, proof: Proof) -> Pin:
+    """Return a pin with the identity that is proven for its key, where it had none."""
+    if pin.identity or not proof.identity or proof.key != pin.key:
+        return pin
+    return replace(pin, identity=proof.identity, signer=proof.signer, serial=proof.serial)
+
+
+class PinIndex:
+    """The children by the key, and by the proven identity, that is pinned to them."""
+
+    def __init__(self) -> None:
+        self._pins: dict[DeviceId, Pin] = {}
+        self._holders: dict[tuple[str, str], frozenset[DeviceId]] = {}
+
+    def update(self, device: DeviceId, pin: Pin | None) -> None:
+        """Index a child by this pin, in place of any other; None removes it."""
+        if (before := self._pins.pop(device, None)) is not None:
+            for entry in _entries(before.name, before.key, before.identity):
+                left = self._holders[entry] - {device}
+                if left:
+                    self._holders[entry] = left
+                else:
+                    del self._holders[entry]
+        if pin is not None:
+            self._pins[device] = pin
+            for entry in _entries(pin.name, pin.key, pin.identity):
+                self._holders[entry] = self._holders.get(entry, frozenset()) | {device}
+
+    def others(self, device: DeviceId, proof: Proof) -> frozenset[DeviceId]:
+        """Return the children besides a device whose key or identity it has proven."""
+        entries = _entries(proof.name, proof.key, proof.identity)
+        holders = (self._holders.get(entry, frozenset()) for entry in entries)
+        return frozenset[DeviceId]().union(*holders) - {device}
+
+
+def _entries(name: str, key: str, identity: str) -> Iterable[tuple[str, str]]:
+    """Return what a key and an identity are looked up by: an identity is its vendor's."""
+    return [("", key)] * bool(key) + [(name, identity)] * bool(identity)

@@ -41,6 +41,13 @@ KEY_CHANGED = Reason(
     "CHILD.",
 )
 
+KEY_OF_ANOTHER = Reason(
+    "key-of-another",
+    "It answers with the key or the certificate of another child.",
+    "Run gatewayctl explain CHILD, which names that; find out which device answers at its "
+    "address. Once the right one does, run gatewayctl approve CHILD.",
+)
+
 
 def on_refused_login(record: Record, reason: Reason, *, stale: bool = True) -> Event:
     """Return the event of a refused login: a stale secret is replaced, one that was used is not.

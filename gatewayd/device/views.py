@@ -38,6 +38,7 @@ class DeviceView:
     identity: its strongest claim, as "mac 5026ef000001"; "" where there is none.
     cloud_id: "product/name"; "" where it has none.
     conflict: why it is in question who it is; "" where it is not.  rivals: the other devices in it.
+    proof: what it has proven with a key of its own, as DescribeDevice() has it; empty for nothing.
     history: its newest events, oldest first, bounded.
     """
 
@@ -69,6 +70,7 @@ class DeviceView:
     history: tuple[HistoryEntry, ...] = ()
     conflict: str = ""
     rivals: tuple[DeviceId, ...] = ()
+    proof: Facts = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

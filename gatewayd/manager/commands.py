@@ -31,8 +31,8 @@ FILES_CHANGED = Reason("configuration-reloaded", "Files of its cloud have change
 MAX_TEXT = 200
 """The most characters that are kept of a text by an operator."""
 
-_APPROVABLE = {State.DISCOVERED, State.PENDING, State.REJECTED, State.RETIRED}
-_RETRIABLE = WAITING | {State.DISCOVERED}
+_APPROVABLE = {State.DISCOVERED, State.PENDING, State.REJECTED, State.RETIRED, State.FROZEN}
+_RETRIABLE = WAITING | {State.DISCOVERED, State.REGISTERED}
 _MIN_PREFIX = 3
 _MOST = (1 << 63) - 1
 """What SQLite takes as a number."""
@@ -57,6 +57,16 @@ class DiscoveryCommands(Protocol):
         """
 
 
+class ProofCommands(Protocol):
+    """What operators may ask of proofs."""
+
+    def retry(self, device: DeviceId) -> bool:
+        """Have a device asked again now; False where it does not wait for that."""
+
+    async def repin(self, device: DeviceId) -> None:
+        """Pin the other key that a frozen child has shown.  Raises WrongState, StoreError."""
+
+
 class OperatorCommands:
     """The commands of operators on children and on the daemon: the port `ManagerCommands`.
 
@@ -64,6 +74,7 @@ class OperatorCommands:
 
     reload: reads the configuration again.  Raises ConfigError.
     discovery: what is asked of discovery.
+    proofs: what is asked of proofs.
     conflicts: those about who a child is.
     dump: returns a descriptor from which diagnostics can be read.
     quiet_for: returns the seconds for which a child has to wait for an earlier request.
@@ -84,11 +95,12 @@ class OperatorCommands:
         dump: Callable[[], Awaitable[int]],
         discovery: DiscoveryCommands,
         conflicts: IdentityConflicts,
+        proofs: ProofCommands,
     ) -> None:
         self._manager, self._admission, self._records = manager, admission, records
         self._decisions, self._quiet_for, self._products = decisions, quiet_for, products
         self._rules, self._reload, self._dump = rules, reload, dump
-        self._discovery, self._conflicts = discovery, conflicts
+        self._discovery, self._conflicts, self._proofs = discovery, conflicts, proofs
 
     async def approve(self, device: str, provider: str, caller: str) -> None:
         child = self._child(device)
@@ -115,6 +127,8 @@ class OperatorCommands:
                 f"Device {child.id} needs a reset at the cloud: do it there, then run "
                 f"gatewayctl reregister {child.id} {child.id}"
             )
+        if child.state is State.PENDING and self._proofs.retry(child.id):
+            return
         _demand(child, child.state in _RETRIABLE, "failed or waiting")
         if child.state is State.ADMITTED and (seconds := self._quiet_for(child.id)) > 0:
             raise WrongState(
@@ -177,6 +191,13 @@ class OperatorCommands:
             self._manager.post(child.id, lc.Forgotten(reason))
             if child.present:  # it is still on the LAN, and starts again as a stranger
                 self._manager.post(child.id, lc.Seen())
+
+    async def repin(self, device: str, caller: str) -> None:
+        child = self._child(device)
+        _demand(child, child.state is State.FROZEN, "frozen")
+        await self._proofs.repin(child.id)
+        reason = Reason("repinned", f"Its new key was accepted by {caller}.")
+        self._manager.post(child.id, lc.Admitted(reason))
 
     async def split(self, device: str, other: str, caller: str) -> None:
         await self._conflicts.split(self._child(device), self._other(other), caller)
@@ -253,12 +274,14 @@ class OperatorCommands:
             return tuple(self._if_forgotten(child))
         if command == "Reject":
             return tuple(self._if_rejected(child))
+        if command == "Repin":
+            return tuple(self._if_repinned(child))
         verb, _, other = command.partition(" ")
         if verb == "Split":
             return tuple(self._conflicts.consequences_of_split(child, self._other(other)))
         if verb == "Merge":
             return tuple(self._conflicts.consequences_of_merger(child, self._other(other)))
-        raise InvalidArgs("Command must be Forget, Reject, Split or Merge, then an id")
+        raise InvalidArgs("Command must be Forget, Reject, Repin, Split or Merge, then an id")
 
     def _if_forgotten(self, child: Child) -> Iterator[str]:
         record = self._records.get(child.id)
@@ -270,6 +293,15 @@ class OperatorCommands:
         decision = self._admission.decide(child.id)
         if child.present and decision.action is Action.REGISTER:
             yield f"It is on the LAN, and rule {decision.rule} admits it again at once."
+
+    def _if_repinned(self, child: Child) -> Iterator[str]:
+        record = self._records.get(child.id)
+        pin = record.pin if record is not None else None
+        if pin is None or not pin.refused:
+            raise WrongState(f"Device {child.id} has shown no other key")
+        yield f"It was admitted with the key {pin.key}, and goes on with {pin.refused}."
+        if pin.identity:
+            yield f"That it is {pin.identity} counts only if its new certificate says so, too."
 
     def _if_rejected(self, child: Child) -> Iterator[str]:
         if not child.id.startswith(GATEWAY_PREFIX):

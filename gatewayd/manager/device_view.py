@@ -18,9 +18,10 @@ from gatewayd.device.identity import (
     strength,
 )
 from gatewayd.device.lifecycle import State
+from gatewayd.device.proof import Pin, Proof
 from gatewayd.device.record import Record, RecordStore
 from gatewayd.device.recovery import SECRET_LOST
-from gatewayd.device.views import DeviceView, Reporter
+from gatewayd.device.views import DeviceView, Facts, Reporter
 from gatewayd.manager.manager import Child
 from gatewayd.runtime.clock import Clock
 
@@ -148,7 +149,30 @@ def device_view(
         history=child.history,
         conflict=evidence.conflict,
         rivals=evidence.rivals,
+        proof=proof_facts(record.pin if record else None, evidence.proof),
     )
+
+
+def proof_facts(pin: Pin | None, proof: Proof | None) -> Facts:
+    """Return what a device has proven, and what is pinned to it; without what there is not."""
+    facts: dict[str, str | int] = {}
+    if pin is not None:
+        facts |= {
+            "Name": pin.name, "Identity": pin.identity, "Signer": pin.signer,
+            "SerialNumber": pin.serial, "PinnedKey": pin.key, "PinnedTimestamp": pin.at,
+            "RefusedKey": pin.refused,
+        }  # fmt: skip
+    if proof is not None:
+        facts |= {
+            "Name": proof.name, "Address": proof.address, "Timestamp": proof.at,
+            "Reason": proof.reason.code, "Explanation": proof.reason.text,
+        }  # fmt: skip
+    if proof is not None and proof.key:
+        facts |= {
+            "Key": proof.key, "Identity": proof.identity, "Signer": proof.signer,
+            "SerialNumber": proof.serial,
+        }  # fmt: skip
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def identity(claims: frozenset[Claim]) -> str:

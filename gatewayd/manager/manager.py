@@ -90,6 +90,12 @@ class Child:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     history: tuple[HistoryEntry, ...] = ()
 
+    @property
+    def repeats(self) -> bool:
+        """Whether it has come to the same state for the same reason, by way of another, before."""
+        newest = self.history[-1:] + self.history[-3:-2]
+        return len({(one.event, one.state, one.reason) for one in newest}) < len(newest)
+
     def remember(self, entry: HistoryEntry) -> None:
         """Add an entry to the history."""
         self.history = (*self.history, entry)[-HISTORY:]
@@ -345,7 +351,7 @@ class DeviceManager:
             child.state in _STRANGERS or event in _ROUTINE or child.reason.code == ADMITTED_BY_RULE
         )
         level = logging.DEBUG if quiet else logging.INFO
-        if child.state is State.PENDING and self._strangers.take(self._now()):
+        if child.state is State.PENDING and not child.repeats and self._strangers.take(self._now()):
             level = logging.INFO
         if not log.isEnabledFor(level):
             return  # so are most steps, and nothing is put together for them

@@ -39,6 +39,7 @@ MESSAGE_IDS: Mapping[str, str] = {
     "already-activated": "bfeec8f36af14713882e8c95ffc68912",
     "device-rejected": "cdcbbde4cbd84300b67cbb7ffd7ecb1d",
     "device-retired": "060e358b374f4df0aef242dc467e53bd",
+    "device-frozen": "cbd923e9c9634170bc7d7fb3424d314f",
     "device-flapping": "b29361db4eee4557a611be1cb63aa34e",
     "secret-lost": "e0aa4fd2db0c4fd5b75fc0303bc04628",
     "secret-damaged": "b7b5fb9b57f24400b91ee86edfb1f4d6",
@@ -75,6 +76,7 @@ EVENT_MESSAGES: Mapping[str, str] = {
     "SecretLost": "secret-lost",
     "Rejected": "device-rejected",
     "Retired": "device-retired",
+    "Frozen": "device-frozen",
 }
 """The entry of an event of the life cycle, or of an event with the code of its reason."""
 
@@ -105,7 +107,7 @@ FIELDS: Mapping[str, str] = {
 }
 """The journal field of each key of `extra`."""
 
-QUOTING = ("zeroconf",)
+QUOTING = ("zeroconf", "asyncssh")
 """Libraries that are silenced, since their warnings quote packets unescaped."""
 
 _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))

@@ -294,7 +294,7 @@ def _record(row: tuple[Any, ...]) -> Record:
         facts["claims"] = frozenset(Claim(*claim) for claim in json.loads(facts["claims"]))
         facts["verdict"] = Verdict(facts["verdict"])
         facts["admission"] = Admission(facts["admission"])
-        facts["pin"] = Pin.parse(facts["pin"])
+        facts["pin"] = Pin.parse(facts["pin"]) if facts["pin"] else None
     except (TypeError, ValueError) as error:
         raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
     cloud = None if provider is None else CloudName(provider, product, name, route)

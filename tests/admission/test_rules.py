@@ -121,7 +121,7 @@ def test_a_list_that_everybody_may_write_is_refused(tmp_path: Path) -> None:
             a_rule("a", "require = { trust = 'lsited' }"),
             (
                 "a.toml:10: rule[1].require.trust must be one of claimed, corroborated, listed, "
-                "authenticated: did you mean 'listed'?"
+                "pinned, authenticated, proven: did you mean 'listed'?"
             ),
         ),
         (

@@ -116,7 +116,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "show": ("child-1",), "explain": ("child-1",), "approve": ("child-1", "--wait", "5"),
     "reject": ("child-1",), "retry": ("child-1",), "reregister": ("child-1a", "child-1a"),
     "rename": ("child-1", "Dock"), "forget": ("child-1",), "permit-join": ("60",),
-    "split": ("child-1", "child-2"), "merge": ("child-1", "child-2"),
+    "repin": ("child-1",), "split": ("child-1", "child-2"), "merge": ("child-1", "child-2"),
     "discover": ("0",), "rules suggest": ("child-1",), "cloud test": ("huawei",),
     "rules check": ("rules.toml",), "rules test": ("sightings", "rules.toml"),
     "door password": ("child-1",), "door program": ("logger", "--children", "child-1a"),

@@ -51,6 +51,9 @@ class NameRules:
     def hands_over(self, rule: str) -> bool:
         return self.held
 
+    def proof_of(self, rule: str) -> str:
+        return ""
+
     def count(self, rule: str) -> None:
         """Not counted."""
 

@@ -11,9 +11,22 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Literal, TypeAlias
 
-from gatewayd.admission.policy.patterns import RuleError, normalised
-from gatewayd.admission.policy.rules import NEEDS_CLOUD, Action, Decision, Rule
-from gatewayd.device.identity import UNDISPUTED, Claim, DeviceId, Evidence, Trust
+from gatewayd.admission.policy.patterns import (
+    PROOF_KEYS,
+    PROVEN_IDENTITY,
+    RuleError,
+    normalised,
+)
+from gatewayd.admission.policy.rules import BY_PROOF, NEEDS_CLOUD, Action, Decision, Rule
+from gatewayd.device.identity import (
+    PROOF_OF_ANOTHER,
+    UNDISPUTED,
+    Claim,
+    DeviceId,
+    Evidence,
+    Trust,
+)
+from gatewayd.device.proof import Proof
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 
@@ -75,8 +88,35 @@ CONFLICT = Reason(
     "Run gatewayctl explain CHILD, which says how to merge or split them; or, if one is not "
     "genuine, reject that, and approve the other.",
 )
+OF_ANOTHER = Reason(
+    PROOF_OF_ANOTHER,
+    "It has proven the key or the certificate of another child.",
+    "Run gatewayctl explain CHILD, which names that; find out which device answers at its "
+    "address, then run gatewayctl reject CHILD for the one that is not genuine.",
+)
+PROOF_PENDING = Reason(
+    "proof-pending",
+    "It has not proven its key yet.",
+    "If it stays so, the table of its proof is newer than this run of gatewayd: run systemctl "
+    "restart gatewayd.",
+)
+OTHER_IDENTITY = Reason(
+    "proof-of-other-identity",
+    "Its certificate is of another identity than the one that it announces.",
+    "Find out which device answers at its address; or correct extract and device_name of its "
+    "rule, then run gatewayctl reload.",
+)
+NOT_PINNED = Reason(
+    "key-not-pinned",
+    "Its key is not known from an earlier approval.",
+    "Compare the key that gatewayctl explain CHILD prints with that of the device, then run "
+    "gatewayctl approve CHILD, which pins it.",
+)
 ADMITTED_BY_RULE = "admitted-by-rule"
 """The code where a rule alone has admitted a device: no person, no window."""
+
+NAME_UNUSABLE = "name-unusable"
+"""The code where a rule can give a device no name."""
 
 APPROVAL_REQUIRED = "approval-required"
 """The code where a rule asks an operator, and nothing else prevents the registration."""
@@ -117,14 +157,16 @@ def decide(
         named = next((one for one in names if one.cloud is not None), names[0])
         why = _check_name(rule, named, device, context)
         action, reason = _judge(rule, evidence, named, why)
-        asked = Decision(action, rule.name, reason, named.cloud, tuple(trace), named.trust)
+        proof = rule.proof if rule.action in NEEDS_CLOUD else ""
+        facts = tuple(trace), named.trust
+        asked = Decision(action, rule.name, reason, named.cloud, *facts, proof=proof)
         if context.window is None or reason.code != APPROVAL_REQUIRED:
             return asked
         inside = [
             n for n in names if n.cloud == named.cloud and context.window.covers(rule, n.view)
         ]
         return _admit_by_window(asked, rule, inside, context)
-    reason = NO_RULE if evidence.conflict in UNDISPUTED else CONFLICT
+    reason = NO_RULE if evidence.conflict in UNDISPUTED else _conflict(evidence)
     return Decision(Action.ASK, "", reason, None, tuple(trace), evidence.trust)
 
 
@@ -180,9 +222,29 @@ def _names(rule: Rule, evidence: Evidence, progress: Sequence[int]) -> Sequence[
     return [_name(rule, view, evidence) for view, n in reached if n == len(rule.predicates)]
 
 
-def _name(rule: Rule, view: View, evidence: Evidence) -> _Named:
+def _conflict(evidence: Evidence) -> Reason:
+    return OF_ANOTHER if evidence.conflict == PROOF_OF_ANOTHER else CONFLICT
+
+
+def _proof(rule: Rule, evidence: Evidence) -> Proof | None:
+    """Return the outcome of the proof that a rule names, if it was made."""
+    made = evidence.proof
+    return made if made is not None and rule.proof and made.name == rule.proof else None
+
+
+def _with_proof(view: View, proof: Proof | None) -> View:
+    """Return a view with the keys of PROOF_KEYS, which nothing but a proof can set."""
+    if proof is None and PROOF_KEYS.isdisjoint(view):
+        return view
+    own = {key: value for key, value in view.items() if key not in PROOF_KEYS}
+    return {**own, PROVEN_IDENTITY: proof.identity} if proof and proof.identity else own
+
+
+def _name(rule: Rule, seen: View, evidence: Evidence) -> _Named:
     if rule.template is None:
-        return _Named(None, "", evidence.trust, view)
+        return _Named(None, "", evidence.trust, seen)
+    proof = _proof(rule, evidence)
+    view = _with_proof(seen, proof)
     identity = identity_of(rule, view, evidence.common)
     try:
         name = rule.template.fill(identity)
@@ -192,7 +254,10 @@ def _name(rule: Rule, view: View, evidence: Evidence) -> _Named:
         why = f"Several devices show its {lost[0]}, so it identifies none." if lost else str(unfit)
         return _Named(None, why, evidence.trust, view)
     fields = {identity[field] for field in rule.template.fields}
-    trust = _proven(rule, name, fields, _trust(view, evidence))
+    trust = _listed(rule, name, fields, _trust(view, evidence))
+    if proof is not None and evidence.conflict in UNDISPUTED:
+        said = fields | {identity[field] for field in ("serial",) if field in identity}
+        trust = max(trust, _by_proof(proof, said))
     return _Named(CloudName(rule.provider, rule.product, name, rule.route), "", trust, view)
 
 
@@ -202,7 +267,14 @@ def _trust(view: View, evidence: Evidence) -> Trust:
     return min(own, evidence.trust)
 
 
-def _proven(rule: Rule, name: str, fields: set[str], trust: Trust) -> Trust:
+def _by_proof(proof: Proof, said: Collection[str]) -> Trust:
+    """Return the trust that a proof gives.  said: what the device says of its identity."""
+    if proof.covers(said):
+        return Trust.PROVEN
+    return Trust.PINNED if proof.pinned and not proof.identity else Trust.CLAIMED
+
+
+def _listed(rule: Rule, name: str, fields: set[str], trust: Trust) -> Trust:
     """Raise trust where the list holds the whole name, or each field that it is made of.
 
     One listed field is not enough: an attacker who knows it could vary the others.
@@ -221,14 +293,16 @@ def _judge(
         word = "rejected" if rule.action is Action.REJECT else "ignored"
         return rule.action, Reason(f"{word}-by-rule", f"Rule {rule.name} has action {rule.action}.")
     if evidence.conflict not in UNDISPUTED:
-        return Action.ASK, CONFLICT
+        return Action.ASK, _conflict(evidence)
+    unproven = _unproven(rule, named.trust, _proof(rule, evidence))
     if why is not None:
-        return Action.ASK, why
+        nameless = why.code == NAME_UNUSABLE and rule.trust in BY_PROOF
+        return Action.ASK, unproven if nameless and unproven.code != OTHER_IDENTITY.code else why
     if rule.action is Action.ASK:
         text = f"Rule {rule.name} leaves the decision to the operator."
         return Action.ASK, Reason(APPROVAL_REQUIRED, text, _DECIDE)
     if named.trust < rule.trust:
-        return Action.ASK, _unproven(rule, named.trust)
+        return Action.ASK, unproven
     return Action.REGISTER, Reason(ADMITTED_BY_RULE, f"Rule {rule.name} admits it.")
 
 
@@ -238,7 +312,7 @@ def _check_name(
     """Return why this name cannot be given to the device; None if it can."""
     if named.cloud is None:
         remedy = f"Correct extract or device_name of rule {rule.name}, then run gatewayctl reload."
-        return Reason("name-unusable", named.fault, remedy)
+        return Reason(NAME_UNUSABLE, named.fault, remedy)
     owner = context.names.get(named.cloud)
     if owner not in (None, device):
         return Reason("name-conflict", _TAKEN, _RENAME)
@@ -272,7 +346,7 @@ def _outside_window(rule: Rule, trust: Trust, context: PolicyContext, *, inside:
         return "the device is outside its scope"
     if _full(rule, context):
         return f"the rule has admitted {rule.devices} children, its limit"
-    return _unproven(rule, trust).text if trust < rule.trust else ""
+    return _unproven(rule, trust, None).text if trust < rule.trust else ""
 
 
 def _full(rule: Rule, context: PolicyContext) -> bool:
@@ -293,9 +367,20 @@ _RAISE_TRUST: Mapping[Trust, str] = {
 }
 
 
-def _unproven(rule: Rule, trust: Trust) -> Reason:
+def _unproven(rule: Rule, trust: Trust, proof: Proof | None) -> Reason:
+    """Return why an identity is not proven as well as a rule requires."""
+    if rule.trust in BY_PROOF:
+        return _unproven_key(rule, proof)
     text = f"Rule {rule.name} requires a {rule.trust.word} identity; this one is {trust.word}."
     return Reason("trust-too-low", text, _RAISE_TRUST[rule.trust])
+
+
+def _unproven_key(rule: Rule, proof: Proof | None) -> Reason:
+    if proof is None:
+        return PROOF_PENDING
+    if proof.reason.code:
+        return proof.reason
+    return NOT_PINNED if rule.trust is Trust.PINNED else OTHER_IDENTITY
 
 
 def identity_of(

@@ -93,7 +93,7 @@ def _weak(rule: Rule, number: int) -> Iterator[LintFinding]:
     if registers and rule.trust < Trust.LISTED:
         text = f"registers devices whose identity any host on the LAN can imitate{when}"
         yield LintFinding(number, "require", text)
-    if registers and rule.trust is Trust.LISTED and not rule.listed:
+    if registers and rule.trust is Trust.LISTED and not rule.listed and not rule.proof:
         text = "requires listed devices and lists none: only authenticated ones register"
         yield LintFinding(number, "list", text + when)
     slots = (

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from gatewayd.admission.policy.patterns import VIEW_KEYS, RuleError, known_key
+from gatewayd.admission.policy.patterns import PROOF_KEYS, VIEW_KEYS, RuleError, known_key
 from gatewayd.device.identity import MAX_VALUE, Claim, claim, macs
 
 MAX_NAME = 64
@@ -202,7 +202,7 @@ def parse_extraction(field: str, text: str) -> Extraction:
     if not re.fullmatch(r"[a-z][a-z0-9_]{0,31}", field):
         raise RuleError("a field is named by lower-case letters, digits and _")
     keys, tilde, regex = text.partition("~")
-    named = tuple(known_key(key.strip(), VIEW_KEYS) for key in keys.split("|"))
+    named = tuple(known_key(key.strip(), VIEW_KEYS | PROOF_KEYS) for key in keys.split("|"))
     return Extraction(field, named, compile_bounded(regex.strip()) if tilde else None)
 
 

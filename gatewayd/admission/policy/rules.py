@@ -51,6 +51,7 @@ class Decision:
     trace: one line for each rule that was evaluated: its name, and the predicate that failed.
     trust: how well the identity is proven, with the list of the rule.
     by_window: the open join window admits it; otherwise the action would be to ask.
+    proof: the table [proof.NAME] that the rule names for the device; "" for none.
     """
 
     action: Action
@@ -60,11 +61,14 @@ class Decision:
     trace: tuple[str, ...]
     trust: Trust = Trust.CLAIMED
     by_window: bool = False
+    proof: str = ""
 
 
 MAX_RULES = 1000
 NEEDS_CLOUD = (Action.REGISTER, Action.ASK)
 _WORDS = tuple(trust.word for trust in Trust)
+BY_PROOF = frozenset({Trust.PINNED, Trust.PROVEN})
+"""What a device has only by a proof that its rule names."""
 
 Report: TypeAlias = Callable[[tuple[str, ...], str], None]
 """Reports a problem: the keys inside a rule, and a phrase."""
@@ -148,6 +152,10 @@ class RuleTable:
         "set:target_* (default: none)",
     )
     messages: RuleMessages = setting(RuleMessages(), "the messages of the rule's children")
+    proof: str = setting(
+        "", "how gatewayd has the device prove its key, by the name of a table [proof.NAME] of "
+        "the configuration (default: it does not)",
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +168,7 @@ class Rule:
     commands: those that its children may get.
     held: whether programs, the holders, have the sessions of its children.
     messages: how those of its children are treated, where that is not the default.
+    proof: how its devices prove their keys; "" where they do not.
     """
 
     name: str
@@ -177,6 +186,7 @@ class Rule:
     commands: tuple[CommandPattern, ...] = ()
     held: bool = False
     messages: RuleMessages = RuleMessages()
+    proof: str = ""
 
 
 def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule | None:
@@ -196,12 +206,14 @@ def make_rule(table: RuleTable, listed: frozenset[str], report: Report) -> Rule 
     commands = _commands(table, note)
     _check_session(table, note)
     _check_messages(table, note)
+    if table.proof and table.action not in NEEDS_CLOUD:
+        note(("proof",), f"action {table.action} admits no child that would prove a key: remove it")
     if wrong:
         return None
     return Rule(
         table.name, predicates, extractions, named, table.action, table.provider, table.product,
         trust, listed, table.limits.devices, table.route, table.window,
-        commands, table.session is SessionHolder.HOLDER, table.messages,
+        commands, table.session is SessionHolder.HOLDER, table.messages, table.proof,
     )  # fmt: skip
 
 
@@ -269,6 +281,10 @@ def _trust(table: RuleTable, report: Report) -> Trust:
     if not table.require.trust:
         return Trust.LISTED
     trust = Trust[table.require.trust.upper()]
+    if trust in BY_PROOF and not table.proof:
+        report(
+            ("require", "trust"), f"{trust.word} needs 'proof', the name of a [proof.NAME]: add it"
+        )
     if table.action is Action.REGISTER and trust is Trust.CLAIMED:
         report(
             ("require", "trust"),

@@ -67,8 +67,13 @@ def properties(facts: Mapping[str, Any]) -> Iterator[str]:
 
     facts: as DescribeDevice() returns them.
     """
-    said = {f"Messages{name}": value for name, value in facts.get("Messages", {}).items()}
-    plain = {k: v for k, v in {**facts, **said}.items() if k not in ("History", "Messages")}
+    said = {
+        f"{inside}{name}": value
+        for inside in ("Messages", "Proof")
+        for name, value in facts.get(inside, {}).items()
+    }
+    left_out = ("History", "Messages", "Proof")
+    plain = {k: v for k, v in {**facts, **said}.items() if k not in left_out}
     shown = {k: _value(k, v) for k, v in plain.items() if v not in ("", 0, [])}
     width = max(map(len, shown), default=0)
     for name, value in shown.items():
@@ -131,6 +136,7 @@ def _rules_now(facts: Mapping[str, Any], rules: Mapping[str, Any]) -> Iterator[s
 
 def _evidence(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"Identity: {safe(facts['Identity'] or 'none')} ({safe(facts['Trust'])})"
+    yield from _proof(facts.get("Proof", {}))
     yield from _conflict(facts)
     where = ", ".join(map(safe, facts["Addresses"])) or "no address"
     last = when(facts["LastSeenTimestamp"])
@@ -141,10 +147,32 @@ def _evidence(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"At the cloud: {cloud}, secret {safe(facts['SecretState'])}"
 
 
+def _proof(proof: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what a device has proven with a key of its own, and what is pinned to it."""
+    if not proof:
+        return
+    said = {name: safe(value) for name, value in proof.items()}
+    if "Timestamp" in proof:
+        where = f", at {said['Address']}" if "Address" in said else ""
+        result = said.get("Explanation") or "it has proven its key."
+        yield f"Proof {said['Name']}: {result} Asked {when(proof['Timestamp'])}{where}."
+    if "Identity" in said:
+        yield f"  Its vendor's certificate is of: {said['Identity']}"
+    if "Signer" in said:
+        yield f"  Signed by: {said['Signer']}, serial number {said.get('SerialNumber', '-')}"
+    if "Key" in said:
+        yield f"  Key: {said['Key']}"
+    if "PinnedKey" in said:
+        yield f"  Pinned: {said['PinnedKey']}, since {when(proof['PinnedTimestamp'])}"
+    if "RefusedKey" in said:
+        yield f"  Refused: {said['RefusedKey']}"
+
+
 _CONFLICTS: Mapping[str, str] = {
     "identity-conflict": "another device shows what identifies this one",
     "moved-or-cloned": "it was seen behind another MAC",
     "two-claimants": "it answers at two places at once",
+    "proof-of-another": "it has proven the key or the certificate of another child",
     "name-contested": "another device has its name; a name identifies none",
 }
 
@@ -157,7 +185,7 @@ def _conflict(facts: Mapping[str, Any]) -> Iterator[str]:
     rivals = [safe(one) for one in facts["ConflictWith"]]
     others = f": see {', '.join(rivals)}" if rivals else ""
     yield f"In conflict: {_CONFLICTS.get(conflict, safe(conflict))}{others}."
-    if conflict != "name-contested":
+    if conflict not in ("name-contested", "proof-of-another"):
         named = f"{own} {rivals[0]}" if rivals else own
         yield f"  If they are one device: gatewayctl merge {named}"
         yield f"  If they are two: gatewayctl split {named}"

@@ -84,6 +84,9 @@ def test_a_good_rule_is_made() -> None:
         ({"require": RuleRequirements("claimed")}, "require.trust", "claimed"),
         ({"window": True, "action": Action.REJECT}, "window", "reject"),
         ({"window": True}, "window", "needs no join window"),
+        ({"require": RuleRequirements("pinned")}, "require.trust", "needs 'proof'"),
+        ({"require": RuleRequirements("proven")}, "require.trust", "needs 'proof'"),
+        ({"proof": "axis", "action": Action.IGNORE}, "proof", "admits no child"),
     ],
 )
 def test_what_is_wrong_is_reported_at_its_key(keys: dict[str, Any], at: str, fragment: str) -> None:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from gatewayd.admission.policy.engine import PolicyContext, WindowScope, decide
 from gatewayd.admission.policy.rules import (
+    BY_PROOF,
+    NEEDS_CLOUD,
     Action,
     Decision,
     Rule,
@@ -174,12 +176,17 @@ def rules(draw: st.DrawFn) -> tuple[Rule, ...]:
     made = []
     for name, service in (("lamps", "_lamp*"), ("rest", "*")):
         action = draw(ACTIONS)
-        trusts = [one.word for one in Trust if action is Action.ASK or one is not Trust.CLAIMED]
+        trusts = [
+            one for one in Trust
+            if (action is Action.ASK or one is not Trust.CLAIMED)
+            and (action in NEEDS_CLOUD or one not in BY_PROOF)
+        ]  # fmt: skip
+        trust = draw(st.sampled_from(trusts))
         made.append(
             a_rule(
                 name, action=action, match={"service": service},
                 window=action is Action.ASK and draw(st.booleans()),
-                require=RuleRequirements(draw(st.sampled_from(trusts))),
+                require=RuleRequirements(trust.word), proof="axis" if trust in BY_PROOF else "",
                 provider=draw(st.sampled_from(["alibaba", "huawei"])),
             )
         )  # fmt: skip

@@ -1,0 +1,339 @@
+"""Proofs of the children: made before they are admitted, and again where they may be others.
+
+    a rule names a proof → connection → decision → the key is pinned with the admission
+    return, another address → connection → the same key: it goes on
+                                         → another key: on record, then frozen
+
+A child whose key is pinned opens no session after a return before it has proven that key again.
+One that cannot be asked just now, at another address, keeps the session it has: discovery ends that
+where the child has left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Protocol, TypeAlias
+
+from gatewayd.device import lifecycle as lc
+from gatewayd.device.identity import UNDISPUTED, DeviceId, Evidence
+from gatewayd.device.lifecycle import Event, PostEvent, State
+from gatewayd.device.proof import Pin, PinCheck, PinIndex, Proof, check, completed
+from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.record import Record, RecordStore, unchanged
+from gatewayd.device.recovery import KEY_CHANGED, KEY_OF_ANOTHER
+from gatewayd.errors import RecordChanged, StoreError, WrongState
+from gatewayd.proofs.link import Place, place_of
+from gatewayd.proofs.prover import Asked, Prover
+from gatewayd.proofs.reasons import OTHER_CERTIFICATE
+from gatewayd.runtime.clock import Clock
+
+log = logging.getLogger(__name__)
+
+MAX_PLACES = 4
+"""Places at which one device is asked for its key."""
+FIRST_RETRY = 15.0
+"""Seconds until a child that could not prove its key is asked again; doubled each time."""
+
+_WATCHED = {State.ACTIVATING, State.ONLINE, State.OFFLINE, State.HANDED_OVER}
+"""The states in which a child is asked again when its address changes."""
+
+
+Activate: TypeAlias = Callable[[DeviceId, PostEvent], Awaitable[None]]
+"""What is done for a child that may go on."""
+
+
+class ProvenEvidence(Protocol):
+    """What is known of devices, and what they have proven."""
+
+    def evidence(self, device: DeviceId) -> Evidence:
+        """Return all that is known of a device."""
+
+    def note(self, device: DeviceId, proof: Proof) -> None:
+        """Note what came of a connection to a device."""
+
+    def forget(self, device: DeviceId) -> None:
+        """Forget what a device has proven."""
+
+
+class ProofKeeper:
+    """The keeper of what children have proven: it has them asked, and freezes who changes.
+
+    pins: of the children, kept up to date.  post: queues an event of a child.
+    proof_of: returns the proof that a rule of this name demands now; "" for none.
+    """
+
+    def __init__(  # noqa: PLR0913  # two by keyword
+        self,
+        prover: Prover,
+        devices: ProvenEvidence,
+        records: RecordStore,
+        pins: PinIndex,
+        clock: Clock,
+        *,
+        post: Callable[[DeviceId, Event], None],
+        proof_of: Callable[[str], str],
+    ) -> None:
+        self._prover, self._devices, self._records, self._pins = prover, devices, records, pins
+        self._clock, self._post, self._proof_of = clock, post, proof_of
+        self._waiting: dict[DeviceId, float] = {}
+        self._checked: dict[DeviceId, frozenset[Place]] = {}
+        self._confirmed: dict[DeviceId, Place] = {}
+        self._moved: dict[DeviceId, asyncio.Event] = {}
+        self._wanted: dict[DeviceId, None] = {}
+        self._checking: set[DeviceId] = set()
+        self._wake = asyncio.Event()
+
+    # Devices that are not admitted yet.
+
+    async def make(self, device: DeviceId, name: str) -> float:
+        """Have a device prove its key by [proof.NAME], before a decision on it.
+
+        Returns when it is tried again where that failed, seconds of the event loop's clock; 0 where
+        it is not.
+        """
+        if name not in self._prover.settings:
+            return 0.0
+        evidence = self._devices.evidence(device)
+        if evidence.conflict not in UNDISPUTED and evidence.proof is None:
+            return 0.0  # who it is has to be settled first
+        places = tuple(_places(evidence))
+        asked = Asked.LATER if device in self._waiting else Asked.SOON
+        proof = await self._prover.prove(name, places, known=False, asked=asked)
+        self._devices.note(device, proof)
+        failed = bool(proof.reason.code)
+        until = self._clock.now() + self._prover.settings[name].retry if failed else 0.0
+        self._waiting[device] = until
+        self._wake.set()
+        return until
+
+    def pin(self, device: DeviceId, name: str) -> Pin | None:
+        """Return the key to pin to a device that is admitted by a rule with this proof."""
+        evidence = self._devices.evidence(device)
+        proof = evidence.proof
+        if proof is None or not name or proof.name != name:
+            return None
+        self._checked[device] = frozenset(_places(evidence))
+        return Pin.of(proof)
+
+    # Children on record.
+
+    async def settle(self, device: DeviceId, post: PostEvent, go_on: Activate) -> None:
+        """Let a child that is back go on, once it has proven the key that is pinned to it."""
+        wait, asked = FIRST_RETRY, Asked.RETURNED
+        while (why := await self._check(device, asked)).code:
+            if why in _FROZEN:
+                post(lc.Frozen(why))
+                return
+            until = self._clock.now() + wait
+            post(lc.ProofDelayed(replace(why, substate="proving"), until))
+            await self._until_moved(device, wait)
+            wait, asked = min(2 * wait, self._longest(device)), Asked.SOON
+        await go_on(device, post)
+
+    def shown(self, device: DeviceId, state: State, *, present: bool) -> None:
+        """Note that a child, or what is known of it, has changed."""
+        record = self._records.get(device)
+        if record is None or record.pin is None:
+            return
+        self._waiting.pop(device, None)
+        if not present:
+            self._checked.pop(device, None)
+            return
+        places = frozenset(_places(self._devices.evidence(device)))
+        if places <= self._checked.get(device, frozenset()):
+            return
+        if (moved := self._moved.get(device)) is not None:
+            moved.set()
+        elif state in _WATCHED and record.is_in_force and device not in self._checking:
+            self._wanted[device] = None
+            self._wake.set()
+
+    def removed(self, device: DeviceId) -> None:
+        """Note that a device has left, or was forgotten: what it has proven was its own."""
+        self._waiting.pop(device, None)
+        self._checked.pop(device, None)
+        self._confirmed.pop(device, None)
+        self._devices.forget(device)
+
+    def retry(self, device: DeviceId) -> bool:
+        """Have a device asked again now; False where it does not wait for that."""
+        if not self._waiting.pop(device, 0.0):
+            return False
+        self._prover.reread()
+        self._post(device, lc.Changed())
+        return True
+
+    def reread(self) -> None:
+        """Ask again who has failed: the vendor's files, or the rules, are others now."""
+        self._prover.reread()
+        self._waiting.clear()
+        for moved in self._moved.values():
+            moved.set()
+
+    async def repin(self, device: DeviceId) -> None:
+        """Pin the other key that a frozen child has shown.  Raises WrongState, StoreError."""
+
+        def accepted(record: Record | None) -> Record:
+            pin = unchanged(record).pin
+            if record is None or pin is None or not pin.refused:
+                raise WrongState(f"Device {device} has shown no other key")
+            return replace(record, pin=Pin(pin.name, pin.refused, at=self._clock.stamp()))
+
+        await self._update(device, accepted)
+
+    async def run(self) -> None:
+        """Ask again who is due, until cancelled."""
+        async with asyncio.TaskGroup() as checks:
+            while True:
+                self._wake.clear()
+                now = self._clock.now()
+                for device in [one for one, until in self._waiting.items() if 0 < until <= now]:
+                    self._waiting[device] = 0.0
+                    self._post(device, lc.Changed())
+                wanted, self._wanted = self._wanted, {}
+                for device in wanted:
+                    self._checking.add(device)
+                    checks.create_task(self._watch(device), name="check proof")
+                await self._pause()
+
+    async def _pause(self) -> None:
+        moments = [until for until in self._waiting.values() if until]
+        delay = max(min(moments) - self._clock.now(), 0) if moments else None
+        try:
+            async with asyncio.timeout(delay):
+                await self._wake.wait()
+        except TimeoutError:
+            pass  # something is due
+
+    async def _watch(self, device: DeviceId) -> None:
+        """Check a child that has a session; where that cannot be done, again and again."""
+        wait = FIRST_RETRY
+        try:
+            while device in self._checking:
+                try:
+                    why = await self._check(device, Asked.SOON)
+                except StoreError as error:
+                    log.warning("Device %s: its proof is not on record: %s.", device, error)
+                else:
+                    if why in _FROZEN:
+                        self._post(device, lc.Frozen(why))
+                    if not why.code or why in _FROZEN:
+                        return
+                    log.info("Device %s: %s", device, why, extra={"device": device})
+                await self._until_moved(device, wait)
+                wait = min(2 * wait, self._longest(device))
+                if self._is_gone(device):
+                    return
+        finally:
+            self._checking.discard(device)
+
+    def _is_gone(self, device: DeviceId) -> bool:
+        record = self._records.get(device)
+        return record is None or not record.is_in_force or not self._devices.evidence(device).views
+
+    def _longest(self, device: DeviceId) -> float:
+        name = self._name(self._records.get(device))
+        settings = self._prover.settings.get(name)
+        return settings.retry if settings else FIRST_RETRY
+
+    async def _until_moved(self, device: DeviceId, seconds: float) -> None:
+        """Wait, but no longer than until the child answers elsewhere, or files have changed."""
+        moved = self._moved[device] = asyncio.Event()
+        try:
+            async with asyncio.timeout(seconds):
+                await moved.wait()
+        except TimeoutError:
+            pass
+        finally:
+            self._moved.pop(device, None)
+
+    def _name(self, record: Record | None) -> str:
+        """Return the proof that a child makes; "" for none."""
+        if record is None:
+            return ""
+        return record.pin.name if record.pin is not None else self._proof_of(record.rule)
+
+    async def _check(self, device: DeviceId, asked: Asked) -> Reason:
+        """Have a child prove its key; return why it cannot go on, NONE if it can.
+
+        Raises StoreError.
+        """
+        record = self._records.get(device)
+        name = self._name(record)
+        if record is None or name not in self._prover.settings:
+            return NONE
+        pin, now = record.pin, tuple(_places(self._devices.evidence(device)))
+        before = self._confirmed.get(device)
+        places = now if before is None or before in now else (*now, before)
+        key = pin.key if pin is not None else ""
+        proof = await self._prover.prove(name, places, known=True, asked=asked, key=key)
+        self._devices.note(device, proof)
+        if pin is None:
+            await self._pin_later(device, proof)
+            return NONE
+        match check(pin, proof, dated=self._clock.is_set()):
+            case PinCheck.CONFIRMED:
+                self._checked[device] = frozenset(places)
+                self._confirmed[device] = next(p for p in places if p.address == proof.address)
+                if completed(pin, proof) != pin and not self._pins.others(device, proof):
+                    await self._replace(device, pin, completed(pin, proof))
+                return NONE
+            case PinCheck.CHANGED:
+                return await self._freeze(device, pin, proof)
+            case PinCheck.UNPROVEN:
+                return proof.reason if proof.reason.code else OTHER_CERTIFICATE
+
+    async def _pin_later(self, device: DeviceId, proof: Proof) -> None:
+        """Pin a key to a child that was admitted when it had none to show."""
+        pin = Pin.of(proof)
+        if pin is not None and not self._pins.others(device, proof):
+            await self._replace(device, None, pin)
+            log.info("Device %s: its key is pinned now.", device, extra={"device": device})
+
+    async def _freeze(self, device: DeviceId, pin: Pin, proof: Proof) -> Reason:
+        others = self._pins.others(device, proof)
+        if not await self._replace(device, pin, replace(pin, refused=proof.key)):
+            return NONE  # an operator has decided meanwhile
+        why = KEY_OF_ANOTHER if others else KEY_CHANGED
+        log.warning(
+            "Device %s is frozen: at %s it has shown the key %s%s; pinned is %s.",
+            device,
+            proof.address,
+            proof.key,
+            f", which is that of {', '.join(sorted(others))}" if others else "",
+            pin.key,
+            extra={"device": device},
+        )
+        return why
+
+    async def _replace(self, device: DeviceId, before: Pin | None, pin: Pin) -> bool:
+        """Put another pin on record; return whether it was still the one of before."""
+        try:
+            await self._update(device, lambda r: replace(unchanged(r, pin=before), pin=pin))
+        except RecordChanged:
+            return False
+        return True
+
+    async def _update(self, device: DeviceId, change: Callable[[Record | None], Record]) -> None:
+        record = await self._records.update(device, change)
+        self._pins.update(device, record.pin)
+
+
+_FROZEN: Collection[Reason] = (KEY_CHANGED, KEY_OF_ANOTHER)
+
+
+def _places(evidence: Evidence) -> Iterator[Place]:
+    """Yield where a device may be asked for its key, the most trusted first, bounded."""
+    found: dict[Place, None] = {}
+    for view in evidence.views:
+        for address in _addresses(view):
+            if (place := place_of(address, view.get("interface", ""))) is not None:
+                found[place] = None
+    yield from list(found)[:MAX_PLACES]
+
+
+def _addresses(view: Mapping[str, str]) -> Iterable[str]:
+    return view.get("addresses", "").split() or filter(None, [view.get("address", "")])
