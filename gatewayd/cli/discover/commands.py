@@ -27,7 +27,7 @@ MAX_SEARCH: Final = 900
 """Seconds for which devices are searched at most (org.gatewayd1(5), Discover)."""
 MAX_LINE: Final = 64 << 10
 """Bytes of a line of a recording."""
-RAW: Final = ("at", "kind", "version", "gatewayd", "seconds", "bytes", "recorded")
+RAW: Final = ("at", "kind", "version", "gatewayd", "seconds", "bytes", "recorded", "source", "to")
 """Fields of a line that hold neither a name nor an address."""
 
 

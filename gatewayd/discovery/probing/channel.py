@@ -17,6 +17,7 @@ from gatewayd.discovery.link.sockets import (
     open_port_socket,
 )
 from gatewayd.discovery.probing.protocol import (
+    BROADCAST,
     Datagram,
     DatagramProtocol,
     Own,
@@ -30,8 +31,6 @@ from gatewayd.discovery.probing.reading import (
 )
 from gatewayd.errors import DiscoveryRetry
 
-BROADCAST = "broadcast"
-"""Where a probe is for the broadcast address of the interface."""
 EVERYWHERE = "255.255.255.255"
 MAX_ANSWERS = 64
 """Datagrams that are read from a device which was asked by itself."""
@@ -129,8 +128,8 @@ class LinkChannel:
             for address in families(link, protocol):
                 self.asking.append(AskingSocket(link, address))
                 self._read(self.asking[-1].socket, is_answer=True)
-            for one in self._listening(protocol):
-                self._read(one, is_answer=False, is_group=bool(protocol.groups))
+            for group, one in self._listening(protocol):
+                self._read(one, is_answer=False, group=group)
         except (OSError, DiscoveryRetry):
             self.close()
             raise
@@ -147,14 +146,15 @@ class LinkChannel:
         for asking in self.asking:
             asking.socket.close()
 
-    def _listening(self, protocol: DatagramProtocol) -> Iterator[socket.socket]:
+    def _listening(self, protocol: DatagramProtocol) -> Iterator[tuple[str, socket.socket]]:
+        """Yield each socket that listens, after the group that it listens to."""
         link = self._link
         for group in protocol.groups:
             if link.ipv6 if ":" in group else link.ipv4:
-                yield open_group_socket(link, group, protocol.port)
+                yield group, open_group_socket(link, group, protocol.port)
         if protocol.listens and not protocol.groups and link.ipv4:
             try:
-                yield open_port_socket(link, protocol.port)
+                yield "", open_port_socket(link, protocol.port)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     raise
@@ -164,16 +164,18 @@ class LinkChannel:
                     after=IN_USE,
                 ) from error
 
-    def _read(self, one: socket.socket, *, is_answer: bool, is_group: bool = False) -> None:
+    def _read(self, one: socket.socket, *, is_answer: bool, group: str = "") -> None:
         def receive(raw: RawDatagram) -> None:
             sender = scoped(raw.sender, self._link.name)
             if any((sender.partition("%")[0], raw.port) == (a.own.address, a.own.port)
                    for a in self.asking):  # fmt: skip
                 return  # a broadcast of our own
-            if not (is_group or raw.was_limited or is_on_link(self._link, sender)):
+            if not (group or raw.to == EVERYWHERE or is_on_link(self._link, sender)):
                 self._dropped(sender)
                 return
-            self._received(Datagram(raw.payload, sender, raw.port, is_answer))
+            is_for_all = raw.to in (EVERYWHERE, broadcast_of(self._link))
+            to = group or (BROADCAST if is_for_all else "")
+            self._received(Datagram(raw.payload, sender, raw.port, is_answer, to=to))
 
         self._readers.append(SocketReader(one, receive, self._is_flooded))
 

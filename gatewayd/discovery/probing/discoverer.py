@@ -14,9 +14,9 @@ from typing import ClassVar
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.interfaces import LanInterface
 from gatewayd.discovery.link.units import LinkUnits
-from gatewayd.discovery.probing.channel import BROADCAST
 from gatewayd.discovery.probing.interface import MAX_PROBES, MakeToken, ProbedInterface
 from gatewayd.discovery.probing.protocol import (
+    BROADCAST,
     SUSPECT,
     TOKEN,
     Datagram,

@@ -7,7 +7,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -270,8 +270,7 @@ class ProbedInterface:
         while self._open_tokens and self._open_tokens[0][1] < now:
             self._open_tokens.popleft()
         asked = frozenset(token for token, _ in self._open_tokens)
-        for one in self._read(Datagram(datagram.payload, datagram.sender, datagram.port,
-                                       datagram.is_answer, asked)):  # fmt: skip
+        for one in self._read(replace(datagram, asked=asked)):
             if isinstance(one, Goodbye):
                 self._table.part(one, datagram.sender)
             else:
@@ -283,6 +282,8 @@ class ProbedInterface:
                 "interface": self._place.interface, "source": self._place.name,
                 "sender": datagram.sender, "port": datagram.port, "data": datagram.payload,
             }  # fmt: skip
+            if datagram.to:
+                about |= {"to": datagram.to, "to_port": self._protocol.port}
             observe("datagram", self._context.now(), about)
 
     def _read(self, datagram: Datagram) -> Sequence[News]:

@@ -15,6 +15,8 @@ from gatewayd.device.identity import Claim
 
 TOKEN = 8
 """Bytes of a token, by which an answer is known to be one to a probe."""
+BROADCAST = "broadcast"
+"""Whom a probe is for that is for all hosts of the interface's network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,7 @@ class Datagram:
     is_answer: whether it came to the port that probes are sent from; False for what was sent to
     the group or to the protocol's own port.
     asked: the tokens of the probes that are still open.
+    to: the group that it was sent to, or BROADCAST; "" for what was sent to this host alone.
     """
 
     payload: bytes
@@ -71,6 +74,7 @@ class Datagram:
     port: int
     is_answer: bool = True
     asked: Collection[bytes] = ()
+    to: str = ""
 
 
 @dataclass(frozen=True, slots=True)

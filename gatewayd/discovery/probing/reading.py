@@ -36,7 +36,6 @@ KNOWN = Budget(packets=400, cost=256 << 10, burst=64)
 STRANGERS = Budget(packets=200, cost=256 << 10, burst=64)
 """Of all others: six datagrams of 2,000 devices at once."""
 
-_LIMITED_BROADCAST = b"\xff\xff\xff\xff"
 _CONTROL = 64  # bytes for in_pktinfo and its header
 
 
@@ -87,13 +86,13 @@ class RawDatagram:
     """One datagram as the kernel has it.
 
     sender: its IP address as text, with the scope that the kernel gives.
-    was_limited: whether it was sent to 255.255.255.255, which no router forwards.
+    to: the address in its header, of IPv4, as far as the socket says it.
     """
 
     payload: bytes
     sender: str
     port: int
-    was_limited: bool
+    to: str
 
 
 class SocketReader:
@@ -139,9 +138,9 @@ class SocketReader:
 def read_datagram(one: socket.socket) -> RawDatagram:
     """Read what waits at a socket, with one byte more than may be parsed.  Raises OSError."""
     payload, extra, _, address = one.recvmsg(MAX_DATAGRAM + 1, _CONTROL)
-    destinations = (
-        PACKET_INFO.unpack(data)[2]
+    to = (
+        socket.inet_ntoa(PACKET_INFO.unpack(data)[2])
         for level, kind, data in extra
         if (level, kind, len(data)) == (socket.IPPROTO_IP, IP_PKTINFO, PACKET_INFO.size)
     )
-    return RawDatagram(payload, address[0], address[1], _LIMITED_BROADCAST in destinations)
+    return RawDatagram(payload, address[0], address[1], next(to, ""))

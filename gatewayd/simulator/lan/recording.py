@@ -65,11 +65,18 @@ class RecordedLine:
 
 @dataclass(frozen=True, slots=True)
 class RecordedDatagram:
-    """A datagram.  sender: an IP address without scope.  data: b"" for one that was left out."""
+    """A datagram.
+
+    sender: an IP address without scope.  data: b"" for one that was left out, or was sent to the
+    gateway alone, which had asked for it.
+    to, to_port: whom it is for; "" for multicast DNS.
+    """
 
     sender: str
     port: int
     data: bytes
+    to: str = ""
+    to_port: int = 0
 
     @classmethod
     def of(cls, line: RecordedLine) -> RecordedDatagram:
@@ -81,7 +88,25 @@ class RecordedDatagram:
             raise MalformedRecording("data is no Base64, or sender no address") from error
         if len(data) > MAX_DATA:
             raise MalformedRecording(f"data has more than {MAX_DATA} bytes")
-        return cls(sender, line.number("port", _MAX_PORT), data)
+        port = line.number("port", _MAX_PORT)
+        if "source" not in line.members:
+            return cls(sender, port, data)
+        if "to" not in line.members:
+            return cls(sender, port, b"")
+        return cls(sender, port, data, _for_all(line.text("to")), line.number("to_port", _MAX_PORT))
+
+
+def _for_all(text: str) -> str:
+    """Return a group, or the broadcast address.  Raises MalformedRecording for any other."""
+    if text == "broadcast":
+        return "255.255.255.255"
+    try:
+        group = ipaddress.ip_address(text)
+    except ValueError:
+        group = ipaddress.IPv4Address(0)
+    if not group.is_multicast:
+        raise MalformedRecording("to is no group, nor broadcast")
+    return str(group)
 
 
 def read_recording(file: BinaryIO) -> Iterator[RecordedLine]:

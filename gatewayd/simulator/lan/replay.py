@@ -81,17 +81,18 @@ class ReplaySockets:
             one.close()
 
     def send(self, one: RecordedDatagram) -> None:
-        """Send a datagram to the group, from its sender's address and port.  Raises OSError."""
+        """Send a datagram to its group, from its sender's address and port.  Raises OSError."""
         sender = ipaddress.ip_address(one.sender)
         opened = self._socket(sender.version, one.port or PORT)
         if sender.version == 4:  # noqa: PLR2004  # IPv4
             about = struct.pack("@i4s4x", self._index, sender.packed)
-            extra, to = (socket.IPPROTO_IP, _IP_PKTINFO, about), (GROUPS[4], PORT)
-            opened.sendmsg([one.data], [extra], 0, to)
+            extra = (socket.IPPROTO_IP, _IP_PKTINFO, about)
+            opened.sendmsg([one.data], [extra], 0, (one.to or GROUPS[4], one.to_port or PORT))
             return
         about = struct.pack("@16si", sender.packed, self._index)
         extra = (socket.IPPROTO_IPV6, socket.IPV6_PKTINFO, about)
-        opened.sendmsg([one.data], [extra], 0, (GROUPS[6], PORT, 0, self._index))
+        to = (one.to or GROUPS[6], one.to_port or PORT, 0, self._index)
+        opened.sendmsg([one.data], [extra], 0, to)
 
     def _socket(self, version: int, port: int) -> socket.socket:
         if (version, port) not in self._opened:
@@ -107,6 +108,7 @@ def _socket_of_ipv4(port: int, index: int) -> socket.socket:
     try:
         one.setsockopt(socket.IPPROTO_IP, _IP_TRANSPARENT, 1)
         one.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 255)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
         one.setsockopt(
             socket.IPPROTO_IP, socket.IP_MULTICAST_IF, struct.pack("@4s4si", b"", b"", index)
         )

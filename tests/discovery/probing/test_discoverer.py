@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import socket
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -16,6 +17,8 @@ from gatewayd.discovery.discoverer import Context, Discoverer, EventHook, Intere
 from gatewayd.discovery.probing.protocol import Datagram, Found, News, Own, Probe
 from gatewayd.discovery.probing.reading import STRANGERS
 from gatewayd.errors import DiscoveryRetry
+from gatewayd.simulator.lan.recording import RecordedDatagram, RecordedLine
+from gatewayd.simulator.lan.replay import ReplaySockets
 from gatewayd.testing.contracts.discoverer import (
     DiscovererContract,
     DiscovererTestbed,
@@ -24,7 +27,7 @@ from gatewayd.testing.contracts.discoverer import (
     want_all,
 )
 from gatewayd.testing.waiting import until
-from tests.support.cable import BROADCAST, CHILD, CHILD6, GATEWAY, Cable, laid
+from tests.support.cable import BROADCAST, CHILD, CHILD6, GATEWAY, INTERFACE, Cable, laid
 from tests.support.tasks import in_background
 from tests.support.toy import (
     BOTH,
@@ -332,22 +335,45 @@ async def test_strangers_are_not_enquired_and_directories_are(cable: Cable) -> N
         assert protocol.enquired == [("lib", "10.77.0.3")]
 
 
-async def test_what_comes_can_be_recorded(cable: Cable) -> None:
-    events: list[tuple[str, Mapping[str, str | int | bytes]]] = []
-    hook = EventHook(lambda kind, _, data: events.append((kind, data)))
-    context = replace(CONTEXT, hook=hook)
-    found, sink = toys(), RecordingSink()
-    async with ToyDevice(cable, "ann"), in_background(found.run(context, sink)):
+def recorded(events: list[RecordedLine]) -> Context:
+    """A context that adds what comes to these events, as a file has them."""
+
+    def observe(kind: str, at: float, data: Mapping[str, str | int | bytes]) -> None:
+        members = {
+            key: base64.b64encode(value).decode() if isinstance(value, bytes) else value
+            for key, value in data.items()
+        }
+        events.append(RecordedLine(at, kind, members))
+
+    return replace(CONTEXT, hook=EventHook(observe))
+
+
+@pytest.mark.parametrize("by_broadcast", [False, True])
+async def test_what_comes_can_be_recorded_and_played(cable: Cable, by_broadcast: bool) -> None:
+    protocol = ToyProtocol(groups=(), by_broadcast=True) if by_broadcast else ToyProtocol()
+    events: list[RecordedLine] = []
+    context, sink = recorded(events), RecordingSink()
+    device = ToyDevice(cable, "ann")
+    async with device, in_background(toys(protocol).run(context, sink)):
         await until(lambda: "ann" in sink.seen)
-        for state in hook.states.values():
+        device.words = "bob"
+        device.say(b"toy!" + NO_TOKEN + b"bob", (BROADCAST if by_broadcast else GROUP4, PORT))
+        await until(lambda: "bob" in sink.seen)
+        for state in context.hook.states.values():
             state()
-    kinds = [kind for kind, _ in events]
-    assert {"datagram", "interface"} == set(kinds)
-    datagram = next(data for kind, data in events if kind == "datagram")
-    assert datagram.items() >= {
-        "interface": "lan0", "source": "toys", "sender": CHILD, "port": PORT,
-    }.items()  # fmt: skip
-    assert str(datagram["data"]).startswith("b'toy!")
+    assert {one.kind for one in events} == {"datagram", "interface"}
+    datagrams = [one for one in events if one.kind == "datagram"]
+    assert {one.text("source") for one in datagrams} == {"toys"}
+    played = [RecordedDatagram.of(one) for one in datagrams]
+    assert {bool(one.data) for one in played} == {False, True}  # answers are no use again
+    async with ToyDevice(cable, "ann"), running(toys(protocol)) as sink:
+        await until(lambda: "ann" in sink.seen)
+        with cable.at_the_far_end(), closing(ReplaySockets(INTERFACE)) as sockets:
+            for one in played:
+                if one.data:
+                    sockets.send(one)
+        await until(lambda: "bob" in sink.seen)
+        assert sink.seen["bob"].addresses == (CHILD,)
 
 
 async def test_a_flood_of_strangers_is_bounded_and_devices_on_record_are_read(

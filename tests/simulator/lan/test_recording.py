@@ -40,6 +40,31 @@ def test_a_recording_is_read() -> None:
     assert (end.kind, end.text("reason"), end.number("lost", 10)) == ("end", "time", 0)
 
 
+@pytest.mark.parametrize(
+    ("more", "found"),
+    [
+        (b'"to": "239.255.255.250", "to_port": 1900', (b"\0\1", "239.255.255.250", 1900)),
+        (b'"to": "ff02::c", "to_port": 3702', (b"\0\1", "ff02::c", 3702)),
+        (b'"to": "broadcast", "to_port": 44818', (b"\0\1", "255.255.255.255", 44818)),
+        (b'"n": 1', (b"", "", 0)),
+    ],
+)
+def test_of_other_sources_what_was_for_all_is_played(
+    more: bytes, found: tuple[bytes, str, int]
+) -> None:
+    (line,) = read(FIRST, DATAGRAM.replace(b'"port"', b'"source": "toys", ' + more + b', "port"'))
+    one = RecordedDatagram.of(line)
+    assert (one.data, one.to, one.to_port) == found
+
+
+@pytest.mark.parametrize("to", ["10.0.0.1", "fe80::1", "", "host", "255.255.255.255"])
+def test_nothing_is_played_to_one_host(to: str) -> None:
+    more = b'"source": "toys", "to": "%s", "to_port": 9, "port"' % to.encode()
+    (line,) = read(FIRST, DATAGRAM.replace(b'"port"', more))
+    with pytest.raises(MalformedRecording):
+        RecordedDatagram.of(line)
+
+
 def test_one_that_was_cut_between_two_lines_is_read_as_far_as_it_goes() -> None:
     assert [one.kind for one in read(FIRST, DATAGRAM)] == ["datagram"]
 

@@ -12,10 +12,10 @@ from typing import ClassVar
 from gatewayd.device.identity import claim
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import Sighting
-from gatewayd.discovery.probing.channel import BROADCAST
 from gatewayd.discovery.probing.connection import connected
 from gatewayd.discovery.probing.discoverer import DatagramDiscoverer
 from gatewayd.discovery.probing.protocol import (
+    BROADCAST,
     TOKEN,
     Datagram,
     Enquiry,
