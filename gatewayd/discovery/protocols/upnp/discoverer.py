@@ -24,6 +24,7 @@ from gatewayd.discovery.probing.protocol import (
     News,
     Own,
     Probe,
+    Transmission,
     UnreadableAnswer,
 )
 from gatewayd.discovery.probing.settings import ProbingSettings
@@ -53,6 +54,8 @@ REPEATED = 1.0
 """Seconds until a search is repeated, as a datagram may be lost."""
 FETCH_AFTER, FETCH = 1.3, 1.5
 """Seconds until the description of a device that is verified is fetched, and that it may take."""
+DESCRIBED = "once in 10 min, if a rule could match; and when it answers no search"
+"""When a description is fetched."""
 
 PATH, ELSEWHERE = "ssdp.path", "ssdp.location"
 """The attributes that have the path of the description, where the device itself serves it, or else
@@ -113,8 +116,8 @@ class UpnpProtocol:
         """Fetch the description, if the device itself has one."""
         if not self._descriptions:
             return (found,)
-        if url := found.attributes.get(ELSEWHERE):
-            _check_elsewhere(url, enquiry.address)
+        if ELSEWHERE in found.attributes:
+            raise UnreadableAnswer("description-elsewhere")
         path = found.attributes.get(PATH)
         if not (path and found.port):
             return (found,)
@@ -130,23 +133,11 @@ async def describe(key: str, fetching: Awaitable[bytes]) -> UpnpDescription:
     try:
         body = await fetching
     except FetchRefused as refused:
-        raise _unreadable(refused) from refused
+        raise UnreadableAnswer("description-refused") from refused
     described = read_description(body)
     if described.udn.lower() != key.lower():
         raise UnreadableAnswer("description-of-another")
     return described
-
-
-def _check_elsewhere(url: str, address: str) -> None:
-    """Raise UnreadableAnswer, with what is wrong with a URL: no such document is fetched."""
-    try:
-        own_target(url, address)
-    except FetchRefused as refused:
-        raise _unreadable(refused) from refused
-
-
-def _unreadable(refused: FetchRefused) -> UnreadableAnswer:
-    return UnreadableAnswer(f"description-{refused.cause}")
 
 
 def _group(own_address: str) -> str:
@@ -226,6 +217,15 @@ class Ssdp(DatagramDiscoverer):
         super().__init__(name, settings, protocol)
         self._verifying = GuardedFetcher(AT_ONCE // 2)  # so that strangers do not keep it busy
         self._descriptions = settings.descriptions
+
+    def transmissions(self) -> Sequence[Transmission]:
+        """Return what is sent on each interface, descriptions included."""
+        fetched = (
+            Transmission("the device, by TCP", one, 0.0, 0, "its description", DESCRIBED)
+            for one in dict.fromkeys(self._settings.interfaces)
+            if self._descriptions
+        )
+        return [*super().transmissions(), *fetched]
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Search for one device, and fetch its description if it does not answer; in at most 3 s.

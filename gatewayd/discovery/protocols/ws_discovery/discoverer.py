@@ -22,6 +22,7 @@ from gatewayd.discovery.probing.protocol import (
     News,
     Own,
     Probe,
+    Transmission,
     UnreadableAnswer,
 )
 from gatewayd.discovery.probing.settings import ProbingSettings
@@ -50,6 +51,8 @@ ANSWERS = 4.0
 """Seconds in which answers come: after half a second at most, and a copy half a second later."""
 CONNECT_AFTER, CONNECT = 2.0, 0.8
 """Seconds until a connection is tried to a device that does not answer, and that this may take."""
+UNANSWERED = "when it answers nothing, soon after a goodbye"
+"""When a connection is tried."""
 
 _TYPES = (
     ("all services", "", ""),
@@ -149,6 +152,14 @@ class WsDiscovery(DatagramDiscoverer):
 
     def __init__(self, name: str, settings: WsDiscoverySettings) -> None:
         super().__init__(name, settings, WsDiscoveryProtocol())
+
+    def transmissions(self) -> Sequence[Transmission]:
+        """Return what is sent on each interface, connections included."""
+        connected = (
+            Transmission("the device, by TCP", one, 0.0, 0, "whether it accepts", UNANSWERED)
+            for one in dict.fromkeys(self._settings.interfaces)
+        )
+        return [*super().transmissions(), *connected]
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Ask one device, in at most 3 s.  Raises DiscoveryRetry if it cannot be asked now.
