@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from gatewayd.discovery.births.home_assistant import home_assistant
 from gatewayd.discovery.births.open_firmware import esphome, tasmota
-from gatewayd.discovery.births.port import BirthNews, Dialect, Question, Status, Subscription
+from gatewayd.discovery.births.port import BirthNews, BirthQuestion, Dialect, Status, Subscription
 from gatewayd.discovery.births.reading import is_level, status_text
 from gatewayd.discovery.births.settings import BirthsSettings, DialectName
 from gatewayd.discovery.births.shelly import gen1, gen2
@@ -80,7 +80,7 @@ class BirthPlan:
         return fill(found, names) if found is not None else None
 
 
-def fill(question: Question, names: Sequence[str]) -> AskedTopic | None:
+def fill(question: BirthQuestion, names: Sequence[str]) -> AskedTopic | None:
     """Return a question with its names; None where these do not fit its topic."""
     parts = question.topic.split("{}")
     if len(names) != len(parts) - 1 or not all(map(is_level, names)):

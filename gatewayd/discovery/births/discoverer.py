@@ -23,9 +23,9 @@ from gatewayd.discovery.births.reading import KIND
 from gatewayd.discovery.births.roster import (
     BY_MESSAGE,
     BY_STATUS,
+    DeviceStanding,
     Roster,
     RosterEntry,
-    Standing,
 )
 from gatewayd.discovery.births.settings import BirthsSettings
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
@@ -160,11 +160,11 @@ class Births:
         if await self._answers(door, entry):
             return self._table.confirm(self._found(door, entry), ())
         match roster.standing(entry):
-            case Standing.THERE:
+            case DeviceStanding.THERE:
                 return self._table.confirm(self._found(door, entry), ())
-            case Standing.SEEN:
+            case DeviceStanding.SEEN:
                 raise DiscoveryRetry("nothing says whether it is connected", NO_WORD)
-            case Standing.UNKNOWN | Standing.GONE:
+            case DeviceStanding.UNKNOWN | DeviceStanding.GONE:
                 return None
 
     async def _answers(self, door: str, entry: RosterEntry) -> bool:
@@ -274,11 +274,11 @@ class Births:
             table.part(Goodbye(f"{door}/{key}"))
             return
         match self._rosters[door].standing(entry):
-            case Standing.THERE | Standing.SEEN:
+            case DeviceStanding.THERE | DeviceStanding.SEEN:
                 table.add(self._found(door, entry))
-            case Standing.GONE:
+            case DeviceStanding.GONE:
                 table.part(Goodbye(f"{door}/{key}"))
-            case Standing.UNKNOWN:
+            case DeviceStanding.UNKNOWN:
                 self.health.drop("stale", name=entry.newest.found.label)
 
     def _found(self, door: str, entry: RosterEntry) -> Found:
@@ -288,7 +288,7 @@ class Births:
             found.claims,
             {"mqtt.door": door, **found.attributes},
             found.label,
-            BY_STATUS if standing is Standing.THERE else BY_MESSAGE,
+            BY_STATUS if standing is DeviceStanding.THERE else BY_MESSAGE,
             is_behind=found.is_behind,
         )
 
@@ -298,7 +298,7 @@ class Births:
             for key in roster.keys() if door in self._open else ():
                 await sink.room()
                 entry = roster.get(key)
-                if entry is not None and roster.standing(entry) is Standing.THERE:
+                if entry is not None and roster.standing(entry) is DeviceStanding.THERE:
                     table.add(self._found(door, entry))
 
     def _request_all(self) -> None:

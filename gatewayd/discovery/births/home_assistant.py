@@ -22,8 +22,8 @@ from gatewayd.device.identity import mac as mac_digits
 from gatewayd.discovery.births.port import (
     Announced,
     BirthNews,
+    BirthQuestion,
     Dialect,
-    Question,
     Status,
     Subscription,
     Withdrawn,
@@ -94,7 +94,7 @@ def home_assistant(prefix: str = PREFIX) -> Dialect:
             Subscription("+/tele/LWT"),
         ),
         partial(_read, prefix),
-        all_question=Question(
+        all_question=BirthQuestion(
             f"{prefix}/status", b"online", ASK_EVERY, "asks all that speak to Home Assistant"
         ),
     )

@@ -16,8 +16,8 @@ from gatewayd.discovery.births.port import (
     Alive,
     Announced,
     BirthNews,
+    BirthQuestion,
     Dialect,
-    Question,
     Status,
     Subscription,
     Withdrawn,
@@ -63,7 +63,7 @@ def tasmota() -> Dialect:
         ),
         _read_tasmota,
         asked=(Subscription("stat/+/STATUS"),),
-        one_question=Question("cmnd/{}/STATUS", b"", ASK_ONE_EVERY, "asks one Tasmota device"),
+        one_question=BirthQuestion("cmnd/{}/STATUS", b"", ASK_ONE_EVERY, "asks one Tasmota device"),
     )
 
 
@@ -118,8 +118,10 @@ def esphome() -> Dialect:
         ESPHOME,
         (Subscription("esphome/discover/+"), Subscription("+/status")),
         _read_esphome,
-        all_question=Question("esphome/discover", b"", ASK_ALL_EVERY, "asks all ESPHome nodes"),
-        one_question=Question("esphome/ping/{}", b"", ASK_ONE_EVERY, "asks one ESPHome node"),
+        all_question=BirthQuestion(
+            "esphome/discover", b"", ASK_ALL_EVERY, "asks all ESPHome nodes"
+        ),
+        one_question=BirthQuestion("esphome/ping/{}", b"", ASK_ONE_EVERY, "asks one ESPHome node"),
     )
 
 

@@ -93,7 +93,7 @@ class Subscription:
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class BirthQuestion:
     """What may be published, so that devices announce themselves.
 
     topic: "{}" stands for a name, which is one level.  every: least seconds between two with the
@@ -206,5 +206,5 @@ class Dialect:
     subscriptions: tuple[Subscription, ...]
     read: Callable[[str, bytes], Iterable[BirthNews]]
     asked: tuple[Subscription, ...] = ()
-    all_question: Question | None = None
-    one_question: Question | None = None
+    all_question: BirthQuestion | None = None
+    one_question: BirthQuestion | None = None

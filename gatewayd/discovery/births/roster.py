@@ -42,7 +42,7 @@ BY_STATUS, BY_MESSAGE = 3600.0, 86_400.0
 reported again in time; and one of which is known that it has published something, and no more."""
 
 
-class Standing(Enum):
+class DeviceStanding(Enum):
     """Whether a device is connected to the broker."""
 
     THERE = auto()  # the broker says so, and would say if it were no longer
@@ -113,20 +113,20 @@ class Roster:
         """Whether a device is known that is asked by these names."""
         return (dialect, names) in self._by_question
 
-    def standing(self, entry: RosterEntry) -> Standing:
+    def standing(self, entry: RosterEntry) -> DeviceStanding:
         """Return whether a device is connected."""
         if entry.departed:
-            return Standing.GONE
+            return DeviceStanding.GONE
         said = [
             _said(self._statuses.get(topic), words) for topic, words in entry.availability.items()
         ]
         known = [one for one in said if one is not None]
         if known:
             is_there = any(known) if entry.newest.any_topic else all(known)
-            return Standing.THERE if is_there else Standing.GONE
+            return DeviceStanding.THERE if is_there else DeviceStanding.GONE
         if entry.alive_at is None:
-            return Standing.UNKNOWN
-        return Standing.THERE if entry.newest.is_lasting else Standing.SEEN
+            return DeviceStanding.UNKNOWN
+        return DeviceStanding.THERE if entry.newest.is_lasting else DeviceStanding.SEEN
 
     def apply(self, dialect: str, news: BirthNews, birth: Birth) -> Iterable[str]:
         """Apply what a message says; return the keys of the devices that it may have changed."""

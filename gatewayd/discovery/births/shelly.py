@@ -13,9 +13,9 @@ from gatewayd.discovery.births.port import (
     Alive,
     Announced,
     BirthNews,
+    BirthQuestion,
     Candidate,
     Dialect,
-    Question,
     Status,
     Subscription,
     Words,
@@ -57,7 +57,7 @@ def gen1() -> Dialect:
             Subscription("shellies/+/online"),
         ),
         _read_gen1,
-        all_question=Question(
+        all_question=BirthQuestion(
             "shellies/command", b"announce", ASK_ALL_EVERY, "asks all Shelly of generation 1"
         ),
     )
@@ -95,7 +95,7 @@ def gen2() -> Dialect:
         (Subscription("+/online"), Subscription("+/events/rpc")),
         _read_gen2,
         asked=(Subscription(f"{ANSWERS}/rpc"),),
-        one_question=Question("{}/rpc", _INFO, ASK_ONE_EVERY, "asks one Shelly for its model"),
+        one_question=BirthQuestion("{}/rpc", _INFO, ASK_ONE_EVERY, "asks one Shelly for its model"),
     )
 
 

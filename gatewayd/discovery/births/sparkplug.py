@@ -19,10 +19,10 @@ from typing import Final
 from gatewayd.discovery.births.port import (
     Announced,
     BirthNews,
+    BirthQuestion,
     Candidate,
     Departed,
     Dialect,
-    Question,
     Subscription,
 )
 from gatewayd.discovery.births.reading import attributes, is_level, key_part
@@ -68,7 +68,7 @@ def sparkplug() -> Dialect:
         tuple(Subscription(f"{_NAMESPACE}/+/{kind}") for kind in kinds),
         _read,
         asked=(Subscription(f"{_NAMESPACE}/+/NDATA/+", names_only=True),),
-        one_question=Question(
+        one_question=BirthQuestion(
             f"{_NAMESPACE}/{{}}/NCMD/{{}}", _REBIRTH, REBIRTH_EVERY, "asks one node for its births"
         ),
     )

@@ -20,7 +20,7 @@ from gatewayd.discovery.births.port import (
     Withdrawn,
     Words,
 )
-from gatewayd.discovery.births.roster import STATUSES, Roster, Standing
+from gatewayd.discovery.births.roster import STATUSES, DeviceStanding, Roster
 from gatewayd.discovery.discoverer import Health
 from gatewayd.discovery.probing.protocol import Found
 from tests.discovery.births.published import birth
@@ -41,7 +41,7 @@ def put(made: Roster, news: BirthNews, *, kept: bool = False) -> tuple[str, ...]
     return tuple(made.apply("d", news, KEPT if kept else LIVE))
 
 
-def standing(made: Roster, key: str = "a") -> Standing:
+def standing(made: Roster, key: str = "a") -> DeviceStanding:
     entry = made.get(key)
     assert entry is not None
     return made.standing(entry)
@@ -51,36 +51,36 @@ def test_what_is_kept_is_unknown_until_something_says_that_it_is_there() -> None
     made = roster()
     news = announced(availability={"will": Words("on", "off")})
     assert put(made, news, kept=True) == ("a",)
-    assert standing(made) is Standing.UNKNOWN
+    assert standing(made) is DeviceStanding.UNKNOWN
     assert put(made, Status("will", "on"), kept=True) == ("a",)
-    assert standing(made) is Standing.THERE
+    assert standing(made) is DeviceStanding.THERE
     put(made, Status("will", "off"))
-    assert standing(made) is Standing.GONE
+    assert standing(made) is DeviceStanding.GONE
     put(made, Status("will", "something else"))
-    assert standing(made) is Standing.UNKNOWN
+    assert standing(made) is DeviceStanding.UNKNOWN
 
 
 def test_a_live_message_shows_that_a_device_is_there_and_not_for_how_long() -> None:
     made = roster()
     put(made, announced())
-    assert standing(made) is Standing.SEEN
+    assert standing(made) is DeviceStanding.SEEN
     put(made, announced(is_lasting=True))
-    assert standing(made) is Standing.THERE
+    assert standing(made) is DeviceStanding.THERE
     made.disconnected()
-    assert standing(made) is Standing.UNKNOWN
+    assert standing(made) is DeviceStanding.UNKNOWN
 
 
 @pytest.mark.parametrize(
-    ("any_topic", "expected"), [(True, Standing.THERE), (False, Standing.GONE)]
+    ("any_topic", "expected"), [(True, DeviceStanding.THERE), (False, DeviceStanding.GONE)]
 )
 def test_of_several_topics_one_is_enough_or_none_may_object(
-    any_topic: bool, expected: Standing
+    any_topic: bool, expected: DeviceStanding
 ) -> None:
     made = roster()
     topics = {"one": Words(), "two": Words(), "three": Words()}
     put(made, announced(availability=topics, any_topic=any_topic))
     put(made, Status("one", "online"))
-    assert standing(made) is Standing.THERE, "nothing is known of the others"
+    assert standing(made) is DeviceStanding.THERE, "nothing is known of the others"
     put(made, Status("two", "offline"))
     assert standing(made) is expected
 
@@ -91,11 +91,11 @@ def test_a_kept_goodbye_or_answer_says_nothing() -> None:
     assert put(made, Departed("a"), kept=True) == ()
     assert put(made, Alive(("q",)), kept=True) == ()
     assert put(made, Departed("a")) == ("a",)
-    assert standing(made) is Standing.GONE
+    assert standing(made) is DeviceStanding.GONE
     assert put(made, announced(), kept=True) == ("a",)
-    assert standing(made) is Standing.GONE, "what the broker keeps is older"
+    assert standing(made) is DeviceStanding.GONE, "what the broker keeps is older"
     assert put(made, Alive(("q",))) == ("a",)
-    assert standing(made) is Standing.SEEN
+    assert standing(made) is DeviceStanding.SEEN
 
 
 def test_a_device_of_many_messages_is_gone_with_the_last_of_them() -> None:
@@ -126,9 +126,9 @@ def test_a_renamed_device_of_a_list_listens_to_its_new_name_alone() -> None:
     made = roster()
     put(made, Listed("l", (announced(part="l", availability={"old": Words()}),)))
     put(made, Status("old", "offline"))
-    assert standing(made) is Standing.GONE
+    assert standing(made) is DeviceStanding.GONE
     put(made, Listed("l", (announced(part="l", availability={"new": Words()}),)))
-    assert standing(made) is Standing.UNKNOWN
+    assert standing(made) is DeviceStanding.UNKNOWN
     cut = Listed("l", (), is_whole=False)
     assert put(made, cut) == ()
     assert put(made, Listed("l", ())) == ("a",)
@@ -143,7 +143,7 @@ def test_a_node_takes_with_it_what_is_behind_it() -> None:
     assert set(put(made, Departed("n", session=1, others=True))) == {"n", "n/d"}
     put(made, announced("n", "p1", session=2))
     assert put(made, Departed("n", others=True, itself=False)) == ("n/d",)
-    assert standing(made, "no") is Standing.THERE
+    assert standing(made, "no") is DeviceStanding.THERE
 
 
 def test_without_room_those_leave_that_no_rule_wants() -> None:
@@ -161,7 +161,7 @@ def test_topics_that_belong_to_no_device_leave_room_for_those_that_do() -> None:
         put(made, Status(f"flood/{number}", "online"))
     assert len(made._statuses) == STATUSES * 2
     put(made, Status("will", "online"))
-    assert standing(made) is Standing.THERE
+    assert standing(made) is DeviceStanding.THERE
     assert len(made._statuses) == STATUSES * 2
 
 

@@ -10,7 +10,7 @@ import pytest
 from gatewayd.config import check
 from gatewayd.discovery.births.catalogue import BirthPlan, dialects_of, fill
 from gatewayd.discovery.births.discoverer import Births
-from gatewayd.discovery.births.port import Question
+from gatewayd.discovery.births.port import BirthQuestion
 from gatewayd.discovery.births.settings import BirthsSettings, DialectName
 from gatewayd.errors import ConfigError
 from gatewayd.plugins import Plugins
@@ -93,7 +93,7 @@ def test_nothing_is_asked_without_leave() -> None:
 
 @pytest.mark.parametrize("names", [["a/b"], ["+"], ["#"], [""], ["$x"], ["a\n"], ["x" * 129], []])
 def test_a_name_that_is_no_level_of_a_topic_fills_no_question(names: list[str]) -> None:
-    assert fill(Question("cmnd/{}/STATUS", b"", 60.0, "x"), names) is None
+    assert fill(BirthQuestion("cmnd/{}/STATUS", b"", 60.0, "x"), names) is None
 
 
 def test_the_usual_settings_are_small() -> None:
