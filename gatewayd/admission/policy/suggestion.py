@@ -77,12 +77,14 @@ class RuleSuggestion:
 
 
 _IDENTITY_KEYS = (
-    "txt.serial", "txt.sn", "txt.serialnumber", "txt.uuid", "txt.id", "txt.deviceid", "mac",
+    "serial", "uuid", "txt.serial", "txt.sn", "txt.serialnumber", "txt.uuid", "txt.id", "txt.deviceid", "mac",
     "txt.mac", "txt.macaddress",
 )  # fmt: skip
 """Where identities usually are, the best first."""
 _KIND_KEYS = ("model", "txt.model", "txt.md", "vendor", "txt.vendor", "txt.manufacturer", "txt.gen")
 """What devices of one kind have in common."""
+_OF_MANY_KINDS = ("mdns", "static")
+"""Sources by which devices of every kind are found."""
 _MAC_IN_NAME = r".*[-_]([0-9a-fA-F]{12})"
 _FORBIDDEN = re.compile(r"[*?\[]")
 _OUI_DIGITS = 6
@@ -214,13 +216,18 @@ def _of_vendor(evidence: Evidence) -> Mapping[str, str]:
 
 
 def _like(view: View) -> Mapping[str, str]:
-    """Return what a device and its like have in common: service and kind, or kind and vendor."""
+    """Return what a device and its like have in common: service and kind, or kind and vendor.
+
+    Where it shows none of these, it is the source, if that has one protocol alone.
+    """
     keys = ("service", *_KIND_KEYS)
-    return {
+    found = {
         key: _literal(view[key])
         for key in keys
         if view.get(key, "").isprintable() and view.get(key)
     }
+    source = view.get("source", "").partition("/")[0]
+    return found or ({"source": source} if source not in ("", *_OF_MANY_KINDS) else {})
 
 
 def _literal(value: str) -> str:

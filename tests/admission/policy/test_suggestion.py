@@ -63,6 +63,13 @@ def judged(suggestion: RuleSuggestion, evidence: Evidence) -> Decision:
      (Claim("serial", "_x._tcp", "0042-77"),), Trust.CLAIMED, ('"txt.zzz"', "[[]", "[*]")),
     ({"vendor": "Hikvision", "txt.serial": "a b/c"}, (Claim("serial", "x", "a b/c"),),
      Trust.CLAIMED, ("{serial|hash12}", 'vendor = "Hikvision"')),
+    ({"source": "ethernet-ip/lan0", "model": "1756-ENBT/A", "serial": "00524d8e"},
+     (Claim("serial", "enip.1", "00524d8e"),), Trust.CLAIMED, ('serial = "serial"', "1756-ENBT/A")),
+    ({"source": "knx/lan0", "knx.mac": "0022d1040037", "knx.name": "Hall"},
+     (Claim("mac", "knx", "0022d1040037"),), Trust.CORROBORATED,
+     ('match = { source = "knx" }', 'mac = "knx.mac"')),
+    ({"source": "coap/lan0", "coap.ep": "meter-7", "serial": "meter-7"},
+     (Claim("serial", "coap.ep", "meter-7"),), Trust.CLAIMED, ('source = "coap"',)),
 ])  # fmt: skip
 def test_the_rule_that_would_admit_a_device(
     view: dict[str, str], claims: tuple[Claim, ...], trust: Trust, parts: tuple[str, ...]
