@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
-from gatewayd.discovery.probing.protocol import Transmission, UnreadableAnswer
+from gatewayd.discovery.probing.protocol import SUSPECT, Transmission, UnreadableAnswer
 from gatewayd.discovery.probing.settings import ProbingSettings
 from gatewayd.discovery.probing.table import FoundPlace, FoundTable
 from gatewayd.discovery.protocols.profinet import read_answer
@@ -83,12 +83,12 @@ class Profinet:
 
     def transmissions(self) -> Sequence[Transmission]:
         """Return what is sent, on each interface."""
-        size, every = len(identify_all(bytes(6), 0)), self._settings.probe_every
+        to, size = "01:0e:cf:00:00:00 by Ethernet, type 0x8892", len(identify_all(bytes(6), 0))
         return [
-            Transmission("01:0e:cf:00:00:00 by Ethernet, type 0x8892", one, every, size,
-                         "all devices, by DCP Identify-All")
+            Transmission(to, one, every, size, "all devices, by DCP Identify-All", occasion)
             for one in self._interfaces
-        ]  # fmt: skip
+            for every, occasion in ((self._settings.probe_every, ""), (0.0, SUSPECT))
+        ]
 
     async def run(self, context: Context, sink: Sink) -> None:
         """Ask on each interface, again and again.  Raises DiscoveryRetry."""

@@ -22,6 +22,7 @@ from gatewayd.discovery.probing.protocol import (
     News,
     Own,
     Probe,
+    Transmission,
     UnreadableAnswer,
 )
 from gatewayd.discovery.probing.settings import ProbingSettings, time_between_rounds
@@ -53,6 +54,8 @@ EVERY: Final = 1800.0
 """Seconds between two rounds, by default."""
 SELDOM: Final = 900.0
 """Seconds between two rounds, at least, rescans included: all devices behind routers answer."""
+
+READ: Final = "of a device that a rule could match, at most once in 10 min"
 
 _NAME, _SERIAL = 77, 372  # properties (clause 12.11; 372 since protocol revision 19)
 _VENDOR, _MODEL, _FIRMWARE, _APPLICATION = 121, 70, 44, 12
@@ -215,3 +218,11 @@ class Bacnet(DatagramDiscoverer):
 
     def __init__(self, name: str, settings: BacnetSettings) -> None:
         super().__init__(name, settings, BacnetProtocol(), gap=SELDOM)
+
+    def transmissions(self) -> Sequence[Transmission]:
+        """Return what is sent on each interface, questions for properties included."""
+        to, what = f"the device, or its router, port {PORT} by UDP", f"{len(_KEYS)} properties"
+        size = len(read_property(None, MAX_INSTANCE, _SERIAL, 0))
+        read = (Transmission(to, one, 0.0, size, what, READ)
+                for one in dict.fromkeys(self._settings.interfaces))  # fmt: skip
+        return [*super().transmissions(), *read]
