@@ -95,22 +95,27 @@ def read_mark(client: Mapping[str, object]) -> ClientMark | None:
 
 def role_of(identity: BrokerIdentity) -> dict[str, object]:
     """Return the name and the access list of a client's role: its own topics, and nothing else."""
-    up, down = f"{identity.up}#", f"{identity.down}#"
-    allowed = (
-        ("publishClientSend", up), ("publishClientReceive", down), ("subscribePattern", down),
-        ("unsubscribePattern", down),
-    )  # fmt: skip
+    up, down = (f"{topic}#" for topic in (identity.up, identity.down))
+    reads = ("publishClientReceive", "subscribePattern", "unsubscribePattern")
+    allowed = [
+        ("publishClientSend", up),
+        *((kind, topic) for topic in (up, down) for kind in reads),
+    ]
     entries = [{"acltype": kind, "topic": topic, "allow": True} for kind, topic in allowed]
     return {"rolename": identity.user, "acls": entries}
 
 
 def client_of(identity: BrokerIdentity, mark: ClientMark, password: Secret) -> dict[str, object]:
-    """Return a client as it is to be at the broker."""
+    """Return a client as it is to be at the broker.
+
+    It is bound to no client id: a program that reads with a child's credentials needs its own, as
+    it would end the child's session otherwise.
+    """
     name, description = mark.texts
     return {
-        "username": identity.user, "clientid": identity.client_id,
-        "password": password.reveal().decode("ascii"), "textname": name,
-        "textdescription": description, "roles": [{"rolename": identity.user}],
+        "username": identity.user, "password": password.reveal().decode("ascii"),
+        "textname": name, "textdescription": description,
+        "roles": [{"rolename": identity.user}],
     }  # fmt: skip
 
 

@@ -52,7 +52,7 @@ async def listener(one: ManagedBroker, secret: Secret, *topics: str) -> asyncio.
     return await asyncio.create_subprocess_exec(
         "mosquitto_sub", "-h", "localhost", "-p", str(one.broker.port), "--cafile",
         one.directory / "ca.pem", "-u", "meter-PM-0001", "-P", secret.reveal().decode(),
-        "-i", "meter-PM-0001", "-v", "-W", "20", *words,
+        "-v", "-C", "1", "-W", "20", *words,
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
 
@@ -91,7 +91,7 @@ async def test_a_child_speaks_and_is_commanded_on_its_own_topics() -> None:
         watching = await asyncio.create_subprocess_exec(
             "mosquitto_sub", "-h", "localhost", "-p", str(one.broker.port), "--cafile",
             one.directory / "ca.pem", "-u", MANAGER, "-P", one.secrets[MANAGER], "-v", "-W", "20",
-            "-t", "devices/#", "-C", "3", stdout=asyncio.subprocess.PIPE,
+            "-t", "devices/#", stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         await asyncio.sleep(0.5)  # nothing says that a subscription of another is there
         message = Message("properties", b'{"temperature":21.5}', 1_790_000_000_000)
@@ -100,23 +100,33 @@ async def test_a_child_speaks_and_is_commanded_on_its_own_topics() -> None:
         await until(lambda: bool(received))
         assert received[0].arguments == {"limit": 5}
         assert await session.answer(received[0], CommandAnswer(CommandOutcome.DONE))
-        said, _ = await watching.communicate()
-        assert said.decode().splitlines() == [
-            'devices/meter/PM-0001/up/properties {"temperature": 21.5, "time": 1790000000000}',
-            'devices/meter/PM-0001/down/set/7 {"limit":5}',
-            'devices/meter/PM-0001/up/answer/7 {"ok":true,"result":{}}',
+        assert watching.stdout is not None
+        assert [(await watching.stdout.readline()).decode() for _ in range(3)] == [
+            'devices/meter/PM-0001/up/properties {"temperature": 21.5, "time": 1790000000000}\n',
+            'devices/meter/PM-0001/down/set/7 {"limit":5}\n',
+            'devices/meter/PM-0001/up/answer/7 {"ok":true,"result":{}}\n',
         ]
+        watching.terminate()
+        await watching.wait()
         await session.close()
 
 
 @integration
-async def test_another_childs_topics_are_refused() -> None:
+async def test_a_child_reads_its_own_topics_and_no_others() -> None:
     async with managed_broker() as one:
         secret = await registered(one)
         await registered(one, OTHER)
-        sub = await listener(one, secret, "devices/meter/PM-0002/down/#")
-        _, fault = await sub.communicate()
-        assert "denied" in fault.decode(), "the broker refuses the subscription"
+        session = await one.provider.connect(ONE, secret)
+        assert isinstance(session, SupportsMessages)
+        own = await listener(one, secret, "devices/meter/PM-0001/up/#")
+        for other in ("devices/meter/PM-0002/up/#", "devices/meter/+/up/#", "#", "$CONTROL/#"):
+            sub = await listener(one, secret, other)
+            _, fault = await sub.communicate()
+            assert "denied" in fault.decode(), f"the broker refuses {other}"
+        assert await session.publish(Message("properties", b'{"a":1}', 0)) == MessageAccepted()
+        said, _ = await own.communicate()
+        assert said == b'devices/meter/PM-0001/up/properties {"a":1}\n'
+        await session.close()
 
 
 @integration
