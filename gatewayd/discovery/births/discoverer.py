@@ -102,11 +102,21 @@ class Births:
     def _transmissions(self) -> Iterator[Transmission]:
         for door in self._settings.doors if self._settings.ask else ():
             for dialect in self._dialects:
-                for one in (dialect.all_question, dialect.one_question):
+                asked = (
+                    (dialect.all_question, "at a search"),
+                    (dialect.one_question, "to verify a device, or learn what it is"),
+                )
+                for one, occasion in asked:
                     if one is not None:
                         topic = one.topic.replace("{}", "NAME")
-                        to = f"topic {topic} at the broker of door {door}"
-                        yield Transmission(to, "", one.every, len(one.payload), one.purpose)
+                        yield Transmission(
+                            f"topic {topic} at the broker of door {door}",
+                            "",
+                            0.0,
+                            len(one.payload),
+                            one.purpose,
+                            f"{occasion}, at most every {one.every / 60:.0f} min",
+                        )
 
     # Of the port.
 

@@ -88,7 +88,9 @@ def test_nothing_is_asked_without_leave() -> None:
     assert Births("births", replace(ALL, ask=False)).transmissions() == ()
     sent = Births("births", ALL).transmissions()
     assert {one.purpose for one in sent} >= {"asks all ESPHome nodes", "asks one Tasmota device"}
-    assert all("door plant" in one.to and one.every >= 60 for one in sent)
+    assert all("door plant" in one.to and one.every == 0 for one in sent)
+    (rebirth,) = [one for one in sent if "NCMD" in one.to]
+    assert rebirth.occasion.endswith("at most every 60 min")
 
 
 @pytest.mark.parametrize("names", [["a/b"], ["+"], ["#"], [""], ["$x"], ["a\n"], ["x" * 129], []])
