@@ -77,8 +77,8 @@ class RuleSuggestion:
 
 
 _IDENTITY_KEYS = (
-    "serial", "uuid", "txt.serial", "txt.sn", "txt.serialnumber", "txt.uuid", "txt.id", "txt.deviceid", "mac",
-    "txt.mac", "txt.macaddress",
+    "serial", "uuid", "txt.serial", "txt.sn", "txt.serialnumber", "txt.uuid", "txt.id",
+    "txt.deviceid", "mac", "txt.mac", "txt.macaddress",
 )  # fmt: skip
 """Where identities usually are, the best first."""
 _KIND_KEYS = ("model", "txt.model", "txt.md", "vendor", "txt.vendor", "txt.manufacturer", "txt.gen")

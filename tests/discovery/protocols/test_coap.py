@@ -32,6 +32,7 @@ from gatewayd.discovery.protocols.coap.messages import (
     parse_links,
     parse_response,
 )
+from tests.support.reportable import assert_reportable
 
 VECTORS = {
     one["id"]: one for one in json.loads((Path(__file__).parent / "vectors/coap.json").read_text())
@@ -241,12 +242,12 @@ async def test_a_directory_lists_endpoints_by_name_and_sector() -> None:
     directory, one, other = await enquire(device, protocol)
     assert directory.key == SENDER
     assert one.claims == {Claim("serial", "coap.ep", "node1")}
-    assert other.claims == {Claim("serial", "coap.ep.hall", "node2")}
+    assert other.claims == {Claim("serial", "coap.d", "hall/node2")}
     assert dict(one.attributes) == {
         "serial": "node1", "coap.ep": "node1", "coap.et": "meter",
         "coap.base": "coap://[2001:db8::7]",
     }  # fmt: skip
-    assert other.attributes["coap.d"] == "hall"
+    assert (other.attributes["coap.d"], other.attributes["serial"]) == ("hall", "hall/node2")
     assert one.is_behind
     assert one.port is None
 
@@ -261,7 +262,7 @@ async def test_a_directory_lists_endpoints_by_name_and_sector() -> None:
 async def test_a_directory_at_another_host_is_not_asked() -> None:
     evil = '<coap://192.0.2.9/ep>;rt="core.rd-lookup-ep"'
     device = Device({"/.well-known/core": (LINK_FORMAT, evil)})
-    with pytest.raises(UnreadableAnswer, match="no-path"):
+    with pytest.raises(UnreadableAnswer, match="foreign-link"):
         await enquire(device)
     assert set(device.asked) == {"/.well-known/core"}
 
@@ -284,6 +285,22 @@ async def test_only_some_directories_are_remembered() -> None:
 )  # fmt: skip
 def test_an_endpoint_without_a_valid_name_is_none(link: str) -> None:
     assert read(reply(link)) == []
+
+
+def test_names_and_sectors_of_any_text_are_distinct_identities() -> None:
+    pairs = [
+        ("a/b", ""),
+        ("b", "a"),
+        ("b", "a/"),
+        ("/b", "a"),
+        ("b", "a%2F"),
+        ("ü" * 31, "ö ;=" * 12),
+    ]
+    links = [f'</{n}>;ep="{ep}";d="{d}";rt="core.rd-ep"' for n, (ep, d) in enumerate(pairs)]
+    devices = read(reply(",".join(links)))
+    assert len({(one.key, *one.claims) for one in devices}) == len(pairs)
+    for one in devices:
+        assert_reportable(one)
 
 
 def test_a_placeholder_as_the_name_of_an_endpoint_identifies_nothing() -> None:
@@ -327,24 +344,24 @@ async def test_a_device_without_such_a_resource_has_no_identity(
 @pytest.mark.parametrize(
     ("message", "cause"),
     [
-        (b"", "too-short"),
-        (CAPTURED[:5], "not-asked"),
-        (b"\x90" + reply(ROOT)[1:], "another-protocol"),
-        (b"\x59" + reply(ROOT)[1:], "another-protocol"),
-        (b"\x78" + reply(ROOT)[1:], "no-response"),
-        (get("/", TOKEN), "no-response"),
-        (reply(ROOT, token=b"another"), "not-asked"),
-        (reply("", code=codes.NOT_FOUND, content_format=None), "refused"),
-        (reply(ROOT, code=codes.CHANGED), "refused"),
-        (reply(ROOT, content_format=0), "another-format"),
-        (reply(ROOT, content_format=None), "another-format"),
-        (reply(ROOT, block=(1, False, 2)), "not-the-first-block"),
-        (reply(ROOT)[:13], "too-short"),
+        (b"", "truncated"),
+        (CAPTURED[:5], "unasked"),
+        (b"\x90" + reply(ROOT)[1:], "no-coap"),
+        (b"\x59" + reply(ROOT)[1:], "no-coap"),
+        (b"\x78" + reply(ROOT)[1:], "no-coap"),
+        (get("/", TOKEN), "no-coap"),
+        (reply(ROOT, token=b"another"), "unasked"),
+        (reply("", code=codes.NOT_FOUND, content_format=None), "refusal"),
+        (reply(ROOT, code=codes.CHANGED), "refusal"),
+        (reply(ROOT, content_format=0), "no-link-format"),
+        (reply(ROOT, content_format=None), "no-link-format"),
+        (reply(ROOT, block=(1, False, 2)), "parts-do-not-fit"),
+        (reply(ROOT)[:13], "truncated"),
         (reply("")[:12] + b"\xd1\x06\x00", "critical-option"),  # an option 19
-        (reply("")[:12] + b"\xe1", "too-short"),
-        (reply("")[:12] + b"\xf1\x00", "reserved-nibble"),
-        (reply("")[:12] + b"\xd1\x0a\x07", "reserved-block-size"),
-        (reply("")[:12] + b"\0" * 100, "too-many-options"),
+        (reply("")[:12] + b"\xe1", "truncated"),
+        (reply("")[:12] + b"\xf1\x00", "no-coap"),
+        (reply("")[:12] + b"\xd1\x0a\x07", "no-coap"),
+        (reply("")[:12] + b"\0" * 100, "no-coap"),
         (reply("no links"), "no-link-format"),
         (reply(b"\xff\xfe"), "no-link-format"),
     ],
@@ -452,7 +469,8 @@ def test_no_message_does_more_than_be_refused(junk: bytes, at: int) -> None:
             devices = read(message)
         except UnreadableAnswer:
             continue
-        assert all(one.key.isprintable() for one in devices)
+        for one in devices:
+            assert_reportable(one)
 
 
 def test_directories_may_be_longer_than_lists() -> None:

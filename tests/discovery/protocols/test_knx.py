@@ -31,6 +31,7 @@ from gatewayd.discovery.protocols.knx.messages import (
     parse_answer,
     search_requests,
 )
+from tests.support.reportable import assert_reportable
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/knx.json").read_text())
 BY_ID = {one["id"]: bytes.fromhex(one["hex"]) for one in VECTORS}
@@ -141,18 +142,18 @@ def test_all_are_asked_by_multicast_and_one_at_its_address() -> None:
 @pytest.mark.parametrize(
     ("message", "cause"),
     [
-        (b"", "too-short"),
-        (b"\6\x10\2", "too-short"),
-        (b"\6\x20" + answer(about())[2:], "another-protocol"),
-        (answer(about(), service=0x0201), "another-message"),
-        (answer(about(), service=0x0206), "another-message"),
-        (answer(b"", service=0x0202), "too-short"),
-        (answer(b""), "too-short"),
-        (answer(b"\0\1" + about()[2:]), "too-short"),
-        (answer(b"\1\1" + about()), "too-short"),
-        (answer(about()[:-1]), "too-short"),
-        (answer(about(), size=20), "too-short"),
-        (answer(*[b"\2\x55"] * 100, about()), "too-short"),
+        (b"", "truncated"),
+        (b"\6\x10\2", "truncated"),
+        (b"\6\x20" + answer(about())[2:], "no-knx"),
+        (answer(about(), service=0x0201), "foreign-message"),
+        (answer(about(), service=0x0206), "foreign-message"),
+        (answer(b"", service=0x0202), "truncated"),
+        (answer(b""), "truncated"),
+        (answer(b"\0\1" + about()[2:]), "truncated"),
+        (answer(b"\1\1" + about()), "truncated"),
+        (answer(about()[:-1]), "truncated"),
+        (answer(about(), size=20), "truncated"),
+        (answer(*[b"\2\x55"] * 100, about()), "truncated"),
     ],
 )
 def test_what_is_no_answer_is_refused(message: bytes, cause: str) -> None:
@@ -183,7 +184,7 @@ def test_no_message_does_more_than_be_refused(
             one = found(message)
         except UnreadableAnswer:
             continue
-        assert one.key.isprintable()
+        assert_reportable(one)
 
 
 @given(

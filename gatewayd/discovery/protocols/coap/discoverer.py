@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl, quote, urlencode
 
 from gatewayd.device.identity import claim
 from gatewayd.discovery import sanitize
@@ -44,8 +44,8 @@ GROUPS = ("224.0.1.187", "ff02::fd")
 """All CoAP nodes (RFC 7252, 12.8)."""
 WELL_KNOWN = "/.well-known/core"
 NAMESPACE = "coap"
-ENDPOINTS = "coap.ep"
-"""The namespace of the names of endpoints, and of the attribute with one."""
+ENDPOINTS, IN_SECTORS = "coap.ep", "coap.d"
+"""The namespaces of the names of endpoints: alone, and behind that of a sector and a slash."""
 MAX_NAME = 63
 """Bytes of the name and of the sector of an endpoint (RFC 9176, 5)."""
 MAX_DIRECTORIES = 64
@@ -118,7 +118,7 @@ class CoapProtocol:
         _check(answer, LINK_FORMAT)
         block = answer.block
         if block and block.number:
-            raise UnreadableAnswer("not-the-first-block")
+            raise UnreadableAnswer("parts-do-not-fit")
         is_cut = block is not None and block.has_more
         return found_in(
             parse_links(answer.payload, has_more=is_cut), datagram.sender, is_cut=is_cut
@@ -207,11 +207,11 @@ def _endpoint(link: CoapLink) -> Found | None:
     name, sector = link.about.get("ep", ""), link.about.get("d", "")
     if not name or not all(map(_is_name, (name, sector))):
         return None
-    namespace = f"{ENDPOINTS}.{sector}" if sector else ENDPOINTS
-    one = claim("serial", namespace, name)
+    identity = f"{quote(sector, safe='')}/{name}" if sector else name
+    one = claim("serial", IN_SECTORS if sector else ENDPOINTS, identity)
     attributes = {
-        "serial": name if one else "",
-        ENDPOINTS: name,
+        "serial": identity if one else "",
+        "coap.ep": name,
         "coap.d": sector,
         "coap.et": link.about.get("et", ""),
         "coap.base": link.about.get("base", ""),
@@ -293,9 +293,9 @@ def _is_answer(token: bytes, datagram: Datagram) -> bool:
 def _check(answer: CoapAnswer, content_format: int) -> None:
     """Raise UnreadableAnswer for an answer that does not hold what was asked for."""
     if answer.code != CONTENT:
-        raise UnreadableAnswer("refused")
+        raise UnreadableAnswer("refusal")
     if answer.payload and (answer.content_format or TEXT) != content_format:
-        raise UnreadableAnswer("another-format")
+        raise UnreadableAnswer("no-link-format")
 
 
 @dataclass(frozen=True, slots=True)

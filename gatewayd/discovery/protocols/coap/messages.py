@@ -104,7 +104,7 @@ def get(
     options += [(_URI_QUERY, one.encode()) for one in queries]
     options += [(_BLOCK2, _block_value(block))] if block else []
     if any(len(value) > _MAX_VALUE for _, value in options):
-        raise UnreadableAnswer("path-too-long")
+        raise UnreadableAnswer("foreign-link")
     rest = token + b"".join(_encoded(options))
     message_id = crc32(rest) & 0xFFFF  # of equal ones, a device ignores the second
     return _HEADER.pack(_VERSION << 6 | _NON << 4 | len(token), _GET, message_id) + rest
@@ -114,7 +114,7 @@ def _segments(path: str) -> Sequence[bytes]:
     """Return the segments of a path; the last is empty after a final slash (RFC 7252, 6.4)."""
     segments = path.partition("?")[0].removeprefix("/").split("/")
     if not path.startswith("/") or len(segments) > MAX_SEGMENTS:
-        raise UnreadableAnswer("no-path")
+        raise UnreadableAnswer("foreign-link")
     return [unquote_to_bytes(one) for one in segments] if segments != [""] else []
 
 
@@ -143,19 +143,19 @@ def parse_response(message: bytes, asked: Collection[bytes]) -> CoapAnswer:
     try:
         return _response(message, asked)
     except (struct.error, IndexError):
-        raise UnreadableAnswer("too-short") from None
+        raise UnreadableAnswer("truncated") from None
 
 
 def _response(message: bytes, asked: Collection[bytes]) -> CoapAnswer:
     first, code, _ = _HEADER.unpack_from(message)
     version, kind, length = first >> 6, first >> 4 & 3, first & 0xF
     if version != _VERSION or length > _MAX_TOKEN:
-        raise UnreadableAnswer("another-protocol")
+        raise UnreadableAnswer("no-coap")
     if kind == _RESET or code >> 5 not in (2, 4, 5):  # RFC 7252, 12.1.2
-        raise UnreadableAnswer("no-response")
+        raise UnreadableAnswer("no-coap")
     token = message[_HEADER.size : _HEADER.size + length]
     if token not in asked:
-        raise UnreadableAnswer("not-asked")
+        raise UnreadableAnswer("unasked")
     options, payload = _options(message, _HEADER.size + length)
     if any(number & 1 and number not in _HARMLESS for number in options):
         raise UnreadableAnswer("critical-option")
@@ -187,26 +187,26 @@ def _options(message: bytes, start: int) -> tuple[Mapping[int, bytes], bytes]:
         found[number] = message[start : start + length]
         start += length
         if start > len(message):
-            raise UnreadableAnswer("too-short")
-    raise UnreadableAnswer("too-many-options")
+            raise UnreadableAnswer("truncated")
+    raise UnreadableAnswer("no-coap")
 
 
 def _extended(nibble: int, message: bytes, start: int) -> tuple[int, int]:
     """Return the number that four bits begin, and where it ends."""
     if nibble == _RESERVED:
-        raise UnreadableAnswer("reserved-nibble")
+        raise UnreadableAnswer("no-coap")
     if nibble not in _LONGER:
         return nibble, start
     size, added = _LONGER[nibble]
     if start + size > len(message):
-        raise UnreadableAnswer("too-short")
+        raise UnreadableAnswer("truncated")
     return int.from_bytes(message[start : start + size], "big") + added, start + size
 
 
 def _block(value: int) -> Block:
     exponent = value & 7
     if exponent == _RESERVED_SIZE:
-        raise UnreadableAnswer("reserved-block-size")
+        raise UnreadableAnswer("no-coap")
     return Block(value >> 4, bool(value & 8), 1 << exponent + _SMALLEST_BLOCK)
 
 

@@ -71,7 +71,7 @@ def body_size(header: bytes) -> int:
     """Return how many bytes follow a header, HEADER bytes, by TCP.  Raises UnreadableAnswer."""
     size = int.from_bytes(header[2:4], "little")
     if size > LONGEST - HEADER:
-        raise UnreadableAnswer("too-long")
+        raise UnreadableAnswer("oversized")
     return size
 
 
@@ -84,15 +84,15 @@ def parse_identity(message: bytes, asked: Collection[bytes]) -> CipIdentity:
     try:
         return _parsed(message, asked)
     except struct.error:
-        raise UnreadableAnswer("too-short") from None
+        raise UnreadableAnswer("truncated") from None
 
 
 def _parsed(message: bytes, asked: Collection[bytes]) -> CipIdentity:
     command, _, _, status, context, _ = _HEADER.unpack_from(message)
     if command != _LIST_IDENTITY or status:
-        raise UnreadableAnswer("another-message")
+        raise UnreadableAnswer("foreign-message")
     if _nonce(context) not in map(_nonce, asked):
-        raise UnreadableAnswer("not-asked")
+        raise UnreadableAnswer("unasked")
     start = _identity_item(message)
     vendor, kind, code, major, minor, _, serial, length = _IDENTITY.unpack_from(message, start)[1:]
     name = message[start + _IDENTITY.size :][:length]

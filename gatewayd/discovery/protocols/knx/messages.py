@@ -83,19 +83,19 @@ def parse_answer(message: bytes) -> KnxDevice:
     try:
         return _parsed(message)
     except struct.error:
-        raise UnreadableAnswer("too-short") from None
+        raise UnreadableAnswer("truncated") from None
 
 
 def _parsed(message: bytes) -> KnxDevice:
     *version, service, size = _HEADER.unpack_from(message)
     if tuple(version) != _VERSION:
-        raise UnreadableAnswer("another-protocol")
+        raise UnreadableAnswer("no-knx")
     message, start, port = message[:size], _HEADER.size, PORT
     if service in (_FOUND, _FOUND_EXTENDED):
         length, _, _, port = _ENDPOINT.unpack_from(message, start)
         start += max(length, _ENDPOINT.size)
     elif service != _DESCRIPTION:
-        raise UnreadableAnswer("another-message")
+        raise UnreadableAnswer("foreign-message")
     blocks = dict(_blocks(message, start))
     about = blocks.get(_DEVICE, b"")
     medium, _, individual, _, serial, mac, name = _ABOUT_DEVICE.unpack_from(about)
