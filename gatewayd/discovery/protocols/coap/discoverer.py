@@ -23,6 +23,7 @@ from gatewayd.discovery.probing.protocol import (
     News,
     Own,
     Probe,
+    Transmission,
     UnreadableAnswer,
 )
 from gatewayd.discovery.probing.settings import ProbingSettings, time_between_rounds
@@ -49,6 +50,7 @@ ENDPOINTS, IN_SECTORS = "coap.ep", "coap.d"
 MAX_NAME = 63
 """Bytes of the name and of the sector of an endpoint (RFC 9176, 5)."""
 MAX_DIRECTORIES = 64
+ENQUIRED = "when a rule could match, or it is a directory: once in 10 min, in parts"
 
 _LOOKUP, _ENDPOINT = "core.rd-lookup-ep", "core.rd-ep"  # resource types of RFC 9176, 9.1
 _ANSWERS = 1.0  # seconds until one device has answered, or is asked a second time
@@ -329,6 +331,16 @@ class Coap(DatagramDiscoverer):
     Settings: ClassVar[type] = CoapSettings
 
     def __init__(self, name: str, settings: CoapSettings) -> None:
-        path = settings.identity_path
+        path = self._path = settings.identity_path
         identity = IdentityResource(settings.identity_kind, path) if path else None
         super().__init__(name, settings, CoapProtocol(identity))
+
+    def transmissions(self) -> Sequence[Transmission]:
+        """Return what is sent on each interface, what is asked of single devices included."""
+        path = f", its identity at {self._path}" if self._path else ""
+        what = f"all of its list{path}, and what is registered at it"
+        asked = (
+            Transmission(f"the device, port {PORT} by UDP", one, 0.0, 0, what, ENQUIRED)
+            for one in dict.fromkeys(self._settings.interfaces)
+        )
+        return [*super().transmissions(), *asked]

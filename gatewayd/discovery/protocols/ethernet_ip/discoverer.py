@@ -23,6 +23,7 @@ from gatewayd.discovery.probing.protocol import (
     News,
     Own,
     Probe,
+    Transmission,
     UnreadableAnswer,
 )
 from gatewayd.discovery.probing.settings import ProbingSettings
@@ -35,7 +36,7 @@ from gatewayd.discovery.protocols.ethernet_ip.messages import (
     list_identity,
     parse_identity,
 )
-from gatewayd.runtime.tasks import cancel_and_wait
+from gatewayd.runtime.tasks import first_of
 
 ALL_ANSWER, ONE_ANSWERS, MARGIN = 2.0, 0.5, 1.0
 """Seconds in which all devices are to answer, or one, and those in which what is late still may."""
@@ -45,6 +46,7 @@ UDP_ALONE = 1.5
 """Seconds after which a device that does not answer by UDP is asked by TCP."""
 TCP = 1.3
 """Seconds in which it must answer then."""
+UNANSWERED = "when a device that is verified has not answered by UDP for 1.5 s"
 
 
 class EthernetIpProtocol:
@@ -126,22 +128,25 @@ class EthernetIp(DatagramDiscoverer):
     def __init__(self, name: str, settings: EthernetIpSettings, *, gap: float = GAP) -> None:
         super().__init__(name, settings, EthernetIpProtocol(), gap=gap)
 
+    def transmissions(self) -> Sequence[Transmission]:
+        """Return what is sent on each interface, the question by TCP included."""
+        to, what = f"the device, port {PORT} by TCP", "identity of the device"
+        by_tcp = (
+            Transmission(to, one, 0.0, HEADER, what, UNANSWERED)
+            for one in dict.fromkeys(self._settings.interfaces)
+        )
+        return [*super().transmissions(), *by_tcp]
+
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Ask one device, in at most 3 s: by UDP, and by TCP if it does not answer.
 
         Raises DiscoveryRetry if it cannot be asked now.
         """
-        asking = asyncio.create_task(super().verify(sighting))
-        try:
-            await asyncio.wait({asking}, timeout=UDP_ALONE)
-            if not asking.done() and (found := await self._by_tcp(sighting)) is not None:
-                return found
-            return await asking
-        finally:
-            await cancel_and_wait((asking,))
+        return await first_of(super().verify(sighting), self._by_tcp(sighting))
 
     async def _by_tcp(self, sighting: Sighting) -> Sighting | None:
         """Send one question by TCP: no session is registered, and nothing else is sent."""
+        await asyncio.sleep(UDP_ALONE)
         token = secrets.token_bytes(TOKEN)
         question = list_identity(token, ONE_ANSWERS)
         for address in sighting.addresses[:1]:

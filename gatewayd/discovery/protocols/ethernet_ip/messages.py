@@ -1,8 +1,8 @@
 """EtherNet/IP: what a device says of itself in answer to ListIdentity.
 
 Source of facts: the CIP Networks Library, volume 2, 2-3 and 2-4.2, captures of devices, and OpENer
-for the time to answer.  No other command is ever made here: some of them stop a controller.  Numbers
-are little-endian.
+for the time to answer.  No other command is ever made here: some of them stop a controller.
+Numbers are little-endian.
 """
 
 from __future__ import annotations
