@@ -267,7 +267,8 @@ def _check_proofs(config: Config, rules: RuleSet, problems: Problems) -> None:
 
 def _check_doors(messages: MessageSettings, source: LayeredDocuments, problems: Problems) -> None:
     """Warn of messages that nothing can come in by."""
-    if messages.enabled and not messages.broker.enabled and not messages.doors:
+    is_carried = any(door.carries_messages for door in messages.doors.values())
+    if messages.enabled and not messages.broker.enabled and not is_carried:
         at = ("messages", "enabled")
         text = "no message can come in: enable [messages.broker], or add a [messages.doors.NAME]"
         problems.add(source.where(at), f"{dotted(at)}: {text}", fatal=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import ClassVar
 
 from gatewayd.discovery.births.catalogue import dialects_of, subscriptions_of
@@ -60,7 +61,7 @@ class Births:
             raise ConfigError(f"{name}: {problem}")
         self.name, self.health, self._settings = name, Health(), settings
         self._dialects = dialects_of(settings)
-        self._rosters = {door: self._roster() for door in settings.doors}
+        self._rosters = {door: self._roster(door) for door in settings.doors}
         self._open: set[str] = set()
         self._candidates: set[tuple[str, str, tuple[str, ...]]] = set()
         self._request: Callable[[BirthRequest], None] = lambda _: None
@@ -70,9 +71,9 @@ class Births:
         self._context: Context | None = None
         self._table: FoundTable | None = None
 
-    def _roster(self) -> Roster:
+    def _roster(self, door: str) -> Roster:
         limit = max(self._settings.max_entries // len(self._settings.doors), 1)
-        return Roster(limit, self._rank, self.health)
+        return Roster(limit, partial(self._rank, door), self.health)
 
     # Of gatewayd.
 
@@ -140,7 +141,7 @@ class Births:
             self._waiting.clear()
             self._bytes = 0
             self._open.clear()
-            self._rosters = {door: self._roster() for door in self._settings.doors}
+            self._rosters = {door: self._roster(door) for door in self._settings.doors}
             self._room.set()
 
     async def rescan(self) -> None:
@@ -183,7 +184,7 @@ class Births:
         gatewayd may refuse, and the device may be busy: no answer says nothing.
         """
         names = next(iter(entry.questions), ())
-        if not (self._settings.ask and names and self._rank(entry.newest.found)):
+        if not (self._settings.ask and names and self._rank(door, entry.newest.found)):
             return False
         before = entry.alive_at
         self._request(BirthRequest(self.name, door, entry.dialect, names))
@@ -315,9 +316,9 @@ class Births:
         for door in self._settings.doors:
             self._request(BirthRequest(self.name, door))
 
-    def _rank(self, found: Found) -> int:
+    def _rank(self, door: str, found: Found) -> int:
         """Return whether a rule wants a device."""
         if self._context is None:
             return 0
-        known = {"source": KIND, **found.attributes}
+        known = {"source": KIND, "mqtt.door": door, **found.attributes}
         return int(self._context.interest(known).is_wanted)

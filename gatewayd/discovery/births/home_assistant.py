@@ -38,8 +38,10 @@ from gatewayd.discovery.births.reading import (
     key_part,
     mac_claim,
     read_object,
+    serial_claim,
     status_text,
     text,
+    words,
 )
 from gatewayd.discovery.probing.protocol import Found, UnreadableAnswer
 
@@ -136,9 +138,7 @@ def _announced(topic: str, config: JsonObject) -> Announced:
         ("mqtt.id", names[0] if names else ""),
         ("mqtt.via", text(device, "via_device")),
     )
-    made = [mac_claim(one) for one in macs]
-    if serial and vendor:
-        made.append(claim("serial", f"{HOME_ASSISTANT}.{key_part(vendor.lower())}", serial))
+    made = (serial_claim(HOME_ASSISTANT, vendor, serial), *map(mac_claim, macs))
     found = Found(
         f"{HOME_ASSISTANT}/{aliases[0]}",
         claims(*made, *_of_zigbee(names)),
@@ -191,10 +191,9 @@ def _availability(config: JsonObject) -> dict[str, Words]:
             topic = base + topic[1:]
         elif topic.endswith("~"):
             topic = topic[:-1] + base
-        words = Words(
-            text(entry, "payload_available") or "online",
-            text(entry, "payload_not_available") or "offline",
-        )
         if is_topic(topic):
-            made[topic] = words
+            made[topic] = words(
+                text(entry, "payload_available") or "online",
+                text(entry, "payload_not_available") or "offline",
+            )
     return made

@@ -34,6 +34,7 @@ from gatewayd.discovery.births.reading import (
     read_object,
     status_text,
     text,
+    words,
 )
 from gatewayd.discovery.probing.protocol import Found, UnreadableAnswer
 
@@ -94,7 +95,7 @@ def _config(topic: str, named: str, config: JsonObject) -> Announced:
     found = Found(
         f"{TASMOTA}/{mac}", claims(mac_claim(mac)), attributes(TASMOTA, written), label, 0.0
     )
-    words = Words(text(config, "onln") or "Online", text(config, "ofln") or "Offline")
+    says = words(text(config, "onln") or "Online", text(config, "ofln") or "Offline")
     own, full, prefixes = text(config, "t"), text(config, "ft"), config.get("tp")
     will = ""
     named_so = ("", "")
@@ -107,7 +108,7 @@ def _config(topic: str, named: str, config: JsonObject) -> Announced:
     return Announced(
         found,
         topic,
-        availability={will: words} if is_topic(will) else {},
+        availability={will: says} if is_topic(will) else {},
         question=(own,) if named_so == _USUAL_TOPIC and is_level(own) else (),
     )
 

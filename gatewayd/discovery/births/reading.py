@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, TypeAlias
 
 from gatewayd.device.identity import Claim, claim
 from gatewayd.device.identity import mac as mac_digits
 from gatewayd.discovery import sanitize
-from gatewayd.discovery.births.port import MAX_TOPIC
+from gatewayd.discovery.births.port import MAX_TOPIC, Words
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTE
 from gatewayd.discovery.probing.protocol import UnreadableAnswer
 
@@ -23,8 +24,12 @@ MAX_BRACKETS: Final = 65_536
 """Objects and arrays of a payload, however they are nested."""
 MAX_STATUS: Final = 256
 """Bytes of a payload that says whether something is connected."""
+MAX_ASSIGNER: Final = 32
+"""Characters of a manufacturer in a namespace."""
 SINGLE_LEVEL: Final = 128
 """Characters of a name that becomes one level of a topic."""
+
+_NO_WORD = re.compile(r"[^a-z0-9]+")
 
 JsonObject: TypeAlias = Mapping[str, Any]
 
@@ -99,6 +104,11 @@ def status_text(payload: bytes) -> str:
     return written
 
 
+def words(online: str, offline: str) -> Words:
+    """Return what a topic of availability says, in the words of a stranger."""
+    return Words(online[:MAX_STATUS], offline[:MAX_STATUS])
+
+
 def is_level(name: str) -> bool:
     """Whether a text can be one level of a topic that gatewayd writes to."""
     is_short = 0 < len(name) <= SINGLE_LEVEL and sanitize.is_clean(name)
@@ -129,6 +139,13 @@ def own_mac(written: str) -> str:
 def claims(*made: Claim | None) -> frozenset[Claim]:
     """Return those that identify something."""
     return frozenset(one for one in made if one is not None)
+
+
+def serial_claim(dialect: str, vendor: str, serial: str) -> Claim | None:
+    """Return the claim of a serial number, which is unique with its manufacturer alone."""
+    assigner = _NO_WORD.sub("-", vendor.lower()).strip("-")[:MAX_ASSIGNER]
+    is_usable = bool(assigner) and sanitize.is_clean(serial)
+    return claim("serial", f"{dialect}.{assigner}", serial) if is_usable else None
 
 
 def mac_claim(digits: str) -> Claim | None:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
+from gatewayd.discovery import sanitize
 from gatewayd.discovery.births.port import (
     Alive,
     Announced,
@@ -154,6 +155,8 @@ class Roster:
                 return ()
 
     def _announce(self, dialect: str, news: Announced, birth: Birth) -> tuple[str, ...]:
+        shown = replace(news.found, label=sanitize.label(news.found.label))
+        news = replace(news, found=shown)
         key = self._key(dialect, news)
         entry = self._entries.get(key)
         if entry is None:

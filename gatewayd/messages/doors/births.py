@@ -21,6 +21,7 @@ from gatewayd.messages.doors.faults import DoorError, DoorFault, door_reason
 from gatewayd.messages.doors.outgoing import OutgoingMessage
 from gatewayd.messages.doors.packets import V5, V311, PublishPacket
 from gatewayd.messages.doors.session import NOT_MQTT_5, DoorSession
+from gatewayd.messages.doors.site.topic_pattern import MAX_TOPIC
 from gatewayd.network.mqtt_rules import covers
 from gatewayd.runtime.backoff import delay
 from gatewayd.runtime.clock import Clock
@@ -239,6 +240,9 @@ class BirthReader:
         """Queue a birth; drop what is none."""
         acknowledge()  # a broker may send with QoS 1 what was not asked for so
         self._received += 1
+        if len(message.topic) > MAX_TOPIC:
+            self._dropped["topic-too-long"] += 1
+            return
         wanted = next((one for one in self._wanted if covers(one.filter, message.topic)), None)
         if wanted is None:
             self._dropped["not-subscribed"] += 1

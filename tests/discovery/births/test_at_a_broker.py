@@ -15,6 +15,7 @@ import pytest
 from gatewayd.discovery.births.port import BirthRequest
 from gatewayd.discovery.births.settings import BirthsSettings, DialectName
 from gatewayd.discovery.discoverer import Discoverer, LossReason
+from gatewayd.discovery.helper.messages import decode_to_gatewayd, encode_to_gatewayd
 from gatewayd.errors import DiscoveryRetry
 from gatewayd.lan_discovery import MOST_ASKED
 from gatewayd.testing.contracts.discoverer import (
@@ -25,6 +26,7 @@ from gatewayd.testing.contracts.discoverer import (
 )
 from gatewayd.testing.waiting import until
 from tests.discovery.births.broker import (
+    KINDS,
     BirthsAtBroker,
     births_at,
     keep,
@@ -121,6 +123,8 @@ async def test_every_vector_is_found_once_something_says_that_it_is_there(
         assert keys == {"tasmota", "shelly-gen1", "shelly", "zigbee", "esphome", "thin-edge",
                         "home-assistant", "sparkplug-b"}  # fmt: skip
         assert all(not one.addresses for one in sink.seen.values()), "a payload's is a hint"
+        for seen in sink.seen.values():
+            assert decode_to_gatewayd(encode_to_gatewayd(seen), KINDS, seen.at) == seen
         assert all(one.attributes["mqtt.door"] == "plant" for one in sink.seen.values())
 
 
@@ -205,6 +209,23 @@ async def test_a_thousand_births_at_once_are_all_found_within_ten_seconds(
         await until(lambda: len(sink.seen) == 1000)
         assert time.monotonic() - begun < 10
         assert set(made.births.counters()) == {"births:received"}
+
+
+async def test_a_thousand_devices_that_come_back_at_once_are_all_found(usual: Mosquitto) -> None:
+    async with reading(usual, settings_of()) as (made, sink):
+        await publish(usual, "tele/first/LWT", b"Online")
+        await until(lambda: made.discoverer._rosters["plant"]._statuses)
+        async with connected(Place(port=usual.port), client_id="many") as client:
+            for number in range(1, 1001):
+                topic, payload = tasmota(number)
+                for each, said in (
+                    (topic, json.dumps(payload)),
+                    (f"tele/plug{number}/LWT", "Online"),
+                ):
+                    body = len(each).to_bytes(2, "big") + each.encode() + said.encode()
+                    client.send(0x31, body)  # QoS 0, as most firmware publishes
+            await client.ping()
+            await until(lambda: len(sink.seen) == 1000, 10)
 
 
 # Questions.

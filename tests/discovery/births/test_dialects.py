@@ -157,10 +157,17 @@ def test_home_assistant_names_a_device_by_identifiers_and_mac() -> None:
     assert announced.aliases == ("id/0AFFD2", "mac/a020a60affd2")
     assert announced.found.claims == {
         Claim("mac", "mqtt-births", "a020a60affd2"),
-        Claim("serial", "home-assistant.bla electronics", "ea334450945afc"),
+        Claim("serial", "home-assistant.bla-electronics", "ea334450945afc"),
     }
     of_bridge = device(recorded(HOME_ASSISTANT, "mqtt-homeassistant-01"))
     assert of_bridge.found.claims == {Claim("serial", "zigbee", "00158d00010a0b0c")}
+
+
+@pytest.mark.parametrize("serial", ["a\0b", "\u202ea", "n/a"])
+def test_a_serial_number_that_does_not_print_identifies_nothing(serial: str) -> None:
+    config = {"dev": {"ids": "x", "mf": "A Ü", "sn": serial}}
+    announced = device(read(HOME_ASSISTANT, "homeassistant/sensor/x/config", config))
+    assert not announced.found.claims
 
 
 @pytest.mark.parametrize(
@@ -289,6 +296,8 @@ def test_nothing_but_what_may_be_said_comes_of_strangers(
                 for key, value in announced.found.attributes.items():
                     assert sanitize.attribute(key, value) == (key, value)
                     assert len(value) <= MAX_ATTRIBUTE
+                for claimed in announced.found.claims:
+                    assert sanitize.attribute(claimed.namespace, claimed.value) is not None
                 assert not any(set(topic) & set("+#") for topic in announced.availability)
 
 

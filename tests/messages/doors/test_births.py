@@ -161,8 +161,10 @@ async def test_large_births_are_bounded_by_their_bytes() -> None:
         reader.on_message(message, partial(acknowledged.append, number))
     assert acknowledged == list(range(8)), "each is acknowledged at once"
     assert reader._bytes > MOST_BYTES_WAITING
-    reader.on_message(PublishPacket("other", b""), partial(acknowledged.append, 8))
-    assert reader.counters()["dropped:not-subscribed"] == 1
+    for topic in ("other", "", "births/" + "x" * 512 + "/config"):
+        reader.on_message(PublishPacket(topic, b""), partial(acknowledged.append, 8))
+    assert reader.counters()["dropped:not-subscribed"] == 2
+    assert reader.counters()["dropped:topic-too-long"] == 1
 
 
 @pytest.mark.integration
