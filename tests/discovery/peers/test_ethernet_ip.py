@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from gatewayd.device.identity import Claim
+from gatewayd.device.identity import KERNEL, Claim
 from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.protocols.ethernet_ip.discoverer import EthernetIp, EthernetIpSettings
 from gatewayd.discovery.protocols.ethernet_ip.messages import PORT
+from gatewayd.discovery.resolver import MOVED_OR_CLONED
 from gatewayd.testing.contracts.discoverer import (
     VERIFY,
     DiscovererContract,
@@ -209,6 +211,39 @@ async def test_no_device_is_sent_anything_but_the_one_question(
     assert {(len(question), question[:12]) for question, _ in silent.asked} == {
         (24, LIST_IDENTITY + bytes(10))
     }
+
+
+def second_host(cable: Cable) -> None:
+    """Have a host at the far end with a MAC of its own, at OTHER."""
+    cable.far_ip("link", "set", INTERFACE, "address", "00:22:d1:00:00:11")
+    cable.far_ip("link", "add", "link", INTERFACE, "name", "other", "address", "00:22:d1:00:00:99",
+                 "type", "macvlan", "mode", "bridge")  # fmt: skip
+    own_address_alone = ("net.ipv4.conf.all.arp_ignore=1", "net.ipv4.conf.all.arp_announce=2")
+    subprocess.run([*cable.prefix, "sysctl", "-qw", *own_address_alone], check=True)
+    cable.far_ip("addr", "add", f"{OTHER}/32", "dev", "other")
+    cable.far_ip("link", "set", "other", "up")
+    cable.far_ip("rule", "add", "from", OTHER, "lookup", "77")
+    cable.far_ip("route", "add", "10.77.0.0/16", "dev", "other", "table", "77")
+
+
+@pytest.fixture
+def two_hosts(cable: Cable) -> Cable:
+    second_host(cable)
+    return cable
+
+
+async def test_a_host_that_shows_the_serial_number_of_another_is_in_conflict_with_it(
+    two_hosts: Cable,
+) -> None:
+    genuine, other = (
+        CableDevice(two_hosts, (place, PORT), BROADCAST, answering(0xC0FFEE))
+        for place in (CHILD, OTHER)
+    )
+    async with genuine, household(discoverer()) as home:
+        await home.shows(lambda one: any(claim.namespace == KERNEL for claim in one.claims))
+        async with other:
+            shown = await home.shows(lambda one: one.conflict)
+    assert shown.conflict == MOVED_OR_CLONED
 
 
 async def test_what_every_simulator_shows_identifies_nothing(controller: Controller) -> None:
