@@ -25,6 +25,7 @@ from gatewayd.discovery.protocols.profinet import read_answer
 from gatewayd.discovery.protocols.upnp.description import MAX_DESCRIPTION, read_description
 from gatewayd.discovery.protocols.upnp.discoverer import UpnpProtocol
 from gatewayd.discovery.protocols.ws_discovery.discoverer import WsDiscoveryProtocol
+from gatewayd.discovery.protocols.ws_discovery.metadata import read_metadata
 from gatewayd.discovery.raw_link.frames import LinkReport
 from gatewayd.discovery.raw_link.helper import interface_names
 from gatewayd.network.mqtt_rules import covers
@@ -52,7 +53,7 @@ def _texts(name: str, prefix: str = "") -> list[bytes]:
 
 
 def _of_ws_discovery() -> Iterator[Parser]:
-    messages = _texts("ws_discovery")
+    messages = _texts("ws_discovery", "ws-")
     yield Parser(
         "XML of a device", lambda data: parse(data, MAX_DESCRIPTION),
         [*messages, b'<a:r xmlns:a="u"><b/>t</a:r>'], (UnreadableAnswer,),
@@ -61,10 +62,15 @@ def _of_ws_discovery() -> Iterator[Parser]:
     yield Parser(
         "message of WS-Discovery",
         lambda data: [
-            *WsDiscoveryProtocol().read(Datagram(data, SENDER, 3702, is_answer=False))
+            *WsDiscoveryProtocol(_fetch).read(Datagram(data, SENDER, 3702, is_answer=False))
         ],
         messages, (UnreadableAnswer,),
         (b"wsdd:Hello", b"wsdd:Bye", b"ProbeMatches", b"onvif://www.onvif.org/", b"urn:uuid:"),
+    )  # fmt: skip
+    yield Parser(
+        "metadata of a printer", read_metadata,
+        _texts("ws_discovery", "dpws"), (UnreadableAnswer,),
+        (b"<wsdp:SerialNumber>", b"<wsx:MetadataSection>", b"<wsdp:Host>", b"<wsa:Address>"),
     )  # fmt: skip
 
 
@@ -85,11 +91,12 @@ def _of_upnp() -> Iterator[Parser]:
     )  # fmt: skip
 
 
-def _ssdp(data: bytes) -> None:
-    async def fetch(_address: str, _port: int, _path: str, _interface: str) -> bytes:
-        return b""
+async def _fetch(*_: object) -> bytes:
+    return b""
 
-    protocol = UpnpProtocol(fetch)
+
+def _ssdp(data: bytes) -> None:
+    protocol = UpnpProtocol(_fetch)
     with suppress(UnreadableAnswer):
         [*protocol.read(Datagram(data, SENDER, 1900, is_answer=True))]
     [*protocol.read(Datagram(data, SENDER, 1900, is_answer=False))]

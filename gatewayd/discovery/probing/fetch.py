@@ -15,6 +15,7 @@ import re
 import socket
 from http import HTTPStatus
 from ipaddress import ip_address
+from typing import Protocol
 
 from gatewayd.network.http_head import HttpError, HttpHead, authority, parse_head
 from gatewayd.network.http_response import parse_response
@@ -49,6 +50,14 @@ class FetchRefused(OSError):
         self.cause = cause
 
 
+class Fetch(Protocol):
+    """Fetches a document, as `GuardedFetcher.fetch`."""
+
+    async def __call__(
+        self, address: str, port: int, path: str, interface: str, question: bytes = b""
+    ) -> bytes: ...
+
+
 class GuardedFetcher:
     """The fetcher: a few documents at once, each from the device that announced it.
 
@@ -59,18 +68,24 @@ class GuardedFetcher:
         self._seconds = seconds
         self._slots = asyncio.Semaphore(at_once)
 
-    async def fetch(self, address: str, port: int, path: str, interface: str) -> bytes:
+    async def fetch(
+        self, address: str, port: int, path: str, interface: str, question: bytes = b""
+    ) -> bytes:
         """Return a document.  Raises FetchRefused, and OSError if it cannot be reached.
 
         address: of the device, a link-local one of IPv6 with its interface.
         port, path: from `own_target`.  interface: on which the device was found.
+        question: a message of SOAP that asks for the document; b"" for a GET.
         Waits while others are fetched.
         """
         async with self._slots:
             sock = _socket(address, interface)
             try:
                 async with asyncio.timeout(self._seconds):
-                    return await _get(sock, address, port, path)
+                    await _connect(sock, address, port)
+                    request = _request(authority(_bare(address), port, HTTP_PORT), path, question)
+                    await asyncio.get_running_loop().sock_sendall(sock, request)
+                    return await _receive(sock)
             except HttpError as error:
                 raise FetchRefused("bad-response") from error
             finally:
@@ -95,7 +110,7 @@ def own_target(url: str, sender: str) -> tuple[int, str]:
 
 def _is_at(host: str, sender: str) -> bool:
     try:
-        return ip_address(host) == ip_address(sender.partition("%")[0])
+        return ip_address(host) == ip_address(_bare(sender))
     except ValueError:
         return False
 
@@ -133,23 +148,26 @@ async def accepts(address: str, port: int, interface: str, seconds: float) -> bo
     return True
 
 
+def _bare(address: str) -> str:
+    return address.partition("%")[0]
+
+
 async def _connect(sock: socket.socket, address: str, port: int) -> None:
     bare, _, zone = address.partition("%")
     to = (bare, port, 0, socket.if_nametoindex(zone)) if zone else (bare, port)
     await asyncio.get_running_loop().sock_connect(sock, to)
 
 
-async def _get(sock: socket.socket, address: str, port: int, path: str) -> bytes:
-    await _connect(sock, address, port)
-    lines = (
-        f"GET {path} HTTP/1.1",
-        f"Host: {authority(address.partition('%')[0], port, HTTP_PORT)}",
+def _request(host: str, path: str, question: bytes) -> bytes:
+    lines = [
+        f"{'POST' if question else 'GET'} {path} HTTP/1.1",
+        f"Host: {host}",
         "Accept-Encoding: identity",
         "Connection: close",
-    )
-    request = "\r\n".join((*lines, "", "")).encode("ascii")
-    await asyncio.get_running_loop().sock_sendall(sock, request)
-    return await _receive(sock)
+    ]
+    if question:
+        lines += ["Content-Type: application/soap+xml", f"Content-Length: {len(question)}"]
+    return "\r\n".join((*lines, "", "")).encode("ascii") + question
 
 
 async def _receive(sock: socket.socket) -> bytes:

@@ -160,6 +160,16 @@ async def test_a_document_is_fetched(answer: bytes) -> None:
     assert {f"Host: 127.0.0.1:{server.port}", "Accept-Encoding: identity"} <= {*lines}
 
 
+async def test_a_document_is_asked_for_by_a_message() -> None:
+    async with serving(OK + b"\r\n<a/>") as server:
+        fetching = GuardedFetcher().fetch("127.0.0.1", server.port, "/x", "lo", b"<q/>")
+        assert await fetching == b"<a/>"
+    (request,) = server.requests
+    lines = request.decode().split("\r\n")
+    assert lines[0] == "POST /x HTTP/1.1"
+    assert {"Content-Type: application/soap+xml", "Content-Length: 4"} <= {*lines}
+
+
 async def test_a_document_is_fetched_by_ipv6() -> None:
     async with serving(OK + b"\r\n<a/>", "::1") as server:
         assert await server.fetched("::1") == b"<a/>"

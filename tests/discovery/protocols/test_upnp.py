@@ -288,7 +288,10 @@ class DescribedDevice:
         self.body = body
         self.asked: list[tuple[str, int, str, str]] = []
 
-    async def fetch(self, address: str, port: int, path: str, interface: str) -> bytes:
+    async def fetch(
+        self, address: str, port: int, path: str, interface: str, question: bytes = b""
+    ) -> bytes:
+        assert not question
         self.asked.append((address, port, path, interface))
         if isinstance(self.body, Exception):
             raise self.body

@@ -17,14 +17,27 @@ from wsdiscovery.message import createSOAPMessage, parseSOAPMessage
 from wsdiscovery.service import Service
 
 from gatewayd.device.identity import Claim
-from gatewayd.discovery.probing.protocol import Datagram, Found, Goodbye, Own, UnreadableAnswer
-from gatewayd.discovery.protocols.ws_discovery.discoverer import WsDiscoveryProtocol
+from gatewayd.discovery.probing.fetch import FetchRefused
+from gatewayd.discovery.probing.protocol import (
+    Datagram,
+    Found,
+    Goodbye,
+    Own,
+    Probe,
+    UnreadableAnswer,
+)
+from gatewayd.discovery.protocols.ws_discovery.discoverer import (
+    WsDiscovery,
+    WsDiscoveryProtocol,
+    WsDiscoverySettings,
+)
 from gatewayd.discovery.protocols.ws_discovery.messages import (
     ADDRESSING,
     DEVICES_PROFILE,
     DISCOVERY,
     MAX_TARGETS,
     ONVIF_NETWORK,
+    PUBLICATION,
     SOAP,
     TargetService,
     WsMessage,
@@ -34,6 +47,7 @@ from gatewayd.discovery.protocols.ws_discovery.messages import (
     read_message,
     resolve,
 )
+from gatewayd.discovery.protocols.ws_discovery.metadata import read_metadata
 from gatewayd.discovery.protocols.ws_discovery.services import (
     MAX_REMEMBERED,
     ServiceMemory,
@@ -267,14 +281,18 @@ def answered(identifier: str, *addresses: str) -> str:
     )
 
 
+def protocol() -> WsDiscoveryProtocol:
+    return WsDiscoveryProtocol(MetadataServer().fetch)
+
+
 def came(text: str, *, is_answer: bool = True, asked: Sequence[bytes] = (TOKEN,)) -> list[Any]:
     datagram = Datagram(text.encode(), SENDER, 3702, is_answer, asked)
-    return [*WsDiscoveryProtocol().read(datagram)]
+    return [*protocol().read(datagram)]
 
 
 @pytest.mark.parametrize(("own", "group"), [(OWN, "239.255.255.250"), (OWN6, "ff02::c")])
 def test_all_are_asked_for_each_of_the_types(own: Own, group: str) -> None:
-    probes = WsDiscoveryProtocol().probes(TOKEN, own)
+    probes = protocol().probes(TOKEN, own)
     assert {(one.to, one.port, one.token) for one in probes} == {(group, 3702, TOKEN)}
     assert [one.after for one in probes] == [0, 0.3, 0.3]
     types = [one.payload.partition(b"<d:Probe>")[2].partition(b"</d:Probe>")[0] for one in probes]
@@ -286,11 +304,9 @@ def test_all_are_asked_for_each_of_the_types(own: Own, group: str) -> None:
 
 
 def test_every_question_has_an_id_of_its_own() -> None:
-    protocol = WsDiscoveryProtocol()
-    probes = (
-        *protocol.probes(TOKEN, OWN),
-        *protocol.probe_of(SENDER, "urn:uuid:1", TOKEN, OWN)[4:],
-    )
+    asking = protocol()
+    of_one = asking.probe_of(SENDER, "urn:uuid:1", TOKEN, OWN)
+    probes = (*asking.probes(TOKEN, OWN), of_one[0], of_one[-1])
     ids = {one.payload.partition(b"MessageID>uuid:")[2][:36] for one in probes}
     assert len(ids) == len(probes)
     assert all(TOKEN not in one.payload for one in probes)
@@ -298,7 +314,7 @@ def test_every_question_has_an_id_of_its_own() -> None:
 
 @pytest.mark.parametrize(("own", "group"), [(OWN, "239.255.255.250"), (OWN6, "ff02::c")])
 def test_one_is_asked_by_itself_and_then_by_multicast(own: Own, group: str) -> None:
-    *alone, last = WsDiscoveryProtocol().probe_of(SENDER, "urn:uuid:1", TOKEN, own)
+    *alone, last = protocol().probe_of(SENDER, "urn:uuid:1", TOKEN, own)
     assert {one.to for one in alone} == {SENDER}
     assert (last.to, last.after) == (group, 1.0)
     assert b"<a:Address>urn:uuid:1</a:Address>" in last.payload
@@ -341,21 +357,21 @@ PLACED = f"<d:XAddrs>http://{SENDER}:8080/</d:XAddrs>"
 VERSION = "<d:MetadataVersion>{}</d:MetadataVersion>"
 
 
-def shown(protocol: WsDiscoveryProtocol, inside: str, sender: str = SENDER) -> tuple[Any, Any]:
+def shown(listening: WsDiscoveryProtocol, inside: str, sender: str = SENDER) -> tuple[Any, Any]:
     """Return types and port of a Hello."""
-    (one,) = protocol.read(Datagram(hello(inside).encode(), sender, 3702, is_answer=False))
+    (one,) = listening.read(Datagram(hello(inside).encode(), sender, 3702, is_answer=False))
     assert isinstance(one, Found)
     return one.attributes.get("wsd.types"), one.port
 
 
 def test_what_a_message_leaves_out_is_as_the_device_has_said_before() -> None:
-    protocol = WsDiscoveryProtocol()
-    assert shown(protocol, PLACED) == (None, 8080)
-    assert shown(protocol, NAMED) == ("dn:X", 8080)
-    assert shown(protocol, "") == ("dn:X", 8080)
-    assert shown(protocol, "", "10.0.0.9") == (None, None)
-    assert shown(protocol, VERSION.format(2)) == (None, None)
-    assert shown(protocol, NAMED + VERSION.format(2)) == ("dn:X", None)
+    listening = protocol()
+    assert shown(listening, PLACED) == (None, 8080)
+    assert shown(listening, NAMED) == ("dn:X", 8080)
+    assert shown(listening, "") == ("dn:X", 8080)
+    assert shown(listening, "", "10.0.0.9") == (None, None)
+    assert shown(listening, VERSION.format(2)) == (None, None)
+    assert shown(listening, NAMED + VERSION.format(2)) == ("dn:X", None)
 
 
 def test_what_devices_have_said_is_remembered_of_so_many() -> None:
@@ -414,3 +430,147 @@ class TestAnotherImplementation:
         type_ = f"{{{ONVIF_NETWORK}}}NetworkVideoTransmitter"
         expected = TargetService(f"urn:uuid:{CAMERA}", (type_,), (scope,), (url,), "1")
         assert read == WsMessage(kind, message_id(TOKEN, 0), (expected,))
+
+
+METADATA = (
+    '<s:Envelope xmlns:s="http://www.w3.org/2003/05/soap-envelope" '
+    'xmlns:x="http://schemas.xmlsoap.org/ws/2004/09/mex" '
+    f'xmlns:p="{DEVICES_PROFILE}" xmlns:a="{ADDRESSING}" xmlns:b="{PUBLICATION}"><s:Body>'
+    "<x:Metadata><x:MetadataSection><p:ThisDevice><p:FriendlyName>Office\n printer</p:FriendlyName>"
+    "<p:FriendlyName>other language</p:FriendlyName><p:SerialNumber>1</p:SerialNumber>"
+    "</p:ThisDevice></x:MetadataSection><x:MetadataSection><p:ThisModel>"
+    "<p:Manufacturer>Acme</p:Manufacturer><p:ModelName>P-17</p:ModelName></p:ThisModel>"
+    "</x:MetadataSection><x:MetadataSection><p:Relationship><p:Host><a:EndpointReference>"
+    f"<a:Address>urn:uuid:{CAMERA}</a:Address></a:EndpointReference>"
+    "<b:Computer>HOST/Workgroup:X</b:Computer></p:Host></p:Relationship></x:MetadataSection>"
+    "<x:MetadataSection><p:Other/></x:MetadataSection></x:Metadata></s:Body></s:Envelope>"
+)
+DPWS = f"<d:Types xmlns:wsdp='{DEVICES_PROFILE}'>wsdp:Device</d:Types>"
+
+
+@pytest.mark.parametrize("vector", of_kind("Metadata"))
+def test_captured_metadata_show_their_device(vector: Mapping[str, Any]) -> None:
+    expected = vector["expect"]
+    read = read_metadata(vector["text"].encode())
+    assert (read.address, read.attributes) == (expected["address"], expected["attributes"])
+
+
+class MetadataServer:
+    """What fetches metadata.  asked: for what it was asked."""
+
+    def __init__(self, body: str | Exception = METADATA) -> None:
+        self.body = body
+        self.asked: list[tuple[str, int, str, str, bytes]] = []
+
+    async def fetch(
+        self, address: str, port: int, path: str, interface: str, question: bytes = b""
+    ) -> bytes:
+        self.asked.append((address, port, path, interface, question))
+        if isinstance(self.body, Exception):
+            raise self.body
+        return self.body.encode()
+
+
+class ResolvingDevice:
+    """A device that answers a Resolve, or nothing.  probes: what it was asked."""
+
+    address, interface, own = SENDER, "lan0", OWN
+
+    def __init__(self, xaddr: str = "") -> None:
+        self.xaddr = xaddr
+        self.probes: list[Probe] = []
+
+    def token(self) -> bytes:
+        return TOKEN
+
+    async def ask(self, probe: Probe, seconds: float, wanted: Any = None) -> Datagram | None:
+        self.probes.append(probe)
+        related = f"<a:RelatesTo>uuid:{message_id(TOKEN, 3)}</a:RelatesTo>"
+        more = f"{endpoint(f'urn:uuid:{CAMERA}')}<d:XAddrs>{self.xaddr}</d:XAddrs>"
+        body = f"<d:ResolveMatches><d:ResolveMatch>{more}</d:ResolveMatch></d:ResolveMatches>"
+        answer = Datagram(envelope(body, related).encode(), SENDER, 3702, asked=(probe.token,))
+        return answer if self.xaddr and wanted(answer) else None
+
+    async def connect(self, port: int) -> Any:
+        raise AssertionError("not beside the fetch")
+
+
+async def enquired(
+    inside: str, server: MetadataServer, device: ResolvingDevice | None = None, **how: bool
+) -> Found:
+    asking = WsDiscoveryProtocol(server.fetch, **how)
+    (one,) = asking.read(Datagram(hello(inside).encode(), SENDER, 3702, is_answer=False))
+    assert isinstance(one, Found)
+    (same,) = await asking.enquire(one, device or ResolvingDevice())
+    return same
+
+
+async def test_the_metadata_of_a_device_of_dpws_add_what_they_say() -> None:
+    server, device = MetadataServer(), ResolvingDevice()
+    one = await enquired(DPWS + PLACED.replace("8080/", "8080/x"), server, device)
+    ((*place, question),) = server.asked
+    assert place == [SENDER, 8080, "/x", "lan0"]
+    assert b"<a:Action>http://schemas.xmlsoap.org/ws/2004/09/transfer/Get</a:Action>" in question
+    assert f"<a:To>urn:uuid:{CAMERA}</a:To>".encode() in question
+    assert one.label == "Office printer"
+    assert one.attributes.items() >= {
+        "vendor": "Acme", "model": "P-17", "serial": "1", "wsd.name": "Office printer",
+        "wsd.computer": "HOST/Workgroup:X", "wsd.types": "wsdp:Device",
+    }.items()  # fmt: skip
+    assert one.claims == {Claim("uuid", "wsd", CAMERA)}
+    assert not device.probes
+
+
+async def test_a_device_that_has_not_said_where_its_metadata_are_is_asked() -> None:
+    server, device = MetadataServer(), ResolvingDevice(f"http://{SENDER}:5357/y")
+    one = await enquired(DPWS, server, device)
+    assert [probe_.to for probe_ in device.probes] == [SENDER]
+    assert [place[:3] for place in server.asked] == [(SENDER, 5357, "/y")]
+    assert one.attributes["model"] == "P-17"
+
+
+@pytest.mark.parametrize("xaddr", ["", "http://10.0.0.9/y", f"https://{SENDER}/y"])
+async def test_metadata_elsewhere_or_by_https_are_not_fetched(xaddr: str) -> None:
+    server = MetadataServer()
+    one = await enquired(DPWS, server, ResolvingDevice(xaddr))
+    assert "model" not in one.attributes
+    assert not server.asked
+
+
+async def test_a_device_whose_types_are_not_known_yet_may_have_metadata() -> None:
+    assert (await enquired(PLACED, MetadataServer())).attributes["model"] == "P-17"
+
+
+async def test_cameras_have_no_metadata_and_no_one_has_unless_wanted() -> None:
+    server, device = MetadataServer(), ResolvingDevice()
+    await enquired(NAMED + PLACED, server, device)
+    await enquired(DPWS + PLACED, server, device, metadata=False)
+    assert not server.asked
+    assert not device.probes
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        (METADATA.replace(CAMERA, "another"), "metadata-of-another"),
+        (METADATA.replace("Relationship", "Relation"), "no-metadata"),
+        (METADATA.replace("Metadata>", "Data>"), "no-metadata"),
+        (METADATA.replace("x:Metadata>", "s:Fault>"), "fault"),
+        ("<html/>", "no-soap"),
+        (FetchRefused("redirect"), "metadata-refused"),
+    ],
+)
+async def test_metadata_that_are_not_its_own_are_not_believed(
+    body: str | Exception, cause: str
+) -> None:
+    with pytest.raises(UnreadableAnswer) as refused:
+        await enquired(DPWS + PLACED, MetadataServer(body))
+    assert refused.value.cause == cause
+
+
+@pytest.mark.parametrize("metadata", [True, False])
+def test_what_is_sent_is_known_before(metadata: bool) -> None:
+    settings = WsDiscoverySettings(("lan0", "lan0"), metadata=metadata)
+    planned = WsDiscovery("cameras", settings).transmissions()
+    by_tcp = [one for one in planned if one.to == "the device, by TCP"]
+    assert [one.interface for one in by_tcp] == ["lan0"] * (1 + metadata)

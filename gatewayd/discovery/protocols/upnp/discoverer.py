@@ -7,7 +7,7 @@ for one device, sent to itself), which not all devices answer.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -15,7 +15,13 @@ from gatewayd.device.identity import claim, claim_of_id, is_kernel_mac, macs
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.probing.discoverer import DatagramDiscoverer
-from gatewayd.discovery.probing.fetch import AT_ONCE, FetchRefused, GuardedFetcher, own_target
+from gatewayd.discovery.probing.fetch import (
+    AT_ONCE,
+    Fetch,
+    FetchRefused,
+    GuardedFetcher,
+    own_target,
+)
 from gatewayd.discovery.probing.protocol import (
     Datagram,
     Enquiry,
@@ -62,11 +68,6 @@ PATH, ELSEWHERE = "ssdp.path", "ssdp.location"
 its URL.  A device is the same at all its addresses, so those that lead to itself have none."""
 _BRIDGE_ID = "hue-bridgeid"
 """A field of Hue bridges: their MAC, as an EUI-64."""
-
-Fetch = Callable[[str, int, str, str], Awaitable[bytes]]
-"""Fetches a document, given the device's address, port, path, and the interface.
-
-Raises FetchRefused, OSError."""
 
 
 class UpnpProtocol:

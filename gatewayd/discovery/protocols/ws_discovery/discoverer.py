@@ -13,7 +13,7 @@ from typing import ClassVar
 
 from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.probing.discoverer import DatagramDiscoverer
-from gatewayd.discovery.probing.fetch import accepts
+from gatewayd.discovery.probing.fetch import Fetch, FetchRefused, GuardedFetcher, accepts
 from gatewayd.discovery.probing.protocol import (
     Datagram,
     Enquiry,
@@ -36,8 +36,10 @@ from gatewayd.discovery.protocols.ws_discovery.messages import (
     read_message,
     resolve,
 )
-from gatewayd.discovery.protocols.ws_discovery.services import ServiceMemory, found
+from gatewayd.discovery.protocols.ws_discovery.metadata import get, read_metadata
+from gatewayd.discovery.protocols.ws_discovery.services import PATH, ServiceMemory, found
 from gatewayd.runtime.tasks import first_of
+from gatewayd.settings.declare import setting
 
 KIND = "ws-discovery"
 PORT = 3702
@@ -53,11 +55,16 @@ CONNECT_AFTER, CONNECT = 2.0, 0.8
 """Seconds until a connection is tried to a device that does not answer, and that this may take."""
 UNANSWERED = "when it answers nothing, soon after a goodbye"
 """When a connection is tried."""
+DESCRIBED = "once in 10 min, if a rule could match"
+"""When metadata are fetched."""
+ONE_ANSWERS = 1.5
+"""Seconds in which one device answers that is asked by itself."""
 
+_DPWS = "wsdp:Device"
 _TYPES = (
     ("all services", "", ""),
     ("cameras of ONVIF", ONVIF_NETWORK, "dn:NetworkVideoTransmitter"),
-    ("devices of DPWS: printers, Windows", DEVICES_PROFILE, "wsdp:Device"),
+    ("devices of DPWS: printers, Windows", DEVICES_PROFILE, _DPWS),
 )
 """What is asked for: some devices answer one of these alone."""
 _RESOLVE = len(_TYPES)
@@ -66,7 +73,10 @@ serve to ask one device alone: an answer to them adds a URL at most."""
 
 
 class WsDiscoveryProtocol:
-    """The protocol.  An answer has to name the question that it is one to."""
+    """The protocol.  An answer has to name the question that it is one to.
+
+    fetch: fetches metadata.  metadata: whether that is wanted.
+    """
 
     kind = KIND
     groups: Sequence[str] = (GROUP4, GROUP6)
@@ -75,7 +85,8 @@ class WsDiscoveryProtocol:
     ipv4_only = False
     answer_time = ANSWERS
 
-    def __init__(self) -> None:
+    def __init__(self, fetch: Fetch, *, metadata: bool = True) -> None:
+        self._fetch, self._metadata = fetch, metadata
         self._memory = ServiceMemory()
 
     def probes(self, token: bytes, own: Own) -> Sequence[Probe]:
@@ -105,9 +116,47 @@ class WsDiscoveryProtocol:
         targets = (self._memory.completed(one, sender) for one in read.targets)
         return [found(one, sender, is_behind=is_behind) for one in targets]
 
-    async def enquire(self, found: Found, enquiry: Enquiry) -> Sequence[Found]:  # noqa: ARG002  # of the port
-        """Ask for nothing more: what a device shows to all is what it says without credentials."""
-        return (found,)
+    async def enquire(self, found: Found, enquiry: Enquiry) -> Sequence[Found]:
+        """Fetch the metadata of a device of DPWS, if it has said where they are, or says so now.
+
+        One that has not shown its types may be such a device: wsdd says its URL when it starts.
+        """
+        types = found.attributes.get("wsd.types", _DPWS).split()
+        if not self._metadata or _DPWS not in types:
+            return (found,)
+        placed = found if PATH in found.attributes else await self._placed(found, enquiry)
+        path = placed.attributes.get(PATH)
+        if not (path and placed.port):
+            return (placed,)
+        question = get(message_id(enquiry.token(), _RESOLVE), found.key)
+        try:
+            body = await self._fetch(
+                enquiry.address, placed.port, path, enquiry.interface, question
+            )
+        except FetchRefused as refused:
+            raise UnreadableAnswer("metadata-refused") from refused
+        metadata = read_metadata(body)
+        if metadata.address != found.key:
+            raise UnreadableAnswer("metadata-of-another")
+        attributes = {**placed.attributes, **metadata.attributes}
+        return (replace(placed, attributes=attributes, label=metadata.name or placed.label),)
+
+    async def _placed(self, found: Found, enquiry: Enquiry) -> Found:
+        """Return a device with what it answers to a Resolve; as it is, if it does not."""
+        token, shown = enquiry.token(), list[Found]()
+
+        def is_wanted(datagram: Datagram) -> bool:
+            try:
+                news = self.read(datagram)
+            except UnreadableAnswer:
+                return False
+            shown.extend(one for one in news if isinstance(one, Found) and one.key == found.key)
+            return bool(shown)
+
+        question = resolve(message_id(token, _RESOLVE), found.key)
+        probe_ = Probe(question, enquiry.address, PORT, "where its metadata are", token)
+        await enquiry.ask(probe_, ONE_ANSWERS, is_wanted)
+        return shown[0] if shown else found
 
     @staticmethod
     def _probes(token: bytes, to: str) -> Sequence[Probe]:
@@ -144,6 +193,12 @@ def _is_asked(read: WsMessage, datagram: Datagram) -> bool:
 class WsDiscoverySettings(ProbingSettings):
     """[discovery.<name>] with kind = "ws-discovery".  The bounds hold for each interface."""
 
+    metadata: bool = setting(
+        True,
+        "whether to fetch, from the device itself, the metadata of a printer or Windows host "
+        "that a rule could match",
+    )
+
 
 class WsDiscovery(DatagramDiscoverer):
     """The discoverer.  Raises ConfigError."""
@@ -151,15 +206,23 @@ class WsDiscovery(DatagramDiscoverer):
     Settings: ClassVar[type] = WsDiscoverySettings
 
     def __init__(self, name: str, settings: WsDiscoverySettings) -> None:
-        super().__init__(name, settings, WsDiscoveryProtocol())
+        self._metadata = settings.metadata
+        protocol = WsDiscoveryProtocol(GuardedFetcher().fetch, metadata=self._metadata)
+        super().__init__(name, settings, protocol)
 
     def transmissions(self) -> Sequence[Transmission]:
         """Return what is sent on each interface, connections included."""
-        connected = (
-            Transmission("the device, by TCP", one, 0.0, 0, "whether it accepts", UNANSWERED)
-            for one in dict.fromkeys(self._settings.interfaces)
-        )
-        return [*super().transmissions(), *connected]
+        more = [("whether it accepts", UNANSWERED)]
+        if self._metadata:
+            more.append(("the metadata of a printer or Windows host", DESCRIBED))
+        return [
+            *super().transmissions(),
+            *(
+                Transmission("the device, by TCP", interface, 0.0, 0, purpose, occasion)
+                for interface in dict.fromkeys(self._settings.interfaces)
+                for purpose, occasion in more
+            ),
+        ]
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Ask one device, in at most 3 s.  Raises DiscoveryRetry if it cannot be asked now.

@@ -32,6 +32,7 @@ ADDRESSING = "http://schemas.xmlsoap.org/ws/2004/08/addressing"
 ONVIF_NETWORK = "http://www.onvif.org/ver10/network/wsdl"
 ONVIF_DEVICE = "http://www.onvif.org/ver10/device/wsdl"
 DEVICES_PROFILE = "http://schemas.xmlsoap.org/ws/2006/02/devprof"
+PUBLICATION = "http://schemas.microsoft.com/windows/pub/2005/07"
 
 _EDITIONS = {
     DISCOVERY: ADDRESSING,
@@ -92,15 +93,8 @@ def read_message(payload: bytes) -> WsMessage | None:
 
     Raises UnreadableAnswer.
     """
-    envelope = parse(payload, MAX_MESSAGE)
-    soap = next((one for one in _SOAP_NAMESPACES if envelope.name == f"{{{one}}}Envelope"), "")
-    body = envelope.first(f"{{{soap}}}Body") if soap else None
-    content = body.children[0] if body and body.children else None
-    if content is None:
-        raise UnreadableAnswer("no-soap")
+    header, content = opened(parse(payload, MAX_MESSAGE))
     edition, _, word = content.name.removeprefix("{").partition("}")
-    if word == "Fault":
-        raise UnreadableAnswer("fault")
     if edition not in _EDITIONS:
         raise UnreadableAnswer("foreign-message")
     if word in _REQUESTS:
@@ -110,11 +104,26 @@ def read_message(payload: bytes) -> WsMessage | None:
     except ValueError as error:
         raise UnreadableAnswer("foreign-message") from error
     addressing = _EDITIONS[edition]
-    related = envelope.text_of(f"{{{soap}}}Header", f"{{{addressing}}}RelatesTo")
+    related = header.text_of(f"{{{addressing}}}RelatesTo") if header else ""
     targets = tuple(_targets(content, kind, edition))
     if not targets:
         raise UnreadableAnswer("no-endpoint")
     return WsMessage(kind, bare_id(related[:MAX_TEXT]), targets)
+
+
+def opened(message: XmlElement) -> tuple[XmlElement | None, XmlElement]:
+    """Return the header of a message of SOAP, None without one, and the element in its body.
+
+    Raises UnreadableAnswer, also where that is a fault.
+    """
+    soap = next((one for one in _SOAP_NAMESPACES if message.name == f"{{{one}}}Envelope"), "")
+    body = message.first(f"{{{soap}}}Body") if soap else None
+    content = body.children[0] if body and body.children else None
+    if content is None:
+        raise UnreadableAnswer("no-soap")
+    if content.name.endswith("}Fault"):
+        raise UnreadableAnswer("fault")
+    return message.first(f"{{{soap}}}Header"), content
 
 
 def _targets(content: XmlElement, kind: WsMessageKind, edition: str) -> Iterator[TargetService]:
@@ -173,22 +182,22 @@ def probe(identifier: str, namespace: str = "", name: str = "") -> bytes:
     """
     prefix = name.partition(":")[0]
     types = f'<d:Types xmlns:{prefix}="{namespace}">{name}</d:Types>' if name else ""
-    return _envelope("Probe", identifier, f"<d:Probe>{types}</d:Probe>")
+    return envelope(f"{DISCOVERY}/Probe", identifier, f"<d:Probe>{types}</d:Probe>")
 
 
 def resolve(identifier: str, address: str) -> bytes:
     """Return a Resolve of the service whose endpoint reference has this address."""
     reference = f"<a:EndpointReference><a:Address>{escape(address)}</a:Address>"
     body = f"<d:Resolve>{reference}</a:EndpointReference></d:Resolve>"
-    return _envelope("Resolve", identifier, body)
+    return envelope(f"{DISCOVERY}/Resolve", identifier, body)
 
 
-def _envelope(action: str, identifier: str, body: str) -> bytes:
+def envelope(action: str, identifier: str, body: str, to: str = _URN) -> bytes:
     """Return a message; its id is without "urn:", which some cameras answer with a fault."""
     return (
         '<?xml version="1.0" encoding="UTF-8"?>'
         f'<s:Envelope xmlns:s="{SOAP}" xmlns:a="{ADDRESSING}" xmlns:d="{DISCOVERY}">'
-        f"<s:Header><a:Action>{DISCOVERY}/{action}</a:Action>"
-        f"<a:MessageID>uuid:{identifier}</a:MessageID><a:To>{_URN}</a:To></s:Header>"
+        f"<s:Header><a:Action>{action}</a:Action>"
+        f"<a:MessageID>uuid:{identifier}</a:MessageID><a:To>{escape(to)}</a:To></s:Header>"
         f"<s:Body>{body}</s:Body></s:Envelope>"
     ).encode()

@@ -15,17 +15,21 @@ from urllib.parse import unquote
 
 from gatewayd.device.identity import Claim, claim, claim_of_id, macs
 from gatewayd.discovery import sanitize
+from gatewayd.discovery.probing.fetch import FetchRefused, own_target
 from gatewayd.discovery.probing.protocol import Found
 from gatewayd.discovery.protocols.ws_discovery.messages import (
     DEVICES_PROFILE,
     ONVIF_DEVICE,
     ONVIF_NETWORK,
+    PUBLICATION,
     TargetService,
     bare_id,
 )
 
 NAMESPACE = "wsd"
 """Of the claims."""
+PATH = "wsd.path"
+"""The attribute that has the path of the service, at the port of the device."""
 MAX_REMEMBERED = 500
 """Services of which is remembered what they have said: at most 8 KiB of each."""
 
@@ -33,7 +37,7 @@ PREFIXES: Mapping[str, str] = {
     ONVIF_NETWORK: "dn",
     ONVIF_DEVICE: "tds",
     DEVICES_PROFILE: "wsdp",
-    "http://schemas.microsoft.com/windows/pub/2005/07": "pub",
+    PUBLICATION: "pub",
     "http://schemas.microsoft.com/windows/2006/08/wdp/print": "wprt",
     "http://schemas.microsoft.com/windows/2006/08/wdp/scan": "wscn",
 }
@@ -96,9 +100,11 @@ def found(target: TargetService, sender: str, *, is_behind: bool) -> Found:
     """
     scopes = scope_values(target.scopes)
     claims = _claims(target.address, scopes)
+    port, path = _place(target.xaddrs, sender)
     texts = {
         "wsd.epr": target.address,
         "wsd.types": " ".join(map(_type_name, target.types)),
+        PATH: path,
         "onvif.profiles": " ".join(scopes.get("profile", ())),
         "uuid": next((one.value for one in claims if one.kind == "uuid"), ""),
     }
@@ -111,7 +117,7 @@ def found(target: TargetService, sender: str, *, is_behind: bool) -> Found:
         attributes=sanitize.escaped_attributes(texts),
         label=name or bare_id(target.address),
         valid_for=0.0,
-        port=_port(target.xaddrs, sender),
+        port=port,
         is_behind=is_behind,
     )
 
@@ -148,15 +154,25 @@ def _type_name(name: str) -> str:
     return f"{prefix}:{local}" if prefix else local
 
 
-def _port(xaddrs: Iterable[str], sender: str) -> int | None:
-    """Return the port of the first URL that leads to the sender; None if there is none."""
+def _place(xaddrs: Iterable[str], sender: str) -> tuple[int | None, str]:
+    """Return port and path of the first URL that leads to the sender; None and "" without one.
+
+    path: "" where nothing is fetched from there, as by https.
+    """
     for url in xaddrs:
         parts = _XADDR.fullmatch(url)
         if parts and _is_at(parts[2] or parts[3], sender):
             port = int(parts[4] or _USUAL_PORTS[parts[1].lower()])
             if 0 < port <= _MAX_PORT:
-                return port
-    return None
+                return port, _fetchable(url, sender)
+    return None, ""
+
+
+def _fetchable(url: str, sender: str) -> str:
+    try:
+        return own_target(url, sender)[1]
+    except FetchRefused:
+        return ""
 
 
 def _is_at(host: str, sender: str) -> bool:
