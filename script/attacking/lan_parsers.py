@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,6 +14,11 @@ from gatewayd.discovery.births.port import Birth
 from gatewayd.discovery.births.roster import Roster
 from gatewayd.discovery.births.settings import BirthsSettings, DialectName
 from gatewayd.discovery.discoverer import Health
+from gatewayd.discovery.kernel.file_changes import parse_events
+from gatewayd.discovery.kernel.witness import NeighbourWitness
+from gatewayd.discovery.leases.book import LeaseBook
+from gatewayd.discovery.leases.lease import ParseLeases, live
+from gatewayd.discovery.leases.servers import SERVERS, LeaseServer
 from gatewayd.discovery.probing.fetch import FetchRefused, own_target
 from gatewayd.discovery.probing.protocol import Datagram, Found, Own, Probe, UnreadableAnswer
 from gatewayd.discovery.protocols.bacnet.discoverer import BacnetProtocol
@@ -21,6 +27,8 @@ from gatewayd.discovery.protocols.coap.messages import parse_links
 from gatewayd.discovery.protocols.ethernet_ip.discoverer import EthernetIpProtocol
 from gatewayd.discovery.protocols.guarded_xml import parse
 from gatewayd.discovery.protocols.knx.discoverer import KnxProtocol
+from gatewayd.discovery.protocols.lldp.report import neighbours as lldp_neighbours
+from gatewayd.discovery.protocols.oui import VendorList
 from gatewayd.discovery.protocols.profinet import read_answer
 from gatewayd.discovery.protocols.upnp.description import MAX_DESCRIPTION, read_description
 from gatewayd.discovery.protocols.upnp.discoverer import UpnpProtocol
@@ -30,6 +38,7 @@ from gatewayd.discovery.raw_link.frames import LinkReport
 from gatewayd.discovery.raw_link.helper import interface_names
 from gatewayd.network.mqtt_rules import covers
 from script.attacking.fuzzer import Parser
+from script.attacking.host_parsers import host_parsers
 
 VECTORS = Path(__file__).parents[2] / "tests/discovery/protocols/vectors"
 SENDER = "10.77.0.2"
@@ -44,6 +53,8 @@ def lan_parsers() -> Iterator[Parser]:
     yield from _of_births()
     yield from _of_ethernet_ip_and_knx()
     yield from _of_coap()
+    yield from host_parsers()
+    yield from _of_other_programs()
 
 
 def _texts(name: str, prefix: str = "") -> list[bytes]:
@@ -203,6 +214,58 @@ def _of_coap() -> Iterator[Parser]:
         [b"\xc1\x28\xff" + links, b"\xc1\x28\xb1\x08\xff" + node, b"\xff0042"],
         (UnreadableAnswer,), (*_LINK_WORDS, b"\xb1\x08", b"\xb1\x18", b"\xff"),
     )  # fmt: skip
+
+
+def _of_other_programs() -> Iterator[Parser]:
+    """What a DHCP server, lldpd and the kernel have written of strangers."""
+    seeds = _leases()
+    words = (b"0 ", b"duid ", b" * ", b"&#x2c", b"epoch ", b"never;", b"binding state ", b"{", b"}",
+             b"uid \"\\001", b"ExpirationRealtimeUSec", b"HardwareAddress", b"[1,")  # fmt: skip
+    for server, files in SERVERS.items():
+        yield Parser(
+            f"leases of {server}", partial(_read_leases, files.parse), seeds[server], (), words
+        )
+    yield Parser(
+        "report of lldpd", lambda data: [*lldp_neighbours(data)], _texts("lldp"),
+        (UnreadableAnswer,),
+        (b'"interface":', b'"chassis":', b'"id":', b'"value":', b'"lldp-med":', b'"mgmt-ip":'),
+    )  # fmt: skip
+    kernel = json.loads((VECTORS.parents[1] / "kernel/vectors/neighbours.json").read_text())
+    yield Parser("neighbours of the kernel", _witness, [bytes.fromhex(one["hex"]) for one in kernel])
+    yield Parser(
+        "events of inotify", lambda data: [*parse_events(data)],
+        [b"\1\0\0\0\2\0\0\0\0\0\0\0\x08\0\0\0leases\0\0"],
+    )  # fmt: skip
+    yield Parser(
+        "vendors of MACs", lambda data: VendorList(data, 28).find(0xD01411B00000),
+        [b"D0-14-11   (hex)\t\tABB\r\nB00000-BFFFFF     (base 16)\t\tABB\r\n"], (),
+        (b"   (hex)\t\t", b"     (base 16)\t\t", b"\r\n"),
+    )  # fmt: skip
+
+
+def _leases() -> Mapping[LeaseServer, list[bytes]]:
+    """Return the captured files of each server."""
+    file = VECTORS.parents[1] / "leases/vectors/leases.json"
+    kinds = {"dhcp-dnsmasq": LeaseServer.DNSMASQ, "dhcp-kea": LeaseServer.KEA,
+             "dhcp-isc": LeaseServer.ISC, "dhcp-networkd": LeaseServer.NETWORKD}  # fmt: skip
+    found: dict[LeaseServer, list[bytes]] = {}
+    for one in json.loads(file.read_text()):
+        found.setdefault(kinds[one["protocol"]], []).append(one["text"].encode())
+    return found
+
+
+def _read_leases(parse: ParseLeases, data: bytes) -> None:
+    book = LeaseBook()
+    book.update(live(filter(None, parse(data)), 0.0), 0.0)
+    book.update([], 0.0)
+
+
+def _witness(data: bytes) -> None:
+    witness = NeighbourWitness(lambda: 0.0, lambda _: None, limit=2)
+    witness.learn(data)
+    witness.restart()
+    witness.learn(data[::-1])
+    witness.complete()
 
 
 class _Answerer:
