@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.device.identity import Claim
+from gatewayd.discovery.probing.fetch import GuardedFetcher
 from gatewayd.discovery.protocols.upnp.discoverer import Ssdp, SsdpSettings
 from gatewayd.discovery.protocols.upnp.ssdp import GROUP4, GROUP6, PORT, ROOT
 from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
@@ -28,6 +29,8 @@ MOVED = "10.77.0.9"
 ADDRESSES = (CHILD, "10.77.0.3", "10.77.0.4")
 SETTINGS = SsdpSettings(interfaces=(INTERFACE,), max_entries=50)
 GROUP = (GROUP4, PORT)
+IPV4, TIME_TO_LIVE, PROTOCOL = 0x0800, 8, 9
+"""The type of Ethernet frames, and the places of two octets of a header (RFC 791, 3.1)."""
 
 
 @pytest.fixture
@@ -231,6 +234,35 @@ async def test_no_connection_is_made_to_where_a_stranger_points(cable: Cable) ->
     assert one.health.dropped == {"description-elsewhere": len(locations)}
     assert not connected
     assert not neighbour.requests
+
+
+async def test_what_is_fetched_stays_on_the_link(cable: Cable) -> None:
+    with cable.at_the_far_end():
+        wire = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(IPV4))
+        wire.bind((INTERFACE, IPV4))
+    wire.setblocking(False)
+    device = CableDevice(cable, (CHILD, PORT), GROUP4, lambda _: ())
+    with wire:
+        async with device, running(Ssdp("media", SETTINGS)):
+            await until(lambda: device.asked)
+            device.say(notify("alive", "x", location=f"http://{CHILD}:8080/"), GROUP)
+            packet = b""
+            while packet[PROTOCOL : PROTOCOL + 1] != bytes([socket.IPPROTO_TCP]):
+                packet = await asyncio.get_running_loop().sock_recv(wire, 2000)
+    assert packet[TIME_TO_LIVE] == 1
+
+
+async def test_what_is_fetched_leaves_by_its_interface_alone(cable: Cable) -> None:
+    connected: list[object] = []
+
+    async def serve(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connected.append(writer)
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 8080):
+        with pytest.raises(OSError):  # noqa: PT011  # no route, or no answer in time
+            await GuardedFetcher(seconds=0.3).fetch("127.0.0.1", 8080, "/", INTERFACE)
+    assert not connected
 
 
 async def test_a_goodbye_counts_from_the_device_alone_and_is_only_a_hint(cable: Cable) -> None:
