@@ -57,9 +57,12 @@ class Stage:
         assert self.site.daemon is not None, "it was started"
         return self.site.daemon.pid
 
-    def rule(self, action: str) -> None:
-        """Write down what is to become of a child that the operator has listed."""
-        self.site.configure(config(self.site, TUNING), rules(self.site, action=action))
+    def rule(self, action: str, tuning: str = TUNING) -> None:
+        """Write down what is to become of a child that the operator has listed.
+
+        tuning: tables of the configuration, to be formatted with the site.
+        """
+        self.site.configure(config(self.site, tuning), rules(self.site, action=action))
 
     async def start(self) -> float:
         """Start gatewayd; return the seconds until it says READY=1.  Raises TimeoutError."""
@@ -97,11 +100,12 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(
+async def stage(  # noqa: PLR0913  # by keyword
     late: int = 0,
     subject: Subject = HERE,
     *,
     apart: bool = False,
+    speaks: bool = False,
     cloud: str = "alibaba",
     route: str = "",
     key_algorithm: str = "ec-p256",
@@ -110,6 +114,7 @@ async def stage(
 
     late: children that are listed, and are announced when asked for.  subject: what is run.
     apart: keep gatewayd on the first processor and the plant on the second, if there are two.
+    speaks: whether there is a broker.
     cloud, route, key_algorithm: as of Site.
     """
     options = ("--children", "0", "--late", str(late))
@@ -118,7 +123,7 @@ async def stage(
     with tempfile.TemporaryDirectory(prefix="gatewayd-bench-") as directory:
         site = Site(
             Path(directory), (*first, *subject.prefix), second, plant_options=options,
-            cloud=cloud, route=route, key_algorithm=key_algorithm,
+            cloud=cloud, route=route, key_algorithm=key_algorithm, speaks=speaks,
         )  # fmt: skip
         with Readiness(site.directory / "notify") as readiness:
             os.environ.update(readiness.environment)
