@@ -50,6 +50,11 @@ async def _other_region(site: Site) -> None:
     site.configure(text.replace(host, there), rules(site))
 
 
+async def _wrong_password(site: Site) -> None:
+    """Give gatewayd another password than the broker has of its manager."""
+    (site.directory / "management-password").write_text("another")
+
+
 async def _unfit_tsl(site: Site) -> None:
     """Have a product whose model lacks a property that its devices report."""
     reported = alibaba.MODEL["properties"]
@@ -83,6 +88,10 @@ MISTAKES: Mapping[str, Mapping[str, SiteMistake]] = {
         "host": SiteMistake(spoil=_unknown_host),
         "instance": SiteMistake(spoil=_other_instance),
         "model": SiteMistake(spoil=_unfit_model),
+    },
+    "mqtt": {
+        "password": SiteMistake(spoil=_wrong_password),
+        "authority": SiteMistake(plant=("--certificate", "wrong-host")),
     },
 }
 """By cloud and name."""

@@ -21,6 +21,7 @@ from gatewayd.errors import ConfigError
 from gatewayd.simulator import pki
 from gatewayd.simulator.account import LOOPBACK, AccountOptions, CloudAccount
 from gatewayd.simulator.alibaba.account import SimulatedAlibabaAccount
+from gatewayd.simulator.broker_account import BrokerAccount
 from gatewayd.simulator.huawei.account import SimulatedHuaweiAccount
 from gatewayd.simulator.lan.attacker import UNUSABLE_SERIALS, Attacker, similar_serials
 from gatewayd.simulator.lan.child import NETWORK, clone, fleet
@@ -30,8 +31,9 @@ from gatewayd.simulator.lan.lan import SimulatedLan
 ACCOUNTS: Mapping[str, Callable[[AccountOptions], CloudAccount]] = {
     "alibaba": SimulatedAlibabaAccount,
     "huawei": SimulatedHuaweiAccount,
+    "mqtt": BrokerAccount,
 }
-"""The clouds that can be simulated."""
+"""The clouds that can be simulated, or run."""
 KEPT = "kept-state"
 """The file of what outlives a restart."""
 VERSION = 1

@@ -89,6 +89,18 @@ login = "secret"
 secret_file = "{site.directory}/{name}-gateway-secret"
 """
 
+_MQTT = """\
+[cloud.plant]
+kind = "mqtt"
+host = "{site.plant[host]}"
+port = {site.plant[port]}
+ca_file = "{site.directory}/ca.pem"
+products = ["{site.plant[product]}"]
+[cloud.plant.management]
+user = "{site.plant[manager]}"
+password_file = "{site.directory}/management-password"
+"""
+
 _MESSAGES = """\
 [messages]
 enabled = true
@@ -105,6 +117,7 @@ values = {{ {values} }}
 _VALUES: Mapping[str, str] = {
     "alibaba": 'CurrentTemperature = "temperature"',
     "huawei": '"climate:temperature" = "temperature"',
+    "mqtt": 'temperature = "temperature"',
 }
 """What a child measures, as each cloud's model of its product names it."""
 
@@ -118,6 +131,7 @@ answer = "{answer}"
 _SETTINGS: Mapping[str, str] = {
     "alibaba": 'ReportInterval = "interval"',
     "huawei": '"climate:interval" = "interval"',
+    "mqtt": 'interval = "interval"',
 }
 """What the cloud may set of a child, as its model names it."""
 
@@ -152,6 +166,7 @@ _FILES: Mapping[str, Mapping[str, str]] = {
         "ca.pem": _OPEN, "serials.txt": _OPEN, "template.json": _OPEN,
         "east-gateway-secret": _SECRET, "west-gateway-secret": _SECRET,
     },
+    "mqtt": {"ca.pem": _OPEN, "serials.txt": _OPEN, "management-password": _SECRET},
 }  # fmt: skip
 """The files of a plant that an installed gatewayd needs, and their modes."""
 
@@ -243,9 +258,14 @@ def _huawei(site: Site | InstalledSite) -> str:
     return "".join(_HUAWEI.format(site=site, name=name, host=hosts[name]) for name in hosts)
 
 
+def _mqtt(site: Site | InstalledSite) -> str:
+    return _MQTT.format(site=site)
+
+
 _CLOUDS: Mapping[str, Callable[[Site | InstalledSite], str]] = {
     "alibaba": _alibaba,
     "huawei": _huawei,
+    "mqtt": _mqtt,
 }
 _PROVIDERS: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
     "alibaba": (("sensors", "TH20-*", "alibaba", ""),),
@@ -253,5 +273,6 @@ _PROVIDERS: Mapping[str, tuple[tuple[str, str, str, str], ...]] = {
         ("east-sensors", "TH20-*[02468ACE]", "east", "certificate"),
         ("west-sensors", "TH20-*[13579BDF]", "west", "sub-device"),
     ),
+    "mqtt": (("sensors", "TH20-*", "plant", ""),),
 }
 """Name of the rule, its serial numbers, its provider, and the route where the site has none."""

@@ -272,6 +272,19 @@ async def _huawei_measurements(site: Site, child: str) -> Sequence[Measurement]:
     ]
 
 
+async def _mqtt_interval(site: Site, child: str, seconds: int) -> bool:
+    answer = await site.ask(do="set", child=child, values={"interval": seconds})
+    return bool(answer["ok"])
+
+
+async def _mqtt_measurements(site: Site, child: str) -> Sequence[Measurement]:
+    return [
+        Measurement(one["body"]["temperature"], one["body"]["time"] / 1000)
+        for one in await site.ask(do="reports", child=child)
+        if one["topic"] == "properties" and "temperature" in one["body"]
+    ]
+
+
 async def ledgers(site: Site) -> Mapping[str, Ledger]:
     """Return the cloud's counts of each child of the plant, by serial number."""
     truth = await site.ask(do="truth")
@@ -312,15 +325,22 @@ def _huawei(site: Site, truth: Mapping[str, Any]) -> dict[str, Ledger]:
     }
 
 
+def _mqtt(_: Site, truth: Mapping[str, Any]) -> dict[str, Ledger]:
+    return dict(truth["devices"])
+
+
 _LEDGERS: Mapping[str, Callable[[Site, Mapping[str, Any]], dict[str, Ledger]]] = {
     "alibaba": _alibaba,
     "huawei": _huawei,
+    "mqtt": _mqtt,
 }
 _INTERVALS: Mapping[str, Callable[[Site, str, int], Awaitable[bool]]] = {
     "alibaba": _alibaba_interval,
     "huawei": _huawei_interval,
+    "mqtt": _mqtt_interval,
 }
 _MEASUREMENTS: Mapping[str, Callable[[Site, str], Awaitable[Sequence[Measurement]]]] = {
     "alibaba": _alibaba_measurements,
     "huawei": _huawei_measurements,
+    "mqtt": _mqtt_measurements,
 }

@@ -26,6 +26,8 @@ NAMED = {
     ("huawei", "host"): ("does not know the name", "Check host"),
     ("huawei", "instance"): ("Check that host is the domain", "does not know the CA"),
     ("huawei", "model"): ("discards", "unknown-property: climate.humidity"),
+    ("mqtt", "password"): ("does not accept the management login", "management.user"),
+    ("mqtt", "authority"): ("belongs to another host than localhost", "Check host"),
 }
 """Cloud and mistake → what the demo says."""
 

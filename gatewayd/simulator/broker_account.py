@@ -1,0 +1,302 @@
+"""A broker as the cloud of a plant: a real mosquitto with dynamic security, and who watches it.
+
+Nothing of it is simulated but the link, which can be cut.  What children say and which are online
+is what the broker's own clients and its log show.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import re
+import secrets
+import socket
+from base64 import b64encode
+from collections.abc import Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, Self
+
+from gatewayd.errors import ConfigError
+from gatewayd.simulator.account import CERTIFICATES, LOOPBACK, AccountOptions, CloudVerb
+from gatewayd.simulator.mosquitto import SUBSCRIBER, MosquittoProcess, find, publish
+
+PRODUCT = "sensor"
+MANAGER, OBSERVER = "gateway-1", "observer"
+TOPICS = "devices/{product}/{child}"
+"""Below which a child has its topics: the default of the settings of the kind "mqtt"."""
+PLUGIN = "mosquitto_dynamic_security.so"
+ANSWER_TIME = 20.0
+MAX_SAID = 10_000
+"""Messages that are remembered of all children."""
+SAID_LIMIT = 1 << 20
+"""Bytes of one line of the observer."""
+_ITERATIONS = 101
+_CONFIG = """\
+allow_anonymous false
+listener {port} 127.0.0.1
+cafile {directory}/ca.pem
+certfile {directory}/server.pem
+keyfile {directory}/server.key
+plugin {plugin}
+plugin_opt_config_file {directory}/clients.json
+log_dest stderr
+log_type notice
+log_type warning
+log_type error
+"""
+_CONNECTED = re.compile(r"New client connected from \S+ as (\S+) \(")
+_GONE = re.compile(r"(?:Client|Socket error on client|Bad socket read/write on client) ([^\s,:]+)")
+_STAYS = "already connected"
+_NUMBER = re.compile(r"password ([0-9]+)")
+
+
+class BrokerAccount:
+    """A broker with two users: one that manages clients, and one that watches.
+
+    Implements CloudAccount.  A child is named by its serial number.
+    """
+
+    def __init__(self, options: AccountOptions) -> None:
+        self._options = options
+        self._password = {MANAGER: secrets.token_urlsafe(12), OBSERVER: secrets.token_urlsafe(12)}
+        if isinstance(options.kept, dict):
+            self._password = options.kept["passwords"]
+        self.verbs: Mapping[str, CloudVerb] = {"reports": self._reports, "set": self._set}
+        self._directory = Path()
+        self._down = False
+        self._inner = self.port = options.port
+        self._relay: asyncio.Server | None = None
+        self._linking: asyncio.Task[None] | None = None
+        self._carried: set[asyncio.StreamWriter] = set()
+        self._broker: MosquittoProcess | None = None
+        self._observer: asyncio.subprocess.Process | None = None
+        self._reading: asyncio.Task[None] | None = None
+        self._said: list[Mapping[str, Any]] = []
+        self._online: set[str] = set()
+        self._read_log = 0
+        self._numbers = count(1)
+
+    def write(self, directory: Path) -> None:
+        """Write the files of the broker, and the manager's password for gatewayd.  Blocks."""
+        self._directory = own = directory / "cloud-broker"
+        own.mkdir(exist_ok=True)
+        options = self._options
+        issued = CERTIFICATES[options.certificate](options.authority, options.now)
+        (own / "ca.pem").write_text(options.authority.pem)
+        (own / "server.pem").write_text(issued.certificate_pem)
+        _write_private(own / "server.key", issued.key_pem)
+        kept = options.kept["clients"] if isinstance(options.kept, dict) else None
+        _write_private(own / "clients.json", kept or json.dumps(self._clients()))
+        _write_private(directory / "management-password", self._password[MANAGER])
+
+    def _clients(self) -> Mapping[str, object]:
+        """Return what mosquitto_ctrl(1) writes by "dynsec init", and a client that watches."""
+        own = ("$CONTROL/dynamic-security/#",)
+        return {
+            "defaultACLAccess": {
+                "publishClientSend": False, "publishClientReceive": True, "subscribe": False,
+                "unsubscribe": True,
+            },
+            "clients": [
+                {"username": user, "roles": [{"rolename": user}], **_hashed(password)}
+                for user, password in self._password.items()
+            ],
+            "groups": [],
+            "roles": [_role(MANAGER, own, own), _role(OBSERVER, ("devices/#",), ("devices/#",))],
+        }  # fmt: skip
+
+    async def __aenter__(self) -> Self:
+        directory = self._directory
+        self._inner = await asyncio.to_thread(_free_port)
+        text = _CONFIG.format(port=self._inner, directory=directory, plugin=_plugin())
+
+        async def connect() -> tuple[object, asyncio.StreamWriter]:
+            return await asyncio.open_connection(LOOPBACK, self._inner)
+
+        self._broker = MosquittoProcess(directory, text, connect)
+        await self._broker.start()
+        await self._link()
+        self._observer = await asyncio.create_subprocess_exec(
+            find(SUBSCRIBER), *self._where(OBSERVER), "-q", "1", "-F", "%j", "-t", "devices/#",
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, limit=SAID_LIMIT,
+        )  # fmt: skip
+        self._reading = asyncio.create_task(self._observe(self._observer))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._cut()
+        if self._observer is not None and self._reading is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self._observer.terminate()
+            await self._observer.wait()
+            await self._reading
+        if self._broker is not None:
+            await self._broker.stop()
+
+    # What the plant asks.
+
+    def set_faults(self, text: str, seed: int = 0) -> None:  # noqa: ARG002  # nothing is random
+        """Cut the link with "down", restore it with "".  Raises ConfigError."""
+        if text not in ("", "down"):
+            raise ConfigError(f"A real broker has no fault {text[:32]!a}. Use down, or none.")
+        was, self._down = self._down, text == "down"
+        if self._down and self._relay is not None:
+            self._cut()
+        elif was and not self._down:
+            self._linking = asyncio.create_task(self._link())
+
+    def facts(self) -> Mapping[str, object]:
+        """Return what gatewayd's configuration needs."""
+        return {"host": "localhost", "port": self.port, "product": PRODUCT, "manager": MANAGER}
+
+    def truth(self) -> Mapping[str, Any]:
+        """Return the state of each child."""
+        return {"devices": {child: self.ledger(child) for child in self._options.serials}}
+
+    def ledger(self, child: str) -> Mapping[str, Any]:
+        """Return the counts of a child: the number of its password is how often one was made."""
+        if child not in self._options.serials:
+            raise KeyError(child)
+        self._read_log_on()
+        user = f"{PRODUCT}-{child}"
+        clients = json.loads((self._directory / "clients.json").read_text())["clients"]
+        marks = [str(one.get("textdescription")) for one in clients if one["username"] == user]
+        numbers = [int(found[1]) for mark in marks if (found := _NUMBER.search(mark))]
+        return {"online": user in self._online, "registrations": max(numbers, default=0)}
+
+    def kept(self) -> object:
+        """Return what outlives a restart."""
+        clients = (self._directory / "clients.json").read_text()
+        return {"passwords": self._password, "clients": clients}
+
+    async def _reports(self, request: Mapping[str, Any]) -> object:
+        """Return what a child has said, in the order of its arrival."""
+        prefix = self._topic(request["child"], "up/")
+        return [
+            {**one, "topic": one["topic"].removeprefix(prefix)}
+            for one in self._said
+            if one["topic"].startswith(prefix)
+        ]
+
+    async def _set(self, request: Mapping[str, Any]) -> object:
+        """Have a child set values; return its answer."""
+        child, number = request["child"], f"set-{next(self._numbers)}"
+        topic = self._topic(child, f"down/set/{number}")
+        await publish(self._where(OBSERVER), topic, json.dumps(request["values"]))
+        awaited = self._topic(child, f"up/answer/{number}")
+        async with asyncio.timeout(ANSWER_TIME):
+            while not (found := [one for one in self._said if one["topic"] == awaited]):
+                await asyncio.sleep(0.05)
+        return found[0]["body"]
+
+    # How it is watched.
+
+    async def _observe(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None, "it was asked for"
+        async for line in process.stdout:
+            one = json.loads(line)
+            body: object = one["payload"]
+            with contextlib.suppress(ValueError, TypeError):
+                body = json.loads(str(one["payload"]))
+            self._said.append({"topic": one["topic"], "body": body})
+            del self._said[:-MAX_SAID]
+
+    def _read_log_on(self) -> None:
+        """Learn from the broker's log who has come and gone since it was read last."""
+        assert self._broker is not None, "it was started"
+        with self._broker.log.open() as log:
+            log.seek(self._read_log)
+            for line in log:
+                if found := _CONNECTED.search(line):
+                    self._online.add(found[1])
+                elif _STAYS not in line and (found := _GONE.search(line)):
+                    self._online.discard(found[1])
+            self._read_log = log.tell()
+
+    def _topic(self, child: str, use: str) -> str:
+        if child not in self._options.serials:
+            raise KeyError(child)
+        return f"{TOPICS.format(product=PRODUCT, child=child)}/{use}"
+
+    def _where(self, user: str) -> Sequence[str]:
+        return (
+            "-h", "localhost", "-p", str(self._inner), "--cafile",
+            str(self._directory / "ca.pem"), "-u", user, "-P", self._password[user],
+        )  # fmt: skip
+
+    # The link, which can be cut.
+
+    async def _link(self) -> None:
+        if not self._down:
+            self._relay = await asyncio.start_server(self._carry, self._options.address, self.port)
+            self.port = self._relay.sockets[0].getsockname()[1]
+
+    def _cut(self) -> None:
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            relay.close()
+        for writer in tuple(self._carried):
+            writer.transport.abort()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._carried.add(writer)
+        try:
+            there, back = await asyncio.open_connection(LOOPBACK, self._inner)
+            try:
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(_pump(reader, back))
+                    both.create_task(_pump(there, writer))
+            finally:
+                back.transport.abort()
+        except (OSError, ExceptionGroup):
+            pass  # one side has closed, and so does the other
+        finally:
+            self._carried.discard(writer)
+            writer.transport.abort()
+
+
+async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    while data := await source.read(65_536):
+        sink.write(data)
+        await sink.drain()
+    raise ConnectionResetError
+
+
+def _role(name: str, sends: Sequence[str], reads: Sequence[str]) -> Mapping[str, object]:
+    entries = [("publishClientSend", one) for one in sends]
+    for kind in ("publishClientReceive", "subscribePattern"):
+        entries += [(kind, one) for one in reads]
+    acls = [{"acltype": kind, "topic": topic, "allow": True} for kind, topic in entries]
+    return {"rolename": name, "acls": acls}
+
+
+def _hashed(password: str) -> Mapping[str, object]:
+    salt = secrets.token_bytes(12)
+    digest = hashlib.pbkdf2_hmac("sha512", password.encode(), salt, _ITERATIONS)
+    hashed, shown = b64encode(digest).decode(), b64encode(salt).decode()
+    return {"password": hashed, "salt": shown, "iterations": _ITERATIONS}
+
+
+def _write_private(path: Path, text: str) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(text)
+
+
+def _plugin() -> str:
+    """Return the path of the plugin.  Raises OSError."""
+    found = next(Path("/usr/lib").glob(f"*/{PLUGIN}"), None)
+    if found is None:
+        raise FileNotFoundError(f"{PLUGIN} is missing: apt install mosquitto")
+    return str(found)
+
+
+def _free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as sock:
+        sock.bind((LOOPBACK, 0))
+        return int(sock.getsockname()[1])

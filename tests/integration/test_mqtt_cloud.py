@@ -1,0 +1,78 @@
+"""gatewayd with a real broker as its cloud: the story, kills, and what an operator does there."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from gatewayd.simulator import story
+from gatewayd.simulator.site import Site
+from gatewayd.simulator.story import SiteWorld
+from tests.support.kill_points import STEPS
+from tests.support.sites import kill_at
+
+pytestmark = pytest.mark.integration
+
+
+def site_of(directory: Path, *plant: str, speaks: bool = False) -> Site:
+    return Site(directory, plant_options=plant, cloud="mqtt", speaks=speaks)
+
+
+async def test_the_story(tmp_path: Path) -> None:
+    plant = ("--children", "0", "--late", "2", "--unlisted", "1")
+    site = site_of(tmp_path, *plant, speaks=True)
+    async with site.open():
+        await site.start()
+        world = SiteWorld(site, *site.plant["serials"])
+        assert len([sentence async for sentence in story.perform(world)]) == 10
+        assert await site.stop() == 0
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_a_child_survives_a_kill_at_any_step(step: str, tmp_path: Path) -> None:
+    site = site_of(tmp_path, "--children", "0", "--late", "1")
+    async with site.open():
+        (child,) = site.plant["serials"]
+        await kill_at(step, site, child)
+        await site.start()
+        await site.wait_for(child, "online")
+        assert await site.ledger(child) == {"online": True, "registrations": 1}
+        assert (await site.describe(child))["SecretState"] == "stored"
+        assert await site.stop() == 0
+
+
+async def test_a_child_that_is_forgotten_leaves_the_broker_and_comes_back(tmp_path: Path) -> None:
+    site = site_of(tmp_path, "--children", "1")
+    async with site.open():
+        (child,) = site.plant["serials"]
+        await site.start()
+        await site.wait_for(child, "online")
+        device, _ = (await site.devices())[child]
+        await site.call("Forget", "s", device)
+
+        async def left() -> bool:
+            return bool((await site.ledger(child))["registrations"] == 0)
+
+        await site.until(left, "the broker to have removed the client")
+        await site.wait_for(child, "online")
+        assert (await site.ledger(child))["registrations"] == 1
+        assert await site.stop() == 0
+
+
+async def test_a_broker_that_is_away_loses_no_child(tmp_path: Path) -> None:
+    site = site_of(tmp_path, "--children", "1", "--late", "1", "--unlisted", "0")
+    async with site.open():
+        here, late = site.plant["serials"]
+        await site.start()
+        await site.wait_for(here, "online")
+        await site.ask(do="faults", plan="down")
+        await site.wait_for(here, "offline")
+        await site.ask(do="announce", child=late)
+        await site.wait_for(late, "admitted")
+        assert (await site.describe(late))["Remedy"], "it says what to do meanwhile"
+        await site.ask(do="faults", plan="")
+        await asyncio.gather(*(site.wait_for(one, "online") for one in (here, late)))
+        assert {(await site.ledger(one))["registrations"] for one in (here, late)} == {1}
+        assert await site.stop() == 0
