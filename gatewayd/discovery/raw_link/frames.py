@@ -28,8 +28,6 @@ MAX_FRAME: Final = 1514
 MAX_INTERFACES: Final = 16
 MAX_NAME: Final = 15
 """Bytes of an interface's name: IFNAMSIZ, linux/if.h."""
-ASK: Final = b"?"
-"""The message that has the link helper ask on all its interfaces, as soon as it may."""
 
 _GROUP = bytes.fromhex("010ecf000000")  # of DCP-Identify
 _ADDRESSES, _ETHERTYPE_SIZE = 12, 2  # bytes; the first of both MACs
@@ -83,6 +81,14 @@ def answers_alone() -> list[bytes]:
     ]
 
 
+def ask_message(number: int) -> bytes:
+    """Return the message that has the link helper ask on an interface, as soon as it may.
+
+    number: of the interface, in the order in which the client has named them.
+    """
+    return bytes((number,))
+
+
 class LinkEvent(IntEnum):
     """What the link helper reports of an interface."""
 
@@ -93,7 +99,7 @@ class LinkEvent(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class LinkReport:
-    """A report of the link helper.  number: of the interface, in the order of `names`."""
+    """A report of the link helper.  number: of the interface, as in `ask_message`."""
 
     event: LinkEvent
     number: int

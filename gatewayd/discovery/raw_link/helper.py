@@ -75,8 +75,10 @@ class LinkPort:
     def answers(self) -> list[bytes]:
         """Return the frames that wait, as far as they answer what was asked."""
         found: list[bytes] = []
+        if self.socket is None:
+            return found
         with suppress(OSError):  # none waits, or the interface is down, which the next ask shows
-            while self.socket is not None and len(found) < _AT_ONCE:
+            for _ in range(_AT_ONCE):
                 frame = self.socket.recv(MAX_FRAME)
                 answer = answer_of(frame)
                 if answer is not None and answer[0] in self._asked and self._left > 0:
@@ -109,7 +111,7 @@ class LinkHelper:
         self._now, self._xid = now, xid
         self._ports: Sequence[LinkPort] = ()
         self._due = now() + INTERVAL
-        self._is_wanted = False
+        self._wanted: set[int] = set()
         self._unsent: dict[int, LinkReport] = {}
 
     def run(self) -> None:
@@ -129,28 +131,31 @@ class LinkHelper:
 
     def _serve(self) -> bool:
         """Do what there is to do; False once the client has closed the connection."""
-        left = self._due - self._now() if self._is_wanted else _TURN
+        left = self._due - self._now() if self._wanted else _TURN
         if left > 0:
             open_ones = [port.socket for port in self._ports if port.socket is not None]
             unsent = [self._client] if self._unsent else []
             wait = min(left, _TURN)
             readable, _, _ = select.select([self._client, *open_ones], unsent, [], wait)
             if self._client in readable:
-                if not self._client.recv(1):
+                if not (message := self._client.recv(1)):
                     return False
-                self._is_wanted = True
+                self._wanted.update(one for one in message if one < len(self._ports))
             for number, port in enumerate(self._ports):
                 for frame in port.answers() if port.socket in readable else ():
                     with suppress(BlockingIOError):  # its client is slow: the answer is lost
                         self._client.send(LinkReport(LinkEvent.ANSWER, number, frame).encode())
         self._send_reports()
-        if self._is_wanted and self._now() >= self._due:
-            self._is_wanted, self._due = False, self._now() + INTERVAL
+        if self._wanted and self._now() >= self._due:
+            self._due = self._now() + INTERVAL
             self._ask()
         return True
 
     def _ask(self) -> None:
-        for number, port in enumerate(self._ports):
+        """Ask on each interface on which it is wanted."""
+        wanted, self._wanted = self._wanted, set()
+        for number in sorted(wanted):
+            port = self._ports[number]
             try:
                 port.ask(self._xid())
             except OSError as error:

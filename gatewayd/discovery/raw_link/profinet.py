@@ -11,21 +11,21 @@ import math
 import os
 import socket
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import ClassVar
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
-from gatewayd.discovery.probing.protocol import SUSPECT, Transmission, UnreadableAnswer
+from gatewayd.discovery.probing.protocol import SUSPECT, Found, Transmission, UnreadableAnswer
 from gatewayd.discovery.probing.settings import ProbingSettings
 from gatewayd.discovery.probing.table import FoundPlace, FoundTable
 from gatewayd.discovery.protocols.profinet import read_answer
 from gatewayd.discovery.raw_link.frames import (
-    ASK,
     MAX_FRAME,
     MAX_INTERFACES,
     LinkEvent,
     LinkReport,
+    ask_message,
     identify_all,
 )
 from gatewayd.errors import ConfigError, DiscoveryRetry
@@ -132,6 +132,30 @@ class Profinet:
         )
 
 
+class _LinkSide:
+    """One interface of a connection.
+
+    number: as the helper knows it.  wake: ends the pause.  reported: whether the helper has said
+    what became of the last question.  asked_at: when it was asked last.  fault: errno, why not.
+    """
+
+    def __init__(self, number: int, table: FoundTable) -> None:
+        self.number, self.table = number, table
+        self.wake, self.reported = asyncio.Event(), asyncio.Event()
+        self.asked_at, self.fault = -math.inf, 0
+        self.awaited: dict[asyncio.Future[Sighting | None], str] = {}
+
+    def answer(self, found: Found) -> None:
+        """Report what was found, to those who await it or to all."""
+        waiting = [one for one, key in self.awaited.items() if key == found.key and not one.done()]
+        if not waiting:
+            self.table.add(found, sender=found.key)
+            return
+        confirmed = self.table.confirm(found, ())
+        for one in waiting:
+            one.set_result(confirmed)
+
+
 class _LinkRun:
     """One connection to the link helper, while it lasts."""
 
@@ -144,17 +168,12 @@ class _LinkRun:
         health: Health,
     ) -> None:
         self._name, self._link, self._context, self._health = name, link, context, health
-        self._tables, self._interfaces = tables, tuple(tables)
-        self._wake = asyncio.Event()
-        self._reported = asyncio.Event()
-        self._asked_at: dict[str, float] = {}
-        self._faults: dict[str, int] = {}
-        self._awaited: dict[asyncio.Future[Sighting | None], tuple[str, str]] = {}
+        self._sides = {one: _LinkSide(n, table) for n, (one, table) in enumerate(tables.items())}
 
     async def serve(self, every: float) -> None:
         """Ask and read until cancelled.  Raises DiscoveryRetry, OSError."""
-        work = (self._ask_again(every), self._read(), self._expire())
-        tasks = [asyncio.create_task(one) for one in work]
+        asking = (self._ask_again(one, side, every) for one, side in self._sides.items())
+        tasks = [asyncio.create_task(one) for one in (self._read(), self._expire(), *asking)]
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for one in ended:
@@ -164,103 +183,83 @@ class _LinkRun:
 
     def rescan(self) -> None:
         """Ask now, and report all that answer."""
-        for table in self._tables.values():
-            table.renew()
-        self._wake.set()
+        for side in self._sides.values():
+            side.table.renew()
+            side.wake.set()
 
     async def verify(self, known: Sighting) -> Sighting | None:
         """Ask, and return what one device answers.  Raises DiscoveryRetry."""
-        began = self._context.now()
+        began, side = self._context.now(), self._sides[known.interface]
         answered: asyncio.Future[Sighting | None] = asyncio.get_running_loop().create_future()
-        self._awaited[answered] = known.interface, known.key
+        side.awaited[answered] = known.key
         try:
-            await self._link.ask()
+            await self._link.ask(side.number)
             await asyncio.wait((answered,), timeout=VERIFY)
         except OSError as error:
             raise self._could_not_ask(known.interface) from error
         finally:
-            del self._awaited[answered]
-        if not answered.done() and self._asked_at.get(known.interface, -math.inf) < began:
+            del side.awaited[answered]
+        if not answered.done() and side.asked_at < began:
             raise self._could_not_ask(known.interface)
         return answered.result() if answered.done() else None
 
     def _could_not_ask(self, interface: str) -> DiscoveryRetry:
         return DiscoveryRetry(f"{self._name} could not ask on {interface}", RETRY)
 
-    async def _ask_again(self, every: float) -> None:
+    async def _ask_again(self, interface: str, side: _LinkSide, every: float) -> None:
         while True:
-            self._wake.clear()
-            self._reported.clear()
-            await self._link.ask()
+            side.wake.clear()
+            side.reported.clear()
+            await self._link.ask(side.number)
             try:
                 async with asyncio.timeout(SILENCE):
-                    await self._reported.wait()
+                    await side.reported.wait()
             except TimeoutError:
                 raise DiscoveryRetry(f"{self._name}: the link helper is silent", RETRY) from None
-            self._check()
+            if all(one.fault and one.asked_at == -math.inf for one in self._sides.values()):
+                raise DiscoveryRetry(
+                    f"{self._name}: {interface} cannot be used: {os.strerror(side.fault)}; "
+                    "bring it up, or name others under interfaces",
+                    RETRY,
+                )
             spread = 0.9 + 0.2 * self._context.jitter()
-            await self._pause(RETRY if self._faults else spread * every)
-
-    async def _pause(self, seconds: float) -> None:
-        """Return after some seconds, or when woken."""
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-
-    def _check(self) -> None:
-        """Raise DiscoveryRetry where nothing could ever be asked."""
-        if self._faults and not self._asked_at:
-            interface, number = next(iter(self._faults.items()))
-            raise DiscoveryRetry(
-                f"{self._name}: {interface} cannot be used: {os.strerror(number)}; bring it up, or "
-                "name others under interfaces",
-                RETRY,
-            )
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETRY if side.fault else spread * every):
+                    await side.wake.wait()
 
     async def _read(self) -> None:
+        sides = tuple(self._sides.items())
         while (report := await self._next()) is not None:
-            interface = self._interfaces[report.number]
+            interface, side = sides[report.number]
             match report.event:
                 case LinkEvent.ANSWER:
-                    self._answer(interface, report.data)
+                    self._answer(interface, side, report.data)
+                    continue
                 case LinkEvent.ASKED:
-                    self._asked_at[interface] = self._context.now()
-                    self._faults.pop(interface, None)
+                    side.asked_at, side.fault = self._context.now(), 0
                 case LinkEvent.FAULT:
-                    self._faults[interface] = int.from_bytes(report.data, "big")
+                    side.fault = int.from_bytes(report.data, "big")
                     self._health.drop("no-interface", interface=interface)
-            if report.event is not LinkEvent.ANSWER and report.number == len(self._interfaces) - 1:
-                self._reported.set()
+            side.reported.set()
         raise ConnectionResetError(errno.ECONNRESET, "it closed the connection")
 
     async def _next(self) -> LinkReport | None:
         try:
-            return await self._link.report(len(self._interfaces))
+            return await self._link.report(len(self._sides))
         except ValueError as error:
             raise OSError(errno.EBADMSG, "it sent what it may not") from error
 
-    def _answer(self, interface: str, frame: bytes) -> None:
+    def _answer(self, interface: str, side: _LinkSide, frame: bytes) -> None:
         try:
-            found = read_answer(frame)
+            side.answer(read_answer(frame))
         except UnreadableAnswer as error:
             self._health.drop(error.cause, interface=interface)
-            return
-        table, where = self._tables[interface], (interface, found.key)
-        waiting = [one for one, of in self._awaited.items() if of == where and not one.done()]
-        if not waiting:
-            table.add(found, sender=found.key)
-            return
-        confirmed = table.confirm(found, ())
-        for one in waiting:
-            one.set_result(confirmed)
 
     async def _expire(self) -> None:
         while True:
             await asyncio.sleep(CHECK_EVERY)
-            for table in self._tables.values():
-                table.expire()
+            for side in self._sides.values():
+                side.table.expire()
 
 
 class LinkClient:
@@ -269,9 +268,9 @@ class LinkClient:
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
 
-    async def ask(self) -> None:
-        """Have all devices asked as soon as the helper may.  Raises OSError."""
-        await asyncio.get_running_loop().sock_sendall(self._socket, ASK)
+    async def ask(self, number: int) -> None:
+        """Have all devices of an interface asked as soon as the helper may.  Raises OSError."""
+        await asyncio.get_running_loop().sock_sendall(self._socket, ask_message(number))
 
     async def report(self, count: int) -> LinkReport | None:
         """Return the next report; None at the end.  Raises OSError, ValueError.

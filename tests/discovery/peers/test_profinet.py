@@ -142,13 +142,13 @@ async def test_a_client_cannot_have_it_ask_often_nor_send_a_frame(cable: Cable) 
     async with link_client(str(cable.path), ["lan0"]) as link:
         began = asyncio.get_running_loop().time()
         for _ in range(100):
-            await link.ask()
+            await link.ask(0)
         asked = 0
         while asked < 3:
             report = await link.report(1)
             assert report is not None
             asked += report.event is LinkEvent.ASKED
-            await link.ask()
+            await link.ask(0)
         assert asyncio.get_running_loop().time() - began >= 2.9
     cable.command()
     assert len(cable.received) == 3
@@ -178,7 +178,7 @@ async def test_one_that_is_gone_is_not_there(cable: Cable) -> None:
 async def test_what_nobody_has_asked_for_is_not_passed_on(cable: Cable) -> None:
     cable.command(devices=[])
     async with link_client(str(cable.path), ["lan0"]) as link:
-        await link.ask()
+        await link.ask(0)
         report = await link.report(1)
         assert report is not None
         assert report.event is LinkEvent.ASKED
@@ -190,7 +190,7 @@ async def test_what_nobody_has_asked_for_is_not_passed_on(cable: Cable) -> None:
             send=[unasked, request, REQUEST, to + b"\x02" * 6 + b"\x88\x92", to + bytes(60)]
         )
         cable.command(devices=[SWITCH])
-        await link.ask()
+        await link.ask(0)
         events = []
         for _ in range(2):
             report = await link.report(1)
@@ -237,6 +237,18 @@ async def test_an_interface_may_go_and_come_back(cable: Cable) -> None:
         verified = await discoverer.verify(sink.seen[SWITCH_MAC])
         assert verified is not None
         assert not sink.lost
+
+
+async def test_an_interface_that_is_missing_has_no_other_asked_more_often(
+    cable: Cable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatewayd.discovery.raw_link.profinet.RETRY", 0.1)
+    discoverer = cable.discoverer(interfaces=("lan0", "none0"))
+    async with running(discoverer) as sink:
+        await found(sink, SWITCH_MAC, PLC_MAC)
+        await until(lambda: discoverer.health.dropped.get("no-interface", 0) >= 2)
+    cable.command()
+    assert len(cable.received) == 1
 
 
 async def ended(discoverer: Profinet) -> str:

@@ -60,10 +60,10 @@ def test_what_cannot_be_asked_is_reported() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     moments = iter(range(100))
     with ours, theirs:
-        for message in (b"lan0\0lan1\0", b"?"):
+        for message in (b"lan0\0lan1\0lan2\0", b"\0", b"\2", b"\3"):
             ours.send(message)
         ours.shutdown(socket.SHUT_WR)
         LinkHelper(theirs, no_socket, lambda: float(next(moments)), lambda: 1).run()
-        reports = [LinkReport.decode(ours.recv(100), 2) for _ in range(2)]
-    assert [one.event for one in reports] == [LinkEvent.FAULT, LinkEvent.FAULT]
-    assert [int.from_bytes(one.data, "big") for one in reports] == [errno.EIO] * 2
+        reports = [LinkReport.decode(ours.recv(100), 3) for _ in range(2)]
+    fault = errno.EIO.to_bytes(2, "big")
+    assert reports == [LinkReport(LinkEvent.FAULT, number, fault) for number in (0, 2)]
