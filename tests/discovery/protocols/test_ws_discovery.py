@@ -568,6 +568,17 @@ async def test_metadata_that_are_not_its_own_are_not_believed(
     assert refused.value.cause == cause
 
 
+@given(st.binary(max_size=200), st.integers(0, len(METADATA)))
+def test_whatever_metadata_are_they_are_read_or_refused(noise: bytes, place: int) -> None:
+    whole = METADATA.encode()
+    for body in (noise, whole[:place] + noise + whole[place:], whole[:place]):
+        try:
+            read = read_metadata(body)
+        except UnreadableAnswer:
+            continue
+        assert all(value.isprintable() for value in read.attributes.values())
+
+
 @pytest.mark.parametrize("metadata", [True, False])
 def test_what_is_sent_is_known_before(metadata: bool) -> None:
     settings = WsDiscoverySettings(("lan0", "lan0"), metadata=metadata)
