@@ -278,6 +278,8 @@ class Daemon:
         if changed:
             logger.info("Read again, as they have changed: %s.", changed_files(changed))
         await self._app.reread({one.cloud for one in changed})
+        if any(one.at[:1] == ("discovery",) for one in changed):
+            self._app.discovery.reread()
         logger.info("Configuration reloaded.")
         self._app.manager.reconsider()
         self._show()

@@ -18,16 +18,17 @@ from typing import Any, Protocol, TypeAlias
 from gatewayd import __version__
 from gatewayd.admission.controller import DisputedDevices
 from gatewayd.admission.rules import RuleBook
-from gatewayd.cloud.credentials import credentials_directory, read_secret
-from gatewayd.config import Config
+from gatewayd.cloud.credentials import GivenSecret, credentials_directory, read_secret
+from gatewayd.config import Config, ConfiguredPlugin
+from gatewayd.device.secret import Secret
 from gatewayd.discovery.births.catalogue import AskedTopic, BirthPlan
 from gatewayd.discovery.births.port import Birth, BirthMessage, BirthRequest, DoorLink
 from gatewayd.discovery.births.settings import BirthsSettings
 from gatewayd.discovery.diagnosis.refusals import RefusalList
 from gatewayd.discovery.discoverer import Context, Listener, Sighting
-from gatewayd.discovery.helper.client import DiscoveryHelper
+from gatewayd.discovery.helper.client import DiscoveryHelper, ReadSecrets
 from gatewayd.discovery.helper.connect import connect
-from gatewayd.discovery.helper.specs import spec_of
+from gatewayd.discovery.helper.specs import SecretPlace, secret_place, spec_of
 from gatewayd.discovery.inventory import Inventory
 from gatewayd.discovery.kernel.neighbours import NeighbourTable
 from gatewayd.discovery.supervisor import Scan, Supervisor, is_isolated
@@ -88,6 +89,9 @@ class Discovery(Protocol):
 
     def services(self) -> Iterable[Service]:
         """Return what has to run."""
+
+    def reread(self) -> None:
+        """Have secrets of sources read again, as their files have changed."""
 
 
 class BirthHelper(Protocol):
@@ -202,11 +206,17 @@ class _Passage:
         )
 
 
+async def read_all(read: ReadSecret, places: Mapping[str, SecretPlace]) -> Mapping[str, Secret]:
+    """Return the secrets in some places, by the names of their sources.  Raises ConfigError."""
+    return {name: await GivenSecret(read, *place).read() for name, place in places.items()}
+
+
 class LanDiscovery:
     """The configured discoverers, the kernel's neighbour table and the inventory they fill.
 
     The discoverers run in the discovery helper, a process of its own, but for those that say that
-    they read nothing from the LAN.
+    they read nothing from the LAN.  Those that ask with a secret share another one: a fault in what
+    reads the packets of strangers gives nothing of it away.
 
     rules: for what is of interest.  environ: of the process.
     """
@@ -238,24 +248,47 @@ class LanDiscovery:
             listener,
             is_listed=rules.lists,
         )
-        self._helper: DiscoveryHelper | None = None
-        self._sources: list[Supervisor | DiscoveryHelper] = [self._inside]
-        if outside:
-            self._helper = DiscoveryHelper(
-                [spec_of(one.name, one.kind, one.settings) for one in outside],
-                connect(environ),
-                rules.name_rules,
-                self.devices.known_addresses,
-                clock,
-                journal.level,
-            )
-            self._sources.append(self._helper)
+        read = partial(read_secret, credentials_directory(environ))
+        places = {one.name: at for one in outside if (at := secret_place(one.settings))}
+        self._helper = self._started(
+            [one for one in outside if one.name not in places], rules, environ
+        )
+        self._with_secrets = self._started(
+            [one for one in outside if one.name in places], rules, environ,
+            partial(read_all, read, places),
+        )  # fmt: skip
+        helpers = tuple(filter(None, (self._helper, self._with_secrets)))
+        self._sources: Sequence[Supervisor | DiscoveryHelper] = (self._inside, *helpers)
         self._births: BrokerBirths | None = None
         if self._helper is not None:
-            read = partial(read_secret, credentials_directory(environ))
             self._births = BrokerBirths(config, read, socket.gethostname(), clock, self._helper)
         names = [name for source in self._sources for name in source.names]
         self._scan = Scan(names, self._rescan_by, clock.now)
+
+    def _started(
+        self,
+        discoverers: Sequence[ConfiguredPlugin],
+        rules: RuleBook,
+        environ: Mapping[str, str],
+        secrets: ReadSecrets | None = None,
+    ) -> DiscoveryHelper | None:
+        """Return a helper for some discoverers; None for none."""
+        if not discoverers:
+            return None
+        return DiscoveryHelper(
+            [spec_of(one.name, one.kind, one.settings) for one in discoverers],
+            connect(environ),
+            rules.name_rules,
+            self.devices.known_addresses,
+            self._clock,
+            journal.level,
+            secrets=secrets,
+        )
+
+    def reread(self) -> None:
+        """Have secrets of sources read again, as their files have changed."""
+        if self._with_secrets is not None:
+            self._with_secrets.reread()
 
     def rescan(self, seconds: int, protocols: Sequence[str]) -> None:
         """Have discoverers look again for so many seconds.  Raises InvalidArgs."""
@@ -269,17 +302,17 @@ class LanDiscovery:
 
     def counters(self) -> dict[str, int]:
         """Return the counters of the discoverers and of the inventory."""
-        counted = self.devices.counters()
-        for source in self._sources:
-            counted |= source.counters()
-        return {**counted, **(self._births.counters() if self._births else {})}
+        counted = Counter(self.devices.counters())
+        for source in (*self._sources, *filter(None, [self._births])):
+            counted.update(source.counters())
+        return dict(counted)
 
     def refused(self) -> Sequence[ShownRefusal]:
         """Return what was refused, the newest first."""
         for one in self._inside.refusals(self._clock.now()):
             self._refused.add(one)
-        outside = self._helper.refused.newest() if self._helper else ()
-        newest = sorted((*self._refused.newest(), *outside), key=lambda one: -one.at)
+        lists = (self._refused, *(one.refused for one in (self._helper, self._with_secrets) if one))
+        newest = sorted((one for each in lists for one in each.newest()), key=lambda one: -one.at)
         return [
             (self._clock.to_wall(one.at), one.discoverer, one.interface, one.sender, one.name,
              one.cause, one.times)

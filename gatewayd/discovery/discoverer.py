@@ -204,6 +204,10 @@ class Discoverer(Protocol):
     what a packet does, whatever their `trust`.  A class that reads nothing from the LAN may say
     `isolated = False`: it runs in gatewayd itself, and its `trust` counts.
 
+    A source that asks with a secret names in its settings the credential and the file of it, as the
+    property `secret_place`.  If one is named there, the class is made as `cls(name, settings,
+    secret)`, in a helper that no source without a secret shares; else as any other.
+
     It may have a method `transmissions()`, which returns what it would send, as
     `gatewayd.discovery.probing.protocol.Transmission`: for `gatewayctl discover --dry-run`.
 

@@ -344,6 +344,9 @@ class FakeLan:
     def services(self) -> tuple[()]:
         return ()
 
+    def reread(self) -> None:
+        pass
+
     def id_of(self, name: str) -> DeviceId:
         return device_id([_serial(name)], name)
 

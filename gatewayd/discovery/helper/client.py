@@ -8,8 +8,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
+from gatewayd.device.secret import Secret
 from gatewayd.discovery.births.port import BirthMessage, BirthRequest
 from gatewayd.discovery.diagnosis.recorder import RecordedEvent
 from gatewayd.discovery.diagnosis.recording import RecordingPipe
@@ -34,7 +37,7 @@ from gatewayd.discovery.helper.messages import (
     encode_to_helper,
 )
 from gatewayd.discovery.name_rules import NameRule
-from gatewayd.errors import DiscoveryRetry, WrongState
+from gatewayd.errors import ConfigError, DiscoveryRetry, WrongState
 from gatewayd.runtime.backoff import delay
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -55,6 +58,9 @@ MAX_RATE = 2000
 """Messages that are read in a second; more wait in the helper, which keeps the newest."""
 
 NOT_RUNNING = "the discovery helper does not run"
+SECRETS_CHANGED = "what its sources ask with may have changed"
+
+ReadSecrets: TypeAlias = Callable[[], Awaitable[Mapping[str, Secret]]]
 
 
 class DiscoveryHelper:
@@ -62,12 +68,14 @@ class DiscoveryHelper:
 
     rules: returns what is of interest now.  known: returns where devices on record are.
     log_level: returns from which level on to log now.
+    secrets: reads what its sources ask with, by their names, at each of its starts; None for a
+    helper without secrets.  It may raise ConfigError.
     on_request: called with what a discoverer asks of a door; it decides, and never blocks.
     faults: why a discoverer does not run now, by its name.
     refused: what was not believed, or had no room.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # the last by keyword
         self,
         specs: Sequence[DiscovererSpec],
         connect: Connect,
@@ -75,8 +83,11 @@ class DiscoveryHelper:
         known: Callable[[], frozenset[str]],
         clock: Clock,
         log_level: Callable[[], str],
+        *,
+        secrets: ReadSecrets | None = None,
     ) -> None:
-        self._start = Start(tuple(specs))
+        self._specs, self._secrets = tuple(specs), secrets
+        self._is_outdated = False
         self._kinds = {one.name: one.kind for one in specs}
         self._connect, self._clock = connect, clock
         self._rules, self._known, self._log_level = rules, known, log_level
@@ -115,6 +126,12 @@ class DiscoveryHelper:
             log.warning("The discovery helper ended, and is started again: %s.", why,
                         extra={"once": why})  # fmt: skip
             await asyncio.sleep(delay(failures, FIRST_RESTART, LAST_RESTART, self._clock.jitter()))
+
+    def reread(self) -> None:
+        """Start the helper again if it has secrets, which may have changed."""
+        if self._secrets is not None and self._writer is not None:
+            self._is_outdated = True
+            self._writer.close()
 
     async def rescan(self, name: str) -> None:
         """Have one discoverer ask for all devices, unless it does not run now."""
@@ -175,15 +192,19 @@ class DiscoveryHelper:
 
     async def _once(self, sink: Sink) -> str:
         """Run the helper once; return why it ended."""
+        self._is_outdated = False
         try:
+            start = await self._started()
             async with self._connect() as (reader, writer):
-                await self._serve(reader, writer, sink)
+                await self._serve(reader, writer, sink, start)
+        except ConfigError as error:  # of a secret
+            return str(error).rstrip(".")
         except MalformedMessage as error:
             return f"it sent what it may not: {error}"
         except TimeoutError:  # an OSError, too
             return f"it was silent for {SILENCE:.0f} s"
         except ConnectionError:
-            return "it closed the connection"
+            return self._closed()
         except OSError as error:
             return error.strerror or type(error).__name__
         finally:
@@ -192,13 +213,23 @@ class DiscoveryHelper:
             for waiting in self._answers.values():
                 if not waiting.done():
                     waiting.set_result(Answer(0, None, asked=False))
-        return "it closed the connection"
+        return self._closed()
+
+    def _closed(self) -> str:
+        return SECRETS_CHANGED if self._is_outdated else "it closed the connection"
+
+    async def _started(self) -> Start:
+        """Return the first message.  Raises ConfigError."""
+        if self._secrets is None:
+            return Start(self._specs)
+        secrets = await self._secrets()
+        return Start(tuple(replace(one, secret=secrets.get(one.name)) for one in self._specs))
 
     async def _serve(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sink: Sink
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, sink: Sink, start: Start
     ) -> None:
         """Serve one connection until it ends.  Raises MalformedMessage, OSError."""
-        self._send(writer, self._start)
+        self._send(writer, start)
         updates = asyncio.create_task(self._update(writer), name="discovery updates")
         try:
             self._writer = writer

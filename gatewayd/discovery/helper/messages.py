@@ -22,6 +22,7 @@ from dataclasses import astuple, dataclass, field
 from typing import Any, TypeAlias
 
 from gatewayd.device.identity import KERNEL, WEIGHTS, Claim, claim
+from gatewayd.device.secret import Secret
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.births.port import Birth, BirthRequest, DoorLink
 from gatewayd.discovery.diagnosis.recorder import (
@@ -79,11 +80,13 @@ class DiscovererSpec:
     """A discoverer that the helper is to run.
 
     name: of its table.  kind: of the plug-in.  settings: its table, without "kind".
+    secret: what it asks with; None for most.
     """
 
     name: str
     kind: str
     settings: Mapping[str, Any]
+    secret: Secret | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,10 +189,7 @@ def _to_helper(message: ToHelper) -> dict[str, object]:
     made: dict[str, object]
     match message:
         case Start(discoverers):
-            specs = [
-                {"name": one.name, "kind": one.kind, "settings": dict(one.settings)}
-                for one in discoverers
-            ]
+            specs = list(map(_spec, discoverers))
             made = {"type": "start", "version": VERSION, "discoverers": specs}
         case LogLevel(level):
             made = {"type": "level", "level": level}
@@ -212,6 +212,13 @@ def _to_helper(message: ToHelper) -> dict[str, object]:
     return made
 
 
+def _spec(one: DiscovererSpec) -> dict[str, object]:
+    secret = one.secret and base64.b64encode(one.secret.reveal()).decode("ascii")
+    return {
+        "name": one.name, "kind": one.kind, "settings": dict(one.settings), "secret": secret or "",
+    }  # fmt: skip
+
+
 def _fields_of(message: Birth | DoorLink | BirthRequest) -> dict[str, object]:
     return {one: getattr(message, one) for one in message.__slots__}
 
@@ -224,12 +231,7 @@ def decode_to_helper(line: bytes, kinds: Mapping[str, str], now: float) -> ToHel
     raw = _Table(_parsed(line))
     match raw.text("type"):
         case "start" if raw.number("version") == VERSION:
-            made = map(_Table, raw.list("discoverers"))
-            specs = tuple(
-                DiscovererSpec(one.text("name"), one.text("kind"), one.table("settings"))
-                for one in made
-            )
-            return Start(specs)
+            return Start(tuple(map(_read_spec, map(_Table, raw.list("discoverers")))))
         case "level":
             return LogLevel(raw.text("level"))
         case "rules":
@@ -237,6 +239,11 @@ def decode_to_helper(line: bytes, kinds: Mapping[str, str], now: float) -> ToHel
         case "known":
             return KnownAddresses(frozenset(map(str, raw.list("addresses"))))
     return _request(raw, kinds, now)
+
+
+def _read_spec(raw: _Table) -> DiscovererSpec:
+    secret = Secret(base64.b64decode(raw.text("secret"))) if raw.text("secret") else None
+    return DiscovererSpec(raw.text("name"), raw.text("kind"), raw.table("settings"), secret)
 
 
 def _request(raw: _Table, kinds: Mapping[str, str], now: float) -> ToHelper:

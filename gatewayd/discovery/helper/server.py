@@ -1,6 +1,7 @@
 """The discovery helper: it runs discoverers for gatewayd, over one connection.
 
-It knows no rule, no secret and no record.  gatewayd sends what it needs as data.
+It knows no rule and no record, and no secret but what its sources ask with.  gatewayd sends what
+it needs as data.
 """
 
 from __future__ import annotations

@@ -6,12 +6,21 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from gatewayd.discovery.discoverer import Discoverer
 from gatewayd.discovery.helper.messages import DiscovererSpec
 from gatewayd.settings.build import SettingsBuilder
 from gatewayd.settings.files import Document, Problems
+
+SecretPlace: TypeAlias = tuple[str, Path | None]
+"""Where a secret is: the name of a credential or, where that is "", a file."""
+
+
+def secret_place(settings: Any) -> SecretPlace | None:  # noqa: ANN401  # of a plug-in
+    """Return where the secret is that a source asks with; None if it asks with none."""
+    place: SecretPlace = getattr(settings, "secret_place", ("", None))
+    return place if any(place) else None
 
 
 def spec_of(name: str, kind: str, settings: Any) -> DiscovererSpec:  # noqa: ANN401  # of a plug-in
@@ -30,7 +39,8 @@ def make_discoverer(spec: DiscovererSpec, load: Callable[[str], Any]) -> Discove
     builder = SettingsBuilder(Document(Path(".".join(at)), {}, {}), problems)
     settings = builder.build(plugin.Settings, spec.settings, at)
     problems.check()
-    made: Discoverer = plugin(spec.name, settings)
+    given = () if spec.secret is None else (spec.secret,)
+    made: Discoverer = plugin(spec.name, settings, *given)
     return made
 
 

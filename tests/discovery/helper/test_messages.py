@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.device.identity import Claim, Trust
+from gatewayd.device.secret import Secret
 from gatewayd.discovery.diagnosis.recorder import MAX_DATA, RecordedEvent
 from gatewayd.discovery.diagnosis.refusals import Refusal
 from gatewayd.discovery.discoverer import Interest, Loss, LossReason, Sighting
@@ -98,6 +99,7 @@ def test_gatewayd_receives_what_the_helper_sends(message: ToGatewayd) -> None:
     "message",
     [
         Start((DiscovererSpec("mdns", "mdns", {"types": ["_a._tcp"], "n": 1.5}),)),
+        Start((DiscovererSpec("snmp", "snmp", {}, Secret(b"\xff\0public")),)),
         LogLevel("debug"),
         Rules((NameRule((("service", ("_a*", "b")),), True, Interest.IGNORED),)),
         Rules(()),
