@@ -202,7 +202,7 @@ class _UnitVisit:
     async def _identification(self, code: IdCode, first: int) -> Identification | None:
         self._left -= 1
         if self._left < 0:
-            raise UnreadableAnswer("too-many-rounds")
+            raise UnreadableAnswer("endless")
         number = self._next()
         pdu = await self._asked(
             modbus.identification_request(number, self._unit, code, first), number

@@ -100,7 +100,7 @@ class SnmpAgents:
                     raise
                 continue
             if not system:
-                raise UnreadableAnswer("no-system")
+                raise UnreadableAnswer("nothing-shown")
             self._versions[address] = version
             return version, {**system, **await self._details(agent, address, version)}
         raise TimeoutError
@@ -124,9 +124,13 @@ class SnmpAgents:
         return found
 
     def _questions(self) -> Iterator[HostQuestion]:
-        for names, purpose in ((SYSTEM, "who it is"), (DETAILS, "its serial number and model")):
-            request = snmp.get_request(SnmpVersion.V2C, self._community, 0, names)
-            yield HostQuestion(f"port {self._port} by UDP", len(request), f"GET: {purpose}")
+        for version, names, purpose in (
+            (SnmpVersion.V2C, SYSTEM, "GET: who it is"),
+            (SnmpVersion.V2C, DETAILS, "GET: its serial number and model"),
+            (SnmpVersion.V1, SYSTEM, "the same by version 1, if there is no answer"),
+        ):
+            request = snmp.get_request(version, self._community, 0, names)
+            yield HostQuestion(f"port {self._port} by UDP", len(request), purpose)
 
 
 class _Agent:
@@ -178,7 +182,7 @@ class _Agent:
             except UnreadableAnswer as answer:
                 if answer.cause != snmp.NOT_ASKED:
                     raise
-        raise UnreadableAnswer("too-many-answers")
+        raise UnreadableAnswer("endless")
 
 
 class Snmp(HostPoller):

@@ -47,7 +47,7 @@ class HostConnection:
         """
         self._left -= size
         if self._left < 0:
-            raise UnreadableAnswer("too-long")
+            raise UnreadableAnswer("endless")
         try:
             return await self._reader.readexactly(size)
         except asyncio.IncompleteReadError as error:

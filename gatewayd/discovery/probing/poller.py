@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -16,7 +16,12 @@ from typing import Protocol
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.routes import interface_to
 from gatewayd.discovery.probing.hosts import PollSettings, addresses_of, size_of
-from gatewayd.discovery.probing.protocol import Found, Transmission, UnreadableAnswer
+from gatewayd.discovery.probing.protocol import (
+    SUSPECT,
+    Found,
+    Transmission,
+    UnreadableAnswer,
+)
 from gatewayd.discovery.probing.table import FoundPlace, FoundTable
 from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -183,15 +188,18 @@ class HostPoller:
         self._again = asyncio.Event()
         self._context: Context | None = None
 
-    def transmissions(self) -> Iterator[Transmission]:
-        """Yield what is sent by itself, for each entry of the list."""
-        for listed in self._settings.hosts:
-            many = size_of(listed)
-            whom = listed if many == 1 else f"each of {many} addresses of {listed}"
-            for one in self._protocol.questions:
-                yield Transmission(
-                    f"{whom}, {one.to}", "", self._settings.probe_every, one.size, one.purpose
-                )
+    def transmissions(self) -> Sequence[Transmission]:
+        """Return what is sent to the hosts of each entry of the list."""
+        every = self._settings.probe_every
+        return [
+            Transmission(f"{_whom(listed)} {one.to}", "", *when)
+            for listed in self._settings.hosts
+            for one in self._protocol.questions
+            for when in (
+                (every, one.size, one.purpose),
+                (0.0, one.size, one.purpose, SUSPECT),
+            )
+        ]
 
     async def run(self, context: Context, sink: Sink) -> None:
         """Ask all hosts, round after round, until cancelled."""
@@ -322,7 +330,7 @@ class HostPoller:
                 health=self.health,
             )
         if table is None:
-            self.health.drop("too-many-interfaces", interface=interface, sender=address)
+            self.health.drop("table-full", interface=interface, sender=address)
             return
         for one in found:
             await sink.room()
@@ -344,3 +352,8 @@ class HostPoller:
                 await self._again.wait()
         except TimeoutError:
             pass  # it is time
+
+
+def _whom(listed: str) -> str:
+    many = size_of(listed)
+    return listed if many == 1 else f"each of {many} addresses of {listed},"

@@ -146,7 +146,7 @@ async def test_the_rest_of_an_answer_is_asked_for_within_a_bound() -> None:
         made = discoverer(hosts)
         async with running(made) as sink:
             await until(lambda: bool(made.health.dropped))
-        assert made.health.dropped == {"too-many-rounds": 1}
+        assert made.health.dropped == {"endless": 1}
         assert len(host.asked) == MAX_ROUNDS
         assert not sink.seen
 
@@ -159,7 +159,7 @@ async def test_the_rest_of_an_answer_is_asked_for_within_a_bound() -> None:
         ("ab0a", {"no-such-unit": 1}),
         ("ab0b", {"no-such-unit": 1}),
         ("ab06", {"busy": 1}),
-        ("2b0e01", {"no-identification": 1}),
+        ("2b0e01", {"garbled": 1}),
     ],
 )
 async def test_what_an_answer_means(pdu: str, dropped: Mapping[str, int]) -> None:
@@ -302,7 +302,7 @@ def test_settings_with_a_problem_are_refused(settings: Mapping[str, object], pro
 
 def test_the_plan_has_what_is_sent() -> None:
     settings = ModbusSettings(hosts=("10.0.0.0/30",), units=(1,), sunspec=(40000,))
-    (first, second) = Modbus("meters", settings).transmissions()
+    first, _, second, _ = Modbus("meters", settings).transmissions()
     assert first.to == "each of 2 addresses of 10.0.0.0/30, port 502 by TCP, unit 1"
     assert (first.size, second.size) == (11, 12)
     assert second.purpose == "Read Holding Registers, function 3"

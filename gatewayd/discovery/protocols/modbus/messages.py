@@ -102,19 +102,19 @@ def registers_request(transaction: int, unit: int, address: int, count: int) -> 
 def read_header(raw: bytes) -> ModbusHeader:
     """Read the header of an answer, HEADER bytes.  Raises UnreadableAnswer."""
     if len(raw) != HEADER:
-        raise UnreadableAnswer("cut-short")
+        raise UnreadableAnswer("garbled")
     transaction, protocol, length, unit = _HEADER.unpack(raw)
     if protocol:
-        raise UnreadableAnswer("no-modbus")
+        raise UnreadableAnswer("garbled")
     if not 2 <= length - 1 <= MAX_PDU:  # noqa: PLR2004  # a function and one byte
-        raise UnreadableAnswer("bad-length")
+        raise UnreadableAnswer("garbled")
     return ModbusHeader(transaction, unit, length - 1)
 
 
 def check_header(header: ModbusHeader, transaction: int, unit: int) -> None:
     """Raise UnreadableAnswer unless an answer is to this question."""
     if (header.transaction, header.unit) != (transaction, unit):
-        raise UnreadableAnswer("not-asked")
+        raise UnreadableAnswer("unasked")
 
 
 def read_identification(pdu: bytes, asked: int) -> Identification | ModbusException:
@@ -127,12 +127,12 @@ def read_identification(pdu: bytes, asked: int) -> Identification | ModbusExcept
     if (exception := _exception(pdu, _IDENTIFICATION)) is not None:
         return exception
     if len(pdu) < 7 or pdu[:2] != bytes((_IDENTIFICATION, _MEI)):  # noqa: PLR2004  # what is fixed
-        raise UnreadableAnswer("no-identification")
+        raise UnreadableAnswer("garbled")
     conformity, more, following, count = pdu[3:7]
     objects = _objects(pdu[7:], count)
     level = conformity & ~_INDIVIDUAL
     if not IdCode.BASIC <= level <= IdCode.EXTENDED:
-        raise UnreadableAnswer("bad-conformity")
+        raise UnreadableAnswer("garbled")
     if more == _MORE and following <= max(objects, default=asked):
         raise UnreadableAnswer("endless")
     rest = following if more == _MORE else None
@@ -144,7 +144,7 @@ def read_registers(pdu: bytes, count: int) -> bytes | ModbusException:
     if (exception := _exception(pdu, _REGISTERS)) is not None:
         return exception
     if pdu[:2] != bytes((_REGISTERS, 2 * count)) or len(pdu) != 2 + 2 * count:
-        raise UnreadableAnswer("bad-registers")
+        raise UnreadableAnswer("garbled")
     return pdu[2:]
 
 
@@ -163,7 +163,7 @@ def _objects(raw: bytes, count: int) -> dict[int, bytes]:
     at = 0
     for _ in range(count):
         if at + 2 > len(raw) or (end := at + 2 + raw[at + 1]) > len(raw):
-            raise UnreadableAnswer("cut-short")
+            raise UnreadableAnswer("garbled")
         found.setdefault(raw[at], raw[at + 2 : end])
         at = end
     return found

@@ -52,7 +52,7 @@ class UaReader:
         if size == NO_DATA:
             return b""
         if not 0 <= size <= most:
-            raise UnreadableAnswer("bad-length")
+            raise UnreadableAnswer("garbled")
         return self._cut(size)
 
     def text(self) -> str:
@@ -63,7 +63,7 @@ class UaReader:
         """Read a LocalizedText, without its locale (5.2.2.14)."""
         mask = self.u8()
         if mask & ~(_LOCALE | _TEXT):
-            raise UnreadableAnswer("bad-text")
+            raise UnreadableAnswer("garbled")
         if mask & _LOCALE:
             self.text()
         return self.text() if mask & _TEXT else ""
@@ -72,7 +72,7 @@ class UaReader:
         """Read the number of a numeric NodeId."""
         form = _NUMERIC.get(self.u8())
         if form is None:
-            raise UnreadableAnswer("bad-node-id")
+            raise UnreadableAnswer("garbled")
         return self._number(form)
 
     def array(self, read: Callable[[], T], most: int) -> list[T]:
@@ -81,7 +81,7 @@ class UaReader:
         if count == NO_DATA:
             return []
         if not 0 <= count <= most:
-            raise UnreadableAnswer("too-many-elements")
+            raise UnreadableAnswer("endless")
         return [read() for _ in range(count)]
 
     def _number(self, form: str) -> int:
@@ -91,7 +91,7 @@ class UaReader:
     def _cut(self, size: int) -> bytes:
         end = self._at + size
         if end > len(self._raw):
-            raise UnreadableAnswer("cut-short")
+            raise UnreadableAnswer("garbled")
         found = self._raw[self._at : end]
         self._at = end
         return found

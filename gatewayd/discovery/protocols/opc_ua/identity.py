@@ -62,7 +62,7 @@ def found_server(key: str, port: int, endpoints: Sequence[UaEndpoint]) -> Found 
     Where the endpoints are those of several applications, the first one is it.
     """
     if not endpoints:
-        raise UnreadableAnswer("no-endpoints")
+        raise UnreadableAnswer("nothing-shown")
     server = endpoints[0].server
     if server.type == ApplicationType.DISCOVERY_SERVER:
         return None

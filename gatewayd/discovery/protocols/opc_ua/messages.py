@@ -139,21 +139,21 @@ def close_channel(channel: UaChannel, number: int) -> bytes:
 def read_header(raw: bytes) -> ChunkHeader:
     """Read the header of a chunk, HEADER bytes.  Raises UnreadableAnswer."""
     if len(raw) != HEADER:
-        raise UnreadableAnswer("cut-short")
+        raise UnreadableAnswer("garbled")
     kind, final, size = struct.unpack("<3scI", raw)
     if kind not in (b"ACK", b"ERR", b"OPN", b"MSG"):
-        raise UnreadableAnswer("no-opc-ua")
+        raise UnreadableAnswer("garbled")
     if not HEADER < size <= CHUNK:
-        raise UnreadableAnswer("bad-length")
+        raise UnreadableAnswer("garbled")
     if final not in (_FINAL, _MORE, _ABORT):
-        raise UnreadableAnswer("bad-chunk")
+        raise UnreadableAnswer("garbled")
     return ChunkHeader(kind, final, size - HEADER)
 
 
 def read_hello_answer(header: ChunkHeader, body: bytes) -> None:
     """Read the answer to Hello.  Raises UnreadableAnswer if it is none."""
     if header.kind != b"ACK" or header.final != _FINAL:
-        raise UnreadableAnswer("refused-by-server" if header.kind == b"ERR" else "bad-chunk")
+        raise UnreadableAnswer("refused-by-server" if header.kind == b"ERR" else "garbled")
     reader = UaReader(body)
     for _ in ("version", "receive buffer", "send buffer", "message", "chunks"):
         reader.u32()
@@ -162,7 +162,7 @@ def read_hello_answer(header: ChunkHeader, body: bytes) -> None:
 def read_channel(header: ChunkHeader, body: bytes) -> UaChannel:
     """Read the answer to the request for a channel.  Raises UnreadableAnswer."""
     if header.kind != b"OPN" or header.final != _FINAL:
-        raise UnreadableAnswer("refused-by-server" if header.kind == b"ERR" else "bad-chunk")
+        raise UnreadableAnswer("refused-by-server" if header.kind == b"ERR" else "garbled")
     reader = UaReader(body)
     reader.u32()
     reader.text()
@@ -170,12 +170,12 @@ def read_channel(header: ChunkHeader, body: bytes) -> UaChannel:
     reader.octets(MAX_NONCE)
     reader.u32()
     if reader.u32() != 1:
-        raise UnreadableAnswer("not-asked")
+        raise UnreadableAnswer("unasked")
     _read_response(reader, Encoding.OPEN_CHANNEL_ANSWER)
     reader.u32()
     made = UaChannel(reader.u32(), reader.u32())
     if not made.channel:
-        raise UnreadableAnswer("bad-channel")
+        raise UnreadableAnswer("garbled")
     return made
 
 
@@ -198,11 +198,11 @@ class MessageReader:
         reader = UaReader(body[:16])
         channel, _, _, number = (reader.u32() for _ in range(4))
         if (channel, number) != (self.channel.channel, self.number):
-            raise UnreadableAnswer("not-asked")
+            raise UnreadableAnswer("unasked")
         self._parts.append(body[16:])
         self._size += len(body)
         if len(self._parts) > MAX_CHUNKS or self._size > MAX_MESSAGE:
-            raise UnreadableAnswer("too-long")
+            raise UnreadableAnswer("endless")
         return b"".join(self._parts) if header.final == _FINAL else None
 
 
@@ -253,9 +253,9 @@ def _read_response(reader: UaReader, expected: Encoding) -> None:
     if reader.u32() or encoding == Encoding.FAULT:
         raise UnreadableAnswer("refused-by-server")
     if encoding != expected:
-        raise UnreadableAnswer("not-asked")
+        raise UnreadableAnswer("unasked")
     if reader.u8():  # none were asked for
-        raise UnreadableAnswer("bad-diagnostics")
+        raise UnreadableAnswer("garbled")
     reader.array(reader.text, MAX_TOKENS)
     reader.numeric_id()
     if reader.u8():

@@ -71,7 +71,7 @@ def read_elements(raw: bytes) -> list[Element]:
     at = 0
     while at < len(raw):
         if len(found) == MAX_ELEMENTS:
-            raise UnreadableAnswer("too-many-elements")
+            raise UnreadableAnswer("endless")
         one, at = _read_element(raw, at)
         found.append(one)
     return found
@@ -81,14 +81,14 @@ def read_sequence(raw: bytes, *tags: int) -> list[bytes]:
     """Read elements of exactly these tags; return what is in each.  Raises UnreadableAnswer."""
     found = read_elements(raw)
     if tuple(one.tag for one in found) != tags:
-        raise UnreadableAnswer("bad-element")
+        raise UnreadableAnswer("garbled")
     return [one.content for one in found]
 
 
 def read_integer(content: bytes) -> int:
     """Read what is in an INTEGER.  Raises UnreadableAnswer."""
     if not 0 < len(content) <= _MOST_INTEGER_BYTES:
-        raise UnreadableAnswer("bad-integer")
+        raise UnreadableAnswer("garbled")
     return int.from_bytes(content, signed=True)
 
 
@@ -102,32 +102,32 @@ def read_object_name(content: bytes) -> ObjectName:
     for byte in content:
         number, size = number << _BITS | byte & 0x7F, size + 1
         if size > _MOST_NUMBER_BYTES or number > MAX_NUMBER + 2 * _ROOT:
-            raise UnreadableAnswer("bad-object-name")
+            raise UnreadableAnswer("garbled")
         if not byte & _MORE:
             numbers.append(number)
             number = size = 0
             if len(numbers) == MAX_NUMBERS:
-                raise UnreadableAnswer("bad-object-name")
+                raise UnreadableAnswer("garbled")
     if size or not numbers:
-        raise UnreadableAnswer("bad-object-name")
+        raise UnreadableAnswer("garbled")
     root = min(numbers[0] // _ROOT, _LAST_ROOT)
     name = (root, numbers[0] - _ROOT * root, *numbers[1:])
     if max(name) > MAX_NUMBER:
-        raise UnreadableAnswer("bad-object-name")
+        raise UnreadableAnswer("garbled")
     return name
 
 
 def _read_element(raw: bytes, at: int) -> tuple[Element, int]:
     """Return an element, and where the next one begins."""
     if at + 2 > len(raw):
-        raise UnreadableAnswer("cut-short")
+        raise UnreadableAnswer("garbled")
     tag, size = raw[at], raw[at + 1]
     at += 2
     if size & _LONG:
         count = size & ~_LONG
         if not 0 < count <= _MOST_LENGTH_BYTES or at + count > len(raw):
-            raise UnreadableAnswer("bad-length")
+            raise UnreadableAnswer("garbled")
         size, at = int.from_bytes(raw[at : at + count]), at + count
     if at + size > len(raw):
-        raise UnreadableAnswer("cut-short")
+        raise UnreadableAnswer("garbled")
     return Element(tag, raw[at : at + size]), at + size

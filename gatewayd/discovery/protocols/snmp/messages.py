@@ -19,7 +19,7 @@ MAX_DATAGRAM = 8192
 MAX_COMMUNITY = 255
 """Bytes of a community; a standard limit does not exist."""
 
-NOT_ASKED = "not-asked"
+NOT_ASKED = "unasked"
 """Why an answer is not read: it is to another question."""
 
 GET, RESPONSE = 0xA0, 0xA2
@@ -77,7 +77,7 @@ def read_answer(
     who can send it has seen the question.
     """
     if len(datagram) > MAX_DATAGRAM:
-        raise UnreadableAnswer("too-long")
+        raise UnreadableAnswer("endless")
     (message,) = ber.read_sequence(datagram, ber.SEQUENCE)
     head, _, pdu = ber.read_sequence(message, ber.INTEGER, ber.OCTETS, RESPONSE)
     answered, status, _, bindings = ber.read_sequence(
@@ -96,10 +96,10 @@ def _binding(one: ber.Element) -> tuple[ObjectName, Value] | None:
     None if it has none that is of use, as noSuchObject, where it is not there (RFC 3416, 3).
     """
     if one.tag != ber.SEQUENCE:
-        raise UnreadableAnswer("bad-element")
+        raise UnreadableAnswer("garbled")
     pair = ber.read_elements(one.content)
     if len(pair) != 2 or pair[0].tag != ber.OBJECT:  # noqa: PLR2004  # a name and a value
-        raise UnreadableAnswer("bad-element")
+        raise UnreadableAnswer("garbled")
     name, (tag, content) = ber.read_object_name(pair[0].content), pair[1]
     if tag == ber.OCTETS:
         return name, content
