@@ -49,8 +49,8 @@ log = logging.getLogger(__name__)
 
 TWO_CLAIMANTS = "two-claimants"
 
-MAX_OBSERVATIONS, MAX_OBSERVATIONS_UNPINNED = 16, 4
-"""At how many origins at once a device is followed."""
+MAX_OBSERVATIONS, MAX_OBSERVATIONS_UNPINNED = 16, 8
+"""At how many origins at once a device is followed: a camera is seen by six sources."""
 MAX_ADDRESSES = 16
 """Addresses in the evidence of a device."""
 MAX_CONTESTANTS = 4

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from gatewayd.device.identity import Claim, strength
+from gatewayd.device.identity import Claim, claim, strength
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.comparison import same_facts
 from gatewayd.discovery.discoverer import (
@@ -200,11 +200,18 @@ class FoundTable:
             interface=self._place.interface,
             addresses=usable,
             port=found.port or None,
-            claims=_strongest(found.claims),
+            claims=self._claims(found, addresses),
             attributes=self._attributes(found, usable),
             label=sanitize.label(found.label),
             is_behind=found.is_behind,
         )
+
+    def _claims(self, found: Found, addresses: Collection[str]) -> frozenset[Claim]:
+        """Return the claims that can be compared: a protocol may have made others of its text."""
+        fit = [one for one in found.claims if _is_fit(one)]
+        if len(fit) < len(found.claims):
+            self._refuse("bad-claim", found.label, addresses)
+        return frozenset(sorted(fit, key=lambda one: (-strength(one), one))[:MAX_CLAIMS])
 
     def _attributes(self, found: Found, addresses: tuple[str, ...]) -> dict[str, str]:
         own = {
@@ -291,5 +298,8 @@ class FoundTable:
         )
 
 
-def _strongest(claims: Collection[Claim]) -> frozenset[Claim]:
-    return frozenset(sorted(claims, key=lambda one: (-strength(one), one))[:MAX_CLAIMS])
+def _is_fit(one: Claim) -> bool:
+    """Whether a claim is what normalising it would make, of text that prints, in a namespace that
+    is a word."""
+    is_text = sanitize.attribute(one.namespace or "-", one.value) is not None
+    return is_text and claim(one.kind, one.namespace, one.value) == one

@@ -276,6 +276,21 @@ def test_text_is_cleaned_or_left_out_and_never_replaces_what_gatewayd_says() -> 
     assert Claim("serial", "toy", "a-1") in seen.claims
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        Claim("serial", "upnp.a b", "a-1"), Claim("serial", "x" * 65, "a-1"),
+        Claim("serial", "toy", "a\x1b"), Claim("serial", "toy", "A-1"),
+        Claim("serial", "toy", "0000"), Claim("mac", "toy", "01005e000001"),
+    ],
+)  # fmt: skip
+def test_a_claim_that_cannot_be_compared_is_left_out_and_counted(odd: Claim) -> None:
+    scene = Scene()
+    scene.table.add(replace(LAMP, claims=LAMP.claims | {odd}), (HERE,))
+    assert [one.claims for one in scene.seen] == [LAMP.claims]
+    assert scene.health.dropped == {"bad-claim": 1}
+
+
 def test_what_was_asked_for_is_returned_and_kept_but_not_reported() -> None:
     scene = Scene()
     answer = scene.table.confirm(LAMP, (HERE,))
