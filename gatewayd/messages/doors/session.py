@@ -70,6 +70,7 @@ class DoorSession:
         self._version, self._handler = version, handler
         self._endpoint, self._timeout = endpoint, timeout
         self._held = HeldAcknowledgements()
+        self._packets = 0
         self._connack: asyncio.Future[ConnackPacket] = loop.create_future()
         self._suback: asyncio.Future[SubackPacket] = loop.create_future()
         self.connection = BrokerConnection(sock, version, self._received, rests)
@@ -77,7 +78,7 @@ class DoorSession:
     async def log_in(self, login: ConnectPacket) -> ConnackPacket:
         """Send CONNECT; return the broker's answer.  Raises DoorError."""
         self.connection.send(login.encode(self._version))
-        connack = await self._answer(self._connack, self._timeout)
+        connack = await self._answer(self._connack)
         if connack.code:
             raise DoorError.of(refusal(self._version, connack.code), self._endpoint)
         self.connection.keep_alive(min(login.keepalive, connack.keepalive or login.keepalive))
@@ -93,12 +94,20 @@ class DoorSession:
     async def subscribe_to_kept(self, topic_filter: str) -> bool:
         """Subscribe with QoS 0; return whether the broker grants it, once it has said so.
 
-        All that it keeps may come first, for as long as that is read.  Raises DoorError.
+        All that it keeps may come first: it has to answer within the timeout after the last of
+        that.  Raises DoorError.
         """
         self._suback = asyncio.get_running_loop().create_future()
         self.connection.send(subscribe_to_kept(self._version, _SUBSCRIBE_ID, [topic_filter]))
-        codes = (await self._answer(self._suback, None)).codes
-        return bool(codes) and max(codes) < REFUSED
+        while True:
+            before = self._packets
+            try:
+                codes = (await self._answer(self._suback)).codes
+            except DoorError as error:
+                if error.reason.code != DoorFault.NO_ANSWER or self._packets == before:
+                    raise
+            else:
+                return bool(codes) and max(codes) < REFUSED
 
     async def unsubscribe(self, filters: Sequence[str]) -> None:
         """Unsubscribe, also from what the broker does not know.  Raises DoorError."""
@@ -113,7 +122,7 @@ class DoorSession:
             part = filters[first : first + FILTERS]
             self._suback = asyncio.get_running_loop().create_future()
             self.connection.send(encode(self._version, _SUBSCRIBE_ID, part))
-            yield part, (await self._answer(self._suback, self._timeout)).codes
+            yield part, (await self._answer(self._suback)).codes
 
     @property
     def expires(self) -> bool:
@@ -137,15 +146,12 @@ class DoorSession:
         await asyncio.wait({self.connection.closed})
         return self._end(DoorFault.LOST)
 
-    async def _answer(self, answer: asyncio.Future[T], timeout: float | None) -> T:  # noqa: ASYNC109  # nothing is to be cancelled
-        """Return an answer of the broker.  timeout: None for as long as it is connected.
-
-        Raises DoorError.
-        """
+    async def _answer(self, answer: asyncio.Future[T]) -> T:
+        """Return an answer of the broker.  Raises DoorError."""
         both: set[Awaitable[object]] = {answer, self.connection.closed}
         await asyncio.wait(
             {asyncio.ensure_future(one) for one in both},
-            timeout=timeout,
+            timeout=self._timeout,
             return_when=asyncio.FIRST_COMPLETED,
         )
         if answer.done():
@@ -173,6 +179,7 @@ class DoorSession:
 
     def _received(self, packet: Packet) -> None:
         """Act on a packet.  CONNACK comes first, and once."""
+        self._packets += 1
         if isinstance(packet, ConnackPacket) is self._connack.done():
             self.connection.refuse("no CONNACK first, or a second one")
             return

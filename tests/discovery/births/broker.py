@@ -30,6 +30,7 @@ from gatewayd.runtime.clock import SYSTEM_CLOCK
 from gatewayd.runtime.tasks import cancel_and_wait
 from tests.support.mosquitto import Mosquitto
 
+NO_OTHERS: Mapping[str, Mosquitto] = {}
 KINDS = {"births": "mqtt-births"}
 
 
@@ -112,12 +113,19 @@ def door_to(broker: Mosquitto) -> DoorSettings:
 
 
 @asynccontextmanager
-async def births_at(broker: Mosquitto, settings: BirthsSettings) -> AsyncIterator[BirthsAtBroker]:
-    """Read births of a broker for a discoverer, which is to be run by the test."""
+async def births_at(
+    broker: Mosquitto, settings: BirthsSettings, others: Mapping[str, Mosquitto] = NO_OTHERS
+) -> AsyncIterator[BirthsAtBroker]:
+    """Read births of a broker for a discoverer, which is to be run by the test.
+
+    others: the brokers of further doors, by their names.
+    """
     discoverer = Births("births", settings)
     helper = JoinedHelper(discoverer)
     plugin = ConfiguredPlugin("births", "mqtt-births", Births, settings)
-    plugged = Plugged((plugin,), {door: door_to(broker) for door in settings.doors})
+    plugged = Plugged(
+        (plugin,), {door: door_to(others.get(door, broker)) for door in settings.doors}
+    )
     births = BrokerBirths(plugged, no_secret, "host", SYSTEM_CLOCK, helper)  # type: ignore[arg-type]  # what it reads of these
     tasks = [asyncio.create_task(service()) for service in births.services()]
     made = BirthsAtBroker(discoverer, helper, births)

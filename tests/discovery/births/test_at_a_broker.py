@@ -35,6 +35,7 @@ from tests.discovery.births.broker import (
 )
 from tests.discovery.births.published import ALL, VECTORS, payload_of, tasmota
 from tests.messages.broker.client import Place, connected
+from tests.support.household import household
 from tests.support.mosquitto import Mosquitto, mosquitto
 from tests.support.tasks import in_background
 
@@ -155,6 +156,24 @@ async def test_a_device_that_is_renamed_renumbered_and_restarted_stays_one(
         (seen,) = sink.seen.values()
         assert seen.attributes["mqtt.ip"] == "10.0.0.99"
         assert seen.key == "plant/tasmota/a0b7a5000001"
+
+
+async def test_a_device_that_moves_to_another_broker_stays_one_child(
+    broker: Mosquitto, usual: Mosquitto
+) -> None:
+    settings = settings_of(doors=("plant", "hall"))
+    async with (
+        births_at(broker, settings, {"hall": usual}) as made,
+        household(made.discoverer) as home,
+    ):
+        await until(made.connected)
+        await put_plugs(broker, 1)
+        first = await home.shows(lambda one: one.claims)
+        assert [view["mqtt.door"] for view in first.views] == ["plant"]
+        await put_plugs(broker, 1, says=b"Offline")
+        await put_plugs(usual, 1)
+        await home.shows(lambda one: [view["mqtt.door"] for view in one.views] == ["hall"])
+        assert not home.only().conflict
 
 
 async def test_what_a_bridge_lists_no_more_is_gone(broker: Mosquitto) -> None:

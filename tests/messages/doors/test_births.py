@@ -10,6 +10,7 @@ from functools import partial
 
 import pytest
 
+from gatewayd.messages.door_settings import DoorSettings
 from gatewayd.messages.doors import births as module
 from gatewayd.messages.doors.access import SiteBrokerAccess
 from gatewayd.messages.doors.births import (
@@ -55,8 +56,10 @@ class Handler:
         return self.runs
 
 
-def make_reader(port: int, handler: Handler, retry: Retry | None = None) -> BirthReader:
-    access = SiteBrokerAccess(replace(SITE, port=port), "gatewayd-host-site", lambda *_: None)  # type: ignore[arg-type]  # it is never called
+def make_reader(
+    port: int, handler: Handler, retry: Retry | None = None, settings: DoorSettings = SITE
+) -> BirthReader:
+    access = SiteBrokerAccess(replace(settings, port=port), "gatewayd-host-site", lambda *_: None)  # type: ignore[arg-type]  # it is never called
     return BirthReader(
         "site", "births", access, WANTED, handler, SYSTEM_CLOCK, retry=retry or Retry(0.05, 0.2)
     )
@@ -258,6 +261,28 @@ async def test_a_refused_topic_is_a_fault_and_the_others_are_read(
             await until(reader.fault)
             assert "does not let gatewayd read all topics" in reader.fault()
             assert broker.connections == 1
+
+
+async def test_a_broker_that_answers_late_is_waited_for_while_it_sends() -> None:
+    handler, ended = Handler(), asyncio.Event()
+
+    async def slow(peer: Peer) -> None:
+        await peer.send(CONNACK)
+        await peer.packet()
+        for _ in range(6):  # longer than the reply timeout, in all
+            await peer.send(b"\x31\x13\x00\x0fbirths/a/config\x001")
+            await asyncio.sleep(0.1)
+        await peer.gone()  # it is never answered
+        ended.set()
+
+    settings = replace(SITE, reply_timeout=0.3)
+    async with scripted(slow) as broker:
+        reader = make_reader(broker.port, handler, Retry(60.0, 60.0), settings)
+        async with reading(reader):
+            await ended.wait()
+            await until(lambda: reader._reason.code)
+            assert len(handler.births) == 6
+            assert reader._reason.code == "broker-no-answer"
 
 
 async def test_it_gives_way_to_another_client_with_its_identifier(
