@@ -208,14 +208,16 @@ class BrokerAccount:
     def _read_log_on(self) -> None:
         """Learn from the broker's log who has come and gone since it was read last."""
         assert self._broker is not None, "it was started"
-        with self._broker.log.open() as log:
+        with self._broker.log.open("rb") as log:
             log.seek(self._read_log)
-            for line in log:
-                if found := _CONNECTED.search(line):
-                    self._online.add(found[1])
-                elif _STAYS not in line and (found := _GONE.search(line)):
-                    self._online.discard(found[1])
-            self._read_log = log.tell()
+            new = log.read()
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read_log += len(whole)
+        for line in whole.decode(errors="replace").splitlines():
+            if found := _CONNECTED.search(line):
+                self._online.add(found[1])
+            elif _STAYS not in line and (found := _GONE.search(line)):
+                self._online.discard(found[1])
 
     def _topic(self, child: str, use: str) -> str:
         if child not in self._options.serials:
