@@ -43,6 +43,7 @@ from gatewayd.discovery.protocols.upnp.ssdp import (
     read_message,
     search,
 )
+from tests.support.reportable import assert_reportable
 
 VECTORS: Sequence[Mapping[str, Any]] = json.loads(
     (Path(__file__).parent / "vectors/upnp.json").read_text()
@@ -187,12 +188,21 @@ def test_a_search_is_as_the_standard_has_it() -> None:
 
 @given(st.binary(max_size=400))
 def test_whatever_comes_is_read_or_refused(noise: bytes) -> None:
-    for payload in (noise, b"NOTIFY * HTTP/1.1\r\n" + noise, ANSWER.encode()[:60] + noise):
-        try:
-            read = read_message(payload)
-        except UnreadableAnswer:
-            continue
-        assert read is None or 0 <= read.max_age <= MAX_AGE
+    for payload in (
+        noise,
+        b"NOTIFY * HTTP/1.1\r\n" + noise,
+        ANSWER.encode()[:60] + noise,
+        ANSWER.replace(UDN, "@").encode().replace(b"@", noise),
+        ANSWER.encode()[:-2] + b"SERVER: " + noise,
+    ):
+        for is_answer in (True, False):
+            try:
+                news = came(payload.decode("iso-8859-1"), is_answer=is_answer)
+            except UnreadableAnswer:
+                continue
+            for one in news:
+                if isinstance(one, Found):
+                    assert_reportable(one)
 
 
 def described(**elements: str) -> UpnpDescription:
@@ -262,14 +272,14 @@ def test_what_is_no_description_is_refused(body: bytes, cause: str) -> None:
     assert refused.value.cause == cause
 
 
-@given(st.text(max_size=100))
-def test_whatever_a_description_says_is_kept_clean(text: str) -> None:
+@given(st.text(max_size=300) | st.text("\u0130 a", max_size=300))
+def test_whatever_a_description_says_can_be_reported(text: str) -> None:
     escaped = "".join(f"&#{ord(one)};" for one in text)
     try:
-        read = described(friendlyName=escaped, manufacturer=escaped, serialNumber=escaped)
+        read = described(friendlyName=escaped, manufacturer="x" + escaped, serialNumber=escaped)
     except UnreadableAnswer:
         return
-    assert all(value.isprintable() and len(value) <= 255 for value in read.attributes.values())
+    assert_reportable(Found(UDN, read.claims, read.attributes, read.name, 0.0))
 
 
 SENDER = "10.0.0.7"
@@ -318,7 +328,7 @@ ENQUIRY: Enquiry = SilentDevice()
 
 def came(text: str, *, is_answer: bool = True) -> list[Any]:
     protocol = UpnpProtocol(DescribedDevice().fetch)
-    return [*protocol.read(Datagram(text.encode(), SENDER, 1900, is_answer))]
+    return [*protocol.read(Datagram(text.encode("iso-8859-1"), SENDER, 1900, is_answer))]
 
 
 def notified(kind: str, target: str = ROOT) -> str:

@@ -54,6 +54,7 @@ from gatewayd.discovery.protocols.ws_discovery.services import (
     found,
     scope_values,
 )
+from tests.support.reportable import assert_reportable
 
 VECTORS: Sequence[Mapping[str, Any]] = json.loads(
     (Path(__file__).parent / "vectors/ws_discovery.json").read_text()
@@ -268,7 +269,20 @@ def test_whatever_comes_is_read_or_refused(noise: bytes, word: bytes) -> None:
         except UnreadableAnswer:
             continue
         for target in read.targets if read else ():
-            found(target, SENDER, is_behind=False)
+            assert_reportable(found(target, SENDER, is_behind=False))
+
+
+@given(st.text(max_size=300) | st.text("\u0130 a:/", max_size=300))
+def test_whatever_an_endpoint_and_scopes_say_can_be_reported(text: str) -> None:
+    escaped = "".join(f"&#{ord(one)};" for one in text)
+    scope = f"<d:Scopes>onvif://www.onvif.org/name/{escaped}</d:Scopes>"
+    for address in (escaped, f"urn:uuid:{escaped}"):
+        try:
+            read = message(hello(scope, address))
+        except UnreadableAnswer:
+            continue
+        for target in read.targets:
+            assert_reportable(found(target, SENDER, is_behind=False))
 
 
 OWN, OWN6 = Own("10.0.0.1", 40000), Own("fe80::1", 40000)
@@ -576,7 +590,7 @@ def test_whatever_metadata_are_they_are_read_or_refused(noise: bytes, place: int
             read = read_metadata(body)
         except UnreadableAnswer:
             continue
-        assert all(value.isprintable() for value in read.attributes.values())
+        assert_reportable(Found(CAMERA, frozenset(), read.attributes, read.name, 0.0))
 
 
 @pytest.mark.parametrize("metadata", [True, False])

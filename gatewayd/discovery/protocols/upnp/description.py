@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from gatewayd.device.identity import Claim, claim, macs
+from gatewayd.device.identity import MAX_VALUE, Claim, claim, macs
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.probing.protocol import UnreadableAnswer
 from gatewayd.discovery.protocols.guarded_xml import XmlElement, parse
@@ -81,6 +81,7 @@ def _text(device: XmlElement, names: tuple[str, ...]) -> str:
 def _claims(texts: Mapping[str, str]) -> frozenset[Claim]:
     made = [claim("mac", NAMESPACE, one) for one in macs(texts["upnp.mac"])]
     maker = _NOT_IN_A_NAMESPACE.sub("-", texts["vendor"].lower())[:_MAX_MANUFACTURER].strip("-")
-    if maker and sanitize.is_clean(texts["serial"]):
-        made.append(claim("serial", f"{NAMESPACE}.{maker}", texts["serial"]))
+    serial = texts["serial"].lower()
+    if maker and len(serial) <= MAX_VALUE and sanitize.is_clean(serial):
+        made.append(claim("serial", f"{NAMESPACE}.{maker}", serial))
     return frozenset(one for one in made if one)

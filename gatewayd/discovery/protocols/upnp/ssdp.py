@@ -13,6 +13,7 @@ from enum import StrEnum
 from itertools import islice
 
 from gatewayd.discovery.probing.protocol import UnreadableAnswer
+from gatewayd.discovery.sanitize import is_clean
 
 PORT = 1900
 GROUP4 = "239.255.255.250"
@@ -90,7 +91,7 @@ def read_message(payload: bytes) -> SsdpMessage | None:
     else:
         raise UnreadableAnswer("no-ssdp")
     udn = bare_udn(fields.get("usn", "")).partition("::")[0].strip()
-    if not udn:
+    if not udn or not is_clean(udn):
         raise UnreadableAnswer("no-udn")
     return SsdpMessage(
         kind=kind,

@@ -17,6 +17,7 @@ from xml.sax.saxutils import escape
 
 from gatewayd.discovery.probing.protocol import UnreadableAnswer
 from gatewayd.discovery.protocols.guarded_xml import XmlElement, parse
+from gatewayd.discovery.sanitize import is_clean
 
 MAX_MESSAGE = 8 * 1024
 """Bytes of a message."""
@@ -132,7 +133,7 @@ def _targets(content: XmlElement, kind: WsMessageKind, edition: str) -> Iterator
     addressing = _EDITIONS[edition]
     for one in islice(shown, MAX_TARGETS):
         address = one.text_of(f"{{{addressing}}}EndpointReference", f"{{{addressing}}}Address")
-        if 0 < len(address) <= MAX_TEXT:
+        if 0 < len(address) <= MAX_TEXT and is_clean(address):
             yield TargetService(
                 address=address,
                 types=_types(one.first(f"{{{edition}}}Types")),
