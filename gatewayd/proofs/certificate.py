@@ -37,7 +37,7 @@ class CertificateFacts:
     """The facts of one certificate.
 
     key: "sha256:" and the hex digits of the digest of its SubjectPublicKeyInfo.
-    identity: in lower case, printable ASCII without spaces; "" where it has none that can be used.
+    identity: in lower case, printable ASCII; "" where it has none that can be used.
     signer: the issuer's name, to show; serial: its serial number, in hex digits.
     """
 
@@ -45,6 +45,14 @@ class CertificateFacts:
     identity: str
     signer: str
     serial: str
+
+
+_UNREADABLE = (
+    ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UnsupportedAlgorithm,
+    x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType,
+)  # fmt: skip
+"""What the library raises for certificates that it cannot read: KeyError, too, for a name with a
+tag of ASN.1 that it does not know."""
 
 
 def read_certificate(der: bytes, field: CertificateField) -> CertificateFacts:
@@ -65,8 +73,7 @@ def read_certificate(der: bytes, field: CertificateField) -> CertificateFacts:
                 _shown(made.issuer),
                 f"{made.serial_number:x}"[: 2 * MAX_IDENTITY],
             )
-    except (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.InvalidVersion,
-            x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:  # fmt: skip
+    except _UNREADABLE as error:
         raise UnreadableDeviceCertificate("the certificate cannot be read") from error
 
 
@@ -112,7 +119,7 @@ def _usable(text: str) -> str:
     """Return an identity in one spelling; "" for what names no device, or cannot be compared."""
     value = text.strip().lower()
     fits = 0 < len(value) <= MAX_IDENTITY and value.isascii() and value.isprintable()
-    return value if fits and " " not in value and not is_placeholder(value) else ""
+    return value if fits and not is_placeholder(value) else ""
 
 
 def _shown(name: x509.Name) -> str:

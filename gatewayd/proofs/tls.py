@@ -64,19 +64,19 @@ class VendorRoots:
             raise ValueError("the files are too large")
         digest = hashlib.sha256(text).digest()
         if self._context is None or digest != self._digest:
-            self._context = _context(text.decode("ascii"))
+            self._context = _context(text.decode("ascii") if self._files else None)
             self._digest = digest
         return self._context
 
 
-def _context(roots: str) -> ssl.SSLContext:
-    """Make a context.  roots: PEM; "" to verify nothing.  Raises ValueError, OSError."""
+def _context(roots: str | None) -> ssl.SSLContext:
+    """Make a context.  roots: PEM; None to verify nothing.  Raises ValueError, OSError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False  # a device has no name in the DNS: its identity is compared
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_TICKET
     context.set_ciphers(CIPHERS)
-    if not roots:
+    if roots is None:
         context.verify_mode = ssl.CERT_NONE
         return context
     # a vendor may publish the CA of one product line alone, without the root above it

@@ -7,7 +7,7 @@ import json
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -34,6 +34,7 @@ from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.commands.answers import in_cloud_form, in_neutral_form
 from gatewayd.device import reading
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
+from gatewayd.device.proof import Pin
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.discovery import sanitize
@@ -50,6 +51,8 @@ from gatewayd.messages.doors.site.command_payloads import DeviceAnswer
 from gatewayd.network import mqtt_rules, proxy, websocket
 from gatewayd.network.http_head import HttpError
 from gatewayd.network.http_response import parse_response
+from gatewayd.proofs.certificate import UnreadableDeviceCertificate, read_certificate
+from gatewayd.proofs.settings import CertificateField
 from gatewayd.runtime.read_only_copy import with_log
 from gatewayd.runtime.text import escaped, without_unprintable
 from gatewayd.secretstore.keyslots import recovery
@@ -257,6 +260,21 @@ def _answers(data: bytes) -> object:
     return [one for one in forms if one is not None]
 
 
+def _of_device_certificates(der: bytes) -> Iterator[Parser]:
+    """Yield the parser of what a device shows, for each place of its identity."""
+    for field in CertificateField:
+        yield Parser(
+            f"certificate of a device, {field}", partial(read_certificate, field=field), [der],
+            (UnreadableDeviceCertificate,),
+            (b"\x06\x03\x55\x04\x05", b"\x06\x03\x55\x1d\x11", b"\x30\x80", b"\x13\x00"),
+        )  # fmt: skip
+    yield Parser(
+        "pin of a child", lambda data: Pin.parse(data.decode("utf-8", "replace")),
+        [Pin("axis", "sha256:aa").text().encode()], (TypeError, ValueError),
+        (b'"at":', b'"refused":', b"{}", b"null", b"1e999"),
+    )  # fmt: skip
+
+
 def _of_files() -> Iterator[Parser]:
     key = make_key("ec-p256")
     pem = key_pem(key)
@@ -266,6 +284,7 @@ def _of_files() -> Iterator[Parser]:
     yield Parser("roots, PEM", lambda data: list(parse_roots(data)), [certificate, certificate * 2])
     yield Parser("certificate, DER", lambda data: read_certificates(_as_pem("CERTIFICATE", data)),
                  [_der(certificate)], (InvalidArgs,))  # fmt: skip
+    yield from _of_device_certificates(_der(certificate))
     signing = request(key)
     yield Parser("certificate request, DER",
                  lambda data: read_request(_as_pem("CERTIFICATE REQUEST", data)),
