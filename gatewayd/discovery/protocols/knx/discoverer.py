@@ -44,8 +44,11 @@ class KnxProtocol:
 
     def probes(self, token: bytes, own: Own) -> Sequence[Probe]:  # noqa: ARG002  # there is no room for it
         """Return the questions to all devices, of both versions, by multicast."""
-        questions = search_requests(own.address, own.port)
-        return tuple(Probe(one, GROUP, PORT, "search for devices") for one in questions)
+        first, second = search_requests(own.address, own.port)
+        return (
+            Probe(first, GROUP, PORT, "search for devices"),
+            Probe(second, GROUP, PORT, "search for devices of version 2"),
+        )
 
     def probe_of(self, address: str, key: str, token: bytes, own: Own) -> Sequence[Probe]:  # noqa: ARG002  # one device is at an address
         """Return the question to one device."""
