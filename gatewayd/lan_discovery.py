@@ -50,7 +50,7 @@ LOOK_UP = 3.0
 MOST_ASKED, ASKED_PERIOD = 60, 60.0
 """Questions that are published at one broker, in so many seconds."""
 MAX_ASKED = 4096
-"""Questions of which is known when they were published last."""
+"""Questions that have to wait before they are published again."""
 
 _Place: TypeAlias = tuple[str, str]
 """A discoverer and a door, by their names."""
@@ -126,7 +126,7 @@ class BrokerBirths:
             for door in plan.doors
             if door in doors
         }
-        self._asked: dict[tuple[str, str], float] = {}
+        self._not_before: dict[tuple[str, str], float] = {}  # by door and topic
         self._windows = {place: SlidingWindow(MOST_ASKED, ASKED_PERIOD) for place in self._readers}
         self._counts: Counter[str] = Counter()
         helper.on_request = self.requested
@@ -176,18 +176,15 @@ class BrokerBirths:
     def _may_ask(self, request: BirthRequest, asked: AskedTopic) -> bool:
         """Whether a question may leave now; then it is noted."""
         now, place = self._clock.now(), (request.door, asked.topic)
-        last = self._asked.get(place)
-        if last is not None and now - last < asked.every:
+        if now < self._not_before.get(place, now):
             return False
-        if last is None and len(self._asked) >= MAX_ASKED:
-            oldest = next(iter(self._asked))
-            if now - self._asked[oldest] < asked.every:
-                return False
-            del self._asked[oldest]
-        if not self._windows[request.source, request.door].take(now):
+        if len(self._not_before) >= MAX_ASKED:
+            kept = {one: until for one, until in self._not_before.items() if now < until}
+            self._not_before = kept
+        has_room = len(self._not_before) < MAX_ASKED
+        if not (has_room and self._windows[request.source, request.door].take(now)):
             return False
-        self._asked.pop(place, None)
-        self._asked[place] = now
+        self._not_before[place] = now + asked.every
         return True
 
 
