@@ -39,6 +39,7 @@ from gatewayd.discovery.protocols.bacnet.messages import (
     who_is,
     who_is_at,
 )
+from tests.support.reportable import assert_reportable
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/bacnet.json").read_text())
 BY_ID = {one["id"]: bytes.fromhex(one["hex"]) for one in VECTORS}
@@ -196,7 +197,8 @@ def test_what_is_no_answer_is_refused_with_a_cause(text: str, cause: str) -> Non
 def test_nothing_but_a_refusal_comes_of_any_bytes(data: bytes) -> None:
     for payload in (data, b"\x81\x0a" + (4 + len(data)).to_bytes(2, "big") + data):
         with suppress(UnreadableAnswer):
-            found(payload)
+            for one in found(payload):
+                assert_reportable(one)
 
 
 class Device:
@@ -263,7 +265,7 @@ async def test_the_serial_number_identifies_within_its_vendor() -> None:
     assert one.attributes == expected
 
 
-@pytest.mark.parametrize("serial", [None, "", "00000000", "none"])
+@pytest.mark.parametrize("serial", [None, "", "00000000", "none", "a\0b"])
 async def test_without_a_serial_number_the_instance_identifies(serial: str | None) -> None:
     texts = {key: text for key, text in (TEXTS | {372: serial}).items() if text is not None}
     one = await enquired(Device(texts))
@@ -281,6 +283,11 @@ async def test_one_that_does_not_answer_is_identified_by_nothing() -> None:
 async def test_a_question_that_is_lost_is_asked_once_more() -> None:
     one = await enquired(Device(TEXTS, lost=1))
     assert one.claims == {Claim("serial", "bacnet.42", "sn-00417")}
+
+
+@given(st.text(max_size=100))
+def test_whatever_a_device_says_can_be_reported(text: str) -> None:
+    assert_reportable(asyncio.run(enquired(Device(dict.fromkeys(TEXTS, text)))))
 
 
 async def test_hostile_texts_are_escaped_or_left_out() -> None:

@@ -20,6 +20,7 @@ from gatewayd.device.identity import Claim
 from gatewayd.discovery.probing.protocol import UnreadableAnswer
 from gatewayd.discovery.protocols.profinet import MAX_BLOCKS, read_answer
 from gatewayd.discovery.raw_link.frames import answer_of, identify_all
+from tests.support.reportable import assert_reportable
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/profinet.json").read_text())
 ANSWERS = [one for one in VECTORS if "vendor_value" in one["expect"]]
@@ -104,6 +105,11 @@ def test_an_answer_is_read_as_scapy_reads_it(vector: Mapping[str, Any]) -> None:
         assert shown["profinet.name"].encode() == name
 
 
+def typed(text: bytes) -> bytes:
+    """Return the block of a type of station."""
+    return b"\2\1" + named(text)[2:]
+
+
 @pytest.mark.parametrize("name", [b"", b"%n%n", b"a\0", b"-a", b"a" * 241, b"a b", b"\xff", b"a\n"])
 def test_what_is_no_name_of_a_station_is_not_shown(name: bytes) -> None:
     found = read_answer(answer(named(name)))
@@ -148,6 +154,6 @@ def test_padding_behind_the_data_is_not_read() -> None:
 
 @given(st.binary(max_size=300))
 def test_nothing_but_a_refusal_comes_of_any_bytes(data: bytes) -> None:
-    for frame in (data, answer(data)):
+    for frame in (data, answer(data), answer(named(data[:250])), answer(typed(data[:250]))):
         with suppress(UnreadableAnswer):
-            read_answer(frame)
+            assert_reportable(read_answer(frame))

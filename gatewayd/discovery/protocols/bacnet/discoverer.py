@@ -199,7 +199,8 @@ def _identity(attributes: Mapping[str, str], texts: Mapping[int, str]) -> Claim 
     not in sites where a device was cloned from the backup of another.
     """
     vendor, instance = attributes["bacnet.vendor-id"], attributes["bacnet.instance"]
-    return claim("serial", f"bacnet.{vendor}", texts[_SERIAL]) or claim(
+    serial = texts[_SERIAL] if sanitize.is_clean(texts[_SERIAL]) else ""
+    return claim("serial", f"bacnet.{vendor}", serial) or claim(
         "serial", "bacnet", f"vendor-{vendor}-instance-{instance}"
     )
 
