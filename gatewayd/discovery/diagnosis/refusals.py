@@ -69,7 +69,7 @@ CAUSES: Final[Mapping[str, str]] = {
     "not-there": "It has a lease, and the kernel does not find it.",
     "another-mac": "It has a lease, and the kernel finds another device at its address.",
     "no-mac": "The MAC of its lease is of no single device.",
-    "refused": "It refuses to be asked, and is left alone for an hour: check that its service runs.",
+    "refused": "It refuses to be asked, and is left alone for an hour; start its service.",
     "no-such-unit": "A gateway has no such unit, or none that answers; correct units.",
     "busy": "It says that it cannot answer now; it is asked again.",
     "refused-by-server": "It refuses what it is asked.",
