@@ -47,6 +47,8 @@ ANSWER = 2.5
 """Seconds in which a device that was asked has to publish something."""
 MAX_CANDIDATES = 1024
 """What is asked in one connection, because it is not known."""
+SETTLE = 60.0
+"""Seconds in which a broker may say what it keeps, after a connection was made."""
 NO_WORD = 300.0
 """Seconds until it is tried again whether something is known of a device."""
 
@@ -62,7 +64,7 @@ class Births:
         self.name, self.health, self._settings = name, Health(), settings
         self._dialects = dialects_of(settings)
         self._rosters = {door: self._roster(door) for door in settings.doors}
-        self._open: set[str] = set()
+        self._open: dict[str, float] = {}  # since when, by door
         self._candidates: set[tuple[str, str, tuple[str, ...]]] = set()
         self._request: Callable[[BirthRequest], None] = lambda _: None
         self._waiting: deque[BirthMessage] = deque()
@@ -163,20 +165,21 @@ class Births:
         Raises DiscoveryRetry where nothing says whether it is.
         """
         door, _, key = sighting.key.partition("/")
+        now = asyncio.get_running_loop().time()
         if self._table is None or door not in self._open:
             raise DiscoveryRetry(f"door {door} is not connected", NO_WORD)
         roster = self._rosters[door]
         if (entry := roster.get(key)) is None:
             return None
-        if await self._answers(door, entry):
+        is_there = await self._answers(door, entry)
+        standing = roster.standing(entry)
+        if is_there or standing is DeviceStanding.THERE:
             return self._table.confirm(self._found(door, entry), ())
-        match roster.standing(entry):
-            case DeviceStanding.THERE:
-                return self._table.confirm(self._found(door, entry), ())
-            case DeviceStanding.SEEN:
-                raise DiscoveryRetry("nothing says whether it is connected", NO_WORD)
-            case DeviceStanding.UNKNOWN | DeviceStanding.GONE:
-                return None
+        since = self._open.get(door, now) if entry.alive_at is None else entry.alive_at
+        patience = SETTLE if entry.alive_at is None else BY_MESSAGE
+        if standing is not DeviceStanding.GONE and now - since < patience:
+            raise DiscoveryRetry("nothing says whether it is connected", NO_WORD)
+        return None
 
     async def _answers(self, door: str, entry: RosterEntry) -> bool:
         """Ask a device, where that is allowed and a rule wants it; return whether it answers.
@@ -223,7 +226,7 @@ class Births:
         """Read one message."""
         self._room.set()
         if isinstance(message, DoorLink):
-            self._note_link(message)
+            self._note_link(message, context.now())
             return
         self._bytes -= len(message.payload)
         if context.hook.observe is not None:
@@ -242,15 +245,15 @@ class Births:
         wanted = subscriptions_of(dialect, ask=self._settings.ask)
         return any(covers(one.filter, birth.topic) for one in wanted)
 
-    def _note_link(self, link: DoorLink) -> None:
+    def _note_link(self, link: DoorLink, now: float) -> None:
         """Note that a connection begins or ends: what it said is known no more."""
         if link.is_open and link.door in self._open:
             return  # what is kept comes again
-        self._open.discard(link.door)
+        self._open.pop(link.door, None)
         if link.is_open:
-            self._open.add(link.door)
+            self._open[link.door] = now
         self._candidates = {one for one in self._candidates if one[0] != link.door}
-        self._rosters[link.door].disconnected()
+        self._rosters[link.door].disconnected(now)
 
     async def _read_as(self, dialect: Dialect, birth: Birth, table: FoundTable, sink: Sink) -> None:
         roster = self._rosters[birth.door]

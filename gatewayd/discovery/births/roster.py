@@ -58,7 +58,8 @@ class RosterEntry:
 
     dialect: of its messages.  parts: the topics that announce it.
     questions: the names by which it can be asked.
-    alive_at: when it last published something in this connection; None for never.
+    alive_at: when it was last known to be there by a message of its own; None for never.
+    is_lasting: whether its end is announced, in this connection.
     departed: whether it said that it leaves, or was said to.
     reported: whether it is reported as there.
     """
@@ -70,6 +71,7 @@ class RosterEntry:
     aliases: dict[str, None] = field(default_factory=dict)
     questions: dict[tuple[str, ...], None] = field(default_factory=dict)
     alive_at: float | None = None
+    is_lasting: bool = False
     departed: bool = False
     reported: bool = False
 
@@ -104,11 +106,13 @@ class Roster:
         """Return the keys of all devices."""
         return tuple(self._entries)
 
-    def disconnected(self) -> None:
-        """Forget what was known by the connection that has ended: of devices, nothing is lost."""
+    def disconnected(self, at: float) -> None:
+        """Note that the connection has ended, by which it would have been known who leaves."""
         self._statuses.clear()
         for entry in self._entries.values():
-            entry.alive_at = None
+            if entry.is_lasting and not entry.departed:
+                entry.alive_at = at
+            entry.is_lasting = False
 
     def is_known(self, dialect: str, names: tuple[str, ...]) -> bool:
         """Whether a device is known that is asked by these names."""
@@ -127,7 +131,7 @@ class Roster:
             return DeviceStanding.THERE if is_there else DeviceStanding.GONE
         if entry.alive_at is None:
             return DeviceStanding.UNKNOWN
-        return DeviceStanding.THERE if entry.newest.is_lasting else DeviceStanding.SEEN
+        return DeviceStanding.THERE if entry.is_lasting else DeviceStanding.SEEN
 
     def apply(self, dialect: str, news: BirthNews, birth: Birth) -> Iterable[str]:
         """Apply what a message says; return the keys of the devices that it may have changed."""
@@ -166,6 +170,7 @@ class Roster:
             entry.newest = _merged(entry.newest, news)
         if not birth.retained:
             entry.alive_at, entry.departed = birth.at, False
+            entry.is_lasting = news.is_lasting
         self._index(key, entry, news)
         self._ranks.put(key, self._rank(entry.newest.found))
         if len(self._entries) > self._limit:
@@ -253,7 +258,7 @@ class Roster:
             gone += self._behind.get(news.key, ())
         for key in gone:
             if (left := self._entries.get(key)) is not None:
-                left.departed, left.alive_at = True, None
+                left.departed, left.is_lasting, left.alive_at = True, False, None
                 yield key
 
     def _revive(self, dialect: str, names: tuple[str, ...], at: float) -> tuple[str, ...]:

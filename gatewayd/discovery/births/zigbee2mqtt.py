@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -79,12 +80,13 @@ def _list(base: str, topic: str, payload: bytes) -> Listed:
     listed = read_json(payload) if payload else []
     if not isinstance(listed, list):
         raise UnreadableAnswer("no-list")
-    made = []
+    made: list[Announced] = []
     for one in listed[:MAX_DEVICES]:
         device = one if isinstance(one, dict) else {}
         is_child = text(device, "type") in ("Router", "EndDevice", "GreenPower")
         if is_child and device.get("interview_completed") is True and not device.get("disabled"):
-            made.append(_device(base, topic, device))
+            with suppress(UnreadableAnswer):  # one that is odd costs no other its place
+                made.append(_device(base, topic, device))
     return Listed(topic, tuple(made), is_whole=len(listed) <= MAX_DEVICES)
 
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
+from gatewayd.discovery.births import discoverer
 from gatewayd.discovery.births.port import BirthRequest
 from gatewayd.discovery.births.settings import BirthsSettings, DialectName
-from gatewayd.discovery.discoverer import Discoverer, LossReason
+from gatewayd.discovery.discoverer import Discoverer, LossReason, Sighting
 from gatewayd.discovery.helper.messages import decode_to_gatewayd, encode_to_gatewayd
 from gatewayd.errors import DiscoveryRetry
 from gatewayd.lan_discovery import MOST_ASKED
@@ -390,3 +391,36 @@ async def test_a_helper_that_starts_again_reads_all_again(broker: Mosquitto) -> 
             await publish(broker, *tasmota(3))
             await until(lambda: made.births.counters().get("births:dropped:no-helper"))
             made.helper.is_running = True
+
+
+async def test_what_nothing_says_more_of_is_believed_for_a_day(
+    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    born = payload_of(VECTORS["mqtt-sparkplug-01"])
+    async with reading(broker, settings_of(DialectName.SPARKPLUG)) as (made, sink):
+        await publish(broker, "spBv1.0/plant/NBIRTH/edge1", born)
+        await until(lambda: len(sink.seen) == 1)
+        (known,) = sink.seen.values()
+        assert await made.discoverer.verify(known) is not None, "its death would have come"
+        made.births._readers["births", "plant"]._session.connection.abort()  # type: ignore[union-attr]  # it is connected
+        await until(lambda: not made.discoverer._open)
+        await until(lambda: made.discoverer._open)
+        with pytest.raises(DiscoveryRetry, match="nothing says"):
+            await made.discoverer.verify(known)
+        monkeypatch.setattr(discoverer, "BY_MESSAGE", 0.0)
+        assert await made.discoverer.verify(known) is None
+
+
+async def test_a_broker_has_time_to_say_what_it_keeps(
+    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await keep(broker, [tasmota(1)])
+    async with reading(broker, settings_of()) as (made, _):
+        await until(lambda: len(made.discoverer._rosters["plant"]))
+        known = Sighting(
+            "births", "plant/tasmota/a0b7a5000001", 0.0, 60.0, "", (), None, frozenset(), {}, "x"
+        )
+        with pytest.raises(DiscoveryRetry, match="nothing says"):
+            await made.discoverer.verify(known)
+        monkeypatch.setattr(discoverer, "SETTLE", 0.0)
+        assert await made.discoverer.verify(known) is None

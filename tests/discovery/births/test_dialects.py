@@ -138,6 +138,7 @@ def test_a_bridge_leaves_out_what_is_not_ready() -> None:
         {**usual, "interview_completed": False},
         {**usual, "disabled": True},
         {**usual, "type": "Coordinator"},
+        {**usual, "ieee_address": "odd"},
         "text",
     ]
     (listed,) = read(ZIGBEE2MQTT, "zigbee2mqtt/bridge/devices", several)

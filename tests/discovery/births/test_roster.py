@@ -66,8 +66,13 @@ def test_a_live_message_shows_that_a_device_is_there_and_not_for_how_long() -> N
     assert standing(made) is DeviceStanding.SEEN
     put(made, announced(is_lasting=True))
     assert standing(made) is DeviceStanding.THERE
-    made.disconnected()
-    assert standing(made) is DeviceStanding.UNKNOWN
+    made.disconnected(9.0)
+    assert standing(made) is DeviceStanding.SEEN, "its end may have been missed since"
+    entry = made.get("a")
+    assert entry is not None
+    assert entry.alive_at == 9.0
+    made.disconnected(10.0)
+    assert entry.alive_at == 9.0
 
 
 @pytest.mark.parametrize(
