@@ -111,7 +111,7 @@ class ProbedInterface:
         self._enquiries = EnquiryQueue(
             settings.max_entries,
             enquire=self._enquire,
-            report=self._report,
+            report=self._add,
             drop=self._drop_enquiry,
             now=context.now,
         )
@@ -300,12 +300,19 @@ class ProbedInterface:
         return ()
 
     def _report(self, found: Found, sender: str) -> None:
-        """Report a device, have it enquired if it is worth that, and answer who waits for it."""
+        """Report a device that has answered, and answer who waits for it."""
+        self._add(found, sender)
+        for expected in self._expected:
+            expected.offer(found, sender)
+
+    def _add(self, found: Found, sender: str) -> None:
+        """Report a device, and have it enquired if it is worth that.
+
+        What an enquiry shows may be as old as that: it is no answer to another question.
+        """
         places = self._table.places(found.key, sender)
         complete = self._enquiries.completed(found, sender, places)
         self._table.add(complete, places)
-        for expected in self._expected:
-            expected.offer(found, sender)
         if found.is_directory or self._table.interest(complete).is_wanted:
             self._enquiries.put(found, sender, places)
 

@@ -108,8 +108,9 @@ async def test_a_name_an_address_and_a_restart_leave_it_the_same_child(
         cable.far_ip("addr", "del", f"{CHILD}/16", "dev", INTERFACE)
         cable.far_ip("addr", "add", f"{MOVED}/16", "broadcast", BROADCAST, "dev", INTERFACE)
         with peer(cable, "Yard", MOVED):
-            after = await home.shows(lambda one: "yard" in one.label.lower())
-    assert after.addresses == (MOVED,)
+            after = await home.shows(
+                lambda one: one.addresses == (MOVED,) and "yard" in one.label.lower()
+            )
     assert not after.conflict
     assert Claim("uuid", "wsd", UUID) in before.claims & after.claims
 

@@ -14,7 +14,7 @@ import pytest
 
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.discoverer import Context, Discoverer, EventHook, Interest, LossReason
-from gatewayd.discovery.probing.protocol import Datagram, Found, News, Own, Probe
+from gatewayd.discovery.probing.protocol import Datagram, Enquiry, Found, News, Own, Probe
 from gatewayd.discovery.probing.reading import STRANGERS
 from gatewayd.errors import DiscoveryRetry
 from gatewayd.simulator.lan.recording import RecordedDatagram, RecordedLine
@@ -323,6 +323,24 @@ async def test_what_is_wanted_is_enquired_once_and_what_that_added_stays(cable: 
 def strange(_: Mapping[str, str]) -> Interest:
     """Rules that want nothing."""
     return Interest.STRANGER
+
+
+class PatientProtocol(ToyProtocol):
+    """A protocol whose enquiries end without an answer, after a while."""
+
+    async def enquire(self, found: Found, enquiry: Enquiry) -> Sequence[Found]:
+        await asyncio.sleep(0.5)
+        return (found,)
+
+
+async def test_the_end_of_an_enquiry_is_no_answer_to_whether_a_device_is_there(
+    cable: Cable,
+) -> None:
+    one = toys(PatientProtocol())
+    async with ToyDevice(cable, "ann") as device, running(one) as sink:
+        await until(lambda: "ann" in sink.seen)
+        device.is_silent = True
+        assert await one.verify(sink.seen["ann"]) is None
 
 
 async def test_strangers_are_not_enquired_and_directories_are(cable: Cable) -> None:
