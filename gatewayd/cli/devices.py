@@ -329,6 +329,8 @@ _DEVICE = (
     text("Path", "its D-Bus object"),
     anything("History", "its newest events, the oldest first: " + ", ".join(STEP),
              FieldKind.OBJECTS),
+    anything("Sightings", "what each source shows of it, by the keys of gatewayd-rules(5)",
+             FieldKind.OBJECTS),
     *maybe(anything("Messages", "as of `messages ID`"),
            anything("Proof", "what it has proven with a key of its own")),
 )  # fmt: skip

@@ -114,7 +114,7 @@ class DeviceVariants:
         return variant("(oa{sa{sv}})", self._make_entry(view))  # both are laid out alike
 
     def describe(self, view: DeviceView, more: Mapping[str, Variant]) -> Variant:
-        """Return an (a{sv}) with all properties, the path and the history.
+        """Return an (a{sv}) with all properties, the path, the history and the sightings.
 
         more: further entries.
         """
@@ -122,6 +122,7 @@ class DeviceVariants:
         around = {
             "Path": Variant("o", device_path(view.id)),
             "History": Variant("a(tsss)", history),
+            "Sightings": Variant("aa{ss}", list(map(dict, view.sightings))),
         }
         return Variant("(a{sv})", ({**self.properties(view), **around, **more},))
 

@@ -148,7 +148,7 @@ def claim(kind: str, namespace: str, text: str) -> Claim | None:
 
 
 def claim_of_id(namespace: str, text: str) -> Claim | None:
-    """Return the claim of an id that is a UUID by its standard, and on many devices another text."""
+    """Return the claim of an id that is a UUID by its standard; many devices have other texts."""
     made = claim("uuid", namespace, text)
     return made if made is None or universal(made) else claim("serial", namespace, text)
 

@@ -39,6 +39,7 @@ class DeviceView:
     cloud_id: "product/name"; "" where it has none.
     conflict: why it is in question who it is; "" where it is not.  rivals: the other devices in it.
     proof: what it has proven with a key of its own, as DescribeDevice() has it; empty for nothing.
+    sightings: what each source shows of it now, by the keys of gatewayd-rules(5).
     history: its newest events, oldest first, bounded.
     """
 
@@ -71,6 +72,7 @@ class DeviceView:
     conflict: str = ""
     rivals: tuple[DeviceId, ...] = ()
     proof: Facts = field(default_factory=dict)
+    sightings: tuple[Mapping[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

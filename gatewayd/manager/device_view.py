@@ -150,6 +150,7 @@ def device_view(
         conflict=evidence.conflict,
         rivals=evidence.rivals,
         proof=proof_facts(record.pin if record else None, evidence.proof),
+        sightings=evidence.views,
     )
 
 

@@ -38,7 +38,10 @@ async def asked() -> RecordingCommands:
 @pytest.fixture
 async def service(bus: PrivateBus, asked: RecordingCommands) -> AsyncIterator[Bus]:
     online = view("child-2b", state="online", provider="alibaba", name="Meter \x1b[31m")
-    async with served(bus, asked, view("child-1a"), online, gather=0.02) as ours:
+    seen = {"source": "ssdp", "interface": "lan0", "trust": "claimed", "ssdp.server": "x\x1b[2J"}
+    many = {f"txt.{number:02}": "v" * 99 for number in range(20)} | {"source": "mdns"}
+    held = view("child-1a", sightings=(seen, many))
+    async with served(bus, asked, held, online, gather=0.02) as ours:
         yield ours
 
 
@@ -67,6 +70,9 @@ async def test_explain(bus: PrivateBus, service: Bus) -> None:
         "Why: No rule matches.",
         "What to do: Approve it, or write a rule.",
         "Identity: mac 5026ef000001 (claimed)",
+        "\n  ssdp on lan0 (claimed): ssdp.server=x\\x1b[2J\n",
+        f"\n  mdns (-): txt.00={'v' * 64}, ",
+        f"txt.15={'v' * 64}, and 4 more\n",
         "Rules decide now: ask, by rule cameras",
         "child-1a: trust is claimed, not listed",
         "Seen -> discovered: ",

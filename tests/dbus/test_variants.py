@@ -72,7 +72,7 @@ def test_a_description_has_path_and_history() -> None:
     assert described["Path"] == "/org/gatewayd1/device/child_2d1"
     assert described["History"] == [(3, "Seen", "discovered", "Heard on eth1.")]
     assert described["Messages"] == {"NWaiting": 7}
-    assert set(described) == {*INTERFACE.properties, "Path", "History", "Messages"}
+    assert set(described) == {*INTERFACE.properties, "Path", "History", "Messages", "Sightings"}
 
 
 def test_a_table_is_the_same_as_glibs_own() -> None:

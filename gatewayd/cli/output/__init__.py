@@ -16,6 +16,9 @@ DeviceRow = tuple[str, str, str, str, int, str]
 TIME_SUFFIX = "Timestamp"
 """The end of the name of each property that is a time."""
 
+MAX_SHOWN_KEYS, MAX_SHOWN_VALUE = 16, 64
+"""Of what one source shows of a device: keys, and characters of each value, in a sentence."""
+
 PROTECTION_TEXTS: Mapping[str, str] = {
     "tpm2": "a thief of the disk lacks the TPM of this machine",
     "keyring": "a thief of the disk lacks what opens the keyring",
@@ -72,7 +75,7 @@ def properties(facts: Mapping[str, Any]) -> Iterator[str]:
         for inside in ("Messages", "Proof")
         for name, value in facts.get(inside, {}).items()
     }
-    left_out = ("History", "Messages", "Proof")
+    left_out = ("History", "Messages", "Proof", "Sightings")
     plain = {k: v for k, v in {**facts, **said}.items() if k not in left_out}
     shown = {k: _value(k, v) for k, v in plain.items() if v not in ("", 0, [])}
     width = max(map(len, shown), default=0)
@@ -141,10 +144,21 @@ def _evidence(facts: Mapping[str, Any]) -> Iterator[str]:
     where = ", ".join(map(safe, facts["Addresses"])) or "no address"
     last = when(facts["LastSeenTimestamp"])
     yield f"Seen: by {safe(facts['Protocol'] or '-')} at {where}, last {last}"
+    yield from (f"  {_sighting(one)}" for one in facts.get("Sightings", ()))
     rule = f" {safe(facts['Rule'])}" if facts["Rule"] else ""
     yield f"Admitted by: {safe(facts['Admission'])}{rule}"
     cloud = f"{safe(facts['CloudId'])} at {safe(facts['Provider'])}" if facts["CloudId"] else "-"
     yield f"At the cloud: {cloud}, secret {safe(facts['SecretState'])}"
+
+
+def _sighting(said: Mapping[str, str]) -> str:
+    """Return what one source shows of a device, cut to what a line has room for."""
+    where = f" on {said['interface']}" if "interface" in said else ""
+    others = sorted(said.keys() - {"source", "interface", "trust"})
+    shown = [f"{key}={said[key][:MAX_SHOWN_VALUE]}" for key in others[:MAX_SHOWN_KEYS]]
+    more = f", and {len(others) - len(shown)} more" if len(others) > len(shown) else ""
+    text = f"{said.get('source', '-')}{where} ({said.get('trust', '-')}): {', '.join(shown)}{more}"
+    return safe(text)
 
 
 def _proof(proof: Mapping[str, Any]) -> Iterator[str]:
