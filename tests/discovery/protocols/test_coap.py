@@ -74,10 +74,10 @@ def answered(question: bytes) -> aiocoap.Message:
 class Device:
     """A device that is asked: an `Enquiry`.  It answers in blocks of 64 bytes.
 
-    resources: the content format and the body of each path.  lost: how many questions are lost.
+    resources: the content format and the body of each path.  lost: which questions are lost.
     """
 
-    def __init__(self, resources: Mapping[str, tuple[int | None, str]], lost: int = 0) -> None:
+    def __init__(self, resources: Mapping[str, tuple[int | None, str]], *lost: int) -> None:
         self.address, self.own, self.interface = SENDER, OWN, "lan0"
         self.asked: list[str] = []
         self.etag: Callable[[int], bytes] = lambda _: b"v1"
@@ -94,8 +94,7 @@ class Device:
         asked = answered(probe.payload)
         path = "/" + "/".join(asked.opt.uri_path)
         self.asked.append(path)
-        if self._lost:
-            self._lost -= 1
+        if len(self.asked) - 1 in self._lost:
             return None
         number = asked.opt.block2.block_number if asked.opt.block2 else 0
         message = self._answer(path, number, probe.token)
@@ -205,7 +204,7 @@ def test_two_questions_have_two_message_ids() -> None:
 
 
 async def test_a_long_list_is_fetched_in_parts() -> None:
-    device = Device({"/.well-known/core": (LINK_FORMAT, long_list(12))}, lost=1)
+    device = Device({"/.well-known/core": (LINK_FORMAT, long_list(12))}, 0)
     (one,) = await enquire(device)
     assert one.attributes["coap.rt"] == " ".join(f"s{n}" for n in range(12))
     assert len(device.asked) == 1 + -(-len(long_list(12)) // 64)
@@ -228,10 +227,12 @@ async def test_parts_of_two_versions_are_not_put_together() -> None:
         await enquire(device)
 
 
-async def test_a_device_that_no_longer_answers_stays_as_it_was() -> None:
-    device = Device({}, lost=9)
-    assert list(await enquire(device)) == read(reply(ROOT))
-    assert len(device.asked) == 2
+async def test_a_list_of_which_a_part_is_missing_shows_nothing() -> None:
+    for lost, asked in (((0, 1), 2), ((2, 3), 4)):
+        device = Device({"/.well-known/core": (LINK_FORMAT, long_list(12))}, *lost)
+        with pytest.raises(TimeoutError):
+            await enquire(device)
+        assert len(device.asked) == asked
 
 
 async def test_a_directory_lists_endpoints_by_name_and_sector() -> None:

@@ -151,7 +151,7 @@ class CoapProtocol:
         path, kind = self._identity.path, self._identity.kind
         try:
             body, is_cut = await _fetch(enquiry, path, TEXT, IDENTITY)
-        except UnreadableAnswer:  # it has no such resource
+        except (TimeoutError, UnreadableAnswer):  # it has no such resource
             return device
         text = body.decode("utf-8", "replace").strip(" \t\r\n\0")
         one = claim(kind, NAMESPACE, text) if sanitize.is_clean(text) and not is_cut else None
@@ -181,8 +181,8 @@ def found_in(links: Sequence[CoapLink], sender: str, *, is_cut: bool = False) ->
 def _device(links: Sequence[CoapLink], sender: str, *, is_cut: bool) -> Found:
     """Return a device, of which the address is all that stays the same.
 
-    Of a list that is cut nothing is matched, lest a rule matches what is complete later; it may be
-    that of a directory.
+    Of a list that is cut nothing is matched, lest its attributes change with what comes next; it
+    may be that of a directory.
     """
     title = next((one.about.get("title", "") for one in links if one.target == "/"), "")
     attributes = {
@@ -250,16 +250,15 @@ async def _links(enquiry: Enquiry, path: str, portion: Portion) -> Sequence[Coap
 async def _fetch(
     enquiry: Enquiry, path: str, content_format: int, portion: Portion
 ) -> tuple[bytes, bool]:
-    """Return a resource, and whether there is more of it.  Raises OSError, UnreadableAnswer.
+    """Return a resource, and whether there is more of it than is fetched.
 
-    Parts of two versions are not put together.
+    Parts of two versions are not put together.  Raises UnreadableAnswer, OSError and, if an answer
+    is missing, TimeoutError.
     """
     body, version = b"", b""
     block: Block | None = None
     for _ in range(portion.parts):
         answer = await _ask(enquiry, path, block)
-        if answer is None:
-            break
         _check(answer, content_format)
         part = answer.block or Block(0, has_more=False, size=portion.size)
         is_next = part.start == len(body) and (not body or answer.version == version)
@@ -272,8 +271,8 @@ async def _fetch(
     return body, True
 
 
-async def _ask(enquiry: Enquiry, path: str, block: Block | None) -> CoapAnswer | None:
-    """Return the answer to a question, which is sent twice if none comes."""
+async def _ask(enquiry: Enquiry, path: str, block: Block | None) -> CoapAnswer:
+    """Return the answer to a question, which is sent twice.  Raises OSError, or TimeoutError."""
     for _ in range(_TRIES):
         token = enquiry.token()
         question = get(path, token, block=block)
@@ -281,7 +280,7 @@ async def _ask(enquiry: Enquiry, path: str, block: Block | None) -> CoapAnswer |
         datagram = await enquiry.ask(probe, _ANSWERS, partial(_is_answer, token))
         if datagram is not None:
             return parse_response(datagram.payload, (token,))
-    return None
+    raise TimeoutError
 
 
 def _is_answer(token: bytes, datagram: Datagram) -> bool:
