@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from gatewayd.messages.doors.site.topic_pattern import (
     BadPattern,
     TopicPattern,
-    covers,
     without_overlap,
 )
+from gatewayd.network.mqtt_rules import covers
 
 
 @pytest.mark.parametrize(
