@@ -189,17 +189,15 @@ class HostPoller:
         self._context: Context | None = None
 
     def transmissions(self) -> Sequence[Transmission]:
-        """Return what is sent to the hosts of each entry of the list."""
-        every = self._settings.probe_every
-        return [
-            Transmission(f"{_whom(listed)} {one.to}", "", *when)
+        """Return what is sent to the hosts of each entry of the list, and to one device."""
+        every, questions = self._settings.probe_every, self._protocol.questions
+        regular = [
+            Transmission(f"{_whom(listed)} {one.to}", "", every, one.size, one.purpose)
             for listed in self._settings.hosts
-            for one in self._protocol.questions
-            for when in (
-                (every, one.size, one.purpose),
-                (0.0, one.size, one.purpose, SUSPECT),
-            )
+            for one in questions
         ]
+        size = sum(one.size for one in questions)
+        return [*regular, Transmission("the device", "", 0.0, size, "the same", SUSPECT)]
 
     async def run(self, context: Context, sink: Sink) -> None:
         """Ask all hosts, round after round, until cancelled."""

@@ -12,12 +12,13 @@ import pytest
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.polled.modbus import Modbus, ModbusSettings, SerialRegisters
 from gatewayd.testing.contracts.discoverer import running
-from tests.support.cable import CHILD, INTERFACE, Cable, laid
+from tests.support.cable import CHILD, CHILD6, INTERFACE, Cable, laid
 from tests.support.far_server import MOVED, VENDOR_MAC, FarServer, asked_until, far_server
 from tests.support.household import household
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
+LINK_LOCAL = f"{CHILD6}%{INTERFACE}"
 SERVER = (sys.executable, str(Path(__file__).with_name("modbus_server.py")))
 SEEN_MAC = Claim("mac", "l2", VENDOR_MAC.replace(":", ""))
 
@@ -65,6 +66,18 @@ async def test_a_serial_number_in_registers_identifies_a_meter(server: FarServer
     (seen,) = sink.seen.values()
     assert seen.claims == {Claim("serial", "modbus.acme", "pm42")}
     assert seen.interface == INTERFACE
+
+
+async def test_a_meter_is_found_at_a_link_local_address(cable: Cable, server: FarServer) -> None:
+    await server.start(*SERVER, "::", "hall 1", "1")
+    cable.far_ip("addr", "add", f"{CHILD6}/64", "dev", INTERFACE, "nodad")  # lost with the cable
+    made = discoverer(hosts=(LINK_LOCAL,))
+    async with running(made) as sink:
+        await asked_until(made, lambda: sink.seen)
+        (seen,) = sink.seen.values()
+        assert (seen.key, seen.addresses) == (f"{LINK_LOCAL}/1", (LINK_LOCAL,))
+        assert seen.interface == INTERFACE
+        assert await made.verify(seen) is not None
 
 
 async def test_units_behind_a_gateway_are_several_devices_without_its_mac(

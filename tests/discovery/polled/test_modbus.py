@@ -302,7 +302,7 @@ def test_settings_with_a_problem_are_refused(settings: Mapping[str, object], pro
 
 def test_the_plan_has_what_is_sent() -> None:
     settings = ModbusSettings(hosts=("10.0.0.0/30",), units=(1,), sunspec=(40000,))
-    first, _, second, _ = Modbus("meters", settings).transmissions()
+    first, second, _ = Modbus("meters", settings).transmissions()
     assert first.to == "each of 2 addresses of 10.0.0.0/30, port 502 by TCP, unit 1"
     assert (first.size, second.size) == (11, 12)
     assert second.purpose == "Read Holding Registers, function 3"
