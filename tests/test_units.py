@@ -16,6 +16,9 @@ EXPOSURE = {
     ("gatewayd.service", "egress.conf"): 1.0,
     ("gatewayd-discovery@lan.service", ""): 1.0,
     ("gatewayd-link@lan.service", ""): 1.1,
+    ("gatewayd-discovery@lan.service", "discovery-kea.conf"): 1.0,
+    ("gatewayd-discovery@lan.service", "discovery-networkd.conf"): 1.0,
+    ("gatewayd-lldp.service", ""): 0.4,
     ("gatewayd-credential@bridge.service", ""): 1.0,
 }
 """The exposure that each unit may have at most, with a drop-in of the examples or without one."""
@@ -27,6 +30,8 @@ def test_a_unit_is_no_more_exposed_than_its_work_needs(
 ) -> None:
     units = tmp_path / "usr/lib/systemd/system"
     shutil.copytree(UNITS, units)
+    for example in (UNITS / "examples").glob("*.service"):
+        shutil.copy(example, units)
     if drop_in:
         (units / f"{unit}.d").mkdir()
         shutil.copy(UNITS / "examples" / drop_in, units / f"{unit}.d")

@@ -220,7 +220,7 @@ def _of_other_programs() -> Iterator[Parser]:
     """What a DHCP server, lldpd and the kernel have written of strangers."""
     seeds = _leases()
     words = (b"0 ", b"duid ", b" * ", b"&#x2c", b"epoch ", b"never;", b"binding state ", b"{", b"}",
-             b"uid \"\\001", b"ExpirationRealtimeUSec", b"HardwareAddress", b"[1,")  # fmt: skip
+             b'uid "\\001', b"ExpirationRealtimeUSec", b"HardwareAddress", b"[1,")  # fmt: skip
     for server, files in SERVERS.items():
         yield Parser(
             f"leases of {server}", partial(_read_leases, files.parse), seeds[server], (), words
@@ -231,7 +231,9 @@ def _of_other_programs() -> Iterator[Parser]:
         (b'"interface":', b'"chassis":', b'"id":', b'"value":', b'"lldp-med":', b'"mgmt-ip":'),
     )  # fmt: skip
     kernel = json.loads((VECTORS.parents[1] / "kernel/vectors/neighbours.json").read_text())
-    yield Parser("neighbours of the kernel", _witness, [bytes.fromhex(one["hex"]) for one in kernel])
+    yield Parser(
+        "neighbours of the kernel", _witness, [bytes.fromhex(one["hex"]) for one in kernel]
+    )
     yield Parser(
         "events of inotify", lambda data: [*parse_events(data)],
         [b"\1\0\0\0\2\0\0\0\0\0\0\0\x08\0\0\0leases\0\0"],

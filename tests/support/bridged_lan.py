@@ -9,15 +9,20 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from tests.support.own_network import CLONE_NEWNET, enter
 
-GATEWAY = "10.77.0.1"
+GATEWAY, GATEWAY_MAC = "10.77.0.1", "24:0a:c4:ff:00:01"
 INTERFACE = "lan0"
 """The gateway's interface, and that of each host."""
+END = 10.0
+"""Seconds until a program is killed that does not end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +36,16 @@ class LanHost:
     def inside(self) -> tuple[str, ...]:
         """What a command begins with that is to run on it."""
         return ("ip", "netns", "exec", self.namespace)
+
+    def make(self) -> None:
+        """Make it, without an interface."""
+        _ip("netns", "add", self.namespace)
+        _ip("-n", self.namespace, "link", "set", "lo", "up")
+
+    def connect(self, mac: str, *addresses: str) -> None:
+        """Bring its interface up."""
+        _ip("-n", self.namespace, "link", "set", INTERFACE, "address", mac, "up")
+        self.address(*addresses)
 
     def run(self, *command: str) -> str:
         """Run a command on it; return what it prints."""
@@ -65,13 +80,11 @@ class BridgedLan:
         number = len(self.hosts)
         made = LanHost(f"host{number}-{os.getpid()}", f"port{number}")
         self.hosts.append(made)
-        _ip("netns", "add", made.namespace)
-        _ip("-n", made.namespace, "link", "set", "lo", "up")
+        made.make()
         _ip("link", "add", made.port, "type", "veth",
             "peer", "name", INTERFACE, "netns", made.namespace)  # fmt: skip
-        _ip("-n", made.namespace, "link", "set", INTERFACE, "address", mac, "up")
         _ip("link", "set", made.port, "master", INTERFACE, "up")
-        made.address(*addresses)
+        made.connect(mac, *addresses)
         return made
 
     def address(self, *addresses: str) -> None:
@@ -112,20 +125,46 @@ def bridged_lan(*addresses: str) -> Iterator[BridgedLan]:
 
     addresses: of the gateway, with their prefixes; 10.77.0.1/24 by default.
     """
-    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     lan = BridgedLan()
-    try:
-        enter()
-        _ip("link", "add", INTERFACE, "type", "bridge")
-        _ip("link", "set", INTERFACE, "address", "24:0a:c4:ff:00:01", "up")
-        for one in addresses or (f"{GATEWAY}/24",):
-            _ip("addr", "add", one, "dev", INTERFACE)
-        yield lan
-    finally:
-        for host in lan.hosts:
+    with _own_namespace():
+        try:
+            _ip("link", "add", INTERFACE, "type", "bridge")
+            _ip("link", "set", INTERFACE, "address", GATEWAY_MAC, "up")
+            for one in addresses or (f"{GATEWAY}/24",):
+                _ip("addr", "add", one, "dev", INTERFACE)
+            yield lan
+        finally:
+            for host in lan.hosts:
+                host.switch_off()
+
+
+@contextlib.contextmanager
+def cable(mac: str, *addresses: str) -> Iterator[LanHost]:
+    """Enter a new network namespace, as a gateway with one cable, whose other end is a host's.
+
+    Frames that a bridge would not pass on arrive there.  mac, addresses: of the host.
+    """
+    with _own_namespace():
+        host = LanHost(f"host-{os.getpid()}", "")
+        try:
+            host.make()
+            _ip("link", "add", INTERFACE, "type", "veth",
+                "peer", "name", INTERFACE, "netns", host.namespace)  # fmt: skip
+            _ip("link", "set", INTERFACE, "address", GATEWAY_MAC, "up")
+            _ip("addr", "add", f"{GATEWAY}/24", "dev", INTERFACE)
+            host.connect(mac, *addresses)
+            yield host
+        finally:
             host.switch_off()
-        _return_to(before)
-        os.close(before)
+
+
+@contextlib.contextmanager
+def open_directory() -> Iterator[Path]:
+    """Make a directory that programs of other users may read, unlike those of pytest."""
+    with tempfile.TemporaryDirectory() as made:
+        directory = Path(made)
+        directory.chmod(0o755)
+        yield directory
 
 
 @contextlib.contextmanager
@@ -138,11 +177,27 @@ def running(
         env={**os.environ, **(environ or {})},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        start_new_session=True,
     ) as process:
         try:
             yield process
         finally:
-            process.kill()
+            process.terminate()  # so that it cleans up
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(END)
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # with what it has started
+
+
+@contextlib.contextmanager
+def _own_namespace() -> Iterator[None]:
+    before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter()
+        yield
+    finally:
+        _return_to(before)
+        os.close(before)
 
 
 def _ip(*arguments: str) -> None:

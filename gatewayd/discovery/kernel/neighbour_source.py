@@ -21,8 +21,9 @@ from gatewayd.discovery.link.witnessed_link import (
     WitnessedLink,
     bare_addresses,
     formatted,
+    question,
 )
-from gatewayd.discovery.probing.protocol import Found, Transmission
+from gatewayd.discovery.probing.protocol import SUSPECT, Found, Transmission
 from gatewayd.discovery.probing.table import FoundPlace, FoundTable
 from gatewayd.discovery.protocols import oui
 from gatewayd.errors import ConfigError
@@ -100,8 +101,8 @@ class KernelNeighbours:
             unit.renew()
 
     def transmissions(self) -> Sequence[Transmission]:
-        """Return nothing: only a neighbour that was seen, and is suspect, is sent anything."""
-        return ()
+        """Return what a suspect is sent: nothing is sent to others."""
+        return tuple(question(one, SUSPECT) for one in self._settings.interfaces)
 
     def _unit(
         self, context: Context, sink: Sink, interface: str, link: Callable[[], LanInterface]

@@ -25,8 +25,8 @@ from gatewayd.discovery.leases.lease import Lease
 from gatewayd.discovery.leases.lease_link import BELIEVED, LeaseLink
 from gatewayd.discovery.leases.servers import SERVERS, LeaseServer, read_leases
 from gatewayd.discovery.link.units import LinkUnits
-from gatewayd.discovery.link.witnessed_link import formatted
-from gatewayd.discovery.probing.protocol import Found, Transmission
+from gatewayd.discovery.link.witnessed_link import formatted, question
+from gatewayd.discovery.probing.protocol import SUSPECT, Found, Transmission
 from gatewayd.discovery.probing.table import FoundPlace, FoundTable
 from gatewayd.discovery.protocols import oui
 from gatewayd.errors import ConfigError, DiscoveryRetry
@@ -41,6 +41,8 @@ READ_AGAIN = 60.0
 """Seconds until they are read again though no change was seen, as where a directory is shown at
 another place."""
 _LONGEST = 86_400.0  # of a sighting
+UNSEEN = "at the start and at a rescan, when it has a lease"
+"""When a device is asked that the kernel has not seen lately."""
 RETRY = 15.0
 """Seconds until files are looked for again that cannot be read."""
 
@@ -121,17 +123,11 @@ class Leases:
             unit.renew()
 
     def transmissions(self) -> Sequence[Transmission]:
-        """Return what is sent by itself: one datagram to each address that is leased at the
-        start, unless the kernel has seen its device lately."""
+        """Return what devices that have a lease are sent."""
         return tuple(
-            Transmission(
-                to="each leased address, port 9 by UDP",
-                interface=one,
-                every=0,
-                size=0,
-                purpose="have the kernel find out whether the device is there",
-            )
+            question(one, occasion)
             for one in self._settings.interfaces
+            for occasion in (UNSEEN, SUSPECT)
         )
 
     async def _follow(self) -> None:

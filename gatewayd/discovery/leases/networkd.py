@@ -5,11 +5,13 @@ the last lease (sd-dhcp-server-lease.c):
 
     {"BootID": "…", "Address": [192, 168, 124, 1], "PrefixLength": 24, "Leases": [
       {"ClientId": [1, 198, 229, 80, 28, 236, 2], "Address": [192, 168, 124, 26],
-       "Hostname": "w1", "HardwareAddressType": 1, "HardwareAddress": [198, 229, 80, 28, 236, 2],
+       "Hostname": "w1", "HardwareAddressType": 1, "HardwareAddressLength": 6,
+       "HardwareAddress": [198, 229, 80, 28, 236, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
        "ExpirationRealtimeUSec": 1785791504658855}]}
 
-A lease without an expiration does not end.  Systemd 256 wrote the bare list, with no more than
-ExpirationUSec, which counts from a boot that the file does not name: it is not read.
+The hardware address is that of its length, with octets after it or without.  A lease without an
+expiration does not end.  Systemd 256 wrote the bare list, with no more than ExpirationUSec, which
+counts from a boot that the file does not name: it is not read.
 """
 
 from __future__ import annotations
@@ -66,7 +68,8 @@ def _mac(row: Mapping[str, Any], client_id: bytes) -> str:
     hardware = _octets(row.get("HardwareAddress"))
     if hardware:
         is_ethernet = row.get("HardwareAddressType", _ETHERNET) == _ETHERNET
-        return hardware.hex() if is_ethernet and len(hardware) == _MAC else ""
+        is_mac = row.get("HardwareAddressLength", len(hardware)) == _MAC <= len(hardware)
+        return hardware[:_MAC].hex() if is_ethernet and is_mac else ""
     return client_id[1:].hex() if len(client_id) == 1 + _MAC and client_id[0] == _ETHERNET else ""
 
 

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.kernel.interfaces import LanInterface
-from gatewayd.discovery.kernel.witness import NeighbourWitness, Witnessed
-from gatewayd.discovery.probing.protocol import Found
+from gatewayd.discovery.kernel.witness import PORT, NeighbourWitness, Witnessed
+from gatewayd.discovery.probing.protocol import Found, Transmission
 from gatewayd.discovery.probing.table import FoundTable
 from gatewayd.errors import DiscoveryRetry
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -38,7 +38,7 @@ Recognise = Callable[[Witnessed, NeighbourWitness], Placed | None]
 
 
 class WitnessedLink:
-    """A `LinkUnit`: it reports a device whenever the kernel has confirmed it anew.
+    """A `LinkUnit`: it reports a device whenever the kernel has confirmed it again.
 
     link: returns what the kernel says of the interface now.
     table: of what was found there.
@@ -148,6 +148,14 @@ class WitnessedLink:
         while True:
             await asyncio.sleep(EXPIRE_EVERY)
             self.table.expire()
+
+
+def question(interface: str, occasion: str) -> Transmission:
+    """Return what a device is sent that is asked.  occasion: of `Transmission`."""
+    return Transmission(
+        f"its address, port {PORT} by UDP", interface, 0.0, 0,
+        "have the kernel find out whether it is there", occasion,
+    )  # fmt: skip
 
 
 def formatted(mac: str) -> str:

@@ -13,6 +13,7 @@ import pytest
 from gatewayd.discovery.discoverer import Discoverer
 from gatewayd.discovery.kernel.neighbour_source import KernelNeighbours, NeighbourSettings
 from gatewayd.discovery.link.witnessed_link import formatted
+from gatewayd.discovery.probing.protocol import SUSPECT
 from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.testing.contracts.discoverer import DiscovererContract, running
 from gatewayd.testing.waiting import until
@@ -166,5 +167,7 @@ def test_an_interface_must_be_named() -> None:
         KernelNeighbours("lan", NeighbourSettings(()))
 
 
-def test_nothing_is_sent_by_itself() -> None:
-    assert neighbours().transmissions() == ()
+def test_only_a_suspect_is_sent_anything() -> None:
+    assert [(one.interface, one.occasion) for one in neighbours().transmissions()] == [
+        (INTERFACE, SUSPECT)
+    ]

@@ -13,9 +13,10 @@ import pytest
 
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.discoverer import Context, Discoverer, LossReason, Sighting
-from gatewayd.discovery.leases.discoverer import Leases, LeaseSettings
+from gatewayd.discovery.leases.discoverer import UNSEEN, Leases, LeaseSettings
 from gatewayd.discovery.leases.servers import LeaseServer
 from gatewayd.discovery.link.witnessed_link import formatted
+from gatewayd.discovery.probing.protocol import SUSPECT
 from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.testing.contracts.discoverer import (
     DiscovererContract,
@@ -24,7 +25,7 @@ from gatewayd.testing.contracts.discoverer import (
     want_all,
 )
 from gatewayd.testing.waiting import until
-from tests.support.bridged_lan import GATEWAY, INTERFACE, BridgedLan, bridged_lan
+from tests.support.bridged_lan import GATEWAY, INTERFACE, BridgedLan, bridged_lan, open_directory
 
 pytestmark = pytest.mark.namespace
 
@@ -270,11 +271,10 @@ async def test_without_permission_it_says_what_to_do(tmp_path: Path, file: Lease
     )
 
 
-async def test_no_rights_are_needed_to_read_and_to_ask(file: LeaseFile) -> None:
-    file.give(PLC)
-    for directory in file.path.parents[:-2]:
-        directory.chmod(0o755)
-    with clients():
+async def test_no_rights_are_needed_to_read_and_to_ask() -> None:
+    with open_directory() as directory, clients():
+        file = LeaseFile(directory)
+        file.give(PLC)
         os.seteuid(NOBODY)
         try:
             async with running(leases(file)) as sink:
@@ -300,6 +300,9 @@ def test_an_interface_must_be_named() -> None:
         Leases("leases", LeaseSettings(LeaseServer.KEA, ()))
 
 
-def test_what_is_sent_by_itself_is_known(file: LeaseFile) -> None:
-    (sent,) = leases(file).transmissions()
-    assert (sent.interface, sent.size, sent.every) == (INTERFACE, 0, 0)
+def test_what_is_sent_is_known(file: LeaseFile) -> None:
+    sent = leases(file).transmissions()
+    assert {(one.interface, one.to, one.every) for one in sent} == {
+        (INTERFACE, "its address, port 9 by UDP", 0.0)
+    }
+    assert [one.occasion for one in sent] == [UNSEEN, SUSPECT]

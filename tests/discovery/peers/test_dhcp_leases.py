@@ -11,8 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.device.identity import Trust
-from gatewayd.discovery.discoverer import LossReason
+from gatewayd.device.identity import Claim, Trust
+from gatewayd.discovery.discoverer import (
+    Context,
+    Discoverer,
+    Health,
+    LossReason,
+    Sighting,
+    Sink,
+)
+from gatewayd.discovery.kernel.neighbour_source import KernelNeighbours, NeighbourSettings
 from gatewayd.discovery.kernel.neighbours import NeighbourTable
 from gatewayd.discovery.leases.discoverer import Leases, LeaseSettings
 from gatewayd.discovery.leases.servers import LeaseServer
@@ -20,11 +28,13 @@ from gatewayd.testing.contracts.discoverer import running
 from gatewayd.testing.waiting import until
 from tests.support import bridged_lan as support
 from tests.support.bridged_lan import INTERFACE, BridgedLan, LanHost, bridged_lan
+from tests.support.household import household
 from tests.support.tasks import in_background
 
 pytestmark = pytest.mark.namespace
 
-MAC = "001b1b3434cb"
+MAC, OTHER = "001b1b3434cb", "10.77.0.90"
+LEASED, SEEN = Claim("mac", "dhcp-leases", MAC), Claim("mac", "l2", MAC)
 SCRIPT = """#!/bin/sh
 case $1 in bound|renew)
     ip addr flush dev "$interface" scope global
@@ -96,6 +106,30 @@ def served(peer: Peer) -> Iterator[BridgedLan]:
             yield lan
 
 
+class SeveralSources:
+    """A discoverer that is several."""
+
+    def __init__(self, *sources: Discoverer) -> None:
+        self.name, self.health = "several", Health()
+        self._sources = {one.name: one for one in sources}
+
+    async def run(self, context: Context, sink: Sink) -> None:
+        async with asyncio.TaskGroup() as group:
+            for one in self._sources.values():
+                group.create_task(one.run(context, sink))
+
+    async def verify(self, sighting: Sighting) -> Sighting | None:
+        return await self._sources[sighting.source.partition("/")[0]].verify(sighting)
+
+    async def rescan(self) -> None:
+        for one in self._sources.values():
+            await one.rescan()
+
+
+def leases_of(peer: Peer) -> Leases:
+    return Leases("leases", LeaseSettings(peer.server, (INTERFACE,), peer.path))
+
+
 @pytest.mark.parametrize("make", [dnsmasq, kea])
 async def test_a_renamed_renumbered_and_restarted_client_stays_one(
     tmp_path: Path, make: MakePeer
@@ -103,30 +137,38 @@ async def test_a_renamed_renumbered_and_restarted_client_stays_one(
     peer = make(tmp_path)
     with served(peer) as lan:
         client = Client(lan.host("00:1b:1b:34:34:cb"), tmp_path)
-        leases = Leases("leases", LeaseSettings(peer.server, (INTERFACE,), peer.path))
-        async with running(leases) as sink:
+        async with household(leases_of(peer)) as home:
             await client.ask("plc-4")
-            await until(lambda: MAC in sink.seen)
-            first = sink.seen[MAC].addresses
-            assert sink.seen[MAC].label == "plc-4"
-            assert await leases.verify(sink.seen[MAC])
-
+            first = await home.shows(lambda one: one.label == "plc-4", LEASED)
             await client.ask("plc-5")
-            await until(lambda: sink.seen[MAC].label == "plc-5")
+            await home.shows(lambda one: one.label == "plc-5", LEASED)
+            await client.ask("plc-5", "-C", "-x", "0x3d:00706c63", "-r", OTHER)  # and client-id
+            await home.shows(lambda one: OTHER in one.addresses, LEASED)
+            lan.hosts[1].run("ip", "link", "set", INTERFACE, "down")
+            lan.hosts[1].run("ip", "link", "set", INTERFACE, "up")
+            await client.ask("plc-6")
+            await home.shows(lambda one: one.label == "plc-6", LEASED)
+            assert len(home.seen_ids) == 1
+            assert OTHER not in first.addresses
 
-            other = "10.77.0.90"
-            await client.ask("plc-5", "-C", "-x", "0x3d:00706c63", "-r", other)  # another client-id
-            await until(lambda: sink.seen[MAC].addresses != first)
-            found = await leases.verify(sink.seen[MAC])
-            assert found is not None
-            assert other in found.addresses
-            assert set(sink.seen) == {MAC}
-
-        again = Leases("leases", LeaseSettings(peer.server, (INTERFACE,), peer.path))
-        async with running(again) as sink:  # by the files, and what the kernel says
+        source = leases_of(peer)
+        async with running(source) as sink:  # gatewayd, started again: by the files, and the kernel
             await until(lambda: MAC in sink.seen)
             lan.hosts[1].switch_off()
-            assert await again.verify(sink.seen[MAC]) is None
+            assert await source.verify(sink.seen[MAC]) is None
+
+
+async def test_a_client_that_is_a_neighbour_too_is_one_child(tmp_path: Path) -> None:
+    peer = dnsmasq(tmp_path)
+    with served(peer) as lan:
+        client = Client(lan.host("00:1b:1b:34:34:cb"), tmp_path)
+        neighbours = KernelNeighbours("neighbours", NeighbourSettings((INTERFACE,)))
+        async with household(SeveralSources(leases_of(peer), neighbours)) as home:
+            await client.ask("plc-4")
+            found = await home.shows(lambda one: len(one.views) == 2, SEEN)
+            assert {one["source"] for one in found.views} == {"dhcp-leases", "neighbours"}
+            assert LEASED in found.claims
+            assert found.trust is Trust.CORROBORATED
 
 
 async def test_what_the_server_says_is_corroborated_by_gatewayds_own_look_at_the_kernel(
@@ -135,7 +177,7 @@ async def test_what_the_server_says_is_corroborated_by_gatewayds_own_look_at_the
     peer = dnsmasq(tmp_path)
     with served(peer) as lan:
         client, kernel = Client(lan.host("00:1b:1b:34:34:cb"), tmp_path), NeighbourTable()
-        leases = Leases("leases", LeaseSettings(peer.server, (INTERFACE,), peer.path))
+        leases = leases_of(peer)
         async with in_background(kernel.run()), running(leases) as sink:
             await client.ask("plc-4")
             await until(lambda: MAC in sink.seen)
@@ -150,7 +192,7 @@ async def test_a_released_lease_is_a_goodbye(tmp_path: Path, make: MakePeer) -> 
     peer = make(tmp_path)
     with served(peer) as lan:
         client = Client(lan.host("00:1b:1b:34:34:cb"), tmp_path)
-        leases = Leases("leases", LeaseSettings(peer.server, (INTERFACE,), peer.path))
+        leases = leases_of(peer)
         async with running(leases) as sink:
             command = [*client.host.inside, *client.command("plc-4", "-R")]
             with support.running(command) as asking:

@@ -1,0 +1,1 @@
+"""LLDP: who is at the other end of each cable, as lldpd knows."""
