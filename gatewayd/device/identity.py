@@ -134,14 +134,15 @@ _MAC_DIGITS, _EUI64_DIGITS = 12, 16
 
 
 def claim(kind: str, namespace: str, text: str) -> Claim | None:
-    """Return a normalised claim; None where the value identifies nothing."""
-    value = text.strip()[:MAX_VALUE]
+    """Return a normalised claim; None where the value identifies nothing.
+
+    A claim of its value is the same claim.
+    """
+    value = text.strip().lower()[:MAX_VALUE].strip()  # some letters are two in lower case
     if kind == "mac":
         value = mac(value)
     elif kind == "uuid":
         value = uuid_text(value)
-    else:
-        value = value.lower()
     if not value or is_placeholder(value):
         return None
     return Claim(kind, namespace, value)
@@ -168,7 +169,9 @@ def is_placeholder(value: str) -> bool:
 def uuid_text(text: str) -> str:
     """Return a UUID in one spelling (RFC 9562, 4), whatever the prefix, braces and dashes; any
     other text in lower case."""
-    bare = text.lower().removeprefix("urn:").removeprefix("uuid:").strip("{}")
+    bare, before = text.lower(), ""
+    while bare != before:
+        before, bare = bare, bare.strip("{} ").removeprefix("urn:").removeprefix("uuid:")
     digits = bare.replace("-", "")
     if not re.fullmatch(r"[0-9a-f]{32}", digits):
         return bare  # what some vendors call so

@@ -110,3 +110,14 @@ def test_an_id_is_the_same_under_any_service() -> None:
 def test_a_claim_stays_as_it_is_when_it_is_made_again(kind: str, text: str) -> None:
     one = claim(kind, "x", text)
     assert one is None or claim(kind, "x", one.value) == one
+
+
+TEXTS = st.text(max_size=300) | st.from_regex(r"[{ ]*(urn:|uuid:|URN:){0,3}[{ 0-9a-f-]{0,40}[} ]*")
+
+
+@given(st.sampled_from(["serial", "uuid", "mac", "cert"]), TEXTS)
+def test_a_claim_of_what_was_normalised_is_the_same_claim(kind: str, text: str) -> None:
+    """What comes from the discovery helper is refused where it is not."""
+    made = claim(kind, "_x._tcp", text)
+    assert made is None or claim(kind, "_x._tcp", made.value) == made
+    assert made is None or len(made.value) <= 255

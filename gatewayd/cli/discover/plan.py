@@ -29,6 +29,8 @@ UNSAID = "this discoverer does not say what it sends"
 def planned(arguments: Namespace) -> Iterator[Record]:
     """Yield what each discoverer would send; of one that sends nothing, nothing.
 
+    arguments: `config` is the main configuration file.  Each discoverer is made as in the helper,
+    but does not run: neither a secret nor the daemon is needed.
     Raises ConfigError, PluginError.
     """
     config = load(ConfigPaths.of(arguments.config), Plugins.installed())
@@ -51,19 +53,24 @@ def sent_by(plugin: ConfiguredPlugin) -> Iterable[Transmission]:
 
 
 def plan_lines(arguments: Namespace) -> Iterator[str]:
-    """Yield the lines that show this to people."""
-    where = ""
+    """Yield the lines that show this to people: for each discoverer and interface a heading, and
+    below it what is sent; what is sent several times in a row is one line.
+
+    Raises ConfigError, PluginError.
+    """
+    headings: dict[str, list[str]] = {}
     for row, same in groupby(planned(arguments)):
         place = f" on {row['Interface']}" if row["Interface"] else ""
-        if (heading := f"{row['Discoverer']}{place}:") != where:
-            where = heading
-            yield safe(heading)
         times = len(list(same))
-        yield f"  {safe(_line(row))}{f' ({times} times)' if times > 1 else ''}"
-    if not where:
-        yield "The configured discoverers send nothing by themselves, if there are any."
-    else:
+        line = f"{_line(row)}{f' ({times} times)' if times > 1 else ''}"
+        headings.setdefault(f"{row['Discoverer']}{place}:", []).append(line)
+    for heading, lines in headings.items():
+        yield safe(heading)
+        yield from (f"  {safe(line)}" for line in lines)
+    if headings:
         yield "Nothing was sent. What is sent regularly is also sent at the start and at a search."
+    else:
+        yield "The configured discoverers send nothing by themselves, if there are any."
 
 
 def _line(row: Record) -> str:

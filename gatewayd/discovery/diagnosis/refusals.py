@@ -12,6 +12,9 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 MAX_CAUSES: Final = 32
+"""Causes that one discoverer notes between two readings."""
+MAX_LISTED: Final = 96
+"""Causes that a list keeps, of all discoverers together: more than there are in CAUSES."""
 MAX_NOTED: Final = 16
 """Of each cause, between two readings of the notes."""
 MAX_OF_SENDER: Final = 4
@@ -156,7 +159,7 @@ class RefusalList:
         """Keep a refusal as the newest of its cause; drop another if there is no room."""
         kept = self._kept.get(refusal.cause)
         if kept is None:
-            if len(self._kept) >= MAX_CAUSES:
+            if len(self._kept) >= MAX_LISTED:
                 return
             kept = self._kept[refusal.cause] = {}
         key = (refusal.discoverer, refusal.interface, refusal.sender, refusal.name)

@@ -27,7 +27,7 @@ Where = tuple[str, str]
 """A device: its key, and the address that it has answered from."""
 Enquire = Callable[[Found, str], Awaitable[Sequence[Found]]]
 """Asks a device at an address.  Raises OSError, UnreadableAnswer."""
-Report = Callable[[Found, str], None]
+Report = Callable[[Found, str], object]
 """Called with a device and an address."""
 
 

@@ -300,21 +300,24 @@ class ProbedInterface:
         return ()
 
     def _report(self, found: Found, sender: str) -> None:
-        """Report a device that has answered, and answer who waits for it."""
-        self._add(found, sender)
+        """Report a device that has answered, answer who waits for it, and have it enquired if it
+        is worth that."""
+        complete, places = self._add(found, sender)
         for expected in self._expected:
             expected.offer(found, sender)
+        if found.is_directory or self._table.interest(complete).is_wanted:
+            self._enquiries.put(found, sender, places)
 
-    def _add(self, found: Found, sender: str) -> None:
-        """Report a device, and have it enquired if it is worth that.
+    def _add(self, found: Found, sender: str) -> tuple[Found, Sequence[str]]:
+        """Report a device; return it with what was enquired of it, and where it is.
 
-        What an enquiry shows may be as old as that: it is no answer to another question.
+        What an enquiry shows may be as old as that: it is no answer to another question, and what
+        it lists is not enquired in turn.
         """
         places = self._table.places(found.key, sender)
         complete = self._enquiries.completed(found, sender, places)
         self._table.add(complete, places)
-        if found.is_directory or self._table.interest(complete).is_wanted:
-            self._enquiries.put(found, sender, places)
+        return complete, places
 
     async def _enquire(self, found: Found, address: str) -> Sequence[Found]:
         question = DeviceQuestion(self._link(), address, self._new_token)

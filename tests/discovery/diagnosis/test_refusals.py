@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.discovery.diagnosis.refusals import (
+    CAUSES,
     MAX_CAUSES,
     MAX_KEPT,
+    MAX_LISTED,
     MAX_NOTED,
     MAX_OF_SENDER,
     Refusal,
@@ -83,4 +85,5 @@ def test_a_list_stays_within_its_bounds() -> None:
     kept = RefusalList()
     for number in range(5000):
         kept.add(replace(ONE, sender=str(number), cause=f"cause-{number % 100}"))
-    assert len(kept) == MAX_CAUSES * MAX_KEPT
+    assert len(kept) == MAX_LISTED * MAX_KEPT
+    assert len(CAUSES) <= MAX_LISTED

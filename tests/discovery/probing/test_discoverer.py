@@ -320,6 +320,20 @@ async def test_what_is_wanted_is_enquired_once_and_what_that_added_stays(cable: 
         assert device.asked
 
 
+async def test_what_a_directory_lists_is_reported_and_not_enquired_in_turn(cable: Cable) -> None:
+    def details(found: Found) -> Sequence[Found]:
+        listed = (replace(found, key=f"toy-{n}", claims=frozenset(), is_behind=True,
+                          is_directory=False) for n in range(200))  # fmt: skip
+        return (found, *listed)
+
+    protocol = ToyProtocol(details=details)
+    found = toys(protocol)
+    async with ToyDevice(cable, "lib detail directory"), running(found) as sink:
+        await until(lambda: len(sink.seen) == 201)
+        assert {key for key, _ in protocol.enquired} == {"lib"}
+        assert found.health.dropped == {}
+
+
 def strange(_: Mapping[str, str]) -> Interest:
     """Rules that want nothing."""
     return Interest.STRANGER
