@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.device.identity import Claim
+from gatewayd.discovery.presence import PresenceState
 from gatewayd.discovery.probing.fetch import GuardedFetcher
 from gatewayd.discovery.protocols.upnp.discoverer import Ssdp, SsdpSettings
 from gatewayd.discovery.protocols.upnp.ssdp import GROUP4, GROUP6, PORT, ROOT
@@ -280,7 +281,8 @@ async def test_a_goodbye_counts_from_the_device_alone_and_is_only_a_hint(cable: 
         await until(lambda: one.health.dropped.get("foreign-goodbye"))
         assert not one.health.lost
         device.say(goodbye, GROUP)
-        await until(lambda: home.inventory.counters().get("goodbyes-refuted"))
+        await until(lambda: home.inventory.counters().get("loss-goodbye"))
+        await until(lambda: home.inventory.state(*home.seen_ids) is PresenceState.PRESENT)
         assert home.only().views
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.device.identity import Claim
+from gatewayd.discovery.presence import PresenceState
 from gatewayd.discovery.protocols.ws_discovery.discoverer import (
     GROUP4,
     GROUP6,
@@ -217,5 +218,6 @@ async def test_a_goodbye_counts_from_the_device_alone_and_is_only_a_hint(cable: 
         await until(lambda: one.health.dropped.get("foreign-goodbye"))
         assert not one.health.lost
         device.say(bye, (GROUP4, PORT))
-        await until(lambda: home.inventory.counters().get("goodbyes-refuted"))
+        await until(lambda: home.inventory.counters().get("loss-goodbye"))
+        await until(lambda: home.inventory.state(*home.seen_ids) is PresenceState.PRESENT)
         assert home.only().views
