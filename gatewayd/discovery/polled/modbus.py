@@ -177,19 +177,21 @@ class _UnitVisit:
     async def _objects(self, code: IdCode, first: int) -> tuple[dict[int, bytes], int, bool]:
         """Return objects, the level of conformity, and whether single objects can be asked for.
 
-        Nothing, and level 0, where the unit refuses the question, as most do.
+        Nothing, and level 0, where the unit refuses the question, as most do; and no more than
+        MAX_ROUNDS answers have, for all questions together.
         """
         found: dict[int, bytes] = {}
         level, has_single, following = 0, False, first
-        while True:
+        while self._left:
             answer = await self._identification(code, following)
             if answer is None:
-                return found, level, has_single
+                break
             found |= {number: raw for number, raw in answer.objects.items() if number not in found}
             level, has_single = answer.level, answer.has_single
             if answer.following is None or code is IdCode.SINGLE:
-                return found, level, has_single
+                break
             following = answer.following
+        return found, level, has_single
 
     async def _vendor_object(self, wanted: int, level: int, has_single: bool) -> dict[int, bytes]:
         """Return the objects among which the wanted one is, if the unit has it."""
@@ -201,8 +203,6 @@ class _UnitVisit:
 
     async def _identification(self, code: IdCode, first: int) -> Identification | None:
         self._left -= 1
-        if self._left < 0:
-            raise UnreadableAnswer("endless")
         number = self._next()
         pdu = await self._asked(
             modbus.identification_request(number, self._unit, code, first), number

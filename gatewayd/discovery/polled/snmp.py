@@ -29,6 +29,9 @@ ANSWER = 0.7
 """Seconds in which an agent answers."""
 TRIES = 2
 """How often a question is sent in the newer version; in the older one it is sent once."""
+OLD_FOR = 24
+"""Visits until an agent that has answered by the older version is asked by the newer one again: it
+may have been starting."""
 MOST_SILENCES = 3
 """Visits in a row after which an agent is taken for one that never says more than who it is."""
 MOST_STRAY = 8
@@ -70,7 +73,7 @@ class SnmpAgents:
 
     def __init__(self, settings: SnmpSettings, community: bytes) -> None:
         self._port, self._community = settings.port, community
-        self._versions: dict[str, SnmpVersion] = {}
+        self._old: dict[str, int] = {}
         self._silences: dict[str, int] = {}
         self.questions: Sequence[HostQuestion] = tuple(self._questions())
 
@@ -90,20 +93,25 @@ class SnmpAgents:
         self, agent: _Agent, address: str
     ) -> tuple[SnmpVersion, Mapping[ObjectName, Value]]:
         """Return what an agent says, and in which version."""
-        known = self._versions.get(address)
-        for version in (known,) if known is not None else (SnmpVersion.V2C, SnmpVersion.V1):
+        is_old = address in self._old
+        for version in (SnmpVersion.V1,) if is_old else (SnmpVersion.V2C, SnmpVersion.V1):
             try:
                 system = await agent.values(version, SYSTEM)
             except TimeoutError:
-                self._versions.pop(address, None)
-                if version is known or version is SnmpVersion.V1:
-                    raise
                 continue
             if not system:
                 raise UnreadableAnswer("nothing-shown")
-            self._versions[address] = version
+            self._note(address, version)
             return version, {**system, **await self._details(agent, address, version)}
+        self._old.pop(address, None)
         raise TimeoutError
+
+    def _note(self, address: str, version: SnmpVersion) -> None:
+        """Note in which version an agent has answered: the older one goes first for a while."""
+        if version is SnmpVersion.V1:
+            left = self._old.pop(address, OLD_FOR) - 1
+            if left:
+                self._old[address] = left
 
     async def _details(
         self, agent: _Agent, address: str, version: SnmpVersion

@@ -14,9 +14,11 @@ import pytest
 
 from gatewayd.device.identity import Claim
 from gatewayd.device.secret import Secret
+from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.polled.snmp import (
     MOST_SILENCES,
     MOST_STRAY,
+    OLD_FOR,
     PUBLIC,
     TRIES,
     Snmp,
@@ -24,7 +26,14 @@ from gatewayd.discovery.polled.snmp import (
 )
 from gatewayd.discovery.protocols.snmp import ber
 from gatewayd.discovery.protocols.snmp.ber import ObjectName
-from gatewayd.discovery.protocols.snmp.identity import DETAILS, MODEL, NAME, OBJECT_ID, SERIAL
+from gatewayd.discovery.protocols.snmp.identity import (
+    DESCRIPTION,
+    DETAILS,
+    MODEL,
+    NAME,
+    OBJECT_ID,
+    SERIAL,
+)
 from gatewayd.discovery.protocols.snmp.messages import GET, RESPONSE, SnmpError, SnmpVersion
 from gatewayd.errors import ConfigError
 from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
@@ -156,9 +165,7 @@ async def test_an_agent_is_asked_by_the_newer_version() -> None:
 
 
 async def test_an_old_agent_is_asked_by_the_older_version_object_by_object() -> None:
-    agent = SnmpAgent(
-        {**SWITCH, (1, 3, 6, 1, 2, 1, 1, 1, 0): ber.element(4, b"x")}, frozenset({SnmpVersion.V1})
-    )
+    agent = SnmpAgent({**SWITCH, DESCRIPTION: ber.element(4, b"x")}, frozenset({SnmpVersion.V1}))
     async with agents((FIRST, agent)) as port:
         made = discoverer(port)
         async with running(made) as sink:
@@ -170,6 +177,24 @@ async def test_an_old_agent_is_asked_by_the_older_version_object_by_object() -> 
     (seen,) = sink.seen.values()
     assert seen.claims == {Claim("serial", "snmp.9", "foc1234x56y")}
     assert seen.attributes["snmp.version"] == "1"
+
+
+async def version_of(made: Snmp, known: Sighting) -> str:
+    """Verify a device; return the version in which it has answered."""
+    found = await made.verify(known)
+    assert found is not None
+    return found.attributes["snmp.version"]
+
+
+async def test_an_agent_that_was_slow_once_is_asked_by_the_newer_version_again() -> None:
+    agent = SnmpAgent({**SWITCH, DESCRIPTION: ber.element(4, b"x")}, frozenset({SnmpVersion.V1}))
+    async with agents((FIRST, agent)) as port:
+        made = discoverer(port)
+        async with running(made) as sink:
+            await until(lambda: bool(sink.seen))
+            agent.versions = frozenset(SnmpVersion)
+            versions = [await version_of(made, sink.seen[FIRST]) for _ in range(OLD_FOR)]
+            assert versions == [*(OLD_FOR - 1) * ["1"], "2c"]
 
 
 async def test_an_agent_that_answers_by_an_error_is_asked_object_by_object() -> None:

@@ -119,13 +119,9 @@ def test_an_answer_to_another_question_or_of_another_unit_is_refused(header: Mod
 @pytest.mark.parametrize(
     ("pdu", "cause"),
     [
-        ("2b0e0101ff0001000141", "endless"),  # what follows has the number that was read
-        ("2b0e0101ff0000", "endless"),
         ("2b0e010000000100", "garbled"),
         ("2b0e0101000002000141", "garbled"),
         ("2b0e01010000010005416c", "garbled"),
-        ("2b0e0104000000", "garbled"),
-        ("2b0e0100000000", "garbled"),
         ("2b0d0101000000", "garbled"),
         ("2b0e", "garbled"),
         ("", "garbled"),
@@ -142,6 +138,20 @@ def test_the_rest_of_an_answer_begins_with_a_higher_object() -> None:
     answer = read_identification(bytes.fromhex("2b0e0283ff0302" + "000141" + "020142"), 0)
     assert isinstance(answer, Identification)
     assert (answer.following, answer.objects) == (3, {0: b"A", 2: b"B"})
+
+
+@pytest.mark.parametrize("pdu", ["2b0e0101ff0001000141", "2b0e0101ff0000", "2b0e0101fe0500"])
+def test_what_does_not_go_on_is_the_end(pdu: str) -> None:
+    answer = read_identification(bytes.fromhex(pdu), 0)
+    assert isinstance(answer, Identification)
+    assert answer.following is None
+
+
+@pytest.mark.parametrize("conformity", [0, 4, 0x7F, 0x80])
+def test_a_level_that_there_is_not_is_the_lowest(conformity: int) -> None:
+    answer = read_identification(bytes((0x2B, 0x0E, 1, conformity, 0, 0, 0)), 0)
+    assert isinstance(answer, Identification)
+    assert answer.level == 1
 
 
 @given(st.binary(max_size=300), st.integers(0, 255))

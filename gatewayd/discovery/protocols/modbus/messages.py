@@ -23,8 +23,6 @@ OWN_UNITS = frozenset({0, 255})
 """Units by which a gateway to a serial line is meant itself (Guide, 4.4.2.1)."""
 MAX_REGISTERS = 125
 """Registers that one answer may have (6.3)."""
-MAX_OBJECTS = 64
-"""Objects that are read in all: the standard ones are 7, and an answer has 63 at most."""
 
 _HEADER = struct.Struct(">HHHB")
 _REGISTERS, _IDENTIFICATION, _MEI = 0x03, 0x2B, 0x0E
@@ -120,8 +118,9 @@ def check_header(header: ModbusHeader, transaction: int, unit: int) -> None:
 def read_identification(pdu: bytes, asked: int) -> Identification | ModbusException:
     """Read the answer about a device.  asked: the first object of the question.
 
-    What follows must have higher numbers, or the rest could be asked for without end.  Some servers
-    answer from object 0 on where they do not have the one asked for, as the standard allows.
+    Something follows only if its number is higher than what was asked for and read: else the rest
+    could be asked for without end.  Some servers answer from object 0 on where they do not have the
+    one asked for, as the standard allows.  A level that there is not counts as the lowest.
     Raises UnreadableAnswer.
     """
     if (exception := _exception(pdu, _IDENTIFICATION)) is not None:
@@ -132,10 +131,9 @@ def read_identification(pdu: bytes, asked: int) -> Identification | ModbusExcept
     objects = _objects(pdu[7:], count)
     level = conformity & ~_INDIVIDUAL
     if not IdCode.BASIC <= level <= IdCode.EXTENDED:
-        raise UnreadableAnswer("garbled")
-    if more == _MORE and following <= max(objects, default=asked):
-        raise UnreadableAnswer("endless")
-    rest = following if more == _MORE else None
+        level = IdCode.BASIC
+    goes_on = more == _MORE and following > max((asked, *objects))
+    rest = following if goes_on else None
     return Identification(level, bool(conformity & _INDIVIDUAL), rest, objects)
 
 
