@@ -40,6 +40,7 @@ class ProvenDevices:
         found, proof = self._discovered.evidence(device), self._proofs.get(device)
         if proof is None:
             return found
+        proof = replace(proof, pinned=bool(proof.key) and proof.key == self._pins.key(device))
         others = self._pins.others(device, proof) if proof.key else frozenset()
         if others:
             rivals = tuple(sorted({*found.rivals, *others}))

@@ -73,6 +73,7 @@ class Pin:
 
     name: of the proof.  key, identity, signer, serial: as of the `Proof` then.
     at: when that was, microseconds since the epoch.
+    address: where it was proven last.
     refused: another key that was shown since; "" for none.  Then the child is frozen.
     """
 
@@ -82,6 +83,7 @@ class Pin:
     signer: str = ""
     serial: str = ""
     at: int = 0
+    address: str = ""
     refused: str = ""
 
     @classmethod
@@ -89,7 +91,10 @@ class Pin:
         """Return the pin of a proof; None where it has no key."""
         if not proof.key:
             return None
-        return cls(proof.name, proof.key, proof.identity, proof.signer, proof.serial, proof.at)
+        return cls(
+            proof.name, proof.key, proof.identity, proof.signer, proof.serial, proof.at,
+            proof.address,
+        )  # fmt: skip
 
     def text(self) -> str:
         """Return it as it stands on the disk."""
@@ -155,6 +160,10 @@ class PinIndex:
             self._pins[device] = pin
             for entry in _entries(pin.name, pin.key, pin.identity):
                 self._holders[entry] = self._holders.get(entry, frozenset()) | {device}
+
+    def key(self, device: DeviceId) -> str:
+        """Return the key that is pinned to a child; "" for none."""
+        return self._pins[device].key if device in self._pins else ""
 
     def others(self, device: DeviceId, proof: Proof) -> frozenset[DeviceId]:
         """Return the children besides a device whose key or identity it has proven."""

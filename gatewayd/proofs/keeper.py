@@ -13,7 +13,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import (
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import replace
 from typing import Protocol, TypeAlias
 
@@ -79,8 +87,7 @@ class ProofKeeper:
         self._prover, self._devices, self._records, self._pins = prover, devices, records, pins
         self._clock, self._post, self._proof_of = clock, post, proof_of
         self._waiting: dict[DeviceId, float] = {}
-        self._checked: dict[DeviceId, frozenset[Place]] = {}
-        self._confirmed: dict[DeviceId, Place] = {}
+        self._asked: dict[DeviceId, frozenset[Place]] = {}
         self._moved: dict[DeviceId, asyncio.Event] = {}
         self._wanted: dict[DeviceId, None] = {}
         self._checking: set[DeviceId] = set()
@@ -115,7 +122,7 @@ class ProofKeeper:
         proof = evidence.proof
         if proof is None or not name or proof.name != name:
             return None
-        self._checked[device] = frozenset(_places(evidence))
+        self._asked[device] = frozenset(_places(evidence))
         return Pin.of(proof)
 
     # Children on record.
@@ -140,10 +147,10 @@ class ProofKeeper:
             return
         self._waiting.pop(device, None)
         if not present:
-            self._checked.pop(device, None)
+            self._asked.pop(device, None)
             return
         places = frozenset(_places(self._devices.evidence(device)))
-        if places <= self._checked.get(device, frozenset()):
+        if places <= self._asked.get(device, frozenset()):
             return
         if (moved := self._moved.get(device)) is not None:
             moved.set()
@@ -154,8 +161,7 @@ class ProofKeeper:
     def removed(self, device: DeviceId) -> None:
         """Note that a device has left, or was forgotten: what it has proven was its own."""
         self._waiting.pop(device, None)
-        self._checked.pop(device, None)
-        self._confirmed.pop(device, None)
+        self._asked.pop(device, None)
         self._devices.forget(device)
 
     def retry(self, device: DeviceId) -> bool:
@@ -180,7 +186,8 @@ class ProofKeeper:
             pin = unchanged(record).pin
             if record is None or pin is None or not pin.refused:
                 raise WrongState(f"Device {device} has shown no other key")
-            return replace(record, pin=Pin(pin.name, pin.refused, at=self._clock.stamp()))
+            new = Pin(pin.name, pin.refused, at=self._clock.stamp(), address=pin.address)
+            return replace(record, pin=new)
 
         await self._update(device, accepted)
 
@@ -266,20 +273,23 @@ class ProofKeeper:
         if record is None or name not in self._prover.settings:
             return NONE
         pin, now = record.pin, tuple(_places(self._devices.evidence(device)))
-        before = self._confirmed.get(device)
-        places = now if before is None or before in now else (*now, before)
+        self._asked[device] = frozenset(now)
         key = pin.key if pin is not None else ""
-        proof = await self._prover.prove(name, places, known=True, asked=asked, key=key)
+        proof = await self._prover.prove(name, now, known=True, asked=asked, key=key)
+        if proof.key != key and (before := _before(pin, now)) is not None:
+            there = await self._prover.prove(name, [before], known=True, asked=asked, key=key)
+            proof = there if there.pinned else proof
         self._devices.note(device, proof)
+        self._post(device, lc.Changed())  # so that it is shown
         if pin is None:
             await self._pin_later(device, proof)
             return NONE
         match check(pin, proof, dated=self._clock.is_set()):
             case PinCheck.CONFIRMED:
-                self._checked[device] = frozenset(places)
-                self._confirmed[device] = next(p for p in places if p.address == proof.address)
-                if completed(pin, proof) != pin and not self._pins.others(device, proof):
-                    await self._replace(device, pin, completed(pin, proof))
+                others = self._pins.others(device, proof)
+                newer = replace(pin if others else completed(pin, proof), address=proof.address)
+                if newer != pin:
+                    await self._replace(device, pin, newer)
                 return NONE
             case PinCheck.CHANGED:
                 return await self._freeze(device, pin, proof)
@@ -323,6 +333,14 @@ class ProofKeeper:
 
 
 _FROZEN: Collection[Reason] = (KEY_CHANGED, KEY_OF_ANOTHER)
+
+
+def _before(pin: Pin | None, now: Sequence[Place]) -> Place | None:
+    """Return where a child proved its key last, if it may still be there, and is said to be
+    elsewhere: whoever answers there now counts only with that key."""
+    if pin is None or not now or pin.address in {one.address for one in now}:
+        return None
+    return place_of(pin.address, now[0].interface)
 
 
 def _places(evidence: Evidence) -> Iterator[Place]:

@@ -28,7 +28,13 @@ takes a second."""
 
 _VERIFY: Mapping[int, Reason] = {9: reasons.NOT_YET_VALID, 10: reasons.EXPIRED}
 """X509_V_ERR_* of openssl/x509_vfy.h; any other means that the certificate is not trusted."""
-_OLD = frozenset({"UNSUPPORTED_PROTOCOL", "TLSV1_ALERT_PROTOCOL_VERSION", "WRONG_SSL_VERSION"})
+_ERRORS: Mapping[str, Reason] = {
+    "UNSUPPORTED_PROTOCOL": reasons.OLD_TLS,
+    "TLSV1_ALERT_PROTOCOL_VERSION": reasons.OLD_TLS,
+    "WRONG_SSL_VERSION": reasons.OLD_TLS,
+    "EXCESSIVE_MESSAGE_SIZE": reasons.TOO_MUCH,  # as its header says, before it has come
+}
+"""OpenSSL's words for what ended a handshake."""
 
 
 class ProofFailed(Exception):
@@ -97,8 +103,7 @@ async def certificate_of(connection: socket.socket, context: ssl.SSLContext) -> 
     except ssl.SSLCertVerificationError as error:
         raise ProofFailed(_VERIFY.get(error.verify_code, reasons.NOT_TRUSTED)) from error
     except ssl.SSLError as error:
-        is_old = error.reason in _OLD
-        raise ProofFailed(reasons.OLD_TLS if is_old else reasons.NO_HANDSHAKE) from error
+        raise ProofFailed(_ERRORS.get(error.reason, reasons.NO_HANDSHAKE)) from error
     certificate = tls.getpeercert(binary_form=True)
     if not certificate:
         raise ProofFailed(reasons.NO_HANDSHAKE)

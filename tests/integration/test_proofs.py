@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,11 +12,12 @@ from typing import Any
 import pytest
 
 from gatewayd.simulator.site import Site
-from tests.integration.test_identity import ctl, shown, until_shown
+from tests.integration.test_identity import ctl, restarted, shown, until_shown
 from tests.integration.test_identity import site as site_with_rules
 from tests.support.device_certificates import (
     DeviceCertificate,
     Vendor,
+    self_signed,
     vendor,
 )
 from tests.support.responder import Announced, Responder
@@ -76,6 +78,32 @@ class ProvingLan:
         await self.tls.serve(made.address, certificate or self.vendor.device(serial(n)))
         await self.lan.add(made)
         return made
+
+    async def leave(self, device: Announced) -> None:
+        """Let a device say goodbye and be silent; return when its child is absent."""
+        await self.lan.remove(device)
+        await self.until(device.instance, SubState="absent")
+
+    async def come(self, device: Announced) -> None:
+        """Let a device come back; return when its child is no longer absent."""
+        await self.lan.add(device)
+
+        async def is_back() -> bool:
+            found = (await shown(self.one)).values()
+            return any(f["Name"] == device.instance and f["SubState"] != "absent" for f in found)
+
+        await self.one.until(is_back, f"{device.instance} to be back")
+
+    async def announce(self, child: str, device: Announced, address: str) -> None:
+        """Announce a child differently; wait until it has proven its key again, at an address."""
+        before = (await self.proof(child))["Timestamp"]
+        await self.lan.add(device)
+
+        async def is_newer() -> bool:
+            proof = await self.proof(child)
+            return bool(proof["Timestamp"] > before and proof["Address"] == address)
+
+        await self.one.until(is_newer, f"{child} to be asked at {address}")
 
     async def until(self, name: str, **wanted: Any) -> str:
         return await until_shown(self.one, f"{name} to be {wanted}", Name=name, **wanted)
@@ -142,3 +170,171 @@ async def test_admitted_held_frozen_and_held(tmp_path: Path) -> None:
         facts = (await shown(here.one))[conflict]
         assert (facts["Conflict"], facts["ConflictWith"]) == ("proof-of-another", [child])
         await here.until("Camera 1", State="online")
+
+
+async def test_a_key_that_changes_is_refused_until_an_operator_decides(tmp_path: Path) -> None:
+    """Return after absence, a restart in the midst, both verbs; and the pin stays all the while."""
+    async with proving(tmp_path) as here:
+        first, second = here.vendor.device(serial(1)), here.vendor.device(serial(1))
+        device = await here.camera(1, first)
+        child = await here.until("Camera 1", State="online")
+        pinned = (await here.proof(child))["PinnedKey"]
+
+        await here.leave(device)
+        await here.come(device)
+        await here.until("Camera 1", State="online", Trust="proven")
+
+        await here.tls.serve(device.address, second)
+        await restarted(here.one)
+        await here.until("Camera 1", State="frozen", Reason="key-changed")
+        await restarted(here.one)
+        await here.until("Camera 1", State="frozen", Reason="key-changed")
+        refused = (await here.proof(child))["RefusedKey"]
+        assert refused != pinned
+
+        await ctl(here.one, "approve", child)  # the old one is to count, and is not there
+        await here.until("Camera 1", State="frozen", Reason="key-changed")
+        await here.tls.serve(device.address, first)
+        await ctl(here.one, "approve", child)
+        await here.until("Camera 1", State="online", Trust="proven")
+        assert (await here.proof(child))["PinnedKey"] == pinned
+
+        await here.tls.serve(device.address, second)
+        await here.leave(device)
+        await here.come(device)
+        await here.until("Camera 1", State="frozen")
+        said = await here.one.call("Consequences", "ss", child, "Repin")
+        assert refused in str(said)
+        await ctl(here.one, "repin", child, "--yes")
+        await here.until("Camera 1", State="online", Trust="proven")
+        proof = await here.proof(child)
+        assert (proof["PinnedKey"], proof.get("RefusedKey")) == (refused, None)
+        assert "repinned" in await ctl(here.one, "log")
+
+
+async def test_another_address_is_asked_and_a_forged_one_freezes_nothing(tmp_path: Path) -> None:
+    async with proving(tmp_path) as here:
+        own = here.vendor.device(serial(1))
+        device = await here.camera(1, own)
+        child = await here.until("Camera 1", State="online")
+
+        # a host announces its own address for the camera, which still answers at the old one
+        await here.tls.serve("10.77.2.9", here.vendor.device(serial(1)))
+        await here.announce(child, replace(device, address="10.77.2.9"), device.address)
+        await here.until("Camera 1", State="online")
+
+        # the camera moves, and is asked there
+        await here.tls.serve("10.77.1.101", own)
+        await here.tls.silence(device.address)
+        await here.announce(child, replace(device, address="10.77.1.101"), "10.77.1.101")
+        await here.until("Camera 1", State="online", Trust="proven")
+
+        # another takes its place at a third address
+        await here.tls.silence("10.77.1.101")
+        await here.tls.serve("10.77.1.102", self_signed("camera1"))
+        await here.lan.add(replace(device, address="10.77.1.102"))
+        await here.until("Camera 1", State="frozen", Reason="key-changed")
+
+
+async def test_another_childs_certificate_in_a_childs_place_freezes_it_in_conflict(
+    tmp_path: Path,
+) -> None:
+    async with proving(tmp_path) as here:
+        first, second = here.vendor.device(serial(1)), here.vendor.device(serial(2))
+        one, two = await here.camera(1, first), await here.camera(2, second)
+        child = await here.until("Camera 1", State="online")
+        other = await here.until("Camera 2", State="online")
+        await here.leave(one)
+        await here.tls.serve(one.address, second)
+        await here.come(one)
+        await here.until("Camera 1", State="frozen", Reason="key-of-another")
+        facts = (await shown(here.one))[child]
+        assert (facts["Conflict"], facts["ConflictWith"]) == ("proof-of-another", [other])
+        assert two.instance == "Camera 2"
+        await here.until("Camera 2", State="online")
+
+
+async def test_what_cannot_be_asked_waits_says_why_and_is_tried_again(tmp_path: Path) -> None:
+    """A closed port, TLS 1.0, a handshake without an end, a megabyte of certificates."""
+    async with proving(tmp_path) as here:
+        chain = DeviceCertificate(
+            (own := here.vendor.device(serial(4))).certificate, own.key, own.chain * 3_000
+        )
+        await here.tls.serve(
+            announced(2).address, here.vendor.device(serial(2)), "-tls1", "-cipher",
+            "ALL:@SECLEVEL=0",
+        )  # fmt: skip
+        silent = announced(3).address
+        await here.tls.run(
+            silent, sys.executable, "-m", "tests.support.tls_devices", "silent", silent
+        )
+        await here.tls.serve(announced(4).address, chain)
+        for n in (1, 2, 3, 4):
+            await here.lan.add(announced(n))
+        for n, reason in enumerate(
+            ("proof-port-closed", "proof-tls-too-old", "proof-timed-out", "proof-too-large"), 1
+        ):
+            await here.until(f"Camera {n}", State="pending", Reason=reason)
+        for n in (1, 2, 3, 4):
+            await here.tls.serve(announced(n).address, here.vendor.device(serial(n)))
+        for n in (1, 2, 3, 4):
+            await here.until(f"Camera {n}", State="online", Trust="proven")
+
+
+async def test_a_child_that_is_back_without_its_port_waits_offline(tmp_path: Path) -> None:
+    async with proving(tmp_path) as here:
+        own = here.vendor.device(serial(1))
+        device = await here.camera(1, own)
+        child = await here.until("Camera 1", State="online")
+        await here.leave(device)
+        await here.tls.silence(device.address)
+        await here.lan.add(device)
+        await here.until("Camera 1", State="registered", Reason="proof-port-closed")
+        await here.tls.serve(device.address, own)
+        await ctl(here.one, "retry", child)
+        await here.until("Camera 1", State="online", Trust="proven")
+
+
+async def test_ca_files_that_have_changed_count_at_a_reload(tmp_path: Path) -> None:
+    async with proving(tmp_path) as here:
+        here.ca.write_text(vendor("Other").pem)
+        device = await here.camera(1)
+        await here.until("Camera 1", State="pending", Reason="proof-not-trusted")
+        here.ca.write_text(here.vendor.pem)
+        await ctl(here.one, "reload")
+        await here.until("Camera 1", State="online", Trust="proven")
+
+        here.ca.write_text(vendor("Other").pem)
+        await here.leave(device)
+        await here.come(device)  # the key is the same, and its vendor's word is gone
+        await here.until("Camera 1", State="registered", Reason="proof-not-trusted")
+        here.ca.write_text(here.vendor.pem)
+        await ctl(here.one, "reload")
+        await here.until("Camera 1", State="online", Trust="proven")
+
+
+async def test_a_lamp_is_pinned_when_it_is_approved(tmp_path: Path) -> None:
+    async with proving(tmp_path) as here:
+        own, device = self_signed("lamp"), lamp(1)
+        await here.tls.serve(device.address, own)
+        await here.lan.add(device)
+        child = await here.until("Lamp 1", State="pending", Reason="key-not-pinned")
+        assert "Key: sha256:" in await ctl(here.one, "explain", child)
+        await ctl(here.one, "approve", child)
+        await here.until("Lamp 1", State="online", Trust="pinned")
+        await here.leave(device)
+        await here.tls.serve(device.address, self_signed("lamp"))
+        await here.come(device)
+        await here.until("Lamp 1", State="frozen", Reason="key-changed")
+
+
+async def test_a_flood_of_devices_that_never_prove_anything_keeps_none_out(tmp_path: Path) -> None:
+    async with proving(tmp_path) as here:
+        silent = "10.77.2.1"
+        await here.tls.run(
+            silent, sys.executable, "-m", "tests.support.tls_devices", "silent", silent
+        )
+        crowd = [replace(announced(n), address=silent) for n in range(60, 140)]
+        await here.lan.add(*crowd)
+        await here.camera(1)
+        await here.until("Camera 1", State="online", Trust="proven")

@@ -13,6 +13,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from zeroconf import IPVersion, ServiceInfo, Zeroconf
@@ -45,7 +46,7 @@ class Responder:
         self._process = process
 
     async def add(self, *devices: Announced) -> None:
-        """Announce devices, and answer for them."""
+        """Announce devices, new or changed, and answer for them."""
         for one in devices:
             await self._obey("add", one)
 
@@ -85,6 +86,11 @@ def main(interface: str) -> None:
         wanted: dict[str, Any] = json.loads(line)
         name = f"{wanted['instance']}.{wanted['service']}.local."
         if wanted["do"] == "add":
+            announce = (
+                zeroconf.update_service
+                if name in known
+                else partial(zeroconf.register_service, cooperating_responders=True)
+            )
             known[name] = ServiceInfo(
                 f"{wanted['service']}.local.",
                 name,
@@ -93,7 +99,7 @@ def main(interface: str) -> None:
                 properties=wanted["txt"],
                 server=f"{wanted['host']}.local.",
             )
-            zeroconf.register_service(known[name], cooperating_responders=True)
+            announce(known[name])
         else:
             zeroconf.unregister_service(known.pop(name))
         print("done", flush=True)

@@ -12,7 +12,7 @@ from gatewayd.simulator.site import end
 from tests.support.device_certificates import DeviceCertificate
 
 PORT = 443
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class TlsDevices:
