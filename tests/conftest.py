@@ -79,7 +79,8 @@ def pytest_collection() -> Iterator[None]:
 
 MAY_BLOCK = [
     "gatewayd.simulator.site", "gatewayd.simulator.bus", "gatewayd.simulator.story",
-    "gatewayd.simulator.site_broker", "gatewayd.simulator.mosquitto", "gatewayd.testing.waiting",
+    "gatewayd.simulator.broker.site_broker", "gatewayd.simulator.broker.mosquitto",
+    "gatewayd.testing.waiting",
 ]  # fmt: skip
 """Modules that start processes, or read and write files, for a test: its loop has no other work."""
 

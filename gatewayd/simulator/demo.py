@@ -19,9 +19,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from gatewayd.simulator import mistakes, story
+from gatewayd.simulator.broker.site_broker import TOPIC
 from gatewayd.simulator.mistakes import MISTAKES, SiteMistake
 from gatewayd.simulator.site import Site
-from gatewayd.simulator.site_broker import TOPIC
 from gatewayd.simulator.story import (
     Measurement,
     SiteWorld,

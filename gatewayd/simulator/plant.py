@@ -21,7 +21,7 @@ from gatewayd.errors import ConfigError
 from gatewayd.simulator import pki
 from gatewayd.simulator.account import LOOPBACK, AccountOptions, CloudAccount
 from gatewayd.simulator.alibaba.account import SimulatedAlibabaAccount
-from gatewayd.simulator.broker_account import BrokerAccount
+from gatewayd.simulator.broker.account import BrokerAccount
 from gatewayd.simulator.huawei.account import SimulatedHuaweiAccount
 from gatewayd.simulator.lan.attacker import UNUSABLE_SERIALS, Attacker, similar_serials
 from gatewayd.simulator.lan.child import NETWORK, clone, fleet

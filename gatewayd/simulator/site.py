@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from gatewayd.simulator.broker.site_broker import SiteBroker
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.simulator.control import ask
-from gatewayd.simulator.site_broker import SiteBroker
 from gatewayd.simulator.site_files import config, rules
 
 POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"

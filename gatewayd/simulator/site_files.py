@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatewayd.simulator.alibaba import account as alibaba
-from gatewayd.simulator.site_broker import COMMAND, RESULT, TOPIC
+from gatewayd.simulator.broker.site_broker import COMMAND, RESULT, TOPIC
 
 if TYPE_CHECKING:
     from gatewayd.simulator.site import Site

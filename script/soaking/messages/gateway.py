@@ -14,10 +14,10 @@ from typing import Any
 
 from gatewayd.messages.settings import ChildMessageSettings
 from gatewayd.runtime.tasks import cancel_and_wait
+from gatewayd.simulator.broker.site_broker import TOPIC
 from gatewayd.simulator.huawei.account import NAMES
 from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.site import Site
-from gatewayd.simulator.site_broker import TOPIC
 from gatewayd.simulator.site_files import config, rules
 from gatewayd.testing.waiting import until
 from script.benchmarks.mosquitto import MqttClient

@@ -22,7 +22,7 @@ from typing import Any, Self
 
 from gatewayd.errors import ConfigError
 from gatewayd.simulator.account import CERTIFICATES, LOOPBACK, AccountOptions, CloudVerb
-from gatewayd.simulator.mosquitto import SUBSCRIBER, MosquittoProcess, find, publish
+from gatewayd.simulator.broker.mosquitto import SUBSCRIBER, MosquittoProcess, find, publish
 
 PRODUCT = "sensor"
 MANAGER, OBSERVER = "gateway-1", "observer"

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Self
 
-from gatewayd.simulator.mosquitto import SUBSCRIBER, MosquittoProcess, find, publish
+from gatewayd.simulator.broker.mosquitto import SUBSCRIBER, MosquittoProcess, find, publish
 
 CONFIG = """\
 listener 0 {directory}/socket
