@@ -21,12 +21,14 @@ class InventorySettings:
     )  # fmt: skip
     max_unadmitted: int = setting(
         1024,
-        "devices kept that are neither admitted nor listed; the least trusted, then the oldest, "
-        "leave first",
+        "devices kept that are neither admitted nor listed; the least trusted leave first, then "
+        "the oldest of the source that has most",
         low=16, high=100_000,
     )  # fmt: skip
     max_queued: int = setting(
-        2000, "sightings that may wait to be processed; the least trusted are dropped first",
+        2000,
+        "sightings that may wait to be processed; the least trusted are dropped first, then those "
+        "of the source that has most",
         low=16, high=100_000,
     )  # fmt: skip
     probe_wait: float = setting(
