@@ -76,12 +76,12 @@ class KernelNeighbours:
             raise ConfigError(f"{name}: {problem}")
         self.name, self.health, self._settings = name, Health(), settings
         self._directory = vendors
-        self._vendors = oui.Vendors()
+        self._vendors: oui.Vendors | None = None
         self._units: LinkUnits[WitnessedLink] = LinkUnits(name, settings.interfaces)
 
     async def run(self, context: Context, sink: Sink) -> None:
         """Report the neighbours on each interface.  Raises DiscoveryRetry if none is usable."""
-        self._vendors = await load_vendors(self.name, self._directory)
+        self._vendors = self._vendors or await load_vendors(self.name, self._directory)
         await self._units.run(partial(self._unit, context, sink))
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
@@ -122,7 +122,7 @@ class KernelNeighbours:
         return Placed(self._found(one.mac), tuple(sorted(newest, key=_in_order)))
 
     def _found(self, mac: str) -> Found:
-        vendor = self._vendors.vendor(mac)
+        vendor = self._vendors.vendor(mac) if self._vendors else ""
         return Found(
             key=mac,
             claims=frozenset(),

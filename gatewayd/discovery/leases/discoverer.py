@@ -96,7 +96,7 @@ class Leases:
         self._files = SERVERS[settings.server]
         self._path = settings.path or self._files.path
         self._directory, self._wall = vendors, wall
-        self._vendors = oui.Vendors()
+        self._vendors: oui.Vendors | None = None
         self._book, self._unreadable = LeaseBook(), 0
         self._units: LinkUnits[LeaseLink] = LinkUnits(name, settings.interfaces)
 
@@ -106,7 +106,7 @@ class Leases:
         Raises DiscoveryRetry if no interface is usable, or the files cannot be read.
         """
         self._book, self._unreadable = LeaseBook(), 0
-        self._vendors = await load_vendors(self.name, self._directory)
+        self._vendors = self._vendors or await load_vendors(self.name, self._directory)
         await until_one_ends(self._follow(), self._units.run(partial(self._unit, context, sink)))
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
@@ -180,7 +180,7 @@ class Leases:
     def _found(self, lease: Lease) -> Found:
         """Return the device of a lease."""
         claimed = claim("mac", KIND, lease.mac)
-        vendor = self._vendors.vendor(lease.mac)
+        vendor = self._vendors.vendor(lease.mac) if self._vendors else ""
         attributes = {
             "dhcp.hostname": lease.hostname,
             "dhcp.client-id": lease.client_id,

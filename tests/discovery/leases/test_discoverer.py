@@ -13,6 +13,7 @@ import pytest
 
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.discoverer import Context, Discoverer, LossReason, Sighting
+from gatewayd.discovery.helper.specs import make_discoverer, spec_of
 from gatewayd.discovery.leases.discoverer import UNSEEN, Leases, LeaseSettings
 from gatewayd.discovery.leases.servers import LeaseServer
 from gatewayd.discovery.link.witnessed_link import formatted
@@ -293,6 +294,17 @@ async def test_a_directory_in_the_place_of_the_file_is_a_fault(file: LeaseFile) 
     file.path.mkdir()
     with clients():
         assert "Is a directory" in await fault(leases(file))
+
+
+def test_the_helper_makes_it_of_its_table(file: LeaseFile) -> None:
+    settings = LeaseSettings(LeaseServer.KEA, (INTERFACE,), file.path)
+    spec = spec_of("leases", "dhcp-leases", settings)
+    assert spec.settings == {
+        "server": "kea", "interfaces": [INTERFACE], "path": str(file.path), "max_entries": 2000,
+    }  # fmt: skip
+    made = make_discoverer(spec, {"dhcp-leases": Leases}.__getitem__)
+    assert isinstance(made, Leases)
+    assert made._settings == settings
 
 
 def test_an_interface_must_be_named() -> None:
