@@ -28,7 +28,7 @@ from gatewayd.discovery.probing.protocol import (
     UnreadableAnswer,
 )
 from gatewayd.discovery.probing.settings import ProbingSettings
-from tests.support.cable import CHILD, CHILD6, INTERFACE, Cable
+from tests.support.cable import BROADCAST, CHILD, CHILD6, INTERFACE, Cable
 
 GROUP4, GROUP6, PORT = "239.255.77.77", "ff02::7777", 7777
 NO_TOKEN = b" " * TOKEN
@@ -124,8 +124,10 @@ class ToyDevice(asyncio.DatagramProtocol):
     words: its key, and what else it says.  asked, ports: what it was asked, and whence.
     """
 
-    def __init__(self, cable: Cable, words: str, *addresses: str) -> None:
-        self.cable, self.words = cable, words
+    def __init__(
+        self, cable: Cable, words: str, *addresses: str, broadcast: str = BROADCAST
+    ) -> None:
+        self.cable, self.words, self._broadcast = cable, words, broadcast
         self.addresses = addresses or (CHILD,)
         self.is_silent = False
         self.asked: list[tuple[bytes, str]] = []
@@ -149,7 +151,7 @@ class ToyDevice(asyncio.DatagramProtocol):
     def _sockets(self, address: str) -> Iterator[socket.socket]:
         """Yield the sockets of one address: unicast first, then groups and broadcast."""
         is_ipv6 = ":" in address
-        to = [address, GROUP6] if is_ipv6 else [address, GROUP4, "10.77.255.255"]
+        to = [address, GROUP6] if is_ipv6 else [address, GROUP4, self._broadcast]
         with self.cable.at_the_far_end():
             yield from [bound(one, PORT) for one in to]
 

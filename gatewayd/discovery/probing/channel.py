@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import ipaddress
 import socket
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from typing import TypeAlias
 
 from gatewayd.discovery.kernel.interfaces import IPV4, LanInterface
 from gatewayd.discovery.link.addresses import networks
@@ -32,6 +34,10 @@ from gatewayd.discovery.probing.reading import (
 from gatewayd.errors import DiscoveryRetry
 
 EVERYWHERE = "255.255.255.255"
+MAX_NETWORKS = 4
+"""Networks of IPv4 of one interface in which it is asked."""
+MIN_BROADCAST = 2
+"""A network of so many addresses or fewer has none for all of them (RFC 3021)."""
 MAX_ANSWERS = 64
 """Datagrams that are read from a device which was asked by itself."""
 MAX_STREAM = 64 << 10
@@ -41,14 +47,29 @@ IN_USE = 15.0
 
 _LINK_LOCAL4, _LINK_LOCAL6 = "169.254.", "fe80:"
 
+OwnNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Received = Callable[[Datagram], None]
 """Called with each datagram that came from the link, or may have."""
 
 
-def families(link: LanInterface, protocol: DatagramProtocol) -> tuple[str, ...]:
-    """Return the addresses of an interface from which a protocol asks: one of each family."""
-    own = (link.ipv4, "" if protocol.ipv4_only else link.ipv6)
-    return tuple(one for one in own if one)
+def asking_addresses(link: LanInterface, protocol: DatagramProtocol) -> tuple[str, ...]:
+    """Return the addresses of an interface from which a protocol asks: one of each network of
+    IPv4, as a device answers where it has a route to, and one of IPv6."""
+    own: dict[OwnNetwork, str] = {}
+    for one in link.addresses:
+        if one.version == IPV4:
+            own.setdefault(one.network, str(one.ip))
+    ipv6 = "" if protocol.ipv4_only else link.ipv6
+    return (*tuple(own.values())[:MAX_NETWORKS], *([ipv6] if ipv6 else []))
+
+
+def own_address(link: LanInterface, device: str) -> str:
+    """Return the address of an interface from which one device is asked, in its network if there
+    is one; "" if there is none of its family.  device: its address."""
+    bare = ipaddress.ip_address(device.partition("%")[0])
+    near = (one for one in link.addresses if bare in one.network)
+    usual = link.ipv4 if bare.version == IPV4 else link.ipv6
+    return next((str(one.ip) for one in near), usual)
 
 
 def scoped(address: str, interface: str) -> str:
@@ -69,10 +90,10 @@ def is_on_link(link: LanInterface, address: str) -> bool:
     return any(bare in one for one in networks(link))
 
 
-def broadcast_of(link: LanInterface) -> str:
-    """Return the broadcast address of an interface's network of IPv4."""
+def broadcast_of(link: LanInterface, own: str) -> str:
+    """Return the broadcast address of the network of one of an interface's addresses."""
     for one in link.addresses:
-        if one.version == IPV4 and str(one.ip) == link.ipv4 and one.network.num_addresses > 2:  # noqa: PLR2004  # RFC 3021: none in such a network
+        if str(one.ip) == own and one.network.num_addresses > MIN_BROADCAST:
             return str(one.network.broadcast_address)
     return EVERYWHERE
 
@@ -96,7 +117,7 @@ class AskingSocket:
             bare = to.partition("%")[0]
             self.socket.sendto(probe.payload, (bare, probe.port, 0, self._scope(bare)))
         else:
-            known = broadcast_of(self._link) if to == BROADCAST else to
+            known = broadcast_of(self._link, self.own.address) if to == BROADCAST else to
             self.socket.sendto(probe.payload, (known, probe.port))
 
     def _scope(self, to: str) -> int:
@@ -125,7 +146,7 @@ class LinkChannel:
         self._readers: list[SocketReader] = []
         self.asking: list[AskingSocket] = []
         try:
-            for address in families(link, protocol):
+            for address in asking_addresses(link, protocol):
                 self.asking.append(AskingSocket(link, address))
                 self._read(self.asking[-1].socket, is_answer=True)
             for group, one in self._listening(protocol):
@@ -173,11 +194,15 @@ class LinkChannel:
             if not (group or raw.to == EVERYWHERE or is_on_link(self._link, sender)):
                 self._dropped(sender)
                 return
-            is_for_all = raw.to in (EVERYWHERE, broadcast_of(self._link))
-            to = group or (BROADCAST if is_for_all else "")
+            to = group or (BROADCAST if raw.to in self._broadcasts() else "")
             self._received(Datagram(raw.payload, sender, raw.port, is_answer, to=to))
 
         self._readers.append(SocketReader(one, receive, self._is_flooded))
+
+    def _broadcasts(self) -> set[str]:
+        """Return the addresses of what is for all hosts."""
+        own = (one.own.address for one in self.asking if not one.is_ipv6)
+        return {EVERYWHERE, *(broadcast_of(self._link, one) for one in own)}
 
 
 class DeviceQuestion:
@@ -190,7 +215,7 @@ class DeviceQuestion:
     def __init__(self, link: LanInterface, address: str, token: Callable[[], bytes]) -> None:
         self.address, self.interface, self.token = address, link.name, token
         self._link, self._bare = link, address.partition("%")[0]
-        own = link.ipv6 if ":" in address else link.ipv4
+        own = own_address(link, address)
         if not own:
             raise OSError(errno.EAFNOSUPPORT, "the interface has no address of that family")
         self._asking = AskingSocket(link, own)

@@ -62,7 +62,10 @@ class DatagramDiscoverer:
         self._units: LinkUnits[ProbedInterface] = LinkUnits(name, settings.interfaces)
 
     def transmissions(self) -> Sequence[Transmission]:
-        """Return what is sent on each interface that has an address of the family."""
+        """Return what is sent on each interface that has an address of the family.
+
+        Where it has several networks of IPv4, it is sent from each.
+        """
         return [
             one for name in dict.fromkeys(self._settings.interfaces) for one in self._sent(name)
         ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -11,6 +12,8 @@ from functools import partial
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.probing.protocol import Found, UnreadableAnswer
 from gatewayd.runtime.tasks import cancel_and_wait
+
+log = logging.getLogger(__name__)
 
 AT_ONCE = 4
 """Devices that are enquired at the same time, one for each address."""
@@ -142,6 +145,11 @@ class EnquiryQueue:
         except (OSError, UnreadableAnswer) as error:  # a time-out is an OSError, too
             cause = error.cause if isinstance(error, UnreadableAnswer) else "enquiry-failed"
             self._drop(cause, where)
+            return
+        except Exception as error:  # noqa: BLE001  # the border to a parser of hostile answers
+            self._drop("enquiry-failed", where)
+            kind = type(error).__name__
+            log.warning("Failed to read what was enquired: %s.", kind, extra={"once": kind})
             return
         for one in shown:
             if one.key == found.key:

@@ -18,7 +18,7 @@ from gatewayd.discovery.probing.channel import (
     AskingSocket,
     DeviceQuestion,
     LinkChannel,
-    families,
+    asking_addresses,
 )
 from gatewayd.discovery.probing.enquiries import EnquiryQueue, Where
 from gatewayd.discovery.probing.protocol import (
@@ -121,7 +121,7 @@ class ProbedInterface:
         self._open_tokens: deque[tuple[bytes, float]] = deque(maxlen=MAX_TOKENS)
         self._expected: list[_Expected] = []
         self._channel: LinkChannel | None = None
-        self._opened_on = link().endpoint
+        self._opened_on = self._places(link())
         self._opened_at = self._asked_at = self._sent_at = float("-inf")
         self._failures = 0
         self._moved = self._rescanning = False
@@ -155,7 +155,7 @@ class ProbedInterface:
         """Process a change of the interface: once its endpoint has changed, sockets are deaf."""
         self._record_link()
         link = self._link()
-        if link.endpoint != self._opened_on:
+        if self._places(link) != self._opened_on:
             self._moved = True
             self._wake.set()
         elif self._channel is not None:
@@ -167,10 +167,14 @@ class ProbedInterface:
         self._rescanning = True
         self._wake.set()
 
+    def _places(self, link: LanInterface) -> object:
+        """Return what the sockets are bound to."""
+        return link.endpoint, asking_addresses(link, self._protocol)
+
     async def _work(self, link: LanInterface) -> None:
         """Ask again and again, until another endpoint ends it."""
-        self._opened_on, self._opened_at = link.endpoint, self._context.now()
-        if not link.is_usable or not families(link, self._protocol):
+        self._opened_on, self._opened_at = self._places(link), self._context.now()
+        if not link.is_usable or not asking_addresses(link, self._protocol):
             self._failures = 0
             self._health.drop("no-interface")
             return

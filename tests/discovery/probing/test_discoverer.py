@@ -173,6 +173,29 @@ async def test_who_is_on_the_link_is_judged_by_how_it_was_sent(cable: Cable) -> 
             assert "eve" not in sink.seen
 
 
+@pytest.mark.parametrize("by_broadcast", [False, True])
+async def test_devices_of_each_network_of_the_interface_are_found(
+    cable: Cable, by_broadcast: bool
+) -> None:
+    """Each answers only where it has a route to: in its own network."""
+    cable.ip("addr", "add", "192.168.9.1/24", "brd", "192.168.9.255", "dev", "lan0")
+    cable.far_ip("addr", "add", "192.168.9.9/24", "dev", "lan0")
+    groups = () if by_broadcast else (GROUP4,)
+    protocol = ToyProtocol(groups=groups, ipv4_only=True, by_broadcast=by_broadcast)
+    found = toys(protocol)
+    plc = ToyDevice(cable, "plc", "192.168.9.9", broadcast="192.168.9.255")
+    async with ToyDevice(cable, "ann"), plc, running(found) as sink:
+        await until(lambda: {"ann", "plc"} <= sink.seen.keys())
+        assert sink.seen["plc"].addresses == ("192.168.9.9",)
+        assert await found.verify(sink.seen["plc"])
+        assert {"192.168.9.1"} <= {whence for _, whence in plc.asked}
+        cable.ip("addr", "del", "192.168.9.1/24", "dev", "lan0")
+        before = len(plc.asked)
+        await found.rescan()
+        await asyncio.sleep(0.2)
+        assert not [whence for _, whence in plc.asked[before:] if whence == "192.168.9.1"]
+
+
 async def test_what_comes_by_another_interface_is_not_seen(cable: Cable) -> None:
     cable.ip("link", "add", "wan0", "type", "veth", "peer", "wan0", "netns", cable.far)
     for ip, address in ((cable.ip, "10.88.0.1/24"), (cable.far_ip, "10.88.0.2/24")):

@@ -102,7 +102,12 @@ async def test_it_is_enquired_again_after_a_while_and_at_another_address() -> No
 
 
 @pytest.mark.parametrize(
-    ("error", "cause"), [(OSError(), "enquiry-failed"), (UnreadableAnswer("odd"), "odd")]
+    ("error", "cause"),
+    [
+        (OSError(), "enquiry-failed"),
+        (UnreadableAnswer("odd"), "odd"),
+        (LookupError("a bug"), "enquiry-failed"),
+    ],
 )
 async def test_one_that_fails_is_counted_and_what_was_known_stays(
     error: Exception, cause: str
