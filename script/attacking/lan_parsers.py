@@ -102,8 +102,10 @@ def _of_upnp() -> Iterator[Parser]:
     )  # fmt: skip
 
 
-async def _fetch(*_: object) -> bytes:
-    return b""
+async def _fetch(
+    address: str, port: int, path: str, interface: str, question: bytes = b""
+) -> bytes:
+    raise AssertionError(f"nothing is fetched: {address} {port} {path} {interface} {question!r}")
 
 
 def _ssdp(data: bytes) -> None:
