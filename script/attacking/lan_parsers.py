@@ -214,7 +214,7 @@ def _of_coap() -> Iterator[Parser]:
     yield Parser(
         "answers of CoAP to an enquiry", _enquired,
         [b"\xc1\x28\xff" + links, b"\xc1\x28\xb1\x08\xff" + node, b"\xff0042"],
-        (UnreadableAnswer,), (*_LINK_WORDS, b"\xb1\x08", b"\xb1\x18", b"\xff"),
+        (UnreadableAnswer, TimeoutError), (*_LINK_WORDS, b"\xb1\x08", b"\xb1\x18", b"\xff"),
     )  # fmt: skip
 
 

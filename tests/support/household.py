@@ -77,14 +77,16 @@ class Household:
 
         claim: what it shows, if there are other devices.
         """
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                found = self.of(claim) if claim else [self.only()] if self.seen_ids else []
-                if found and condition(found[0]):
-                    (one,) = found
-                    return one
-                await self._discoverer.rescan()
-                await asyncio.sleep(AGAIN)
+        end = asyncio.get_running_loop().time() + PATIENCE
+        while asyncio.get_running_loop().time() < end:
+            found = self.of(claim) if claim else [self.only()] if self.seen_ids else []
+            if found and condition(found[0]):
+                (one,) = found
+                return one
+            await self._discoverer.rescan()
+            await asyncio.sleep(AGAIN)
+        known = [self.inventory.evidence(one) for one in self.seen_ids]
+        raise AssertionError(f"not as expected: {known}; {self._discoverer.health}")
 
 
 @asynccontextmanager

@@ -362,6 +362,7 @@ async def test_a_device_without_such_a_resource_has_no_identity(
         (reply("")[:12] + b"\xe1", "truncated"),
         (reply("")[:12] + b"\xf1\x00", "no-coap"),
         (reply("")[:12] + b"\xd1\x0a\x07", "no-coap"),
+        (reply("")[:12] + b"\xd4\x0a\0\0\0\0", "no-coap"),
         (reply("")[:12] + b"\0" * 100, "no-coap"),
         (reply("no links"), "no-link-format"),
         (reply(b"\xff\xfe"), "no-link-format"),

@@ -53,7 +53,7 @@ MAX_DIRECTORIES = 64
 ENQUIRED = "when a rule could match, or it is a directory: once in 10 min, in parts"
 
 _LOOKUP, _ENDPOINT = "core.rd-lookup-ep", "core.rd-ep"  # resource types of RFC 9176, 9.1
-_ANSWERS = 1.0  # seconds until one device has answered, or is asked a second time
+_ANSWERS = 2.0  # seconds until a device is asked a second time: ACK_TIMEOUT of RFC 7252, 4.8
 _TRIES = 2
 
 

@@ -35,7 +35,7 @@ _PAYLOAD_MARKER = 0xFF
 _ONE_MORE, _TWO_MORE, _RESERVED = 13, 14, 15  # nibbles of options (RFC 7252, 3.1)
 _LONGER = {_ONE_MORE: (1, 13), _TWO_MORE: (2, 269)}  # bytes that follow, and what is added to them
 _MAX_VALUE = 255  # bytes of a segment or of a query (RFC 7252, 5.10)
-_SMALLEST_BLOCK, _RESERVED_SIZE = 4, 7  # 2^4 bytes; RFC 7959, 2.2
+_BLOCK_OPTION, _SMALLEST_BLOCK, _RESERVED_SIZE = 3, 4, 7  # bytes; 2^4 bytes; RFC 7959, 2.2
 
 _TARGET = re.compile(r"\s*<([^<>]{0,512})>")
 _PARAMETER = re.compile(
@@ -165,7 +165,7 @@ def _response(message: bytes, asked: Collection[bytes]) -> CoapAnswer:
         code=code,
         content_format=None if form is None else int.from_bytes(form, "big"),
         version=options.get(_ETAG, b""),
-        block=None if block is None else _block(int.from_bytes(block, "big")),
+        block=None if block is None else _block(block),
         payload=payload,
     )
 
@@ -203,9 +203,10 @@ def _extended(nibble: int, message: bytes, start: int) -> tuple[int, int]:
     return int.from_bytes(message[start : start + size], "big") + added, start + size
 
 
-def _block(value: int) -> Block:
+def _block(option: bytes) -> Block:
+    value = int.from_bytes(option, "big")
     exponent = value & 7
-    if exponent == _RESERVED_SIZE:
+    if len(option) > _BLOCK_OPTION or exponent == _RESERVED_SIZE:
         raise UnreadableAnswer("no-coap")
     return Block(value >> 4, bool(value & 8), 1 << exponent + _SMALLEST_BLOCK)
 
