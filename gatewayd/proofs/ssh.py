@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import socket
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -77,7 +78,7 @@ async def host_key_of(connection: socket.socket) -> str:
 
     connection: of TCP, non-blocking.  Raises ProofFailed, OSError.
     """
-    asyncssh = _library()
+    asyncssh = await asyncio.to_thread(_library)  # it reads many files
     try:
         key = await asyncssh.get_server_host_key(
             "device",
@@ -95,6 +96,8 @@ async def host_key_of(connection: socket.socket) -> str:
 
 def _library() -> Any:  # noqa: ANN401  # a module that need not be installed
     try:
-        return importlib.import_module("asyncssh")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it names ciphers that cryptography gives up
+            return importlib.import_module("asyncssh")
     except ImportError as error:
         raise ProofFailed(reasons.NO_LIBRARY) from error

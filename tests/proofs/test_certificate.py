@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.x509.name import _ASN1Type
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +37,8 @@ SERIAL, NAME, DNS, URI = CertificateField
 
 def of(*attributes: tuple[x509.ObjectIdentifier, str], by: Vendor = AXIS) -> DeviceCertificate:
     """Issue a certificate with this subject."""
-    subject = x509.Name([x509.NameAttribute(oid, value) for oid, value in attributes])
+    text = _ASN1Type.UTF8String  # X.520 has a PrintableString for some, which devices exceed
+    subject = x509.Name([x509.NameAttribute(oid, value, text) for oid, value in attributes])
     return issue(subject, by.line, BEGUN, NO_END, [])
 
 
