@@ -273,7 +273,7 @@ def test_a_wrong_value_is_refused_where_it_stands(name: str, cls: type) -> None:
         if of is None:
             continue
         several = get_type_hints(cls)[one.name] == tuple[str, ...]
-        text = UNUSABLE.get(of, "a b")
+        text = UNUSABLE.get(of, "#/ x")
         raw = [text] if several else text
         problems = Problems()
         document = Document(Path("/x.toml"), {}, {(name,): 3, (name, one.name): 7})
