@@ -17,7 +17,7 @@ its acknowledgement."""
 DAY = 86_400
 """Seconds."""
 MOST_AWAY = 86_400.0
-"""Seconds of a door's absence that count: what a broker has kept of a child for longer is dropped."""
+"""Seconds of a door's absence that count: of a longer one, what is too much is dropped."""
 CATCHING_UP = 600.0
 """Seconds in which a broker hands over what it has kept."""
 NOTHING = Spent(0)

@@ -307,7 +307,7 @@ def test_a_command_line_is_parsed_with_the_modules_of_its_command() -> None:
                 one.words for one in meant
             }
     assert len(commands_for(["list", "rules"])) < len(commands_for(["list", "--help"]))
-    assert len(commands_for(["lits"])) == len(commands_for(()))
+    assert len(commands_for(["lst"])) == len(commands_for(()))
 
 
 def test_list_imports_neither_the_clouds_nor_the_vault() -> None:
@@ -323,7 +323,7 @@ def test_list_imports_neither_the_clouds_nor_the_vault() -> None:
 
 def test_a_word_that_means_another_command_hides_none(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        main(["lits", "list"], {})
+        main(["lst", "list"], {})
     assert left.value.code == 2
     assert "preflight" in capsys.readouterr().err
 
