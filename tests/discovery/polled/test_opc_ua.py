@@ -79,21 +79,21 @@ class UaServer:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
         while head := await reader.read(HEADER):
-            kind, _, size = struct.unpack("<3scI", head)
+            kind, size = struct.unpack("<4sI", head)
             body = await reader.readexactly(size - HEADER)
             self.said.append(kind.decode())
             match kind:
-                case b"HEL":
+                case b"HELF":
                     writer.write(ACK)
-                case b"OPN":
+                case b"OPNF":
                     writer.write(self._opened())
-                case b"MSG":
+                case b"MSGF":
                     (encoding,) = struct.unpack_from("<xxH", body, 16)
                     self.said.append(Encoding(encoding).name)
                     is_first = encoding == Encoding.GET_ENDPOINTS
                     whole = self.found if is_first else self.listed
                     writer.writelines(self._chunks(whole, body[12:16]))
-                case b"CLO":
+                case b"CLOF":
                     return
             await writer.drain()
 
@@ -145,7 +145,7 @@ async def test_a_server_is_asked_by_one_channel_that_is_closed() -> None:
         async with running(discoverer(hosts)) as sink:
             await until(lambda: bool(sink.seen) and hosts.ended == 1)
         assert plc.said == [
-            "HEL", "OPN", "MSG", "GET_ENDPOINTS", "MSG", "FIND_SERVERS", "CLO",
+            "HELF", "OPNF", "MSGF", "GET_ENDPOINTS", "MSGF", "FIND_SERVERS", "CLOF",
         ]  # fmt: skip
         assert (hosts.accepted, hosts.most_open) == (1, 1)
         (seen,) = sink.seen.values()

@@ -109,31 +109,31 @@ class UaEndpoint:
 def hello(url: str) -> bytes:
     """Return the first message.  url: of the server, as it is dialled."""
     offered = ua.u32(0, CHUNK, CHUNK, MAX_MESSAGE, MAX_CHUNKS)
-    return _message(b"HEL", offered + ua.text(url))
+    return _message(b"HELF", offered + ua.text(url))
 
 
 def open_channel() -> bytes:
     """Return the request for a channel without security, which proves and hides nothing."""
     head = ua.u32(0) + ua.text(_NONE) + ua.octets(None) + ua.octets(None) + ua.u32(1, 1)
     body = ua.u32(0, _ISSUE, _MODE_NONE) + ua.octets(None) + ua.u32(_LIFETIME)
-    return _message(b"OPN", head + _request(Encoding.OPEN_CHANNEL, 1, body))
+    return _message(b"OPNF", head + _request(Encoding.OPEN_CHANNEL, 1, body))
 
 
 def find_servers(channel: UaChannel, number: int, url: str) -> bytes:
     """Return the request for the servers that a host knows.  number: of the request, from 2 on."""
     body = ua.text(url) + ua.texts(()) + ua.texts(())
-    return _in_channel(b"MSG", channel, number, Encoding.FIND_SERVERS, body)
+    return _in_channel(b"MSGF", channel, number, Encoding.FIND_SERVERS, body)
 
 
 def get_endpoints(channel: UaChannel, number: int, url: str) -> bytes:
     """Return the request for the endpoints of a server."""
     body = ua.text(url) + ua.texts(()) + ua.texts(())
-    return _in_channel(b"MSG", channel, number, Encoding.GET_ENDPOINTS, body)
+    return _in_channel(b"MSGF", channel, number, Encoding.GET_ENDPOINTS, body)
 
 
 def close_channel(channel: UaChannel, number: int) -> bytes:
     """Return the request to end a channel, which is not answered."""
-    return _in_channel(b"CLO", channel, number, Encoding.CLOSE_CHANNEL, b"")
+    return _in_channel(b"CLOF", channel, number, Encoding.CLOSE_CHANNEL, b"")
 
 
 def read_header(raw: bytes) -> ChunkHeader:
@@ -277,4 +277,5 @@ def _request(encoding: Encoding, number: int, body: bytes) -> bytes:
 
 
 def _message(kind: bytes, content: bytes) -> bytes:
-    return kind + _FINAL + ua.u32(HEADER + len(content)) + content
+    """Return a message of one chunk.  kind: with the mark of the last one, as b"MSGF"."""
+    return kind + ua.u32(HEADER + len(content)) + content
