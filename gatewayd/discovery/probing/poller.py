@@ -262,17 +262,17 @@ class HostPoller:
 
     async def _round(self, context: Context, sink: Sink) -> None:
         """Visit all parts of all hosts."""
+        most = len(self._protocol.parts) + MAX_FURTHER
         for address in self._addresses:
-            parts = dict.fromkeys(self._protocol.parts)
-            most = len(parts) + MAX_FURTHER
-            for part in (waiting := list(parts)):
+            parts = list(self._protocol.parts)
+            for part in parts:  # it grows by what the host names
                 if self._is_left_alone(address, context):
                     break
                 async with self._turnstile.turn(context.now):
                     _, visit = await self._visit(address, part, VISIT, context)
                 await self._report(address, visit.found, context, sink)
-                new = [one for one in dict.fromkeys(visit.further) if one not in waiting]
-                waiting += new[: most - len(waiting)]
+                new = [one for one in dict.fromkeys(visit.further) if one not in parts]
+                parts += new[: most - len(parts)]
 
     async def _visit(
         self, address: str, part: str, seconds: float, context: Context
