@@ -10,11 +10,14 @@ from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.discoverer import Context, Discoverer, LossReason, Sighting
 from gatewayd.discovery.helper.specs import make_discoverer, spec_of
 from gatewayd.discovery.leases.discoverer import UNSEEN, Leases, LeaseSettings
+from gatewayd.discovery.leases.lease import NEVER, Lease
 from gatewayd.discovery.leases.servers import LeaseServer
 from gatewayd.discovery.link.witnessed_link import formatted
 from gatewayd.discovery.probing.protocol import SUSPECT
@@ -27,6 +30,7 @@ from gatewayd.testing.contracts.discoverer import (
 )
 from gatewayd.testing.waiting import until
 from tests.support.bridged_lan import GATEWAY, INTERFACE, BridgedLan, bridged_lan, open_directory
+from tests.support.reportable import assert_reportable
 
 pytestmark = pytest.mark.namespace
 
@@ -294,6 +298,13 @@ async def test_a_directory_in_the_place_of_the_file_is_a_fault(file: LeaseFile) 
     file.path.mkdir()
     with clients():
         assert "Is a directory" in await fault(leases(file))
+
+
+@given(st.text(max_size=255), st.text(max_size=255), st.sampled_from([PLC, "0" * 12, "f" * 12]))
+def test_whatever_a_client_says_can_be_reported(hostname: str, vendor_class: str, mac: str) -> None:
+    lease = Lease("10.77.0.57", mac, NEVER, hostname, "00" * 127, vendor_class)
+    discoverer = Leases("leases", LeaseSettings(LeaseServer.ISC, (INTERFACE,)))
+    assert_reportable(discoverer._found(lease))
 
 
 def test_the_helper_makes_it_of_its_table(file: LeaseFile) -> None:

@@ -18,7 +18,13 @@ from hypothesis import strategies as st
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.discoverer import Context, Discoverer
 from gatewayd.discovery.probing.protocol import UnreadableAnswer
-from gatewayd.discovery.protocols.lldp.discoverer import MAX_REPORT, STALE, Lldp, LldpSettings
+from gatewayd.discovery.protocols.lldp.discoverer import (
+    MAX_REPORT,
+    STALE,
+    Lldp,
+    LldpSettings,
+    found,
+)
 from gatewayd.discovery.protocols.lldp.report import MAX_NEIGHBOURS, LldpNeighbour, neighbours
 from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.testing.contracts.discoverer import (
@@ -28,6 +34,7 @@ from gatewayd.testing.contracts.discoverer import (
     want_all,
 )
 from gatewayd.testing.waiting import until
+from tests.support.reportable import assert_reportable
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/lldp.json").read_text())
 MAC = "001b1b3434cb"
@@ -62,7 +69,7 @@ def report(*entries: object) -> bytes:
 
 @pytest.mark.parametrize("vector", VECTORS, ids=lambda one: one["id"])
 def test_vectors(vector: dict[str, Any]) -> None:
-    found = [
+    shown = [
         {
             "interface": one.interface,
             "chassis_mac": one.mac or one.chassis.replace(":", ""),
@@ -75,7 +82,7 @@ def test_vectors(vector: dict[str, Any]) -> None:
         | ({"inventory": dict(one.inventory)} if one.inventory else {})
         for one in neighbours(vector["text"].encode())
     ]
-    assert found == vector["expect"].get("neighbours", [vector["expect"]])
+    assert shown == vector["expect"].get("neighbours", [vector["expect"]])
 
 
 def test_a_neighbour_with_all_that_it_may_say() -> None:
@@ -123,12 +130,14 @@ def test_no_more_neighbours_are_read_than_count() -> None:
     assert len(list(neighbours(report(*map(phone, range(500)))))) == MAX_NEIGHBOURS
 
 
+TEXTS = st.sampled_from(["\x1b[2J", "ü" * 300, "00:1b:1b:34:34:cb", "mac", " ", "\ud800", "=" * 90])
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=6),
+    st.none() | st.booleans() | st.integers() | st.text(max_size=6) | TEXTS,
     lambda inner: st.lists(inner, max_size=3)
     | st.dictionaries(
         st.sampled_from(["interface", "name", "chassis", "id", "value", "type", "port", "ttl",
-                         "mgmt-ip", "lldp-med", "inventory", "serial", "capability", "x"]),
+                         "mgmt-ip", "lldp-med", "inventory", "serial", "manufacturer", "capability",
+                         "x"]),
         inner, max_size=4,
     ),
     max_leaves=20,
@@ -139,7 +148,16 @@ JSON = st.recursive(
 def test_any_json_is_borne(value: object) -> None:
     for one in neighbours(json.dumps({"lldp": value}).encode()):
         assert one.chassis
-        assert len(one.name) <= 255
+        assert_reportable(found(one))
+
+
+@given(st.text(min_size=1), TEXTS | st.text(), TEXTS | st.text())
+def test_whatever_a_neighbour_writes_can_be_reported(chassis: str, serial: str, maker: str) -> None:
+    one = LldpNeighbour(
+        "lan0", "local", chassis[:255], name=serial[:255],
+        inventory={"serial": serial[:255], "manufacturer": maker[:255]},
+    )  # fmt: skip
+    assert_reportable(found(one))
 
 
 @given(st.binary(max_size=200))

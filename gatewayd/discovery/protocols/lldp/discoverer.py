@@ -125,7 +125,7 @@ class Lldp:
             return None
         for one in await self._read():
             if one.interface == sighting.interface and _key(one) == sighting.key:
-                return table.confirm(_found(one), self._addresses(one))
+                return table.confirm(found(one), self._addresses(one))
         return None
 
     async def rescan(self) -> None:
@@ -147,7 +147,7 @@ class Lldp:
                     for one in await self._read():
                         table = self._tables.get(one.interface)
                         if table is not None:
-                            table.add(_found(one), self._addresses(one))
+                            table.add(found(one), self._addresses(one))
                     await asyncio.sleep(READ_EVERY)
                     if not self._again.is_set():
                         await until_one_ends(changes.wait(READ_AGAIN), self._again.wait())
@@ -195,8 +195,8 @@ class Lldp:
         What it writes of its addresses may be of another device.
         """
         assert self._witness is not None
-        found = ((each, self._witness.find(each, one.interface)) for each in one.addresses)
-        return tuple(each for each, who in found if one.mac and who and who.mac == one.mac)
+        seen = ((each, self._witness.find(each, one.interface)) for each in one.addresses)
+        return tuple(each for each, who in seen if one.mac and who and who.mac == one.mac)
 
 
 def _read(path: Path) -> tuple[float, bytes]:
@@ -205,17 +205,16 @@ def _read(path: Path) -> tuple[float, bytes]:
 
 
 def _key(one: LldpNeighbour) -> str:
-    return one.mac or sanitize.escaped_name(f"{one.chassis_type} {one.chassis}")
+    return one.mac or sanitize.refused_name(f"{one.chassis_type} {one.chassis}")
 
 
-def _found(one: LldpNeighbour) -> Found:
+def found(one: LldpNeighbour) -> Found:
     """Return the device that a neighbour is."""
     of = one.inventory
     maker = re.sub("[^a-z0-9]+", "-", of.get("manufacturer", "").lower()).strip("-")
-    claims = [
-        claim("mac", KIND, one.mac) if one.mac else None,
-        claim("serial", f"{KIND}.{maker[:32]}", of["serial"]) if maker and "serial" in of else None,
-    ]
+    claims = [claim("mac", KIND, one.mac)]
+    if maker and sanitize.is_clean(of.get("serial", "")):
+        claims.append(claim("serial", f"{KIND}.{maker[:32]}", of.get("serial", "")))
     attributes = {
         "vendor": of.get("manufacturer", ""),
         "model": of.get("model", ""),
