@@ -230,6 +230,81 @@ def test_everything_is_raised_at_once(paths: ConfigPaths) -> None:
     assert len(str(raised.value).splitlines()) == 5
 
 
+def test_a_proof_is_a_table_of_its_own(paths: ConfigPaths) -> None:
+    text = "[proof.axis]\nport = 443\nca_files = ['/etc/ssl/axis.pem']\nidentity = 'name'\n"
+    proof = configured(paths, text).proofs["axis"]
+    assert (proof.port, proof.ca_files, proof.identity) == (
+        443,
+        (Path("/etc/ssl/axis.pem"),),
+        "name",
+    )
+    assert proof.proves_identity
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("[proof.axis]", "gatewayd.toml:1: proof.axis lacks 'port': add it"),
+        ("[proof.axis]\nport = 0", "gatewayd.toml:2: proof.axis.port must be at least 1"),
+        ("[proof.axis]\nport = 443\nkind = 'opc-ua'", "gatewayd.toml:3: proof.axis.kind must"),
+        ("[proof.axis]\nport = 443\nca_file = 'x'", "gatewayd.toml:3: unknown key 'ca_file'"),
+        ("[proof.Axis]\nport = 443", "gatewayd.toml:1: [proof.Axis] is not a name"),
+        ("proof = 1", "gatewayd.toml:1: proof must be a table: write [proof.NAME]"),
+        ("[proof.a]\nport = 22\nkind = 'ssh'\nca_files = ['/x']",
+         "gatewayd.toml:1: [proof.a]: a host key of SSH has no certificate"),
+        ("[proof.a]\nport = 1\nidentity = 'mac'", "gatewayd.toml:3: proof.a.identity must"),
+    ],
+)  # fmt: skip
+def test_a_wrong_proof_is_refused_with_its_line(
+    paths: ConfigPaths, text: str, problem: str
+) -> None:
+    assert problems_of(paths, text)[0].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    ("proof", "trust", "problem"),
+    [
+        ("axis", "proven", ""),
+        ("axis", "pinned", ""),
+        ("axis", "listed", ""),
+        ("lamp", "pinned", ""),
+        ("lamp", "proven", "rule cameras requires a proven identity, and [proof.lamp] has no"),
+        ("other", "pinned", "rule cameras names other, which is no table [proof.NAME]: known are"),
+    ],
+)  # fmt: skip
+def test_a_rule_names_a_proof_that_proves_what_it_requires(
+    paths: ConfigPaths, proof: str, trust: str, problem: str
+) -> None:
+    write(
+        paths.directories[0] / "rules.d/10.toml", RULE_WITH_PROOF.format(proof=proof, trust=trust)
+    )
+    ca = write(paths.directories[0] / "axis.pem", "")
+    found = problems_of(
+        paths,
+        f"[cloud.sky]\nhost = 'h'\n[proof.axis]\nport = 443\nca_files = ['{ca}']\n"
+        "[proof.lamp]\nport = 443\n",
+    )
+    about = [one for one in found if "10.toml:11: " in one]
+    assert len(about) == bool(problem), found
+    assert all(problem in one for one in about)
+
+
+RULE_WITH_PROOF = """\
+[[rule]]
+name = "cameras"
+match = {{ service = "_axis._tcp" }}
+extract = {{ serial = "txt.mac" }}
+action = "ask"
+provider = "sky"
+product = "a1"
+device_name = "cam-{{serial}}"
+window = true
+
+proof = "{proof}"
+require = {{ trust = "{trust}" }}
+"""
+
+
 def test_a_budget_is_for_a_cloud_that_is_configured(paths: ConfigPaths) -> None:
     budget = "\n[messages.clouds.sky]\nbytes_per_day = 1000\n"
     assert not problems_of(paths, f"[cloud.sky]\nhost = 'h'{budget}")

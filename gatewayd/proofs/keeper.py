@@ -182,14 +182,12 @@ class ProofKeeper:
     async def repin(self, device: DeviceId) -> None:
         """Pin the other key that a frozen child has shown.  Raises WrongState, StoreError."""
 
-        def accepted(record: Record | None) -> Record:
-            pin = unchanged(record).pin
-            if record is None or pin is None or not pin.refused:
-                raise WrongState(f"Device {device} has shown no other key")
-            new = Pin(pin.name, pin.refused, at=self._clock.stamp(), address=pin.address)
-            return replace(record, pin=new)
-
-        await self._update(device, accepted)
+        record = self._records.get(device)
+        pin = record.pin if record is not None else None
+        if pin is None or not pin.refused:
+            raise WrongState(f"Device {device} has shown no other key")
+        new = Pin(pin.name, pin.refused, at=self._clock.stamp(), address=pin.address)
+        await self._update(device, lambda r: replace(unchanged(r, pin=pin), pin=new))
 
     async def run(self) -> None:
         """Ask again who is due, until cancelled."""

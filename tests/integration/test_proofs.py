@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import signal
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from gatewayd.device.proof import Pin
 from gatewayd.simulator.site import Site
 from tests.integration.test_identity import ctl, restarted, shown, until_shown
 from tests.integration.test_identity import site as site_with_rules
@@ -71,6 +74,10 @@ class ProvingLan:
     tls: TlsDevices
     vendor: Vendor
     ca: Path
+
+    @property
+    def state(self) -> Path:
+        return self.one.directory / "state"
 
     async def camera(self, n: int, certificate: DeviceCertificate | None = None) -> Announced:
         """Have a camera serve TLS, by default with its vendor's certificate, and announce it."""
@@ -338,3 +345,25 @@ async def test_a_flood_of_devices_that_never_prove_anything_keeps_none_out(tmp_p
         await here.lan.add(*crowd)
         await here.camera(1)
         await here.until("Camera 1", State="online", Trust="proven")
+
+
+async def test_a_kill_loses_no_pin_and_pins_nothing_twice(tmp_path: Path) -> None:
+    """Killed with its first durable step, and again with the last."""
+    async with proving(tmp_path) as here:
+        assert await here.one.stop() == 0
+        pins: list[str] = []
+        for step in ("intent-on-record", "activation-confirmed"):
+            await here.one.launch("tests.support.kill_points", step)
+            if not pins:
+                await here.camera(1)
+            assert here.one.daemon is not None
+            assert await here.one.daemon.wait() == -signal.SIGKILL
+            await here.one.stop()
+            with contextlib.closing(sqlite3.connect(here.state / "state.db")) as file:
+                pins += [pin for (pin,) in file.execute("SELECT pin FROM record") if pin]
+        await here.one.start()
+        child = await here.until("Camera 1", State="online", Trust="proven")
+        proof = await here.proof(child)
+        assert len(pins) == 2
+        assert {Pin.parse(one).key for one in pins} == {proof["PinnedKey"]}
+        assert {Pin.parse(one).at for one in pins} == {proof["PinnedTimestamp"]}
