@@ -25,9 +25,10 @@ from gatewayd.runtime.clock import Clock
 from gatewayd.settings.files import ConfigPaths
 from gatewayd.testing.contracts.discoverer import RecordingSink
 from gatewayd.testing.waiting import until
-from tests.discovery.polled.test_snmp import FIRST, SWITCH, SnmpAgent, agents
+from tests.support.snmp_agent import SWITCH, SnmpAgent, agents
 from tests.support.tasks import in_background
 
+FIRST = "127.0.0.2"
 COMMUNITY = b"quite-secret"
 CONFIG = """
 [secretstore.vault]

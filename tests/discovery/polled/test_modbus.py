@@ -111,6 +111,7 @@ async def test_a_unit_is_asked_by_one_connection_that_is_ended() -> None:
             await until(lambda: bool(sink.seen) and hosts.ended == 1)
         assert (hosts.accepted, hosts.most_open) == (1, 1)
         assert host.asked == [(1, bytes.fromhex("2b0e0100"))]
+        assert HEADER + len(host.asked[0][1]) == made.transmissions()[0].size
         (seen,) = sink.seen.values()
         assert (seen.key, seen.interface, seen.is_behind) == (f"{FIRST}/1", "lo", False)
         assert seen.attributes == {

@@ -69,12 +69,14 @@ class UaServer:
     """A server.  found, listed: what it answers to GetEndpoints and to FindServers.
 
     piece: bytes of an answer in each chunk.  said: the kinds of messages, and of requests, so far.
+    received: bytes of them.
     """
 
     found: bytes = CAPTURED
     listed: bytes = field(default_factory=servers)
     piece: int = CHUNK
     said: list[str] = field(default_factory=list)
+    received: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -82,6 +84,7 @@ class UaServer:
             kind, size = struct.unpack("<4sI", head)
             body = await reader.readexactly(size - HEADER)
             self.said.append(kind.decode())
+            self.received += size
             match kind:
                 case b"HELF":
                     writer.write(ACK)
@@ -142,8 +145,10 @@ async def test_a_server_is_asked_by_one_channel_that_is_closed() -> None:
     plc = UaServer()
     async with tcp_hosts() as hosts:
         await hosts.open(FIRST, plc.serve)
-        async with running(discoverer(hosts)) as sink:
+        made = discoverer(hosts)
+        async with running(made) as sink:
             await until(lambda: bool(sink.seen) and hosts.ended == 1)
+        assert plc.received == made.transmissions()[0].size
         assert plc.said == [
             "HELF", "OPNF", "MSGF", "GET_ENDPOINTS", "MSGF", "FIND_SERVERS", "CLOF",
         ]  # fmt: skip

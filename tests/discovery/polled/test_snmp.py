@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,111 +15,29 @@ from gatewayd.discovery.polled.snmp import (
     MOST_SILENCES,
     MOST_STRAY,
     OLD_FOR,
-    PUBLIC,
     TRIES,
     Snmp,
     SnmpSettings,
 )
 from gatewayd.discovery.protocols.snmp import ber
-from gatewayd.discovery.protocols.snmp.ber import ObjectName
 from gatewayd.discovery.protocols.snmp.identity import (
     DESCRIPTION,
     DETAILS,
-    MODEL,
     NAME,
     OBJECT_ID,
     SERIAL,
 )
-from gatewayd.discovery.protocols.snmp.messages import GET, RESPONSE, SnmpError, SnmpVersion
+from gatewayd.discovery.protocols.snmp.messages import SnmpVersion
 from gatewayd.errors import ConfigError
 from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
 from gatewayd.testing.waiting import until
 from tests.support.listed_hosts import HostsBed
+from tests.support.snmp_agent import SWITCH, SnmpAgent, agents
 
 pytestmark = pytest.mark.integration
 
 FIRST, SECOND = "127.0.0.2", "127.0.0.3"
 PACE = 0.02
-SWITCH: dict[ObjectName, bytes] = {
-    NAME: ber.element(ber.OCTETS, b"switch-7"),
-    OBJECT_ID: ber.object_name((1, 3, 6, 1, 4, 1, 9, 1, 1)),
-    SERIAL: ber.element(ber.OCTETS, b"FOC1234X56Y"),
-    MODEL: ber.element(ber.OCTETS, b"WS-1"),
-}
-
-
-@dataclass
-class SnmpAgent(asyncio.DatagramProtocol):
-    """An agent.  objects: elements by name.
-
-    versions: those that it answers.  whole: whether it answers a question for an object that is
-    not there by an error, in the newer version, too.  ignored: objects for which it is silent.
-    stray: answers to other questions before each of its own.  repeated: how often each is sent.
-    asked: versions and names so far.
-    """
-
-    objects: Mapping[ObjectName, bytes]
-    versions: frozenset[int] = frozenset(SnmpVersion)
-    whole: bool = False
-    ignored: frozenset[ObjectName] = frozenset()
-    stray: int = 0
-    repeated: int = 1
-    community: bytes = PUBLIC
-    asked: list[tuple[int, tuple[ObjectName, ...]]] = field(default_factory=list)
-
-    def connection_made(self, transport: Any) -> None:
-        self._transport = transport
-
-    def datagram_received(self, data: bytes, addr: Any) -> None:
-        (message,) = ber.read_sequence(data, ber.SEQUENCE)
-        version, community, pdu = ber.read_sequence(message, ber.INTEGER, ber.OCTETS, GET)
-        number, _, _, bindings = ber.read_sequence(pdu, 2, 2, 2, ber.SEQUENCE)
-        pairs = (ber.read_elements(one.content) for one in ber.read_elements(bindings))
-        names = tuple(ber.read_object_name(name.content) for name, _ in pairs)
-        spoken = ber.read_integer(version)
-        self.asked.append((spoken, names))
-        if spoken not in self.versions or community != self.community:
-            return
-        if self.ignored & set(names):
-            return
-        for other in (*range(self.stray), *self.repeated * [None]):
-            asked = ber.read_integer(number) if other is None else other
-            self._transport.sendto(self._answer(spoken, asked, names), addr)
-
-    def _answer(self, version: int, number: int, names: tuple[ObjectName, ...]) -> bytes:
-        lacks = any(name not in self.objects for name in names)
-        is_error = lacks and (version == SnmpVersion.V1 or self.whole)
-        status = SnmpError.NO_SUCH_NAME if is_error else SnmpError.NONE
-        none = ber.element(ber.NULL if is_error else 0x81, b"")
-        found = {name: none if is_error else self.objects.get(name, none) for name in names}
-        pairs = (ber.element(0x30, ber.object_name(k) + v) for k, v in found.items())
-        head = b"".join(map(ber.integer, (number, status, 0)))
-        pdu = ber.element(RESPONSE, head + ber.element(0x30, b"".join(pairs)))
-        return ber.element(
-            0x30, ber.integer(version) + ber.element(ber.OCTETS, self.community) + pdu
-        )
-
-
-def _itself(agent: SnmpAgent) -> SnmpAgent:
-    return agent
-
-
-@asynccontextmanager
-async def agents(*some: tuple[str, SnmpAgent]) -> AsyncIterator[int]:
-    """Run agents; yield their port."""
-    loop, port, transports = asyncio.get_running_loop(), 0, []
-    try:
-        for address, agent in some:
-            made, _ = await loop.create_datagram_endpoint(
-                partial(_itself, agent), local_addr=(address, port)
-            )
-            transports.append(made)
-            port = made.get_extra_info("sockname")[1]
-        yield port
-    finally:
-        for one in transports:
-            one.close()
-        await asyncio.sleep(0)
 
 
 def discoverer(port: int, *addresses: str, secret: Secret | None = None) -> Snmp:
@@ -161,6 +75,8 @@ async def test_an_agent_is_asked_by_the_newer_version() -> None:
     assert seen.claims == {Claim("serial", "snmp.9", "foc1234x56y")}
     assert seen.attributes["model"] == "WS-1"
     assert [version for version, _ in agent.asked] == 2 * [SnmpVersion.V2C]
+    planned = [one.size for one in made.transmissions()[:2]]
+    assert all(sent >= size for sent, size in zip(agent.sizes, planned, strict=True))
     assert not made.health.dropped
 
 
