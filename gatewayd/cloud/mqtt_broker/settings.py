@@ -96,8 +96,7 @@ class MqttBrokerSettings(OutboundSettings):
         for product in self.products:
             if fault := part_fault(product):
                 yield f"products: each {fault}"
-        if self.up == self.down:
-            yield "up and down are the same topics: a child would receive what it says"
+        yield from self.templates.mistakes(several=len(self.products) != 1)
         yield from self.management.mistakes()
 
     @property

@@ -8,6 +8,7 @@ the "$" topics of the broker (MQTT 3.1.1, 4.7).
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from gatewayd.device.record import CloudName
@@ -83,6 +84,31 @@ class BrokerTemplates:
     user: str
     up: str
     down: str
+
+    def mistakes(self, *, several: bool) -> Iterator[str]:
+        """Yield what would give two children one place at the broker; see MqttBrokerSettings.
+
+        several: whether children may have several products.
+        """
+        levels = zip(self.up.split("/"), self.down.split("/"), strict=False)
+        if not any(a != b and "{" not in a + b for a, b in levels):
+            yield (
+                "up and down may lead to one topic: at one level they must have different texts "
+                "without fields, as up and down"
+            )
+        if not several:
+            return
+        for key, template in (("up", self.up), ("down", self.down)):
+            if not any(PRODUCT in one and DEVICE not in one for one in template.split("/")):
+                yield (
+                    f"{key} must have {PRODUCT} at a level without {DEVICE}: two children of "
+                    "several products would have one topic; or name one product"
+                )
+        if self.client_id != self.user:
+            yield (
+                "client_id must be as user: two children of several products could have one "
+                "client id; or name one product"
+            )
 
     def identity(self, name: CloudName) -> BrokerIdentity:
         """Return what a child is at the broker.  name: of parts without a fault."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,3 +73,53 @@ def test_templates_of_names(text: str, fault: str) -> None:
 def test_templates_of_topics(text: str, fault: str) -> None:
     assert fault in topic_template(text)
     assert bool(fault) == bool(topic_template(text))
+
+
+SHARED = "two children of several products"
+
+
+@pytest.mark.parametrize(
+    ("changed", "several", "fault"),
+    [
+        ({}, True, ""),
+        ({"up": "a/{device}/{topic}", "down": "b/{device}/{topic}"}, False, ""),
+        ({"up": "a/{device}/{topic}", "down": "b/{device}/{topic}"}, True, SHARED),
+        ({"up": "a/{product}-{device}/{topic}"}, True, SHARED),
+        ({"up": "a/p.{product}/{product}{device}/{topic}"}, True, ""),
+        ({"client_id": "{device}"}, True, SHARED),
+        ({"client_id": "{device}"}, False, ""),
+        ({"client_id": "{device}", "user": "{device}"}, True, ""),
+        ({"up": "{device}/{topic}", "down": "{product}/{device}/{topic}"}, False, "one topic"),
+        ({"up": "d/{device}/{topic}", "down": "d/{device}/down/{topic}"}, False, "one topic"),
+        ({"up": "d/{device}/{topic}", "down": "d/{device}/{topic}"}, False, "one topic"),
+    ],
+)
+def test_templates_that_give_two_children_one_place(
+    changed: dict[str, str], several: bool, fault: str
+) -> None:
+    found = list(replace(DEFAULTS, **changed).mistakes(several=several))
+    assert bool(found) == bool(fault)
+    assert all(fault in one for one in found)
+
+
+LEVELS = st.lists(
+    st.sampled_from(["up", "down", "{device}", "{product}", "{product}-{device}", "x{device}"]),
+    min_size=1, max_size=4,
+)  # fmt: skip
+NAMES = st.tuples(*[st.sampled_from(["a", "up", "a-b", "b-c", "c", "xc"])] * 2)
+
+
+@given(LEVELS, LEVELS, NAMES, NAMES)
+def test_no_child_uses_a_topic_of_another_where_there_is_no_mistake(
+    up: list[str], down: list[str], one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    topics = ["/".join([*levels, "{topic}"]) for levels in (up, down)]
+    templates = BrokerTemplates("{device}", "{device}", *topics)
+    if one == other or any(map(topic_template, topics)) or list(templates.mistakes(several=True)):
+        return
+    first, second = (templates.identity(CloudName("plant", *of)) for of in (one, other))
+    for mine in (first.up, first.down):
+        for its in (second.up, second.down):
+            assert not mine.startswith(its)
+    assert not first.up.startswith(first.down)
+    assert not first.down.startswith(first.up)
