@@ -39,6 +39,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "discover.commands": ("discover",),
     "rules": ("rules",),
     "clouds": ("cloud", "clouds", "preflight"),
+    "broker_config": ("broker-config",),
     "messages": ("messages",),
     "door": ("door",),
     "credentials": ("credential",),

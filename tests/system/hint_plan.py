@@ -84,6 +84,7 @@ PLAN: Mapping[str, Way] = {
     # clouds
     "gatewayctl clouds": Way(),
     "gatewayctl preflight": Way(refused="failed"),  # no platform is there
+    "gatewayctl broker-config": Way(refused="No cloud of the kind"),
     "gatewayctl huawei ca make": Way(refused="--replace"),
     "gatewayctl huawei ca make --cloud": Way(fills={"{}": "huawei"}, refused="--replace"),
     "gatewayctl huawei ca make --replace": Way(),

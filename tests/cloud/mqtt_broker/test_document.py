@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.cli.main import commands_for, main
 from gatewayd.cloud.provider import Issued
 from gatewayd.device.record import CloudName
 from gatewayd.testing.contracts.cloud import RecordingKeeper
 from tests.cloud.mqtt_broker.brokers import MANAGER, PASSWORD, ManagedBroker, managed_broker, plugin
+from tests.support.gatewayctl import validate
 
 PAGE = (Path(__file__).parents[3] / "docs/mqtt.md").read_text()
 USER = "root" if os.geteuid() == 0 else "mosquitto"
@@ -28,6 +30,26 @@ def broker_lines() -> list[str]:
     text = text.replace("/etc/mosquitto/certs", "{directory}")
     text = re.sub(r"/usr/lib/\S+security.so", plugin(), text)
     return text.replace("/var/lib/mosquitto/clients.json", "{directory}/page.json").splitlines()
+
+
+def test_gatewayctl_prints_what_the_page_has(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (table,) = re.findall(r"```toml\n(\[cloud\.plant\].*?)```", PAGE, re.S)
+    path = tmp_path / "gatewayd.toml"
+    path.write_text(table.replace('ca_file = "/etc/gatewayd/plant-ca.pem"', ""))
+    assert main(["broker-config", "plant", "--config", str(path)], {}) == 0
+    printed = [line for line in capsys.readouterr().out.splitlines() if not line.startswith("#")]
+    (conf,) = re.findall(r"```\n(per_listener.*?)```", PAGE, re.S)
+    typed = re.findall(r"^    \$ (mosquitto_ctrl .*|chown .*|systemctl .*)$", PAGE, re.M)
+    assert [re.sub(r"/usr/lib/[^/]+/", "/usr/lib/x/", one) for one in printed] == [
+        re.sub(r"/usr/lib/[^/]+/", "/usr/lib/x/", one) for one in (*conf.splitlines(), *typed)
+    ]
+    assert main(["broker-config", "--json", "--config", str(path)], {}) == 0
+    (command,) = commands_for(["broker-config"])
+    validate(capsys.readouterr().out, command.fields, 0)
+    assert main(["broker-config", "other", "--config", str(path)], {}) == 1
+    assert "Use one of: plant" in capsys.readouterr().err
 
 
 def commands(one: ManagedBroker) -> list[list[str]]:
