@@ -63,14 +63,18 @@ MakeToken = Callable[[int], bytes]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Expected:
-    """A device that is asked: its answer, once there is one, and from which address it came."""
+    """A device that is asked: its answer, once there is one, and from which address it came.
+
+    addresses: where it is asked.
+    """
 
     known: Sighting
+    addresses: tuple[str, ...]
     answer: asyncio.Future[tuple[Found, str]]
 
     def offer(self, found: Found, sender: str) -> bool:
         """Whether this is the answer of that device."""
-        fits = found.key == self.known.key and sender in self.known.addresses
+        fits = found.key == self.known.key and sender in self.addresses
         if fits and not self.answer.done():
             self.answer.set_result((found, sender))
         return fits
@@ -335,16 +339,17 @@ class ProbedInterface:
     async def verify(self, known: Sighting) -> Sighting | None:
         """Ask one device, in at most 3 s; None if no answer with its key comes from where it is.
 
+        It is asked where it was before, too: what was seen last may have been forged.
         Raises DiscoveryRetry if it could not be asked, or its answer not be received, on this
         interface: this says nothing of the device.
         """
         link = self._link()
         if not link.is_usable:
             raise DiscoveryRetry(f"{self._place.interface} is down, or has no address", CHECK_EVERY)
-        expected = _Expected(known, asyncio.get_running_loop().create_future())
+        places = (*known.addresses, *self._table.former(known))
+        expected = _Expected(known, places, asyncio.get_running_loop().create_future())
         self._expected.append(expected)
-        asking = [asyncio.create_task(self._ask_one(link, address, expected))
-                  for address in known.addresses]  # fmt: skip
+        asking = [asyncio.create_task(self._ask_one(link, one, expected)) for one in places]
         try:
             await _answered(expected.answer, asking)
         except OSError as error:

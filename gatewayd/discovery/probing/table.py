@@ -7,8 +7,8 @@ address.
 from __future__ import annotations
 
 import logging
-from collections import Counter
-from collections.abc import Collection
+from collections import Counter, OrderedDict
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from gatewayd.device.identity import Claim, claim, strength
@@ -37,6 +37,8 @@ MAX_AT_ONE_ADDRESS = 256
 """Devices of one address: a router may have as many behind it."""
 SHORTEST, LONGEST = 60.0, 86_400.0
 """Seconds for which what was found may be believed."""
+MAX_FORMER = 4
+"""Addresses at which a device is asked, too, as it answered there before."""
 KNOWN = 2
 """What is added to the rank of a device on record: more than what a rule that wants it does."""
 SAME_ANSWER = 10.0
@@ -62,11 +64,16 @@ class FoundPlace:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One device.  home: whose share it counts for.  where: when each address answered."""
+    """One device.
+
+    home: whose share it counts for.  where: when each address answered.
+    places: until when it is asked at an address, in the order in which it answered first.
+    """
 
     sighting: Sighting
     home: str
     where: dict[str, float]
+    places: Mapping[str, float]
 
 
 class FoundTable:
@@ -94,6 +101,7 @@ class FoundTable:
         self._ranks: EvictionQueue[str] = EvictionQueue()
         self._deadlines: DeadlineQueue[str] = DeadlineQueue()
         self._at: Counter[str] = Counter()
+        self._left: OrderedDict[str, Mapping[str, float]] = OrderedDict()
         self._renewed = float("-inf")
         self._has_warned = False
 
@@ -116,6 +124,14 @@ class FoundTable:
         oldest = now - entry.sighting.valid_for
         others = (one for one, at in entry.where.items() if at > oldest)
         return (address, *(one for one in others if (":" in one) != (":" in address)))
+
+    def former(self, known: Sighting) -> tuple[str, ...]:
+        """Return where else a device has answered lately: any host may forge an answer from
+        another address, and a goodbye from there."""
+        entry, now = self._entries.get(known.key), self._context.now()
+        places = entry.places if entry else self._left.get(known.key, {})
+        return tuple(one for one, until in places.items()
+                     if until > now and one not in known.addresses)  # fmt: skip
 
     def interest(self, found: Found) -> Interest:
         """Return what the rules want of a device."""
@@ -156,7 +172,7 @@ class FoundTable:
         known = self.get(goodbye.key)
         if known is None:
             return
-        if sender and sender not in known.addresses:
+        if sender and sender not in (*known.addresses, *self.former(known)):
             self._refuse("foreign-goodbye", known.label, (sender,))
         else:
             self._lose(goodbye.key, LossReason.GOODBYE)
@@ -239,7 +255,8 @@ class FoundTable:
             self._forget(known)
         before = known.where if known else {}
         where = {one: before.get(one, sighting.at) for one in sighting.addresses}
-        self._entries[sighting.key] = entry = _Entry(sighting, home, where)
+        places = self._places(sighting, known)
+        self._entries[sighting.key] = entry = _Entry(sighting, home, where, places)
         self._at[home] += 1
         self._health.entries += 1
         is_known = bool(address) and self._context.is_known(address)
@@ -254,6 +271,18 @@ class FoundTable:
         else:
             self._lose(left.sighting.key, LossReason.EVICTED)
         return left is not entry
+
+    def _places(self, sighting: Sighting, known: _Entry | None) -> Mapping[str, float]:
+        """Return where a device is to be asked.  Those leave first that came last: a stranger may
+        have many addresses."""
+        before = known.places if known else self._left.pop(sighting.key, {})
+        places = {one: until for one, until in before.items() if until > sighting.at}
+        until = sighting.at + max(sighting.valid_for, self._lifetime)
+        places |= dict.fromkeys(sighting.addresses, until)
+        others = [one for one in places if one not in sighting.addresses]
+        for one in others[MAX_FORMER:]:
+            del places[one]
+        return places
 
     def _warn(self, left: Sighting) -> None:
         """Count an entry that has to leave, and warn once if a rule could match it."""
@@ -274,6 +303,9 @@ class FoundTable:
         if entry is None:
             return
         self._forget(entry)
+        self._left[key] = entry.places
+        if len(self._left) > self._limit:
+            self._left.popitem(last=False)
         self._health.lost += 1
         loss = Loss(self._place.source, key, self._context.now(), reason)
         self._sink.lose(loss)

@@ -168,6 +168,42 @@ def test_a_goodbye_from_elsewhere_is_counted_and_no_loss() -> None:
     assert scene.losses == [("lamp", LossReason.GOODBYE)]
 
 
+def test_where_it_was_before_is_remembered_beyond_a_goodbye_and_for_so_long() -> None:
+    scene = Scene()
+    scene.add("lamp")
+    strange = [f"10.0.1.{n}" for n in range(1, 10)]
+    for address in strange:
+        scene.add("lamp", address=address)
+    forged = scene.seen[-1]
+    assert forged.addresses == ("10.0.1.9",)
+    assert scene.table.former(forged) == (HERE, *strange[: bounds.MAX_FORMER - 1])
+    scene.table.part(Goodbye("lamp"), "10.0.1.9")
+    assert len(scene.table) == 0
+    assert HERE in scene.table.former(forged)
+    scene.add("lamp", address="10.0.1.9")
+    assert HERE in scene.table.former(forged)
+    scene.now += LIFETIME
+    assert scene.table.former(forged) == ()
+
+
+def test_a_goodbye_counts_from_where_it_was_before_too() -> None:
+    scene = Scene()
+    scene.add("lamp")
+    scene.add("lamp", address="10.0.1.1")
+    scene.table.part(Goodbye("lamp"), HERE)
+    assert [one.reason for one in scene.lost] == [LossReason.GOODBYE]
+
+
+def test_of_those_that_have_left_no_more_are_remembered_than_may_be_kept() -> None:
+    scene = Scene()
+    for number in range(20):
+        scene.add(f"lamp{number}")
+        scene.add(f"lamp{number}", address="10.0.1.1")
+        scene.table.part(Goodbye(f"lamp{number}"), "10.0.1.1")
+    remembered = [bool(scene.table.former(one)) for one in scene.seen if one.addresses != (HERE,)]
+    assert sum(remembered) == scene.limit
+
+
 def test_a_device_that_answers_in_both_families_is_one_at_two_addresses() -> None:
     scene = Scene()
     there = ("10.0.0.7", "fe80::7%lan0")
