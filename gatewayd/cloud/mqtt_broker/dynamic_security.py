@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum, auto
 from itertools import count
 from typing import Any, TypeAlias
 
@@ -35,8 +37,10 @@ LINGER = 1.0
 MAX_RESPONSE = 1 << 20
 """Bytes of a response that is read."""
 
-CLIENT_MISSING, CLIENT_EXISTS = "Client not found", "Client already exists"
-ROLE_EXISTS, ROLE_MISSING = "Role already exists", "Role not found"
+CLIENT_MISSING, ROLE_MISSING = "Client not found", "Role not found"
+MAX_NUMBER = 999_999_999
+"""The number of a password, at most."""
+_NUMBERED = re.compile(r"(.*) password ([1-9][0-9]{0,8})", re.ASCII)
 
 JsonCommand: TypeAlias = Mapping[str, object]
 Send: TypeAlias = Callable[[Sequence[JsonCommand]], Awaitable[Sequence["CommandResult"]]]
@@ -52,49 +56,67 @@ class CommandResult:
     data: Mapping[str, object]
 
 
+class ManagementFault(Enum):
+    """How it comes that a command has no result."""
+
+    BUSY = auto()  # too many wait
+    DENIED = auto()  # this user may manage nothing
+    SILENT = auto()  # no answer in time, to this command or to one before it
+    INTERRUPTED = auto()  # the connection has ended
+
+
 class ManagementFailed(Exception):
-    """The broker was not asked, or has not answered.
+    """A command has no result; the broker may have executed it, or not."""
 
-    asked: whether it may have done what was requested.  denied: whether it lets this user manage
-    nothing.
-    """
-
-    def __init__(self, *, asked: bool, denied: bool = False) -> None:
-        super().__init__("no answer" if asked else "not asked")
-        self.asked, self.denied = asked, denied
+    def __init__(self, fault: ManagementFault) -> None:
+        super().__init__(fault.name)
+        self.fault = fault
 
 
 @dataclass(frozen=True, slots=True)
-class ClientMark:
-    """The mark of a client that a gateway has created.
+class Owner:
+    """The mark of a role, and of a client, that a gateway has created.
 
-    owner: the user that manages for this gateway.  child: "product/device".
-    number: of the password, from 1: the higher one was made later.
+    manager: the user that manages for this gateway.  child: "product/device".
     """
 
-    owner: str
+    manager: str
     child: str
-    number: int
 
-    @property
-    def texts(self) -> tuple[str, str]:
-        """The client's "textname" and "textdescription"."""
-        return f"gatewayd {self.owner}", f"{self.child} password {self.number}"
-
-
-def read_mark(client: Mapping[str, object]) -> ClientMark | None:
-    """Return the mark of a client as the broker shows it; None where no gateway has created it."""
-    name, description = client.get("textname"), client.get("textdescription")
-    if not isinstance(name, str) or not isinstance(description, str):
-        return None
-    child, _, number = description.partition(" password ")
-    if not (name.startswith("gatewayd ") and number.isascii() and number.isdecimal()):
-        return None
-    return ClientMark(name.removeprefix("gatewayd "), child, int(number[:9]))
+    def mark(self, number: int = 0) -> dict[str, object]:
+        """Return the texts of a role or, with the number of its password, of a client."""
+        described = f"{self.child} password {number}" if number else self.child
+        return {"textname": f"gatewayd {self.manager}", "textdescription": described}
 
 
-def role_of(identity: BrokerIdentity) -> dict[str, object]:
-    """Return the name and the access list of a client's role: its own topics, and nothing else."""
+@dataclass(frozen=True, slots=True)
+class FoundChild:
+    """What the broker has by the user name of a child, as it shows it; None for nothing."""
+
+    client: Mapping[str, object] | None
+    role: Mapping[str, object] | None
+
+    def number(self, owner: Owner) -> int | None:
+        """Return the number of the password, from 1: the higher one was made later; 0 for none.
+
+        None: the client, or the role, is not of this owner.
+        """
+        if self.role is not None and not _shows(self.role, owner.mark()):
+            return None
+        if self.client is None:
+            return 0
+        found = _NUMBERED.fullmatch(str(self.client.get("textdescription")))
+        number = int(found[2]) if found else 0
+        own = 0 < number < MAX_NUMBER and _shows(self.client, owner.mark(number))
+        return number if own else None
+
+
+def _shows(shown: Mapping[str, object], mark: Mapping[str, object]) -> bool:
+    return all(shown.get(key) == text for key, text in mark.items())
+
+
+def role_of(identity: BrokerIdentity, owner: Owner) -> dict[str, object]:
+    """Return a client's role: it may use its own topics, and nothing else."""
     up, down = (f"{topic}#" for topic in (identity.up, identity.down))
     reads = ("publishClientReceive", "subscribePattern", "unsubscribePattern")
     allowed = [
@@ -102,59 +124,73 @@ def role_of(identity: BrokerIdentity) -> dict[str, object]:
         *((kind, topic) for topic in (up, down) for kind in reads),
     ]
     entries = [{"acltype": kind, "topic": topic, "allow": True} for kind, topic in allowed]
-    return {"rolename": identity.user, "acls": entries}
+    return {"rolename": identity.user, **owner.mark(), "acls": entries}
 
 
-def client_of(identity: BrokerIdentity, mark: ClientMark, password: Secret) -> dict[str, object]:
+def client_of(
+    identity: BrokerIdentity, owner: Owner, number: int, password: Secret
+) -> dict[str, object]:
     """Return a client as it is to be at the broker.
 
     It is bound to no client id: a program that reads with a child's credentials needs its own, as
     it would end the child's session otherwise.
     """
-    name, description = mark.texts
     return {
         "username": identity.user, "password": password.reveal().decode("ascii"),
-        "textname": name, "textdescription": description,
-        "roles": [{"rolename": identity.user}],
+        **owner.mark(number), "roles": [{"rolename": identity.user}],
     }  # fmt: skip
 
 
-async def look_up(send: Send, user: str) -> Mapping[str, object] | None:
-    """Return a client as the broker shows it; None where there is none.
+async def look_up(send: Send, user: str) -> FoundChild:
+    """Return the client and the role of a user name.
 
-    Raises ManagementFailed, CommandRefused.
+    Raises ConnectError, ConfigError, ManagementFailed, CommandRefused.
     """
-    (found,) = await send([{"command": "getClient", "username": user}])
-    if found.error == CLIENT_MISSING:
-        return None
-    _check(found, ())
-    client = found.data.get("client")
-    return client if isinstance(client, Mapping) else {}
+    client, role = await send([
+        {"command": "getClient", "username": user}, {"command": "getRole", "rolename": user},
+    ])  # fmt: skip
+    _check(client, (CLIENT_MISSING,))
+    _check(role, (ROLE_MISSING,))
+    return FoundChild(_shown(client, "client"), _shown(role, "role"))
+
+
+def _shown(result: CommandResult, what: str) -> Mapping[str, object] | None:
+    """Return what the broker shows; {} if it has something that it does not show."""
+    shown = result.data.get(what)
+    return None if result.error else shown if isinstance(shown, Mapping) else {}
 
 
 async def make(
-    send: Send, identity: BrokerIdentity, mark: ClientMark, password: Secret, *, exists: bool
+    send: Send,
+    identity: BrokerIdentity,
+    found: FoundChild,
+    owner: Owner,
+    password: tuple[int, Secret],
 ) -> None:
-    """Make a client what it is to be, or change one that exists, and its role.
+    """Make a client and its role what they are to be.
 
-    Raises ManagementFailed, CommandRefused.
+    found: what is there; it must be of this owner.  password: its number, and itself.
+    Raises ConnectError, ConfigError, ManagementFailed, CommandRefused.
     """
-    role, client = role_of(identity), client_of(identity, mark, password)
-    made = await send([{"command": "createRole", **role}])
-    if made[0].error == ROLE_EXISTS:
-        made = await send([{"command": "modifyRole", **role}])
-    _check(made[0], ())
-    (done,) = await send([{"command": "modifyClient" if exists else "createClient", **client}])
-    _check(done, ())
+    verbs = ("modify" if one is not None else "create" for one in (found.role, found.client))
+    role, client = (f"{verb}{what}" for verb, what in zip(verbs, ("Role", "Client"), strict=True))
+    for done in await send([
+        {"command": role, **role_of(identity, owner)},
+        {"command": client, **client_of(identity, owner, *password)},
+    ]):  # fmt: skip
+        _check(done, ())
 
 
 async def remove(send: Send, identity: BrokerIdentity) -> None:
-    """Remove a client and its role.  Raises ManagementFailed, CommandRefused."""
-    gone, role = await send([
+    """Remove a client and its role, of which either may be gone.
+
+    Raises ConnectError, ConfigError, ManagementFailed, CommandRefused.
+    """
+    client, role = await send([
         {"command": "deleteClient", "username": identity.user},
         {"command": "deleteRole", "rolename": identity.user},
     ])  # fmt: skip
-    _check(gone, (CLIENT_MISSING,))
+    _check(client, (CLIENT_MISSING,))
     _check(role, (ROLE_MISSING,))
 
 
@@ -209,14 +245,17 @@ class DynamicSecurity:
         self._asked: dict[str, _Waiting] = {}
         self._news = asyncio.Event()
         self._working: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def send(self, commands: Sequence[JsonCommand]) -> Sequence[CommandResult]:
         """Have the broker execute commands in this order; return their results.
 
         Raises ConnectError and ConfigError where it cannot be reached, else ManagementFailed.
         """
+        if self._closed:
+            raise ManagementFailed(ManagementFault.INTERRUPTED)
         if len(self._waiting) + len(commands) > MAX_WAITING:
-            raise ManagementFailed(asked=False)
+            raise ManagementFailed(ManagementFault.BUSY)
         own = [_Waiting(one, f"g{next(self._numbers)}") for one in commands]
         self._waiting.extend(own)
         self._news.set()
@@ -229,31 +268,41 @@ class DynamicSecurity:
                 one.result.cancel()
 
     async def close(self) -> None:
-        """Close the connection; who waits is not answered any more."""
+        """Close the connection; who waits is not answered any more, and no one else begins."""
+        self._closed = True
         if self._working is not None:
             await cancel_and_wait((self._working,))
-        self._fail(ManagementFailed(asked=False))
+        self._fail(ManagementFailed(ManagementFault.INTERRUPTED))
 
     async def _work(self) -> None:
         """Log in and send what waits, as long as anything does."""
         try:
             while self._waiting:
                 try:
-                    await self._serve()
-                except (ConnectError, ConfigError, ManagementFailed) as error:
+                    connection = await self._open(self._receive)
+                except (ConnectError, ConfigError) as error:
                     self._fail(error)
-                except (Gone, TimeoutError):
-                    self._fail(ManagementFailed(asked=False))
+                else:
+                    await self._serve(connection)
         finally:
-            self._fail(ManagementFailed(asked=False))
+            self._fail(ManagementFailed(ManagementFault.INTERRUPTED))
 
-    async def _serve(self) -> None:
-        """Log in, and send what waits until nothing has come for a while."""
-        connection = await self._open(self._receive)
+    async def _serve(self, connection: mqtt.MqttConnection) -> None:
+        """Send what waits, until nothing has come for a while, or this connection is of no use.
+
+        What waits then is not asked; what comes while it is closed gets another connection.
+        """
         try:
             await self._subscribe(connection)
-            while await self._has_work():
+            await self._send_batch(connection)
+            while await self._has_work() and not connection.closed.done():
                 await self._send_batch(connection)
+        except ManagementFailed as error:
+            self._fail(error)
+        except TimeoutError:
+            self._fail(ManagementFailed(ManagementFault.SILENT))
+        except Gone:
+            self._fail(ManagementFailed(ManagementFault.INTERRUPTED))
         finally:
             await connection.close()
 
@@ -261,7 +310,7 @@ class DynamicSecurity:
         async with asyncio.timeout(self._timeout):
             codes = await connection.subscribe([RESPONSE])
         if mqtt.REFUSED in codes:
-            raise ManagementFailed(asked=False, denied=True)
+            raise ManagementFailed(ManagementFault.DENIED)
 
     async def _has_work(self) -> bool:
         """Whether anything waits, now or soon."""
@@ -278,17 +327,21 @@ class DynamicSecurity:
             return
         self._asked = {one.mark: one for one in batch}
         commands = [{**one.command, "correlationData": one.mark} for one in batch]
+        fault = ManagementFault.INTERRUPTED
         try:
             async with asyncio.timeout(self._timeout):
                 await connection.publish(
                     REQUEST, json.dumps({"commands": commands}).encode(), qos=1
                 )
                 await self._answers(batch, connection)
+        except TimeoutError:
+            fault = ManagementFault.SILENT
+            raise
         finally:
             self._asked = {}
             for one in batch:
                 if not one.result.done():
-                    one.result.set_exception(ManagementFailed(asked=True))
+                    one.result.set_exception(ManagementFailed(fault))
 
     @staticmethod
     async def _answers(batch: Sequence[_Waiting], connection: mqtt.MqttConnection) -> None:

@@ -33,7 +33,8 @@ _COMMAND = re.compile(rf"(set|get|call/([A-Za-z0-9_.-]{{1,64}}))/({_ID})")
 _KINDS: Mapping[str, CommandKind] = {
     "set": CommandKind.SET, "get": CommandKind.GET, "call": CommandKind.SERVICE
 }  # fmt: skip
-_TOPIC = re.compile(r"[A-Za-z0-9._~:@!$&'()*,;=-]+(/[A-Za-z0-9._~:@!$&'()*,;=-]+){0,7}")
+_TOPIC = re.compile(r"[A-Za-z0-9._~:@!$&'()*,;=-]+(/[A-Za-z0-9._~:@!$&'()*,;=-]+)*")
+MAX_LEVELS = 8
 MAX_TOPIC = 256
 """Bytes of a topic below that of the child, at most."""
 
@@ -44,9 +45,19 @@ NO_TOPIC = Reason(
 )
 
 
+def own_filters(identity: BrokerIdentity) -> tuple[str, str]:
+    """Return what a child subscribes to: what is said to it, and what shows that it can speak.
+
+    The second matches no message, as none has so many levels; only a client whose role has `up`
+    may subscribe to it.
+    """
+    return f"{identity.down}#", identity.up + "/".join("-" * (MAX_LEVELS + 1))
+
+
 def mapped(message: Message, identity: BrokerIdentity) -> MappedMessage:
     """Return what is published for a message.  Raises UnfitMessage."""
-    if len(message.topic) > MAX_TOPIC or not _TOPIC.fullmatch(message.topic):
+    deep = message.topic.count("/") >= MAX_LEVELS
+    if deep or len(message.topic) > MAX_TOPIC or not _TOPIC.fullmatch(message.topic):
         raise UnfitMessage(NO_TOPIC)
     payload = message.payload
     if message.topic == PROPERTIES or message.topic.startswith(EVENTS):

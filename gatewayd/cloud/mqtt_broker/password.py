@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import NamedTuple
@@ -23,12 +23,13 @@ from gatewayd.cloud.hand_over import trusted_roots
 from gatewayd.cloud.mqtt import Login, MqttSession
 from gatewayd.cloud.mqtt_broker import dynamic_security, messages, reasons
 from gatewayd.cloud.mqtt_broker.dynamic_security import (
-    ClientMark,
     CommandRefused,
     DynamicSecurity,
+    FoundChild,
     ManagementFailed,
-    read_mark,
+    Owner,
 )
+from gatewayd.cloud.mqtt_broker.large_messages import CautiousPublisher, LargeMessages
 from gatewayd.cloud.mqtt_broker.messages import TopicCommands
 from gatewayd.cloud.mqtt_broker.settings import MqttBrokerSettings
 from gatewayd.cloud.mqtt_broker.templates import BrokerIdentity
@@ -55,6 +56,8 @@ from gatewayd.runtime.rate_limiter import Pacer, RateLimiter
 
 WAITERS = 256
 """Messages of a child that wait for its rate."""
+MAX_NOTED = 4096
+"""Children of whom something is noted about what is under way at the broker."""
 _PASSWORD = re.compile(rb"gw1\.([0-9]{1,9})\.[A-Za-z0-9_-]{43}")
 _FAULTS = (ConnectError, ConfigError, ManagementFailed, CommandRefused)
 
@@ -117,6 +120,8 @@ class PasswordRoute:
         own = settings.management
         self._given = GivenSecret(read_secret, own.password_credential, own.password_file)
         self._management = DynamicSecurity(self._log_in, settings.reply_timeout)
+        self._in_doubt: dict[str, int] = {}
+        self._large: dict[str, LargeMessages] = {}
 
     def check_name(self, _: CloudName) -> Reason | None:
         """Return None: what the broker cannot have was found before."""
@@ -131,22 +136,23 @@ class PasswordRoute:
 
         What fails after it was kept is done at the next login.
         """
-        identity = self._templates.identity(name)
+        identity, owner = self._templates.identity(name), self._owner(name)
         try:
             found = await dynamic_security.look_up(self._management.send, identity.user)
         except _FAULTS as error:
             return reasons.outcome(error, *self._endpoint)
-        newest = self._newest(found, name)
+        newest = found.number(owner)
         if newest is None:
             return Refused(reasons.CLIENT_EXISTS)
+        newest = max(newest, self._in_doubt.get(identity.user, 0))
         password = make_password(newest + 1, self._random)
         await keep(password.secret)
         with suppress(*_FAULTS):  # `connect` tries it again, and says what is wrong
-            await self._make(name, identity, password, exists=found is not None)
+            await self._make(identity, found, owner, password)
         return Issued()
 
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
-        """Log in once; a password that the broker does not know yet is made known before.
+        """Log in once; what the broker does not know yet is made known to it.
 
         Raises LoginRefused, LoginFailed.
         """
@@ -160,10 +166,17 @@ class PasswordRoute:
             refused = reasons.login(error, *self._endpoint)
             if error.code not in reasons.NOT_ACCEPTED:
                 raise refused from error
-            if not await self._made_known(name, identity, password):
+            if not await self._made_known(name, identity, password, known=False):
                 raise refused from error
             connection = await self._open_again(identity, password.secret)
-        return await self._session(identity, connection)
+        if (session := await self._session(identity, connection)) is not None:
+            return session
+        if not await self._made_known(name, identity, password, known=True):
+            raise LoginFailed(reasons.TOPICS_DENIED)
+        connection = await self._open_again(identity, password.secret)
+        if (session := await self._session(identity, connection)) is None:
+            raise LoginFailed(reasons.TOPICS_DENIED)
+        return session
 
     async def credential(self, name: CloudName, secret: Secret) -> Credential:
         """Return what a child's holder logs in with.  Raises StoreError, ConfigError."""
@@ -185,7 +198,7 @@ class PasswordRoute:
         identity = self._templates.identity(name)
         try:
             found = await dynamic_security.look_up(self._management.send, identity.user)
-            if found is not None and self._newest(found, name) is not None:
+            if found.number(self._owner(name)) is not None:
                 await dynamic_security.remove(self._management.send, identity)
         except _FAULTS as error:
             return reasons.management(error, *self._endpoint)
@@ -197,41 +210,42 @@ class PasswordRoute:
 
     # How the broker learns of a password.
 
-    def _mark(self, name: CloudName, number: int) -> ClientMark:
-        return ClientMark(self._settings.management.user, f"{name.product}/{name.device}", number)
-
-    def _newest(self, found: Mapping[str, object] | None, name: CloudName) -> int | None:
-        """Return the number of the password that the broker has of a child; 0 without a client.
-
-        None: this gateway has not created that client for this child.
-        """
-        if found is None:
-            return 0
-        mark = read_mark(found)
-        return mark.number if mark and mark == self._mark(name, mark.number) else None
+    def _owner(self, name: CloudName) -> Owner:
+        return Owner(self._settings.management.user, f"{name.product}/{name.device}")
 
     async def _make(
-        self, name: CloudName, identity: BrokerIdentity, password: BrokerPassword, *, exists: bool
+        self, identity: BrokerIdentity, found: FoundChild, owner: Owner, password: BrokerPassword
     ) -> None:
-        mark = self._mark(name, password.number)
-        send = self._management.send
-        await dynamic_security.make(send, identity, mark, password.secret, exists=exists)
+        """Make a child what it is to be.  Raises one of _FAULTS.
+
+        What fails may still arrive: no other password gets that number, or it would be taken for
+        this one.
+        """
+        user, send = identity.user, self._management.send
+        self._in_doubt.pop(user, None)
+        self._in_doubt[user] = password.number
+        if len(self._in_doubt) > MAX_NOTED:
+            del self._in_doubt[next(iter(self._in_doubt))]
+        await dynamic_security.make(send, identity, found, owner, password)
+        self._in_doubt.pop(user, None)
 
     async def _made_known(
-        self, name: CloudName, identity: BrokerIdentity, password: BrokerPassword
+        self, name: CloudName, identity: BrokerIdentity, password: BrokerPassword, *, known: bool
     ) -> bool:
-        """Make a password known, if the broker has none or an older one; return whether it was.
+        """Make a password and its role known, if the broker has none or an older one.
 
-        Raises LoginRefused, LoginFailed.
+        known: whether it accepts the password, so that only the role is another one.
+        Returns whether it was made known.  Raises LoginRefused, LoginFailed.
         """
+        owner = self._owner(name)
         try:
             found = await dynamic_security.look_up(self._management.send, identity.user)
-            newest = self._newest(found, name)
+            newest = found.number(owner)
             if newest is None:
                 raise LoginRefused(reasons.CLIENT_EXISTS)
-            if newest >= password.number:
+            if newest >= password.number + known:
                 return False
-            await self._make(name, identity, password, exists=found is not None)
+            await self._make(identity, found, owner, password)
         except _FAULTS as error:
             raise LoginFailed(reasons.management(error, *self._endpoint)) from error
         return True
@@ -252,7 +266,8 @@ class PasswordRoute:
         A password that the operator has replaced is read again for each login.
         """
         user = self._settings.management.user
-        login = Login(f"gatewayd-{user}", user, await self._given.read())
+        # a colon, which no child's client id can have, so that none ends this connection
+        login = Login(f"gatewayd:{user}", user, await self._given.read())
         return await mqtt.open_connection(
             await self._server(), login, self._settings.keepalive, on_message,
             max_packet=dynamic_security.MAX_RESPONSE,
@@ -273,13 +288,18 @@ class PasswordRoute:
 
     async def _session(
         self, identity: BrokerIdentity, connection: mqtt.MqttConnection
-    ) -> MqttSession:
-        """Return the session of a connection.  Raises LoginFailed."""
+    ) -> MqttSession | None:
+        """Return the session of a connection; None, and close it, if the child's topics are denied.
+
+        A broker of MQTT 3.1.1 accepts what a role does not let a client publish, and drops it.
+        Raises LoginFailed.
+        """
         limit = ChildLimit(self._settings.rate, self._now)
         mapping = partial(messages.mapped, identity=identity)
 
-        def publisher() -> MqttPublisher:
-            return MqttPublisher(connection, mapping, limit, self._settings.max_payload)
+        def publisher() -> CautiousPublisher:
+            inner = MqttPublisher(connection, mapping, limit, self._settings.max_payload)
+            return CautiousPublisher(inner, self._large_of(identity.user), self._now)
 
         def commands() -> ChildCommands:
             form = TopicCommands(identity)
@@ -289,6 +309,16 @@ class PasswordRoute:
         connection.on_message = session.handle_first
         async with mqtt.preparing(connection, *self._endpoint):
             async with asyncio.timeout(self._settings.reply_timeout):
-                topics = [f"{identity.down}#"]
-                await mqtt.subscribe_to_commands(connection, topics, identity.user)
+                codes = await connection.subscribe(messages.own_filters(identity))
+        if mqtt.REFUSED in codes:
+            await session.close()
+            return None
         return session
+
+    def _large_of(self, user: str) -> LargeMessages:
+        """Return what is known of a child's large messages, of this session and those before."""
+        large = self._large.pop(user) if user in self._large else LargeMessages()
+        self._large[user] = large
+        if len(self._large) > MAX_NOTED:
+            del self._large[next(iter(self._large))]
+        return large

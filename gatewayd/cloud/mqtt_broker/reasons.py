@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from gatewayd.cloud.mqtt_broker.dynamic_security import CommandRefused, ManagementFailed
+from gatewayd.cloud.mqtt_broker.dynamic_security import (
+    CommandRefused,
+    ManagementFailed,
+    ManagementFault,
+)
 from gatewayd.cloud.provider import (
     Failed,
     LoginError,
@@ -15,12 +19,11 @@ from gatewayd.cloud.provider import (
     LoginRefused,
     Outcome,
     Refused,
-    Unknown,
 )
 from gatewayd.device.reason import Reason
 from gatewayd.errors import ConfigError
 from gatewayd.network import connect_errors
-from gatewayd.network.connect_errors import SILENT, ConnectError, ConnectFault
+from gatewayd.network.connect_errors import ConnectError, ConnectFault
 
 REJECTED = "credential-rejected"
 """The substate of a device whose credentials are not accepted."""
@@ -50,8 +53,8 @@ CODES: Mapping[int, Reason] = {
     5: Reason(
         "cloud-not-authorised",
         "The broker does not accept this client: its password is another one, or it is disabled.",
-        "Enable the client at the broker; if its password was changed there, run gatewayctl "
-        "reregister CHILD CHILD.",
+        "Enable the client at the broker, then run gatewayctl retry CHILD; if its password was "
+        "changed there, run gatewayctl reregister CHILD CHILD.",
         REJECTED,
     ),
 }
@@ -77,26 +80,48 @@ MANAGEMENT: Mapping[int, Reason] = {
 }
 """CONNACK code of the management login, to its reason."""
 
-NO_ANSWER = Reason(
-    "management-no-answer",
-    "The broker did not answer the management of clients.",
-    "Check that the plugin dynamic-security is loaded there, and that the management user may use "
-    "it.",
-    "waiting",
-)
-DENIED = Reason(
-    "management-denied",
-    "The broker does not let the management user manage clients.",
-    "Give the user a role there that may use $CONTROL/dynamic-security/#; then run gatewayctl "
-    "reload.",
-    "waiting",
-)
-BUSY = Reason("management-busy", "Too many clients wait to be created at the broker.")
+MANAGED: Mapping[ManagementFault, Reason] = {
+    ManagementFault.SILENT: Reason(
+        "management-no-answer",
+        "The broker did not answer the management of clients.",
+        "Check that the plugin dynamic-security is loaded there, and that the management user may "
+        "use it.",
+        "waiting",
+    ),
+    ManagementFault.DENIED: Reason(
+        "management-denied",
+        "The broker does not let the management user manage clients.",
+        "Give the user a role there that may use $CONTROL/dynamic-security/#.",
+        "waiting",
+    ),
+    ManagementFault.BUSY: Reason(
+        "management-busy", "Too many clients wait to be created at the broker."
+    ),
+    ManagementFault.INTERRUPTED: Reason(
+        "management-interrupted",
+        "The connection by which clients are managed at the broker has ended.",
+        "If this lasts, check that no other gateway has the same management.user.",
+        "waiting",
+    ),
+}
 CLIENT_EXISTS = Reason(
     "client-exists",
-    "The broker has a client of this user name that gatewayd did not create for this child.",
-    "Remove that client at the broker, then run gatewayctl retry CHILD; or change the setting "
-    "user, then run gatewayctl reload.",
+    "The broker has a client or a role of this user name that gatewayd did not create for this "
+    "child.",
+    "Remove it at the broker, then run gatewayctl retry CHILD; or change the setting user, then "
+    "run gatewayctl reload.",
+)
+TOPICS_DENIED = Reason(
+    "topics-denied",
+    "The broker does not let this child use its own topics, so that what it says would be lost.",
+    "Check which rules of the broker deny them beside the role of the child, and that no other "
+    "gateway has created its client.",
+)
+CUT_OFF = Reason(
+    "message-cut-off",
+    "The broker closes the connection whenever it is sent this message.",
+    "Set max_payload 1024 below max_packet_size of the broker, then run gatewayctl reload; or raise "
+    "that there.",
 )
 NO_SECRET = Reason(
     "secret-unusable",
@@ -126,11 +151,11 @@ def login(error: ConnectError, host: str, tcp_port: int) -> LoginError:
     return LoginFailed(reason) if error.code == UNAVAILABLE else LoginRefused(reason, stale=False)
 
 
-ManagementFault = ConnectError | ConfigError | ManagementFailed | CommandRefused
+ManagementError = ConnectError | ConfigError | ManagementFailed | CommandRefused
 """How the management of a broker fails."""
 
 
-def management(error: ManagementFault, host: str, tcp_port: int) -> Reason:
+def management(error: ManagementError, host: str, tcp_port: int) -> Reason:
     """Return why the management of clients has failed."""
     match error:
         case ConnectError(fault=ConnectFault.MQTT_REFUSED):
@@ -146,18 +171,14 @@ def management(error: ManagementFault, host: str, tcp_port: int) -> Reason:
             )
         case CommandRefused():
             return Reason(
-                "management-refused",
+                "management-command-refused",
                 f'The broker refused to manage the client: "{error.error}".',
-                "Check the log of the broker.",
+                "Check the log of the broker, then run gatewayctl retry CHILD.",
             )
-    return DENIED if error.denied else NO_ANSWER if error.asked else BUSY
+    return MANAGED[error.fault]
 
 
-def outcome(error: ManagementFault, host: str, tcp_port: int) -> Outcome:
-    """Return how a registration ended in which the broker was not managed."""
+def outcome(error: ManagementError, host: str, tcp_port: int) -> Outcome:
+    """Return how a registration ended in which the broker was not looked up: nothing is issued."""
     why = management(error, host, tcp_port)
-    if isinstance(error, ManagementFailed):
-        return Unknown(why) if error.asked else Failed(why)
-    if isinstance(error, ConnectError):
-        return Unknown(why) if error.fault in SILENT else Failed(why)
     return Refused(why) if isinstance(error, CommandRefused) else Failed(why)

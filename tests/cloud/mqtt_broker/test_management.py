@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.mqtt_broker.dynamic_security import ClientMark, read_mark, read_results
+from gatewayd.cloud.mqtt_broker.dynamic_security import FoundChild, Owner, read_results
 from gatewayd.cloud.provider import (
     Failed,
     Issued,
@@ -256,10 +256,11 @@ def test_no_response_breaks_the_reader(payload: bytes) -> None:
 
 @given(st.dictionaries(st.sampled_from(["textname", "textdescription"]), st.text(max_size=40)))
 def test_a_mark_is_read_as_it_was_written_and_no_other(client: dict[str, str]) -> None:
-    mark = read_mark(client)
-    if mark is not None:
-        assert mark.number >= 0
-    name, description = ClientMark("g", "a/b", 7).texts
-    assert read_mark({"textname": name, "textdescription": description}) == ClientMark(
-        "g", "a/b", 7
-    )
+    owner = Owner("g", "a/b")
+    assert FoundChild(client, None).number(owner) is None
+    assert FoundChild(None, client).number(owner) is None
+    assert FoundChild(owner.mark(7), owner.mark()).number(owner) == 7
+    assert FoundChild(None, owner.mark()).number(owner) == 0
+    for other in (Owner("g", "a/c"), Owner("h", "a/b"), Owner("g", "a/b password 7")):
+        assert FoundChild(owner.mark(7), None).number(other) is None
+        assert FoundChild(None, owner.mark()).number(other) is None
