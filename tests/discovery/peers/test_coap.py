@@ -21,6 +21,7 @@ from gatewayd.testing.contracts.discoverer import (
     RecordingSink,
     running,
 )
+from gatewayd.testing.waiting import until
 from tests.support.cable import CHILD, CHILD6, INTERFACE, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.cable_peer import CablePeer
@@ -43,8 +44,7 @@ def cable() -> Iterator[Cable]:
         yield one
 
 
-def discoverer(identity_path: str = "") -> Coap:
-    limit = AnsweringTestbed.limit
+def discoverer(identity_path: str = "", limit: int = AnsweringTestbed.limit) -> Coap:
     return Coap("nodes", CoapSettings((INTERFACE,), max_entries=limit, identity_path=identity_path))
 
 
@@ -200,6 +200,19 @@ async def test_endpoints_of_a_directory_stay_children_renamed_restarted_and_else
             ("pump", "coap://10.77.0.8")
         }
         assert len(home.seen_ids) == 3
+
+
+async def test_a_directory_of_many_endpoints_leaves_room_for_other_enquiries(cable: Cable) -> None:
+    nodes = ",".join(f'</{n}>;ep="n{n}";rt="core.rd-ep"' for n in range(200))
+
+    def directory(question: bytes) -> list[bytes]:
+        looked_up = b"\xb2ep" in question
+        return answer(question, nodes if looked_up else '</ep>;rt="core.rd-lookup-ep"')
+
+    made = discoverer(limit=1000)
+    async with CableDevice(cable, (CHILD, PORT), GROUPS[0], directory), running(made) as sink:
+        await until(lambda: len(sink.seen) == 201)
+        assert made.health.dropped == {}
 
 
 async def test_an_endpoint_is_verified_at_its_directory(cable: Cable, peer: CablePeer) -> None:
