@@ -14,6 +14,7 @@ import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import count
@@ -69,7 +70,7 @@ class ManagementFailed(Exception):
     """A command has no result; the broker may have executed it, or not."""
 
     def __init__(self, fault: ManagementFault) -> None:
-        super().__init__(fault.name)
+        super().__init__(fault)
         self.fault = fault
 
 
@@ -365,8 +366,9 @@ class DynamicSecurity:
             if waiting is not None and not waiting.result.done():
                 waiting.result.set_result(result)
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: Exception) -> None:
+        """Fail what waits: each with an exception of its own, as its traceback grows."""
         while self._waiting:
             one = self._waiting.popleft()
             if not one.result.done():
-                one.result.set_exception(error)
+                one.result.set_exception(copy(error))

@@ -120,8 +120,8 @@ TOPICS_DENIED = Reason(
 CUT_OFF = Reason(
     "message-cut-off",
     "The broker closes the connection whenever it is sent this message.",
-    "Set max_payload 1024 below max_packet_size of the broker, then run gatewayctl reload; or raise "
-    "that there.",
+    "Set max_payload 1024 below max_packet_size of the broker, then run gatewayctl reload; or "
+    "raise that there.",
 )
 NO_SECRET = Reason(
     "secret-unusable",

@@ -106,7 +106,7 @@ async def test_a_child_speaks_and_is_commanded_on_its_own_topics() -> None:
             'devices/meter/PM-0001/down/set/7 {"limit":5}\n',
             'devices/meter/PM-0001/up/answer/7 {"ok":true,"result":{}}\n',
         ]
-        watching.terminate()
+        watching.kill()  # on SIGTERM it waits for the end of -W
         await watching.wait()
         await session.close()
 
