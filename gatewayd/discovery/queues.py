@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -81,10 +81,15 @@ class EvictionQueue(Generic[K]):
     def __contains__(self, key: K) -> bool:
         return key in self._places
 
-    def put(self, key: K, rank: int, share: str = "") -> None:
-        """Add a key as the youngest of its rank and share; a key that is here moves."""
+    def put(self, key: K, rank: int, shares: Collection[str] = ()) -> None:
+        """Add a key as the youngest of its rank and share; a key that is here moves.
+
+        shares: those that it may be counted for; the one with the fewest keys is taken.
+        """
         self.discard(key)
-        self._buckets.setdefault(rank, {}).setdefault(share, {})[key] = None
+        bucket = self._buckets.setdefault(rank, {})
+        share = min(sorted(shares), key=lambda one: len(bucket.get(one, ())), default="")
+        bucket.setdefault(share, {})[key] = None
         self._places[key] = rank, share
 
     def discard(self, key: K) -> None:
@@ -175,7 +180,7 @@ class SightingQueue:
     def _put(self, origin: Origin, item: QueuedSighting, rank: int) -> None:
         name = share_of(origin[0])
         if origin not in self._eviction:
-            self._eviction.put(origin, rank, name)
+            self._eviction.put(origin, rank, (name,))
         self._turns.setdefault(name, {})[origin] = item
         if len(self) > self._limit:
             self._drop()

@@ -573,8 +573,8 @@ class Resolver:
 
     def _put(self, known: KnownDevice) -> None:
         self._discard(known)
-        share = share_of(known.origins[-1][0]) if known.origins else ""
-        (self._listed if known.listed else self._unpinned).put(known, known.rank, share)
+        shares = {share_of(source) for source, _ in known.origins}
+        (self._listed if known.listed else self._unpinned).put(known, known.rank, shares)
 
     def _discard(self, known: KnownDevice) -> None:
         self._unpinned.discard(known)

@@ -81,7 +81,7 @@ def test_no_share_pushes_out_what_another_has_within_an_equal_part(
     for key, rank, share in steps:
         model.pop(key, None)
         model[key] = rank, share
-        queue.put(key, rank, share)
+        queue.put(key, rank, (share,))
         if len(queue) > limit:
             lowest = queue.lowest()
             low = min(rank for rank, _ in model.values())
@@ -92,6 +92,15 @@ def test_no_share_pushes_out_what_another_has_within_an_equal_part(
             assert lowest == next(k for k, place in model.items() if place == (low, most))
             queue.discard(lowest)
             del model[lowest]
+
+
+def test_what_several_shares_have_counts_for_the_one_with_the_fewest() -> None:
+    queue = EvictionQueue[str]()
+    queue.put("lamp", 0, ("mdns", "ssdp"))
+    for number in range(5):
+        queue.put(f"liar-{number}", 0, ("ssdp",))
+        queue.put("lamp", 0, ("mdns", "ssdp"))
+    assert queue.lowest() == "liar-0"
 
 
 def sighting(key: str, label: str = "", source: str = "mdns") -> Sighting:

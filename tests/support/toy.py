@@ -218,6 +218,7 @@ class Forger:
         with cable.at_the_far_end():
             self._socket = bound("0.0.0.0", 0)  # noqa: S104  # in a namespace of the test
             self._index = socket.if_nametoindex(INTERFACE)
+        self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_LOOP, 0)
 
     @staticmethod
     def allow(cable: Cable) -> None:

@@ -272,7 +272,8 @@ class ProbedInterface:
         """Process a datagram, if there is a budget for its sender."""
         self._observe(datagram)
         now = self._context.now()
-        if cause := self._budgets.judge(datagram.sender, len(datagram.payload), now):
+        size = len(datagram.payload)
+        if cause := self._budgets.judge(datagram.sender, size, now, is_answer=datagram.is_answer):
             self._drop(cause, datagram.sender)
             return
         while self._open_tokens and self._open_tokens[0][1] < now:

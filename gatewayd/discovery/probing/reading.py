@@ -2,7 +2,7 @@
 
 A flood is paused between turns: what waits meanwhile stays in the buffer of the kernel, which drops
 what has no room.  So a flood on one socket neither takes the event loop from others, nor the budget
-of devices on record.
+of devices on record, nor that of answers to what was asked.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ SENDER = Budget(packets=20, cost=16 << 10, burst=64)
 KNOWN = Budget(packets=400, cost=256 << 10, burst=64)
 """Of all devices on record: ten datagrams of 2,000 devices at once."""
 STRANGERS = Budget(packets=200, cost=256 << 10, burst=64)
-"""Of all others: six datagrams of 2,000 devices at once."""
+"""Of all others: six datagrams of 2,000 devices at once.  Once for what is announced, and once for
+answers."""
 
 _CONTROL = 64  # bytes for in_pktinfo and its header
 
@@ -49,16 +50,21 @@ class DatagramBudgets:
     def __init__(self, what: str, is_known: Callable[[str], bool], now: float) -> None:
         self._what, self._is_known = what, is_known
         self._senders = {known: Senders(SENDER) for known in (False, True)}
-        self._shares = {False: Bucket(STRANGERS, now), True: Bucket(KNOWN, now)}
+        self._known = Bucket(KNOWN, now)
+        self._strangers = {is_answer: Bucket(STRANGERS, now) for is_answer in (False, True)}
         self._alarm = FloodAlarm(CALM)
         self._excess = FloodAlarm(PAUSE)
 
-    def judge(self, sender: str, size: int, now: float) -> str:
-        """Return why a datagram is not read, kebab-case; "" if it is.  size: in bytes."""
+    def judge(self, sender: str, size: int, now: float, *, is_answer: bool) -> str:
+        """Return why a datagram is not read, kebab-case; "" if it is.
+
+        size: in bytes.  is_answer: whether it came to the port that questions are sent from.
+        """
         if size > MAX_DATAGRAM:
             return "oversized"
         cost, known = PACKET + size, self._is_known(sender)
-        own, share = self._senders[known].of(sender, now), self._shares[known]
+        own = self._senders[known].of(sender, now)
+        share = self._known if known else self._strangers[is_answer]
         is_own = own.covers(cost, now)
         if not is_own or not share.covers(cost, now):
             self._ring(now)

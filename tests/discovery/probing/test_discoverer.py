@@ -9,13 +9,14 @@ import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
+from itertools import count
 
 import pytest
 
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.discoverer import Context, Discoverer, EventHook, Interest, LossReason
+from gatewayd.discovery.probing import reading
 from gatewayd.discovery.probing.protocol import Datagram, Enquiry, Found, News, Own, Probe
-from gatewayd.discovery.probing.reading import STRANGERS
 from gatewayd.errors import DiscoveryRetry
 from gatewayd.simulator.lan.recording import RecordedDatagram, RecordedLine
 from gatewayd.simulator.lan.replay import ReplaySockets
@@ -431,10 +432,19 @@ async def test_what_comes_can_be_recorded_and_played(cable: Cable, by_broadcast:
         assert sink.seen["bob"].addresses == (CHILD,)
 
 
-async def test_a_flood_of_strangers_is_bounded_and_devices_on_record_are_read(
-    cable: Cable, caplog: pytest.LogCaptureFixture
+async def flood(forger: Forger) -> None:
+    """Announce what is not there, as fast as others get their turn."""
+    for number in count():
+        forger.say(b"toy!" + NO_TOKEN + b"liar-%d" % number, number)
+        if number % 100 == 0:
+            await asyncio.sleep(0)
+
+
+async def test_a_flood_of_strangers_is_bounded_and_hides_neither_children_nor_answers(
+    cable: Cable, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a parser gets in a flood is what its budget allows; who is known is read beside it."""
+    """What a parser gets in a flood is what its budget allows; who is known is read beside it, and
+    who answers a question."""
     read: list[str] = []
 
     class Counting(ToyProtocol):
@@ -442,25 +452,26 @@ async def test_a_flood_of_strangers_is_bounded_and_devices_on_record_are_read(
             read.append(datagram.sender)
             return super().read(datagram)
 
+    few = replace(reading.STRANGERS, burst=4)  # so that they are spent soon
+    monkeypatch.setattr(reading, "STRANGERS", few)
     Forger.allow(cable)
+    cable.far_ip("addr", "add", "10.77.0.3/16", "dev", "lan0")
     found, sink = toys(Counting()), RecordingSink()
     context = replace(CONTEXT, is_known=lambda address: address == CHILD)
     async with ToyDevice(cable, "ann") as device, in_background(found.run(context, sink)):
         await until(lambda: "ann" in sink.seen)
         began = time.monotonic()
         with closing(Forger(cable)) as forger:
-            for number in range(30_000):
-                forger.say(b"toy!" + NO_TOKEN + b"liar-%d" % number, number)
-                if number % 100 == 0:
-                    await asyncio.sleep(0)
-                if number % 5000 == 0:
-                    device.announce()
-        await until(lambda: found.health.dropped.get("link-flood", 0) > 0)
+            async with in_background(flood(forger)):
+                await until(lambda: found.health.dropped.get("link-flood", 0) > 0)
+                before = read.count(CHILD)
+                device.announce()
+                await until(lambda: read.count(CHILD) > before)
+                async with ToyDevice(cable, "new", "10.77.0.3"):  # nothing is on record of it
+                    await found.rescan()
+                    await until(lambda: "new" in sink.seen)
         spent = time.monotonic() - began
         strangers = len([sender for sender in read if sender != CHILD])
-        assert strangers <= STRANGERS.packets * (STRANGERS.burst + spent + 1)
+        assert strangers <= few.packets * (few.burst + spent + 1)
         assert found.health.entries <= 2000
-        before = read.count(CHILD)
-        device.announce()
-        await until(lambda: read.count(CHILD) > before)
     assert len([one for one in caplog.records if vars(one).get("message_id") == "lan-flooded"]) == 1
