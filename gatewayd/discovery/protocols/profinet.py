@@ -14,7 +14,7 @@ from typing import Final
 from gatewayd.device.identity import claim
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.probing.protocol import Found, UnreadableAnswer
-from gatewayd.discovery.raw_link.frames import answer_of
+from gatewayd.discovery.raw_link.frames import SENDER, answer_of
 
 MAX_BLOCKS: Final = 32
 """Blocks of one answer that are read; devices send about ten."""
@@ -24,7 +24,6 @@ _SUITE = 2  # suboption of the first: address, mask, gateway
 _TYPE, _NAME, _ID, _ROLE, _ALIAS = 1, 2, 3, 4, 6  # suboptions of the second
 _BLOCK = struct.Struct("!BBH")  # option, suboption, length
 _INFO_SIZE = 2  # bytes before the value, which answers have
-_SOURCE = slice(6, 12)  # the MAC that a frame comes from
 _ID_SIZE, _IP_SIZE = 4, 4
 
 _STATION = re.compile(rb"[A-Za-z0-9]([A-Za-z0-9.-]{0,238}[A-Za-z0-9])?")
@@ -37,7 +36,7 @@ def read_answer(frame: bytes) -> Found:
     answer = answer_of(frame)
     if answer is None:
         raise UnreadableAnswer("not-an-answer")
-    identity = claim("mac", "profinet", frame[_SOURCE].hex())
+    identity = claim("mac", "profinet", frame[SENDER].hex())
     if identity is None:
         raise UnreadableAnswer("bad-mac")
     blocks = {(option, which): value for option, which, value in _blocks(answer[1])}

@@ -29,6 +29,9 @@ MAX_INTERFACES: Final = 16
 MAX_NAME: Final = 15
 """Bytes of an interface's name: IFNAMSIZ, linux/if.h."""
 
+SENDER: Final = slice(6, 12)
+"""The MAC that a frame comes from."""
+
 _GROUP = bytes.fromhex("010ecf000000")  # of DCP-Identify
 _ADDRESSES, _ETHERTYPE_SIZE = 12, 2  # bytes; the first of both MACs
 _REQUEST, _ANSWER = 0xFEFE, 0xFEFF  # FrameIDs

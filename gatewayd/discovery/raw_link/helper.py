@@ -14,7 +14,7 @@ import select
 import signal
 import socket
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Final
@@ -25,6 +25,7 @@ from gatewayd.discovery.raw_link.frames import (
     MAX_FRAME,
     MAX_INTERFACES,
     MAX_NAME,
+    SENDER,
     LinkEvent,
     LinkReport,
     answer_of,
@@ -36,6 +37,8 @@ INTERVAL: Final = 1.0
 """Seconds from one question until the next, at least; also until the first."""
 MAX_ANSWERS: Final = 2048
 """Answers to one question that are passed on for each interface."""
+MAX_OF_ONE: Final = 4
+"""Those of one MAC: a device answers once, and another must not use up what there is for all."""
 
 _TURN, _HUNG = 5.0, 20  # seconds of a turn of the loop, and after which it is killed
 _AT_ONCE = 64
@@ -56,6 +59,7 @@ class LinkPort:
         self._index = 0
         self._asked: deque[int] = deque(maxlen=_REMEMBERED)
         self._left = 0
+        self._passed: Counter[bytes] = Counter()
         self.socket: socket.socket | None = None
 
     def ask(self, xid: int) -> None:
@@ -71,6 +75,7 @@ class LinkPort:
         self.socket.send(identify_all(mac, xid))
         self._asked.append(xid)
         self._left = MAX_ANSWERS
+        self._passed.clear()
 
     def answers(self) -> list[bytes]:
         """Return the frames that wait, as far as they answer what was asked."""
@@ -81,10 +86,18 @@ class LinkPort:
             for _ in range(_AT_ONCE):
                 frame = self.socket.recv(MAX_FRAME)
                 answer = answer_of(frame)
-                if answer is not None and answer[0] in self._asked and self._left > 0:
-                    self._left -= 1
+                if answer is not None and self._may_pass(answer[0], frame[SENDER]):
                     found.append(frame)
         return found
+
+    def _may_pass(self, xid: int, sender: bytes) -> bool:
+        """Whether an answer is passed on; count it if so."""
+        is_asked = xid in self._asked
+        if not is_asked or self._left <= 0 or self._passed[sender] >= MAX_OF_ONE:
+            return False
+        self._left -= 1
+        self._passed[sender] += 1
+        return True
 
     def close(self) -> None:
         """Close the socket, if there is one."""

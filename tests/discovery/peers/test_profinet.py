@@ -15,6 +15,7 @@ import pytest
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.discoverer import Context, Discoverer, Interest, LossReason
 from gatewayd.discovery.raw_link.frames import LinkEvent, identify_all
+from gatewayd.discovery.raw_link.helper import MAX_OF_ONE
 from gatewayd.discovery.raw_link.profinet import Profinet, ProfinetSettings, link_client
 from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.testing.contracts.discoverer import (
@@ -24,6 +25,7 @@ from gatewayd.testing.contracts.discoverer import (
     running,
 )
 from gatewayd.testing.waiting import until
+from tests.discovery.peers.dcp_devices import answer
 from tests.integration.lan import namespaces
 from tests.support.household import household
 
@@ -197,6 +199,24 @@ async def test_what_nobody_has_asked_for_is_not_passed_on(cable: Cable) -> None:
             assert report is not None
             events.append(report.event)
         assert sorted(events) == [LinkEvent.ANSWER, LinkEvent.ASKED]
+
+
+async def test_one_that_answers_again_and_again_silences_no_other(cable: Cable) -> None:
+    cable.command(devices=[])
+    async with link_client(str(cable.path), ["lan0"]) as link:
+        await link.ask(0)
+        report = await link.report(1)
+        assert report is not None
+        assert report.event is LinkEvent.ASKED
+        cable.command()
+        noisy, other = (answer(one, cable.received[-1]) for one in (PLC, SWITCH))
+        cable.command(send=[*[noisy] * 64, other])
+        passed = []
+        while SWITCH[6:12] not in passed:
+            report = await link.report(1)
+            assert report is not None
+            passed.append(report.data[6:12])
+    assert passed == [*[PLC[6:12]] * MAX_OF_ONE, SWITCH[6:12]]
 
 
 READ = """
