@@ -88,11 +88,13 @@ class DiscoveredDevices(Protocol):
 class DeviceProofs(Protocol):
     """What devices prove with keys of their own."""
 
-    async def make(self, device: DeviceId, name: str) -> float:
-        """Have a device prove its key, by the table [proof.NAME], before a decision on it.
+    async def make(self, device: DeviceId, name: str) -> None:
+        """Have a device prove its key, by the table [proof.NAME], before a decision on it."""
 
-        Returns when it is tried again where that failed, seconds of the event loop's clock; 0 where
-        it is not.
+    def try_later(self, device: DeviceId, name: str) -> float:
+        """Have a device evaluated again that is held for its proof.
+
+        Returns when, seconds of the event loop's clock; 0 where it is not.
         """
 
     def pin(self, device: DeviceId, name: str) -> Pin | None:
@@ -158,6 +160,9 @@ class RulesInForce(Protocol):
     ) -> RuleSuggestion:
         """Return a rule that would admit a device, or ignore it.  Raises CannotSuggest."""
 
+
+PROOF_PREFIX = "proof-"
+"""How the codes of reasons begin for which a device is held until it has proven its key."""
 
 PolicyVersion: TypeAlias = tuple[int, WindowScope | None]
 """The version of the rules, and what the join window covers."""
@@ -226,15 +231,17 @@ class AdmissionController:
     async def _decide_by_proof(self, device: DeviceId) -> tuple[Decision, float]:
         """Return the decision on a device, once it was asked for the proof that its rule names.
 
-        With it, when that is tried again, as `DeviceProofs.make` has it.  Certificates are judged
-        by a clock that is set.
+        With it, when that is tried again, seconds of the event loop's clock; 0 where it is not.
+        Certificates are judged by a clock that is set.
         """
         decision = self.decide(device)
         if not decision.proof or self._proofs is None:
             return decision, 0.0
         await self._clock.wait_until_set()
-        until = await self._proofs.make(device, decision.proof)
-        return self.decide(device), until
+        await self._proofs.make(device, decision.proof)
+        decided = self.decide(device)
+        waits = decided.action is Action.ASK and decided.reason.code.startswith(PROOF_PREFIX)
+        return decided, self._proofs.try_later(device, decided.proof) if waits else 0.0
 
     def decide(self, device: DeviceId) -> Decision:
         """Return the decision on a device now: ask, where the cloud would not accept the name."""

@@ -95,26 +95,30 @@ class ProofKeeper:
 
     # Devices that are not admitted yet.
 
-    async def make(self, device: DeviceId, name: str) -> float:
-        """Have a device prove its key by [proof.NAME], before a decision on it.
-
-        Returns when it is tried again where that failed, seconds of the event loop's clock; 0 where
-        it is not.
-        """
+    async def make(self, device: DeviceId, name: str) -> None:
+        """Have a device prove its key by [proof.NAME], before a decision on it."""
         if name not in self._prover.settings:
-            return 0.0
+            return
         evidence = self._devices.evidence(device)
         if evidence.conflict not in UNDISPUTED and evidence.proof is None:
-            return 0.0  # who it is has to be settled first
+            return  # who it is has to be settled first
         places = tuple(_places(evidence))
         asked = Asked.LATER if device in self._waiting else Asked.SOON
         proof = await self._prover.prove(name, places, known=False, asked=asked)
         self._devices.note(device, proof)
-        failed = bool(proof.reason.code)
-        until = self._clock.now() + self._prover.settings[name].retry if failed else 0.0
-        self._waiting[device] = until
+        self._waiting.setdefault(device, 0.0)
+
+    def try_later(self, device: DeviceId, name: str) -> float:
+        """Have a device evaluated again that is held for its proof.
+
+        Returns when, seconds of the event loop's clock; 0 where it is not.
+        """
+        settings = self._prover.settings.get(name)
+        if settings is None:
+            return 0.0
+        self._waiting[device] = self._clock.now() + settings.retry
         self._wake.set()
-        return until
+        return self._waiting[device]
 
     def pin(self, device: DeviceId, name: str) -> Pin | None:
         """Return the key to pin to a device that is admitted by a rule with this proof."""
@@ -143,9 +147,11 @@ class ProofKeeper:
     def shown(self, device: DeviceId, state: State, *, present: bool) -> None:
         """Note that a child, or what is known of it, has changed."""
         record = self._records.get(device)
-        if record is None or record.pin is None:
+        if record is None:
             return
         self._waiting.pop(device, None)
+        if record.pin is None:
+            return
         if not present:
             self._asked.pop(device, None)
             return
@@ -334,8 +340,10 @@ _FROZEN: Collection[Reason] = (KEY_CHANGED, KEY_OF_ANOTHER)
 
 
 def _before(pin: Pin | None, now: Sequence[Place]) -> Place | None:
-    """Return where a child proved its key last, if it may still be there, and is said to be
-    elsewhere: whoever answers there now counts only with that key."""
+    """Return where a child proved its key last, where it is said to be elsewhere now.
+
+    What answers there counts only with that key: the address may be another device's by now.
+    """
     if pin is None or not now or pin.address in {one.address for one in now}:
         return None
     return place_of(pin.address, now[0].interface)

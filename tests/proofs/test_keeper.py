@@ -302,7 +302,8 @@ async def test_a_child_online_that_cannot_be_asked_is_asked_again_and_keeps_its_
 async def test_a_stranger_that_fails_is_evaluated_again_later() -> None:
     site = Site()
     site.addresses[OTHER] = THERE
-    assert await site.keeper.make(OTHER, "axis") == 300.0
+    await site.keeper.make(OTHER, "axis")
+    assert site.keeper.try_later(OTHER, "axis") == 300.0
     assert site.notes[OTHER].reason == reasons.REFUSED
     await watched(site)
     run = asyncio.create_task(site.keeper.run())
@@ -310,7 +311,7 @@ async def test_a_stranger_that_fails_is_evaluated_again_later() -> None:
     await cancel_and_wait([run])
     assert [(d, type(e)) for d, e in site.posted] == [(OTHER, lc.Changed)]
     site.prover.keys[THERE] = replace(GENUINE, key=NEW, identity="b")
-    assert await site.keeper.make(OTHER, "axis") == 0.0
+    await site.keeper.make(OTHER, "axis")
     pin = site.keeper.pin(OTHER, "axis")
     assert pin is not None
     assert (pin.key, pin.identity) == (NEW, "b")
@@ -323,6 +324,8 @@ async def test_an_operator_has_a_stranger_asked_now() -> None:
     site.addresses[OTHER] = THERE
     assert not site.keeper.retry(OTHER)
     await site.keeper.make(OTHER, "axis")
+    assert not site.keeper.retry(OTHER)
+    site.keeper.try_later(OTHER, "axis")
     assert site.keeper.retry(OTHER)
     assert [(d, type(e)) for d, e in site.posted] == [(OTHER, lc.Changed)]
     await site.keeper.make(OTHER, "axis")
@@ -332,9 +335,10 @@ async def test_an_operator_has_a_stranger_asked_now() -> None:
 async def test_nothing_is_asked_of_one_in_conflict_or_by_an_unknown_proof() -> None:
     site = Site()
     site.addresses[OTHER] = THERE
-    assert await site.keeper.make(OTHER, "none") == 0.0
+    await site.keeper.make(OTHER, "none")
+    assert site.keeper.try_later(OTHER, "none") == 0.0
     site.conflict = "identity-conflict"
-    assert await site.keeper.make(OTHER, "axis") == 0.0
+    await site.keeper.make(OTHER, "axis")
     assert not site.prover.asked
 
 
