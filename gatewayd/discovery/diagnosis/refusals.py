@@ -76,7 +76,7 @@ CAUSES: Final[Mapping[str, str]] = {
     "no-such-unit": "A gateway has no such unit, or none that answers; correct units.",
     "busy": "It says that it cannot answer now; it is asked again.",
     "refused-by-server": "It refuses what it is asked.",
-    "nothing-shown": "It answers, and shows nothing of itself: check what it allows to be read.",
+    "nothing-shown": "It answers, and shows nothing of itself: check what it lets others read.",
     "off-host": "It names a server at another host; list that host.",
     "garbled": "What it answers cannot be read.",
     "endless": "It answers more than is read of any device.",
