@@ -82,20 +82,23 @@ class Prover:
     async def prove(
         self, name: str, places: Sequence[Place], *, known: bool, asked: Asked, key: str = ""
     ) -> Proof:
-        """Return what a device proves at the first of these places where it proves a key.
+        """Return the best of what a device proves at these places, asked in turn.
+
+        A stranger may have announced some of them for it: what fails at one rules out no other.
 
         name: of a table [proof.NAME] that there is.  known: whether the device is on record.
         asked: which connections of before count.
-        key: the one that is pinned; then the place where that is proven goes before all.
+        key: the one that is pinned; where that is proven, or without one anything that is asked
+        for, no further place is asked.
         """
         found: list[Proof] = []
         since = self._clock.now()
         for place in places:
             made = await self._at(name, place, asked, since, known=known)
             found.append(replace(made, pinned=bool(key) and made.key == key))
-            if made.key and key in ("", made.key):
+            if found[-1].pinned or not (key or made.reason.code):
                 break
-        best = max(found, key=lambda one: (one.pinned, bool(one.key)), default=None)
+        best = max(found, key=_worth, default=None)
         return best or Proof(name, "", self._clock.wall(), reason=reasons.NO_ADDRESS)
 
     def reread(self) -> None:
@@ -195,6 +198,11 @@ class Prover:
             raise ProofFailed(reasons.TIMED_OUT) from error
         except OSError as error:
             raise ProofFailed(_REASONS.get(error.errno or 0, reasons.UNREACHABLE)) from error
+
+
+def _worth(one: Proof) -> tuple[bool, bool, bool]:
+    """Return what is compared of proofs of one device at several places."""
+    return one.pinned, not one.reason.code, bool(one.key)
 
 
 _DISTRUSTED = frozenset({reasons.NOT_TRUSTED, reasons.EXPIRED, reasons.NOT_YET_VALID})

@@ -375,6 +375,19 @@ async def test_the_place_of_the_pinned_key_goes_before_all(tmp_path: Path) -> No
         assert (proof.address, proof.pinned) == ("127.0.0.9", True)
 
 
+async def test_an_address_that_a_stranger_adds_rules_out_no_other(tmp_path: Path) -> None:
+    async with serving(tls=context_of(tmp_path, MALLORY.device("1"))) as server:
+        tls = context_of(tmp_path, GENUINE)
+        other = await asyncio.start_server(closing, "127.0.0.9", server.port, ssl=tls)
+        made = a_prover(tmp_path, server.port)
+        places = [Place("127.0.0.7", ""), HERE, Place("127.0.0.9", "")]
+        proof = await made.prove("axis", places, known=False, asked=Asked.SOON)
+        other.close()
+        assert (proof.address, proof.identity) == ("127.0.0.9", "accc8e000001")
+        proof = await made.prove("axis", places[:2], known=False, asked=Asked.SOON)
+        assert (proof.address, proof.reason) == (HERE.address, reasons.NOT_TRUSTED)
+
+
 async def test_a_fault_of_a_library_is_no_proof_and_stops_nothing(tmp_path: Path) -> None:
     made = a_prover(tmp_path, 1, kind=KeyKind.TLS)
 
