@@ -85,7 +85,7 @@ async def test_a_device_and_those_behind_it_are_found_and_read(cable: Cable) -> 
     assert not router.is_behind
     assert boiler.claims == {Claim("serial", "bacnet.999", "sn-7")}
     assert fan.claims == {
-        Claim("serial", "bacnet", "vendor-15-instance-8")
+        Claim("serial", "bacnet", "vendor-15-instance-8-2001-0b")
     }  # it has no serial number
     assert boiler.is_behind
     assert fan.is_behind
@@ -97,6 +97,16 @@ async def test_a_device_and_those_behind_it_are_found_and_read(cable: Cable) -> 
                 "bacnet.application": "2.0"}  # fmt: skip
     assert boiler.attributes == expected
     assert boiler.label == "boiler"
+
+
+async def test_clones_behind_a_router_are_two(cable: Cable) -> None:
+    clone = FAN | {"name": "clone", "station": 12}
+    async with household(discoverer()) as home:
+        with devices(cable, ROUTER, FAN, clone):
+            for one in (FAN, clone):
+                made = Claim("serial", "bacnet", f"vendor-15-instance-8-2001-{one['station']:02x}")
+                shown = await home.shows(lambda said: said.label, made)
+                assert (shown.label, shown.conflict) == (one["name"], "")
 
 
 async def test_a_name_an_address_and_a_restart_leave_it_the_same_child(cable: Cable) -> None:

@@ -196,13 +196,14 @@ def _identity(attributes: Mapping[str, str], texts: Mapping[int, str]) -> Claim 
     """Return what identifies a device: its serial number, which is its vendor's.
 
     Where it has none, it is the instance, which people set: unique in a site by the standard, and
-    not in sites where a device was cloned from the backup of another.
+    not in sites where a device was cloned from the backup of another.  The kernel sees the MACs of
+    two such devices, but not behind a router: there it is their place, too.
     """
     vendor, instance = attributes["bacnet.vendor-id"], attributes["bacnet.instance"]
     serial = texts[_SERIAL] if sanitize.is_clean(texts[_SERIAL]) else ""
-    return claim("serial", f"bacnet.{vendor}", serial) or claim(
-        "serial", "bacnet", f"vendor-{vendor}-instance-{instance}"
-    )
+    place = (attributes[key] for key in ("bacnet.network", "bacnet.station") if key in attributes)
+    weak = "-".join(("vendor", vendor, "instance", instance, *place))
+    return claim("serial", f"bacnet.{vendor}", serial) or claim("serial", "bacnet", weak)
 
 
 @dataclass(frozen=True, slots=True)
