@@ -198,6 +198,7 @@ class MqttConnection:
     answer: the code of the CONNACK, -1 for an unknown one, or why the connection ended before it.
     closed: why the connection has ended.  Wait for it by asyncio.wait, or by `wait_closed`.
     on_message: may be replaced.  dropped: messages that came while there was none.
+    retained: whether the message that is handled now was kept by the cloud for all who subscribe.
     alert: the TLS alert about our certificate, if the cloud closed the connection for that.
 
     A cloud that sends, and never reads, is not read either once AT_ONCE answers wait: what it sends
@@ -211,7 +212,7 @@ class MqttConnection:
         self.answer: asyncio.Future[int | ConnectionEnd] = self._loop.create_future()
         self.closed: asyncio.Future[ConnectionEnd] = self._loop.create_future()
         self.on_message = on_message or self._drop
-        self.dropped = 0
+        self.dropped, self.retained = 0, False
         self.alert = ""
         self._leaving = self._ended = self._paused = self._resuming = False
         self._unsent = bytearray()
@@ -314,6 +315,7 @@ class MqttConnection:
             topic = str(message.topic)
         except UnicodeDecodeError:
             topic = ""
+        self.retained = bool(message.retain)
         self.on_message(topic, bytes(message.payload))
 
     def _read(self) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from gatewayd.cloud import command_json
 from gatewayd.cloud.command_router import UNREADABLE, UNWRITABLE, NoCommand
@@ -94,12 +94,17 @@ class TopicCommands:
     Below `down`, "set/ID" has values by property, "get/ID" a list of names, or {}, for all, and
     "call/NAME/ID" the arguments of a service: JSON, whose answer is {"ok": true, "result": {…}} or
     {"ok": false, "error": "…"} at "answer/ID" below `up`.  Anything else is a message.
+
+    is_retained: whether what is read now is retained at the broker, so that it comes at each login:
+    then it is no command, as a child that is to restart would do so again and again.
     """
 
     has_copies = False
 
-    def __init__(self, identity: BrokerIdentity) -> None:
-        self._own = identity
+    def __init__(
+        self, identity: BrokerIdentity, is_retained: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._own, self._is_retained = identity, is_retained
 
     def read(self, topic: str, payload: bytes) -> tuple[str, ChildCommand] | None:
         """Return a command, and whose it is; None for another topic.  Raises NoCommand."""
@@ -111,6 +116,8 @@ class TopicCommands:
             raise NoCommand(own.user, "too large")
         if (found := _COMMAND.fullmatch(use)) is None:
             return own.user, ChildCommand("", CommandKind.MESSAGE, "", {}, use, payload, "", 0.0)
+        if self._is_retained():
+            raise NoCommand(own.user, "retained")
         word, name, number = found[1].partition("/")[0], found[2] or "", found[3]
         kind = _KINDS[word]
         arguments = _names(payload) if kind is CommandKind.GET else _arguments(payload)

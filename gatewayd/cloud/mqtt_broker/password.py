@@ -302,7 +302,7 @@ class PasswordRoute:
             return CautiousPublisher(inner, self._large_of(identity.user), self._now)
 
         def commands() -> ChildCommands:
-            form = TopicCommands(identity)
+            form = TopicCommands(identity, lambda: connection.retained)
             return own_commands(connection, identity.user, form, limit, self._cloud, self._now)
 
         session = MqttSession(connection, publisher, commands)

@@ -18,13 +18,23 @@ from gatewayd.cloud.provider import (
     MessageRefused,
     Publication,
     Refused,
+    SupportsCommands,
     SupportsMessages,
 )
+from gatewayd.device.command import ChildCommand
 from gatewayd.device.message import Message
 from gatewayd.device.record import CloudName
 from gatewayd.testing.contracts.cloud import RecordingKeeper
+from gatewayd.testing.waiting import until
 from tests.cloud.mqtt_broker.brokers import MANAGER, NAMES, ManagedBroker, managed_broker
-from tests.cloud.mqtt_broker.test_management import listener, manage, outcome, registered
+from tests.cloud.mqtt_broker.test_management import (
+    let_speak,
+    listener,
+    manage,
+    outcome,
+    registered,
+    say,
+)
 
 integration = pytest.mark.integration
 ONE, OTHER = NAMES
@@ -80,6 +90,24 @@ async def test_a_message_that_the_broker_cuts_off_is_refused_in_the_end() -> Non
         assert isinstance(session, SupportsMessages)
         assert await session.publish(Message("user/a", b"small", 0)) == MessageAccepted()
         await session.close()
+
+
+@integration
+async def test_a_command_that_the_broker_retains_is_not_executed_at_each_login() -> None:
+    async with managed_broker() as one:
+        await let_speak(one)
+        secret = await registered(one)
+        await say(one, "devices/meter/PM-0001/down/call/reboot/7", "{}", "-r")
+        await say(one, "devices/meter/PM-0001/down/hello", "kept", "-r")
+        for _ in range(2):
+            session = await one.provider.connect(ONE, secret)
+            assert isinstance(session, SupportsCommands)
+            received: list[ChildCommand] = []
+            session.receive_commands(received.append)
+            await say(one, "devices/meter/PM-0001/down/call/start/8", "{}")
+            await until(lambda: received[-1:] and received[-1].name == "start")  # noqa: B023  # awaited here
+            assert "reboot" not in [command.name for command in received]
+            await session.close()
 
 
 @integration

@@ -33,6 +33,8 @@ from tests.cloud.mqtt_broker.brokers import MANAGER, NAMES, ManagedBroker, manag
 
 integration = pytest.mark.integration
 ONE, OTHER = NAMES
+SPEAKER = "speaker", "-P", "speak"
+"""The user, and its password, who reads and says everything to children."""
 
 
 async def registered(one: ManagedBroker, name: CloudName = ONE) -> Secret:
@@ -57,12 +59,12 @@ async def listener(one: ManagedBroker, secret: Secret, *topics: str) -> asyncio.
     )  # fmt: skip
 
 
-async def say(one: ManagedBroker, topic: str, payload: str) -> None:
-    """Publish as the manager, whom this test lets speak everywhere."""
+async def say(one: ManagedBroker, topic: str, payload: str, *more: str) -> None:
+    """Publish as the speaker."""
     saying = await asyncio.create_subprocess_exec(
         "mosquitto_pub", "-h", "localhost", "-p", str(one.broker.port), "--cafile",
-        one.directory / "ca.pem", "-u", MANAGER, "-P", one.secrets[MANAGER], "-q", "1",
-        "-t", topic, "-m", payload,
+        one.directory / "ca.pem", "-u", *SPEAKER, "-q", "1",
+        "-t", topic, "-m", payload, *more,
     )  # fmt: skip
     assert await saying.wait() == 0
 
@@ -78,11 +80,19 @@ async def manage(one: ManagedBroker, *words: str) -> None:
     assert managing.returncode == 0, said
 
 
+async def let_speak(one: ManagedBroker) -> None:
+    """Create the speaker.  To change the manager's own role would end the manager's connection."""
+    await manage(one, "createRole", "speakers")
+    for kind in ("publishClientSend", "subscribePattern"):
+        await manage(one, "addRoleACL", "speakers", kind, "devices/#", "allow", "5")
+    await manage(one, "createClient", SPEAKER[0], "-p", SPEAKER[2])
+    await manage(one, "addClientRole", SPEAKER[0], "speakers", "5")
+
+
 @integration
 async def test_a_child_speaks_and_is_commanded_on_its_own_topics() -> None:
     async with managed_broker() as one:
-        await manage(one, "addRoleACL", "admin", "publishClientSend", "devices/#", "allow", "5")
-        await manage(one, "addRoleACL", "admin", "subscribePattern", "devices/#", "allow", "5")
+        await let_speak(one)
         session = await one.provider.connect(ONE, await registered(one))
         assert isinstance(session, SupportsMessages)
         assert isinstance(session, SupportsCommands)
@@ -90,7 +100,7 @@ async def test_a_child_speaks_and_is_commanded_on_its_own_topics() -> None:
         session.receive_commands(received.append)
         watching = await asyncio.create_subprocess_exec(
             "mosquitto_sub", "-h", "localhost", "-p", str(one.broker.port), "--cafile",
-            one.directory / "ca.pem", "-u", MANAGER, "-P", one.secrets[MANAGER], "-v", "-W", "20",
+            one.directory / "ca.pem", "-u", *SPEAKER, "-v", "-W", "20",
             "-t", "devices/#", stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         await asyncio.sleep(0.5)  # nothing says that a subscription of another is there
