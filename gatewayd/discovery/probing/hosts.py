@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
@@ -11,10 +12,13 @@ from gatewayd.settings.declare import REQUIRED, setting
 
 MAX_HOSTS = 4096
 """Addresses that a source may ask, all networks together: at one a second, they take an hour."""
+LONGEST_ROUND = 86_400
+"""Seconds between two rounds, at most."""
 
 _BOTH = 2
 """A network of so many addresses or fewer has hosts at all of them (RFC 3021; RFC 6164)."""
-_NO_HOSTS = {4: 2, 6: 1}
+_V6 = 6
+_NO_HOSTS = {4: 2, _V6: 1}
 """Addresses of a larger one that are no host's, by the version of IP."""
 
 
@@ -33,7 +37,7 @@ class PollSettings:
         "time between two rounds of questions to all hosts, give or take a tenth",
         unit="s",
         low=60,
-        high=86400,
+        high=LONGEST_ROUND,
     )
 
     def problems(self) -> Iterator[str]:
@@ -44,13 +48,17 @@ class PollSettings:
             yield f"hosts has {count} addresses, and may have {MAX_HOSTS}: name smaller networks"
         if not all(map(_are_hosts, self.hosts)):
             yield "hosts must be those of devices: leave out multicast and reserved addresses"
+        if any(map(_lacks_interface, self.hosts)):
+            yield "hosts has a link-local address without its interface: write it as fe80::7%lan0"
 
     def too_often(self, questions: int) -> Iterator[str]:
         """Yield a problem if a round takes longer than the time between two.
 
         questions: of a round, a second each.
         """
-        if questions > self.probe_every:
+        if questions > LONGEST_ROUND:
+            yield f"a round has {questions} questions, one a second: name fewer hosts"
+        elif questions > self.probe_every:
             yield (
                 f"a round has {questions} questions, one a second: set probe_every to {questions} "
                 "or more, or name fewer hosts"
@@ -78,6 +86,16 @@ def _are_hosts(listed: str) -> bool:
     except ValueError:
         return True  # it is invalid, and refused as such
     return not (network.is_multicast or network.is_unspecified or network.is_reserved)
+
+
+def _lacks_interface(listed: str) -> bool:
+    """Whether an entry of `hosts` is link-local (RFC 4291, 2.5.6), on no interface's link."""
+    if "%" in listed:
+        return False
+    with contextlib.suppress(ValueError):  # it is invalid, and refused as such
+        network = ip_network(listed)
+        return network.version == _V6 and network.is_link_local
+    return False
 
 
 def addresses_of(hosts: Iterable[str]) -> tuple[str, ...]:

@@ -14,6 +14,8 @@ from gatewayd.settings.grammar import network
 TOO_MANY = "addresses, and may have 4096: name smaller networks"
 NO_HOSTS = "hosts must be those of devices: leave out multicast and reserved addresses"
 
+NO_INTERFACE = "hosts has a link-local address without its interface: write it as fe80::7%lan0"
+
 
 @pytest.mark.parametrize(
     ("listed", "size"),
@@ -48,6 +50,8 @@ def test_the_size_of_a_network_is_that_of_its_addresses(prefix: int, number: int
         (("224.0.0.251",), NO_HOSTS),
         (("::",), NO_HOSTS),
         (("240.0.0.0/30",), NO_HOSTS),
+        (("fe80::7%lan0", "fe80::8"), NO_INTERFACE),
+        (("fe80::/126",), NO_INTERFACE),
     ],
 )
 def test_lists_that_are_refused(hosts: tuple[str, ...], problem: str) -> None:
@@ -60,6 +64,9 @@ def test_a_round_must_not_take_longer_than_the_time_between_two() -> None:
     assert not list(settings.too_often(60))
     assert list(settings.too_often(61)) == [
         "a round has 61 questions, one a second: set probe_every to 61 or more, or name fewer hosts"
+    ]
+    assert list(settings.too_often(86_401)) == [
+        "a round has 86401 questions, one a second: name fewer hosts"
     ]
 
 
