@@ -54,7 +54,8 @@ MAX_TO_HELPER = 8 << 20
 MAX_KEY = 512
 MAX_CLAIMS = 16
 MAX_ADDRESSES = 8
-MAX_COUNTERS = 256
+MAX_COUNTERS = 384
+"""Counters of all discoverers: names of the longest kind still fit one line."""
 MAX_FAULT = 300
 MAX_NAMES = 4
 """Names in one request."""

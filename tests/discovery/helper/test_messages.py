@@ -18,6 +18,7 @@ from gatewayd.discovery.diagnosis.refusals import Refusal
 from gatewayd.discovery.discoverer import Interest, Loss, LossReason, Sighting
 from gatewayd.discovery.helper.messages import (
     LONGEST,
+    MAX_COUNTERS,
     MAX_REFUSALS,
     MAX_TO_GATEWAYD,
     SHORTEST,
@@ -216,7 +217,11 @@ def test_a_label_is_cleaned_and_addresses_are_cut() -> None:
         {"type": "health", "counters": {"mdns:\x1b": 1}, "faults": {}},
         {"type": "health", "counters": {"mdns:sighted": -1}, "faults": {}},
         {"type": "health", "counters": {"mdns:sighted": 1 << 70}, "faults": {}},
-        {"type": "health", "counters": {f"mdns:{n}": 1 for n in range(300)}, "faults": {}},
+        {
+            "type": "health",
+            "counters": {f"mdns:{n}": 1 for n in range(MAX_COUNTERS + 1)},
+            "faults": {},
+        },
         {"type": "health", "counters": {}, "faults": {"alibaba": "down"}},
         {"type": "health", "counters": {}, "faults": {"mdns": 1}},
         {"type": "health", "counters": []},
@@ -225,6 +230,11 @@ def test_a_label_is_cleaned_and_addresses_are_cut() -> None:
 def test_other_messages_out_of_their_bounds_are_refused(message: dict[str, object]) -> None:
     with pytest.raises(MalformedMessage):
         read(message)
+
+
+def test_as_many_counters_as_there_may_be_fit_one_line() -> None:
+    counters = {f"mdns:{number:0>123}": (1 << 53) - 1 for number in range(MAX_COUNTERS)}
+    assert read(json.loads(encode_to_gatewayd(HelperHealth(counters)))) == HelperHealth(counters)
 
 
 def test_a_fault_is_one_line_of_bounded_length() -> None:
