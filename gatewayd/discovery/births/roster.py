@@ -236,8 +236,8 @@ class Roster:
         if text == self._statuses.get(topic):
             return ()
         if topic not in self._statuses and len(self._statuses) >= STATUSES * self._limit:
-            unused = next((one for one in self._statuses if one not in self._by_topic), None)
-            if unused is None or topic not in self._by_topic:
+            unused = self._unused_status() if topic in self._by_topic else None
+            if unused is None:
                 self._health.drop("statuses-full", name=topic)
                 return ()
             del self._statuses[unused]
@@ -246,6 +246,10 @@ class Roster:
         for key in keys:
             self._entries[key].departed = False  # it said so later
         return keys
+
+    def _unused_status(self) -> str | None:
+        """Return a topic of which no device is known, for which all are looked at."""
+        return next((one for one in self._statuses if one not in self._by_topic), None)
 
     def _depart(self, news: Departed) -> Iterator[str]:
         entry = self._entries.get(news.key)
