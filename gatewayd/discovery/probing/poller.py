@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,8 @@ from gatewayd.discovery.probing.protocol import (
 from gatewayd.discovery.probing.table import FoundPlace, FoundTable
 from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.runtime.tasks import cancel_and_wait
+
+log = logging.getLogger(__name__)
 
 GAP = 1.0
 """Seconds between the beginnings of two visits, whatever they are for."""
@@ -293,6 +296,12 @@ class HostPoller:
             if error.errno in (errno.EPERM, errno.EACCES):
                 self.health.drop("not-permitted", sender=address)
             return Outcome.SILENT, HostVisit(())
+        except Exception as error:  # noqa: BLE001  # the border to a parser of hostile answers
+            self.health.drop("packet-failed", sender=address)
+            kind = type(error).__name__
+            log.warning("Failed to read what a host answers to %s: %s.", self._protocol.kind, kind,
+                        extra={"once": f"{self._protocol.kind} {kind}"})  # fmt: skip
+            return Outcome.UNREADABLE, HostVisit(())
         self._refusals.pop(address, None)
         for cause, times in visit.dropped.items():
             for _ in range(times):

@@ -130,6 +130,16 @@ async def test_a_host_that_refuses_is_left_alone_for_an_hour() -> None:
         assert poller.health.dropped == {"refused": 2}
 
 
+async def test_an_answer_that_trips_a_parser_costs_no_other_host() -> None:
+    hosts = ToyHosts(answers={SECOND: LookupError("a fault in a parser")})
+    async with polling(hosts) as (poller, sink):
+        await asyncio.sleep(EVERY + 2.5)
+        assert hosts.visited == 2 * [FIRST, SECOND, THIRD]
+        assert set(sink.seen) == {FIRST, THIRD}
+        assert poller.health.dropped == {"packet-failed": 2}
+        assert not sink.lost
+
+
 async def test_what_is_not_found_again_is_lost() -> None:
     hosts = ToyHosts()
     async with polling(hosts) as (_, sink):
