@@ -106,8 +106,8 @@ class BrokerTemplates:
                 )
         if self.client_id != self.user:
             yield (
-                "client_id must be as user: two children of several products could have one "
-                "client id; or name one product"
+                "client_id must be the same as user: two children of several products could have "
+                "one client id; or name one product"
             )
 
     def identity(self, name: CloudName) -> BrokerIdentity:

@@ -114,11 +114,11 @@ class ManagedBroker:
         await self.relay.start()
         self.provider = self.make()
 
-    def make(self, user: str = MANAGER, **more: Any) -> MqttBroker:
+    def make(self, manager: str = MANAGER, **more: Any) -> MqttBroker:
         """Return a provider, as after a restart of gatewayd."""
         settings = MqttBrokerSettings(
             "localhost",
-            BrokerManagement(user, password_credential="management"),
+            BrokerManagement(manager, password_credential="management"),
             **{
                 "port": self.relay.port, "ca_file": self.directory / "ca.pem",
                 "address": "127.0.0.1", "connect_timeout": 0.7, "reply_timeout": 0.7,

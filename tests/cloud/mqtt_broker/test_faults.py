@@ -28,6 +28,7 @@ from gatewayd.testing.contracts.cloud import RecordingKeeper
 from gatewayd.testing.waiting import until
 from tests.cloud.mqtt_broker.brokers import MANAGER, NAMES, ManagedBroker, managed_broker
 from tests.cloud.mqtt_broker.test_management import (
+    SPEAKER,
     let_speak,
     listener,
     manage,
@@ -108,6 +109,62 @@ async def test_a_command_that_the_broker_retains_is_not_executed_at_each_login()
             await until(lambda: received[-1:] and received[-1].name == "start")  # noqa: B023  # awaited here
             assert "reboot" not in [command.name for command in received]
             await session.close()
+
+
+@integration
+@pytest.mark.parametrize("changed", ["user", "manager"])
+async def test_children_get_new_clients_where_what_names_them_was_changed(changed: str) -> None:
+    async with managed_broker() as one:
+        secret = await registered(one)
+        if changed == "user":
+            again = one.make(user="{device}")
+        else:
+            await manage(one, "createClient", "gateway-2", "-p", one.secrets[MANAGER])
+            await manage(one, "addClientRole", "gateway-2", "admin", "5")
+            again = one.make("gateway-2")
+            await (await again.connect(ONE, secret)).close()
+            await manage(one, "deleteClient", "meter-PM-0001")
+            with pytest.raises(LoginRefused) as role:
+                await again.connect(ONE, secret)
+            assert role.value.reason.code == "client-exists", "its role is of the other manager"
+            await manage(one, "deleteRole", "meter-PM-0001")
+        await (await again.connect(ONE, secret)).close()
+        await again.close()
+
+
+@integration
+@pytest.mark.parametrize("size", [256 * 1024, 256 * 1024 + 1024])
+async def test_what_a_child_is_sent_has_a_bound(size: int) -> None:
+    async with managed_broker() as one:
+        await let_speak(one)
+        session = await one.provider.connect(ONE, await registered(one))
+        assert isinstance(session, SupportsCommands)
+        received: list[ChildCommand] = []
+        session.receive_commands(received.append)
+        text = one.directory / "text"
+        text.write_bytes(b"x" * size)
+        speaking = [
+            "-h", "localhost", "-p", str(one.broker.port), "--cafile",
+            str(one.directory / "ca.pem"), "-u", *SPEAKER, "-q", "1",
+            "-t", "devices/meter/PM-0001/down/a", "-f", str(text),
+        ]  # fmt: skip
+        saying = await asyncio.create_subprocess_exec("mosquitto_pub", *speaking)
+        assert await saying.wait() == 0
+        if size <= 256 * 1024:
+            await until(lambda: bool(received))
+            assert len(received[0].payload) == size
+        else:
+            assert (await session.wait_closed()).reason.code == "cloud-protocol-error"
+        await session.close()
+
+
+@integration
+async def test_a_broker_that_drops_what_is_large_acknowledges_it() -> None:
+    async with managed_broker(("message_size_limit 2000",)) as one:
+        session = await one.provider.connect(ONE, await registered(one))
+        assert isinstance(session, SupportsMessages)
+        assert await session.publish(Message("user/a", b"x" * 3000, 0)) == MessageAccepted()
+        await session.close()
 
 
 @integration

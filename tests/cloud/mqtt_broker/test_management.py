@@ -229,7 +229,7 @@ async def test_each_mistake_has_a_reason_and_a_remedy(wrong: str, code: str) -> 
         elif wrong == "role":
             await manage(one, "createClient", "weak", "-p", "weak")
             one.secrets[MANAGER] = "weak"
-            more["user"] = "weak"
+            more["manager"] = "weak"
         elif wrong == "plugin":
             await asyncio.to_thread(one.without_plugin)
         elif wrong == "down":
