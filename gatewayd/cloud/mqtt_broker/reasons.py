@@ -114,8 +114,8 @@ CLIENT_EXISTS = Reason(
 TOPICS_DENIED = Reason(
     "topics-denied",
     "The broker does not let this child use its own topics, so that what it says would be lost.",
-    "Check which rules of the broker deny them beside the role of the child, and that no other "
-    "gateway has created its client.",
+    "Check what denies them at the broker beside the role of the child, and that no other gateway "
+    "has created its client.",
 )
 CUT_OFF = Reason(
     "message-cut-off",
