@@ -22,7 +22,7 @@ MAX_HANDSHAKE = 20 << 10
 MAX_ROOTS = 256 << 10
 """Bytes of all CA files of one vendor."""
 CHUNK = 4096
-CIPHERS = "HIGH:!aNULL:!eNULL:!PSK:!SRP:!DHE"
+CIPHERS = "HIGH+aRSA:HIGH+aECDSA:!PSK:!SRP:!DHE"
 """Suites with a certificate.  Without DHE, whose groups the device would choose: one of 10,000 bits
 takes a second."""
 

@@ -93,6 +93,9 @@ class RecordingCommands:
     async def forget(self, device: str, caller: str) -> None:
         await self._ask("forget", device, caller)
 
+    async def repin(self, device: str, caller: str) -> None:
+        await self._ask("repin", device, caller)
+
     async def split(self, device: str, other: str, caller: str) -> None:
         await self._ask("split", device, other, caller)
 

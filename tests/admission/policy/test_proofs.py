@@ -27,12 +27,13 @@ KEY_ONLY = replace(PROVEN, identity="", signer="", serial="")
 
 
 def a_rule(trust: str = "proven", **keys: Any) -> Rule:
-    table = RuleTable(**{
+    base: dict[str, Any] = {
         "name": "cameras", "match": {"service": "_axis._tcp"}, "action": Action.REGISTER,
         "extract": {"serial": "txt.mac", "model": "txt.model"}, "device_name": "cam-{serial}",
         "provider": "alibaba", "product": "a1", "require": RuleRequirements(trust),
         "proof": "axis",
-    } | keys)  # fmt: skip
+    }  # fmt: skip
+    table = RuleTable(**(base | keys))
     faults: list[str] = []
     made = make_rule(table, frozenset(), lambda _, text: faults.append(text))
     assert made is not None, faults
