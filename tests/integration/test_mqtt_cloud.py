@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.simulator import story
-from gatewayd.simulator.site import Site
+from gatewayd.simulator.site import Site, run
 from gatewayd.simulator.story import SiteWorld
 from tests.support.kill_points import STEPS
 from tests.support.sites import kill_at
@@ -75,4 +75,30 @@ async def test_a_broker_that_is_away_loses_no_child(tmp_path: Path) -> None:
         await site.ask(do="faults", plan="")
         await asyncio.gather(*(site.wait_for(one, "online") for one in (here, late)))
         assert {(await site.ledger(one))["registrations"] for one in (here, late)} == {1}
+        assert await site.stop() == 0
+
+
+async def test_a_password_that_was_changed_at_the_broker_is_replaced_by_an_operator(
+    tmp_path: Path,
+) -> None:
+    site = site_of(tmp_path, "--children", "1")
+    async with site.open():
+        (child,) = site.plant["serials"]
+        await site.start()
+        await site.wait_for(child, "online")
+        password = (site.directory / "management-password").read_text()
+        await run(
+            "mosquitto_ctrl", "-h", "localhost", "-p", str(site.plant["port"]), "--cafile",
+            str(site.directory / "ca.pem"), "-u", site.plant["manager"], "-P", password,
+            "dynsec", "setClientPassword", f"{site.plant['product']}-{child}", "another",
+        )  # fmt: skip
+
+        async def refused() -> bool:
+            return bool((await site.describe(child))["Reason"] == "cloud-not-authorised")
+
+        await site.until(refused, "the child's login to be refused")
+        device, _ = (await site.devices())[child]
+        await site.call("Reregister", "ssa{sv}", device, device, "0")
+        await site.wait_for(child, "online")
+        assert await site.ledger(child) == {"online": True, "registrations": 2}
         assert await site.stop() == 0
