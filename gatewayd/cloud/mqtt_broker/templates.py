@@ -27,7 +27,7 @@ def part_fault(text: str) -> str:
     """Return what is wrong with a product or a device; "" if nothing."""
     if _PART.fullmatch(text):
         return ""
-    return f"must be 1 to {MAX_PART} characters: letters, digits, and . _ - but at its begin"
+    return f"must be 1 to {MAX_PART} characters: letters, digits, and . _ - except as the first"
 
 
 def name_template(text: str) -> str:
