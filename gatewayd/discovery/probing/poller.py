@@ -188,6 +188,7 @@ class HostPoller:
         self._turnstile = Turnstile(gap)
         self._refusals: dict[str, _Refusal] = {}
         self._tables: dict[str, FoundTable] = {}
+        self._reached: set[tuple[str, str | None]] = set()  # since the start; None: all parts
         self._again = asyncio.Event()
         self._context: Context | None = None
 
@@ -217,17 +218,23 @@ class HostPoller:
             for table in self._tables.values():
                 table.stop()
             self._tables, self._context = {}, None
+            self._reached.clear()
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Ask one device, in at most 3 s; None if it does not answer.
 
         A host that has refused to be asked is not asked again so soon; if it refuses once more
         then, it counts as one that does not answer.
-        Raises DiscoveryRetry if others are asked, or it is busy: this says nothing of the device.
+        Raises DiscoveryRetry if others are asked, the first round has not reached its host, or it
+        is busy: this says nothing of the device.
         """
         context, table = self._context, self._tables.get(sighting.interface)
         address, _, part = sighting.key.partition("/")
-        if context is None or table is None or not self._may_ask(address, part, table):
+        if context is None or address not in self._addresses:
+            return None
+        if {(address, part), (address, None)}.isdisjoint(self._reached):
+            raise DiscoveryRetry(f"{self.name} has not asked {address} yet", GAP)
+        if table is None or not self._may_ask(address, part, table):
             return None
         outcome, visit = await self._verified(address, part, context)
         refusal = self._refusals.get(address)
@@ -247,9 +254,8 @@ class HostPoller:
         self._again.set()
 
     def _may_ask(self, address: str, part: str, table: FoundTable) -> bool:
-        """Whether a device is at a host of the list, and at a part that is asked or was found."""
-        is_known = part in self._protocol.parts or table.get(device_key(address, part)) is not None
-        return address in self._addresses and is_known
+        """Whether a device is at a part of a host that is asked or was found."""
+        return part in self._protocol.parts or table.get(device_key(address, part)) is not None
 
     async def _verified(
         self, address: str, part: str, context: Context
@@ -273,9 +279,11 @@ class HostPoller:
                     break
                 async with self._turnstile.turn(context.now):
                     _, visit = await self._visit(address, part, VISIT, context)
+                self._reached.add((address, part))
                 await self._report(address, visit.found, context, sink)
                 new = [one for one in dict.fromkeys(visit.further) if one not in parts]
                 parts += new[: most - len(parts)]
+            self._reached.add((address, None))
 
     async def _visit(
         self, address: str, part: str, seconds: float, context: Context

@@ -241,6 +241,19 @@ async def test_only_listed_hosts_are_verified() -> None:
     assert await poller.verify(known) is None  # it does not run
 
 
+async def test_before_a_host_was_reached_nothing_is_said_of_its_devices() -> None:
+    hosts = ToyHosts()
+    async with polling(hosts) as (_, sink):
+        await asyncio.sleep(3)
+        known = sink.seen[THIRD]
+    async with polling(hosts) as (poller, _):  # as after a restart of the helper
+        await asyncio.sleep(0.5)
+        with pytest.raises(DiscoveryRetry, match=f"has not asked {THIRD} yet"):
+            await poller.verify(known)
+        await asyncio.sleep(3)
+        assert await poller.verify(known) is not None
+
+
 async def test_parts_that_a_host_names_are_visited_within_a_bound() -> None:
     hosts = ToyHosts(parts=("1",))
     named = [str(number) for number in range(2, 100)]
