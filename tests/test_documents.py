@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,6 +46,35 @@ def test_every_file_that_is_named_exists(document: Path) -> None:
     """Names in backquotes that look like a path."""
     for name in paths(document.read_text()):
         assert (TOP / name).exists() or (PACKAGE / name).exists() or _is_example(name), name
+
+
+def _installed() -> dict[Path, str]:
+    """Return the documents that the package has, and where below its directory of documents."""
+    listed = (TOP / "packaging/debian/gatewayd.docs").read_text().split()
+    found = {TOP / name: Path(name).name for name in listed if name.endswith(".md")}
+    for name in (name for name in listed if not name.endswith(".md")):
+        found |= {path: f"{Path(name).name}/{path.name}" for path in (TOP / name).iterdir()}
+    for line in (TOP / "packaging/debian/gatewayd.install").read_text().splitlines():
+        source, _, to = line.partition(" usr/share/doc/gatewayd/")
+        found |= {TOP / source: f"{to}/{Path(source).name}"} if to else {}
+    return found
+
+
+@pytest.mark.parametrize("document", _installed(), ids=lambda path: path.name)
+def test_an_installed_document_refers_to_installed_ones(document: Path) -> None:
+    installed = _installed()
+    for link in re.findall(r"\]\(([\w./-]+\.md)", document.read_text()):
+        there = (document.parent / link).resolve()
+        assert there in installed, f"add {link} to packaging/debian/gatewayd.docs"
+        assert os.path.normpath(Path(installed[document]).parent / link) == installed[there]
+
+
+def test_the_manual_names_the_documents_of_sources() -> None:
+    page = (TOP / "packaging/man/gatewayd.8").read_text()
+    assert "/usr/share/doc/gatewayd/sources" in page
+    assert {path.stem for path in _installed() if path.parent.name == "sources"} == {
+        path.stem for path in (TOP / "docs/sources").iterdir()
+    }
 
 
 def _is_example(name: str) -> bool:

@@ -19,6 +19,8 @@ from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES, Plugins
 
 ROOT = Path(__file__).parent.parent
 SAMPLE = ROOT / "etc/gatewayd/gatewayd.toml"
+SOURCES = ROOT / "docs/sources"
+"""A document for each source of discovery; the package has them in its directory of documents."""
 WIDTH = 96
 
 HEAD = """\
@@ -41,7 +43,7 @@ ABOUT: Mapping[str, str] = {
     "registration": "The registration of children with a cloud.",
     "sessions": "The sessions of registered children.",
     "messages": "What children say to their clouds through gatewayd.",
-    "discovery": "Discovery on the LAN.  Only discoverers that have a table are loaded.",
+    "discovery": "Discovery, by sources with a table each.  See /usr/share/doc/gatewayd/sources.",
     "secretstore": "The store of the children's secrets.",
     "credentials": "Which units and users get the credentials of children that are handed over.",
     "cloud_requests": "Requests of a cloud that are allowed.  By default, none is.",
@@ -77,7 +79,16 @@ def _lines(plugins: Plugins) -> Iterator[str]:
             yield from table(f"{section}.NAME", NAMED[section])
         group = PLUGINS.get(section, "")
         for name in plugins.names(group):
+            yield from _about_source(name) if section == "discovery" else ()
             yield from table(f"{section}.{name}", plugins.load(group, name).Settings, kind=name)
+
+
+def _about_source(name: str) -> Iterator[str]:
+    """Yield what a source finds, and the name of its document."""
+    document = SOURCES / f"{name}.md"
+    if document.exists():
+        title = document.read_text().partition("\n")[0].removeprefix("# ")
+        yield from ("", f"# {title}.  See {document.name}.")
 
 
 def table(name: str, cls: Any, kind: str = "", brackets: str = "[]") -> Iterator[str]:
