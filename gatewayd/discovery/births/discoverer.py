@@ -170,6 +170,8 @@ class Births:
             raise DiscoveryRetry(f"door {door} is not connected", NO_WORD)
         roster = self._rosters[door]
         if (entry := roster.get(key)) is None:
+            if now - self._open[door] < SETTLE:
+                raise DiscoveryRetry(f"door {door} may not have said yet what it keeps", NO_WORD)
             return None
         is_there = await self._answers(door, entry)
         standing = roster.standing(entry)

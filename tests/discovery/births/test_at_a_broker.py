@@ -381,6 +381,22 @@ async def test_a_door_that_is_not_connected_says_nothing_of_its_devices(broker: 
         assert await made.discoverer.verify(known) is not None
 
 
+async def test_what_a_broker_has_not_said_yet_makes_no_device_absent(
+    broker: Mosquitto, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await put_plugs(broker, 1)
+    async with reading(broker, settings_of()) as (_, sink):
+        await until(lambda: sink.seen)
+    (known,) = sink.seen.values()
+    await publish(broker, tasmota(1)[0], b"", "-r")
+    async with reading(broker, settings_of()) as (made, _):  # as after a restart of the helper
+        await until(lambda: made.discoverer._open)
+        with pytest.raises(DiscoveryRetry, match="may not have said yet"):
+            await made.discoverer.verify(known)
+        monkeypatch.setattr(discoverer, "SETTLE", 0.0)
+        assert await made.discoverer.verify(known) is None
+
+
 async def test_a_helper_that_starts_again_reads_all_again(broker: Mosquitto) -> None:
     await put_plugs(broker, 1, 2)
     async with births_at(broker, settings_of()) as made:
