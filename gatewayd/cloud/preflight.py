@@ -176,7 +176,10 @@ _TCP = frozenset({ConnectFault.TCP_REFUSED, ConnectFault.TCP_UNREACHABLE})
 _WEBSOCKET = frozenset({ConnectFault.WEBSOCKET_TIMEOUT, ConnectFault.WEBSOCKET_REFUSED})
 _DATES = frozenset({ConnectFault.TLS_EXPIRED, ConnectFault.TLS_NOT_YET_VALID})
 _AS_GATEWAYD = "run, as root, runuser -u gatewayd -- gatewayctl preflight"
-_SYNCHRONISE = "Set the clock, and keep it right: timedatectl set-ntp true"
+_SYNCHRONISE = (
+    "Set the clock, and keep it right: install systemd-timesyncd or chrony, and run "
+    "timedatectl set-ntp true"
+)
 
 NOTHING_REGISTERED = Check(
     "cloud",
