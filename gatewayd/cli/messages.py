@@ -32,6 +32,11 @@ ROW = (
 Row = tuple[str, int, int, int, int, int, int]
 """id, waiting, bytes, oldest in microseconds, received, sent, dropped."""
 
+SWITCH_ON = (
+    "For children to speak, set enabled = true under [messages], and run systemctl restart "
+    "gatewayd. See gatewayd-broker(8)."
+)
+"""What to do where messages are not enabled: that is as it is configured, and no fault."""
 UNITS, KIB = ("B", "KiB", "MiB", "GiB"), 1024
 
 
@@ -47,7 +52,8 @@ def summary(facts: Mapping[str, Any]) -> Iterator[str]:
     """Yield the state of all messages.  facts: the properties of org.gatewayd1.Messages."""
     yield f"State: {safe(facts['State'])}"
     yield from [f"Why: {safe(facts['Explanation'])}"] if facts["Explanation"] else []
-    yield from [f"What to do: {safe(facts['Remedy'])}"] if facts["Remedy"] else []
+    remedy = SWITCH_ON if facts["State"] == "disabled" else facts["Remedy"]
+    yield from [f"What to do: {safe(remedy)}"] if remedy else []
     yield waiting(facts)
     yield counted(facts["Received"], facts["Sent"], facts["Dropped"])
     yield from why_dropped(facts["Dropped"])

@@ -89,8 +89,8 @@ SAID = (
     ("no rule has window = true", "permit-join", "180", "--interface", "lan0", "--rule", "lamps",
      "--max-devices", "2"),
     ("is closed", "permit-join", "0"),
-    ("", "discover", "30", "mdns", "static"),
-    ("", "discover", "0"),
+    ("What it finds: gatewayctl list", "discover", "30", "mdns", "static"),
+    ("has ended", "discover", "0"),
 )  # fmt: skip
 """A part of what each command prints."""
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from gatewayd.cli import messages
+from gatewayd.cli.messages import SWITCH_ON, summary
 from gatewayd.cli.output.terminal import Terminal
 from gatewayd.dbus.bus import Bus
 from gatewayd.dbus.methods import MESSAGE_METHODS
@@ -176,6 +177,14 @@ async def test_the_live_view_goes_on_until_ctrl_c(bus: PrivateBus, service: Bus)
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
+
+
+def test_messages_that_are_not_enabled_say_how_to_enable_them() -> None:
+    facts = {"State": "disabled", "Explanation": "", "Remedy": "", "NWaiting": 0, "Received": 0,
+             "Sent": 0, "Dropped": {}}  # fmt: skip
+    assert list(summary(facts))[:2] == ["State: disabled", f"What to do: {SWITCH_ON}"]
+    assert "[messages]" in SWITCH_ON
+    assert list(summary(facts | {"State": "ready"}))[:2] == ["State: ready", "Waiting: nothing"]
 
 
 class ManyChildren:

@@ -27,6 +27,10 @@ MAX_SEARCH: Final = 900
 """Seconds for which devices are searched at most (org.gatewayd1(5), Discover)."""
 MAX_LINE: Final = 64 << 10
 """Bytes of a line of a recording."""
+SEARCHING: Final = (
+    "gatewayd searches for {} s. What it finds: gatewayctl list. What it refuses, and why: "
+    "gatewayctl discover --refused"
+)
 RAW: Final = ("at", "kind", "version", "gatewayd", "seconds", "bytes", "recorded", "source", "to")
 """Fields of a line that hold neither a name nor an address."""
 
@@ -153,6 +157,11 @@ def _discover(connect: Connect, arguments: Namespace) -> Iterator[str]:
             yield "It holds names and addresses; --anonymous replaces them."
     else:
         connect().call("Discover", arguments.seconds, arguments.protocols)
+        yield from (
+            [SEARCHING.format(arguments.seconds)]
+            if arguments.seconds
+            else ["The search has ended."]
+        )
 
 
 def _records(connect: Connect, arguments: Namespace) -> Iterator[Record]:
