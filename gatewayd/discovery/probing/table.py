@@ -24,9 +24,9 @@ from gatewayd.discovery.discoverer import (
     Sighting,
     Sink,
 )
-from gatewayd.discovery.link.addresses import usable_addresses
 from gatewayd.discovery.probing.protocol import Found, Goodbye
 from gatewayd.discovery.queues import DeadlineQueue, EvictionQueue
+from gatewayd.discovery.sanitize import usable_addresses
 
 log = logging.getLogger(__name__)
 
@@ -115,13 +115,14 @@ class FoundTable:
 
     def places(self, key: str, address: str) -> tuple[str, ...]:
         """Return where a device is of which an answer came from an address just now: there, and at
-        its address of the other family, if that has answered lately."""
+        its address of the other family, if that has answered in the last rounds: by one answer a
+        stranger must not have its own address there for a day."""
         now, entry = self._context.now(), self._entries.get(key)
         if entry is None:
             return (address,)
         if address in entry.where:
             entry.where[address] = now
-        oldest = now - entry.sighting.valid_for
+        oldest = now - min(entry.sighting.valid_for, self._lifetime)
         others = (one for one, at in entry.where.items() if at > oldest)
         return (address, *(one for one in others if (":" in one) != (":" in address)))
 

@@ -218,6 +218,16 @@ def test_a_device_that_answers_in_both_families_is_one_at_two_addresses() -> Non
     assert scene.seen[-1].addresses == ("10.0.0.8",)
 
 
+def test_an_address_of_the_other_family_counts_for_some_rounds_whatever_it_said() -> None:
+    scene = Scene()
+    lasting = replace(LAMP, valid_for=86_400.0)
+    for address in (HERE, "fe80::66%lan0"):
+        scene.table.add(lasting, scene.table.places("lamp", address))
+    assert scene.seen[-1].addresses == (HERE, "fe80::66%lan0")
+    scene.now += LIFETIME
+    assert scene.table.places("lamp", HERE) == (HERE,)
+
+
 def test_what_has_no_address_has_a_share_by_its_sender(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounds, "MAX_AT_ONE_ADDRESS", 1)
     scene = Scene()
