@@ -12,12 +12,13 @@ from gatewayd.discovery.probing.connection import HostConnection, connected
 from gatewayd.discovery.probing.hosts import PollSettings, size_of
 from gatewayd.discovery.probing.poller import (
     GAP,
+    MAX_FURTHER,
     HostPoller,
     HostQuestion,
     HostVisit,
     device_key,
 )
-from gatewayd.discovery.probing.protocol import UnreadableAnswer
+from gatewayd.discovery.probing.protocol import Transmission, UnreadableAnswer
 from gatewayd.discovery.protocols.opc_ua import messages as opc_ua
 from gatewayd.discovery.protocols.opc_ua.identity import found_server, ports_of, url_of
 from gatewayd.discovery.protocols.opc_ua.messages import MessageReader, UaChannel, UaEndpoint
@@ -132,3 +133,9 @@ class OpcUa(HostPoller):
 
     def __init__(self, name: str, settings: OpcUaSettings, *, gap: float = GAP) -> None:
         super().__init__(name, settings, UaServers(settings), gap=gap)
+
+    def transmissions(self) -> Sequence[Transmission]:
+        """Return what is sent to the hosts, further servers of theirs included."""
+        planned = super().transmissions()
+        every, to = self._settings.probe_every, f"up to {MAX_FURTHER} further ports of a host by TCP"
+        return [*planned, Transmission(to, "", every, 0, "the same, of servers that it lists")]

@@ -244,6 +244,7 @@ def test_settings_with_a_problem_are_refused(ports: Any) -> None:
 
 def test_the_plan_has_what_is_sent() -> None:
     made = OpcUa("plcs", OpcUaSettings(hosts=(FIRST,)))
-    one, _ = made.transmissions()
+    one, _, further = made.transmissions()
     assert one.to == "127.0.0.2 port 4840 by TCP"
     assert one.purpose == "a channel, GetEndpoints and FindServers"
+    assert further.to == "up to 8 further ports of a host by TCP"

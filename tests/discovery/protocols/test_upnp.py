@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.probing.fetch import FetchRefused
 from gatewayd.discovery.probing.protocol import (
+    SUSPECT,
     Datagram,
     Enquiry,
     Found,
@@ -497,3 +498,5 @@ def test_what_is_sent_is_known_before(descriptions: bool) -> None:
     planned = Ssdp("upnp", SsdpSettings(("lan0",), descriptions=descriptions)).transmissions()
     fetched = [one for one in planned if one.purpose == "its description"]
     assert [one.interface for one in fetched] == ["lan0"] * descriptions
+    verified = [one.to for one in planned if one.occasion == SUSPECT]
+    assert "239.255.255.250 port 1900 by UDP" in verified

@@ -19,6 +19,7 @@ from wsdiscovery.service import Service
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.probing.fetch import FetchRefused
 from gatewayd.discovery.probing.protocol import (
+    SUSPECT,
     Datagram,
     Found,
     Goodbye,
@@ -599,3 +600,5 @@ def test_what_is_sent_is_known_before(metadata: bool) -> None:
     planned = WsDiscovery("cameras", settings).transmissions()
     by_tcp = [one for one in planned if one.to == "the device, by TCP"]
     assert [one.interface for one in by_tcp] == ["lan0"] * (1 + metadata)
+    verified = [one.to for one in planned if one.occasion == SUSPECT]
+    assert "239.255.255.250 port 3702 by UDP" in verified

@@ -23,6 +23,7 @@ from gatewayd.discovery.probing.fetch import (
     own_target,
 )
 from gatewayd.discovery.probing.protocol import (
+    SUSPECT,
     Datagram,
     Enquiry,
     Found,
@@ -221,12 +222,17 @@ class Ssdp(DatagramDiscoverer):
 
     def transmissions(self) -> Sequence[Transmission]:
         """Return what is sent on each interface, descriptions included."""
+        again = (
+            Transmission(f"{to} port {PORT} by UDP", one, 0.0, 0, "one device", SUSPECT)
+            for one in dict.fromkeys(self._settings.interfaces)
+            for to in (GROUP4, GROUP6)
+        )
         fetched = (
             Transmission("the device, by TCP", one, 0.0, 0, "its description", DESCRIBED)
             for one in dict.fromkeys(self._settings.interfaces)
             if self._descriptions
         )
-        return [*super().transmissions(), *fetched]
+        return [*super().transmissions(), *again, *fetched]
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Search for one device, and fetch its description if it does not answer; in at most 3 s.

@@ -15,6 +15,7 @@ from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.probing.discoverer import DatagramDiscoverer
 from gatewayd.discovery.probing.fetch import Fetch, FetchRefused, GuardedFetcher, accepts
 from gatewayd.discovery.probing.protocol import (
+    SUSPECT,
     Datagram,
     Enquiry,
     Found,
@@ -215,8 +216,14 @@ class WsDiscovery(DatagramDiscoverer):
         more = [("whether it accepts", UNANSWERED)]
         if self._metadata:
             more.append(("the metadata of a printer or Windows host", DESCRIBED))
+        again = (
+            Transmission(f"{to} port {PORT} by UDP", interface, 0.0, 0, "one service", SUSPECT)
+            for interface in dict.fromkeys(self._settings.interfaces)
+            for to in (GROUP4, GROUP6)
+        )
         return [
             *super().transmissions(),
+            *again,
             *(
                 Transmission("the device, by TCP", interface, 0.0, 0, purpose, occasion)
                 for interface in dict.fromkeys(self._settings.interfaces)
