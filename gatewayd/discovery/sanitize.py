@@ -1,4 +1,4 @@
-"""The checks of text from the LAN, before it is matched, kept or shown.
+"""The checks of text from the LAN, and of addresses, before they are matched, kept or shown.
 
 Text that is matched or kept is escaped or refused if it is unclean, never cleaned: a cleaned text
 could become another device's.  Only a label, which identifies nothing, is cleaned.
@@ -6,6 +6,7 @@ could become another device's.  Only a label, which identifies nothing, is clean
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Final
@@ -16,6 +17,9 @@ from gatewayd.runtime.text import escaped, one_line
 MAX_LABEL: Final = 64
 MAX_KEY: Final = 64
 UNNAMED: Final = "unnamed"
+MAX_ADDRESSES: Final = 8
+"""Addresses of one device."""
+_V6: Final = 6
 
 _REPLACEMENT = "\ufffd"  # what decoders leave where the bytes were no text
 _KEY = re.compile(r"[!-<>-~]+")  # printable ASCII without space and "=" (RFC 6763, 6.4)
@@ -91,3 +95,24 @@ def original_name(text: str) -> str:
 def _unescaped(found: re.Match[str]) -> str:
     code = found[0][1:]
     return _SHORT.get(code) or chr(min(int(code[1:], 16), 0x10FFFF))
+
+
+def usable_addresses(addresses: tuple[str, ...], interface: str) -> tuple[str, ...]:
+    """Return the addresses that a host can have, IPv4 first, at most 8.
+
+    Loopback addresses count only on "lo": elsewhere they would mean this gateway itself.  A
+    link-local address of IPv6 is one on that interface alone, and names it: "fe80::1%lan0".
+    """
+    parsed = (ipaddress.ip_address(one.partition("%")[0]) for one in addresses)
+    fit = [
+        one
+        for one in dict.fromkeys(parsed)
+        if not (one.is_multicast or one.is_unspecified or one.is_reserved)
+        and (interface == "lo" or not one.is_loopback)
+    ]
+    fit.sort(key=lambda one: one.version)
+    return tuple(_with_scope(one, interface) for one in fit)[:MAX_ADDRESSES]
+
+
+def _with_scope(one: ipaddress.IPv4Address | ipaddress.IPv6Address, interface: str) -> str:
+    return f"{one}%{interface}" if one.version == _V6 and one.is_link_local else str(one)

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTE
-from gatewayd.discovery.sanitize import MAX_KEY, MAX_LABEL, UNNAMED, attribute, is_clean, label
+from gatewayd.discovery.sanitize import (
+    MAX_KEY,
+    MAX_LABEL,
+    UNNAMED,
+    attribute,
+    is_clean,
+    label,
+    usable_addresses,
+)
 
 ANYTHING = st.text(st.characters(codec=None))
 """Lone surrogates too: a decoder may hand them over."""
@@ -73,3 +81,11 @@ def test_an_unclean_attribute_is_refused(key: str, value: str) -> None:
 def test_an_attribute_may_be_empty_and_its_key_is_lowered() -> None:
     assert attribute("FW", "") == ("fw", "")
     assert attribute("json.@type", "x" * MAX_ATTRIBUTE) == ("json.@type", "x" * MAX_ATTRIBUTE)
+
+
+def test_addresses_that_no_host_has_are_left_out() -> None:
+    given_ = ("fe80::1%2", "192.0.2.1", "0.0.0.0", "239.1.1.1", "255.255.255.255", "ff02::1", "::1")  # noqa: S104  # listens nowhere
+    assert usable_addresses(given_, "eth1") == ("192.0.2.1", "fe80::1%eth1")
+    assert usable_addresses(("127.1.0.7",), "lo") == ("127.1.0.7",)
+    assert usable_addresses(("127.1.0.7", "::ffff:127.0.0.1"), "eth1") == ()
+    assert len(usable_addresses(tuple(f"192.0.2.{i}" for i in range(1, 200)), "eth1")) == 8

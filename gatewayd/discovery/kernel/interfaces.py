@@ -40,6 +40,20 @@ OwnAddress: TypeAlias = ipaddress.IPv4Interface | ipaddress.IPv6Interface
 
 
 @dataclass(frozen=True, slots=True)
+class Network:
+    """An IP network, as numbers.  bits: of an address, 32 or 128."""
+
+    bits: int
+    prefix: int
+    mask: int
+
+    def __contains__(self, address: str) -> bool:
+        """Whether an address is in the network.  address: without scope.  Raises ValueError."""
+        one = ipaddress.ip_address(address)
+        return one.max_prefixlen == self.bits and int(one) & self.mask == self.prefix
+
+
+@dataclass(frozen=True, slots=True)
 class LanInterface:
     """One interface.
 
@@ -71,6 +85,14 @@ class LanInterface:
     def is_usable(self) -> bool:
         """Whether anything can be received on it."""
         return self.is_running and bool(self.addresses)
+
+    @property
+    def networks(self) -> frozenset[Network]:
+        """The networks that it is on."""
+        return frozenset(
+            Network(one.max_prefixlen, int(one.network.network_address), int(one.netmask))
+            for one in self.addresses
+        )
 
     @property
     def facts(self) -> dict[str, str | int]:

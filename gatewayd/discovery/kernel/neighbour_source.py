@@ -14,7 +14,6 @@ from typing import ClassVar
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.interfaces import LanInterface
 from gatewayd.discovery.kernel.witness import NeighbourWitness, Witnessed
-from gatewayd.discovery.link.addresses import MAX_ADDRESSES
 from gatewayd.discovery.link.units import LinkUnits
 from gatewayd.discovery.link.witnessed_link import (
     Placed,
@@ -26,6 +25,7 @@ from gatewayd.discovery.link.witnessed_link import (
 from gatewayd.discovery.probing.protocol import SUSPECT, Found, Transmission
 from gatewayd.discovery.probing.table import FoundPlace, FoundTable
 from gatewayd.discovery.protocols import oui
+from gatewayd.discovery.sanitize import MAX_ADDRESSES
 from gatewayd.errors import ConfigError
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, setting

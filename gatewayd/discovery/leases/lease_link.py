@@ -9,14 +9,14 @@ from collections.abc import Callable, Collection, Iterable
 
 from gatewayd.device.identity import mac as single_mac
 from gatewayd.discovery.discoverer import Health, Sighting
-from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.kernel.interfaces import LanInterface, Network
 from gatewayd.discovery.kernel.witness import NeighbourWitness, Witnessed
 from gatewayd.discovery.leases.book import LeaseBook, LeaseNews
 from gatewayd.discovery.leases.lease import Lease
-from gatewayd.discovery.link.addresses import MAX_ADDRESSES, Network, networks
 from gatewayd.discovery.link.witnessed_link import Placed, WitnessedLink, bare_addresses
 from gatewayd.discovery.probing.protocol import Found, Goodbye
 from gatewayd.discovery.probing.table import FoundTable
+from gatewayd.discovery.sanitize import MAX_ADDRESSES
 from gatewayd.errors import DiscoveryRetry
 
 BELIEVED = 600.0
@@ -63,7 +63,7 @@ class LeaseLink:
         """Ask again for all clients if the interface has other addresses, or is up again."""
         link = self._link()
         if link.endpoint != self._endpoint:
-            self._endpoint, self._networks = link.endpoint, networks(link)
+            self._endpoint, self._networks = link.endpoint, link.networks
             self._doubt(self._book.all(), self._now() - BELIEVED)
 
     def learn(self, news: LeaseNews) -> None:

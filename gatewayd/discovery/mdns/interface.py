@@ -11,7 +11,6 @@ from functools import partial
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.interfaces import LanInterface
-from gatewayd.discovery.link.budgets import FloodAlarm
 from gatewayd.discovery.mdns.backend import MdnsBackend, PacketJudge, finish
 from gatewayd.discovery.mdns.records import (
     InstanceName,
@@ -23,6 +22,7 @@ from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.mdns.tracker import NameTracker
 from gatewayd.discovery.mdns.traffic import PacketVerdict, Traffic
 from gatewayd.errors import DiscoveryRetry
+from gatewayd.runtime.rate_limiter import FloodAlarm
 
 log = logging.getLogger(__name__)
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass, field, replace
 from gatewayd.device.identity import Claim, claim, macs
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.discoverer import Sighting
-from gatewayd.discovery.link.addresses import usable_addresses
-from gatewayd.discovery.sanitize import label
+from gatewayd.discovery.sanitize import label, usable_addresses
 from gatewayd.errors import ConfigError
 
 MAX_LABEL = 63

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Collection
 from enum import StrEnum
 
-from gatewayd.discovery.link.budgets import Bucket, Budget, Senders
+from gatewayd.runtime.rate_limiter import Bucket, Budget, Senders
 
 ENTRY = 640
 """Bytes of memory that the library needs for a record, besides its own."""

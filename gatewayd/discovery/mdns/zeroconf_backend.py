@@ -33,8 +33,7 @@ from zeroconf import (
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo, AsyncZeroconf
 
 from gatewayd.discovery.discoverer import EventHook
-from gatewayd.discovery.kernel.interfaces import LanInterface
-from gatewayd.discovery.link.addresses import Network, networks
+from gatewayd.discovery.kernel.interfaces import LanInterface, Network
 from gatewayd.discovery.mdns.backend import DropPacket, NameCallback, PacketJudge, finish
 from gatewayd.discovery.mdns.records import (
     IN,
@@ -131,7 +130,7 @@ def harden(
     made = PacketFilter(
         transport.get_protocol(),
         interface=link.name,
-        on_link=None if is_group else networks(link),
+        on_link=None if is_group else link.networks,
         watch=watch,
         judge=judge,
         drop=drop,
@@ -214,7 +213,7 @@ class ZeroconfBackend:
     def relink(self, link: LanInterface) -> None:
         for one in self._filters:
             if one.on_link is not None:
-                one.on_link = networks(link)
+                one.on_link = link.networks
 
     async def browse(
         self, services: Sequence[str], announced: NameCallback, removed: NameCallback

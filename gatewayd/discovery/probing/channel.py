@@ -11,7 +11,6 @@ from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from typing import TypeAlias
 
 from gatewayd.discovery.kernel.interfaces import IPV4, LanInterface
-from gatewayd.discovery.link.addresses import networks
 from gatewayd.discovery.link.sockets import (
     bind_to_interface,
     open_asking_socket,
@@ -87,7 +86,7 @@ def is_on_link(link: LanInterface, address: str) -> bool:
     bare = address.partition("%")[0]
     if bare.startswith((_LINK_LOCAL4, _LINK_LOCAL6)):
         return True
-    return any(bare in one for one in networks(link))
+    return any(bare in one for one in link.networks)
 
 
 def broadcast_of(link: LanInterface, own: str) -> str:

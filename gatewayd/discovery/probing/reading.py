@@ -13,8 +13,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from gatewayd.discovery.link.budgets import Bucket, Budget, FloodAlarm, Senders
 from gatewayd.discovery.link.sockets import IP_PKTINFO, PACKET_INFO
+from gatewayd.runtime.rate_limiter import Bucket, Budget, FloodAlarm, Senders
 
 log = logging.getLogger(__name__)
 

@@ -261,3 +261,13 @@ asyncio.run(main())
 @pytest.mark.namespace
 def test_changes_are_followed_in_a_namespace() -> None:
     subprocess.run(["unshare", "--net", sys.executable, "-c", FOLLOW], check=True, timeout=60)
+
+
+def test_networks_of_interfaces() -> None:
+    own = ipaddress.ip_interface("10.7.0.1/16"), ipaddress.ip_interface("fe80::1/64")
+    link = LanInterface("lan0", 2, True, own)
+    inside = ("10.7.255.9", "fe80::2")
+    outside = ("10.8.0.1", "fe80:0:0:1::2", "::a07:1")
+    assert all(any(one in net for net in link.networks) for one in inside)
+    assert not any(one in net for one in outside for net in link.networks)
+    assert not LanInterface("lan0").networks

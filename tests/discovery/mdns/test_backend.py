@@ -14,7 +14,6 @@ from socket import SO_BINDTODEVICE, SOL_SOCKET
 import pytest
 
 from gatewayd.discovery.kernel.interfaces import LanInterface
-from gatewayd.discovery.link.addresses import networks
 from gatewayd.discovery.mdns.backend import PacketJudge, finish
 from gatewayd.discovery.mdns.sockets import GROUP4, guard
 from gatewayd.discovery.mdns.traffic import PacketVerdict
@@ -76,7 +75,7 @@ def filtering(
     return PacketFilter(
         protocol,
         interface="lo",
-        on_link=networks(link) if link else None,
+        on_link=link.networks if link else None,
         watch=lambda _, sender: drops.seen.append(sender[0]),
         judge=judged or judge,
         drop=drops.note,

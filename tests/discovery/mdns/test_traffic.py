@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.discovery.link.budgets import Budget
 from gatewayd.discovery.mdns import traffic
 from gatewayd.discovery.mdns.traffic import (
     KNOWN,
@@ -21,6 +20,7 @@ from gatewayd.discovery.mdns.traffic import (
     Traffic,
     count_entries,
 )
+from gatewayd.runtime.rate_limiter import Budget
 from gatewayd.simulator.lan import dns, records
 from gatewayd.simulator.lan.child import fleet
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gatewayd.discovery.link.budgets import Bucket, Budget, FloodAlarm, Senders
+from gatewayd.runtime.rate_limiter import Bucket, Budget, FloodAlarm, Senders
 
 EACH = Budget(packets=20, cost=16 << 10, burst=64)
 
