@@ -136,6 +136,6 @@ class OpcUa(HostPoller):
 
     def transmissions(self) -> Sequence[Transmission]:
         """Return what is sent to the hosts, further servers of theirs included."""
-        planned = super().transmissions()
-        every, to = self._settings.probe_every, f"up to {MAX_FURTHER} further ports of a host by TCP"
-        return [*planned, Transmission(to, "", every, 0, "the same, of servers that it lists")]
+        every, what = self._settings.probe_every, "the same, of servers that it lists"
+        to = f"up to {MAX_FURTHER} further ports of a host by TCP"
+        return [*super().transmissions(), Transmission(to, "", every, 0, what)]
