@@ -73,6 +73,8 @@ def _arguments() -> Namespace:
     parser.add_argument("--keep", action="store_true", help=help_)
     help_ = "print what gatewayd needs for the simulator that runs with this directory, and exit"
     parser.add_argument("--configuration", action="store_true", help=help_)
+    help_ = "print the answers to gatewayctl setup for the simulator of this directory, and exit"
+    parser.add_argument("--answers", action="store_true", help=help_)
     help_ = "send a request to the simulator that runs with this directory: gatewayd-simulator(1)"
     parser.add_argument("--ask", metavar="JSON", help=help_)
     help_ = "with --ask: add the text of this file to the request, as pem"
@@ -87,12 +89,16 @@ async def _run(layout: PlantLayout) -> None:
     async with Plant(layout) as plant, ControlSocket(plant, layout.directory / CONTROL):
         await asyncio.to_thread(plant.write_facts)
         if sys.stdout.isatty():
-            print(f"It runs.  For gatewayd: gatewayd-simulator --configuration {layout.directory}")
+            answers = f"gatewayd-simulator --answers {layout.directory}"
+            print(f"It runs until Ctrl-C.  The answers to gatewayctl setup: {answers}")
         await stop.wait()
 
 
-def _print_configuration(directory: Path, interface: str) -> int:
-    """Print what gatewayd needs for a plant that runs; return the exit status."""
+def _print_for_gatewayd(directory: Path, interface: str, *, answers: bool) -> int:
+    """Print what gatewayd needs for a plant that runs; return the exit status.
+
+    answers: for gatewayctl setup, in place of commands and files.
+    """
     try:
         facts = json.loads((directory / "plant.json").read_text())
     except (OSError, ValueError) as error:
@@ -100,7 +106,14 @@ def _print_configuration(directory: Path, interface: str) -> int:
     name = interface_of(interface)
     if not name:
         return _failed(f"no interface has the address {interface}. Correct --interface")
-    print("\n".join(InstalledSite(facts, name).printed(directory.absolute())))
+    site = InstalledSite(facts, name)
+    try:
+        lines = (site.answers if answers else site.printed)(directory.absolute())
+        print("\n".join(lines))
+    except OSError as error:
+        return _failed(f"{error.filename} cannot be read: {error.strerror}. Run it as its owner")
+    except ConfigError as error:
+        return _failed(str(error))
     return 0
 
 
@@ -170,8 +183,9 @@ def main() -> int:
     options = _arguments()
     if options.ask is not None:
         return _ask(options.directory, options.ask, options.pem)
-    if options.configuration:
-        return _print_configuration(options.directory, options.interface)
+    if options.configuration or options.answers:
+        directory, interface = options.directory, options.interface
+        return _print_for_gatewayd(directory, interface, answers=options.answers)
     return _start(options)
 
 

@@ -276,5 +276,5 @@ class Plant:
     def write_facts(self) -> None:
         """Write plant.json, as the last file: a client that finds it may start."""
         unfinished = self.layout.directory / "plant.json.new"
-        unfinished.write_text(json.dumps(self.facts()))
+        unfinished.write_text(json.dumps(self.facts()) + "\n")
         unfinished.rename(self.layout.directory / "plant.json")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from gatewayd.errors import ConfigError
 from gatewayd.simulator.alibaba import account as alibaba
 from gatewayd.simulator.broker.site_broker import COMMAND, RESULT, TOPIC
 
@@ -211,6 +212,31 @@ class InstalledSite:
         yield f"# {self.directory}/rules.d/60-plant.toml:"
         yield rules(self)
         yield "# Then: systemctl restart gatewayd"
+
+    def answers(self, plant: Path) -> Iterator[str]:
+        """Yield the answers to gatewayctl setup, as lines of TOML; they hold the secret.
+
+        plant: its directory.  Raises OSError if the secret cannot be read, and ConfigError for a
+        plant that gatewayctl setup cannot set up.
+        """
+        facts, instance = self.plant, "east"
+        if self.cloud == "huawei":
+            host, secret = facts["hosts"][instance], f"{instance}-gateway-secret"
+        elif self.cloud == "alibaba" and not self.route:
+            host, secret = facts["host"], "product-secret"
+        else:
+            raise ConfigError(
+                "gatewayctl setup cannot set this simulator up. Use --configuration in place of "
+                "--answers"
+            )
+        answers = {
+            "interface": self.interface, "cloud": self.cloud, "endpoint": f"{host}:{facts['port']}",
+            "ca_file": f"{self.directory}/ca.pem", "product": facts["product"],
+            "secret": (plant / secret).read_text().strip(), "admission": "list",
+        }  # fmt: skip
+        if self.cloud == "huawei":
+            answers["gateway"] = f"{facts['gateways']}/{facts['gateway']}"
+        yield from (f"{name} = {json.dumps(value)}" for name, value in answers.items())
 
 
 def config(site: Site, tuning: str = SWIFT) -> str:

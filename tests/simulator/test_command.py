@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from gatewayd.cli.setup.questions import BY_KEY
 from gatewayd.simulator.control import ask
 from tests.simulator.alibaba import client as alibaba
 from tests.simulator.huawei.client import Gateway, Hello
@@ -217,6 +218,33 @@ def test_a_configuration_is_printed_that_gatewayd_accepts(
         capture_output=True, text=True, check=False, env=os.environ | {"HOME": str(tmp_path)},
     )  # fmt: skip
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@pytest.mark.parametrize(("cloud", "secret", "wanted"), [
+    ("alibaba", "product-secret", {"product": "a1SimProdKey"}),
+    ("huawei", "east-gateway-secret", {"gateway": "6742bf260f2f9030e44210d9/gateway-1"}),
+])  # fmt: skip
+def test_answers_are_printed_that_gatewayctl_setup_accepts(
+    tmp_path: Path, cloud: str, secret: str, wanted: dict[str, str]
+) -> None:
+    plant = tmp_path / "plant"
+    with running(plant_made(plant), "--cloud", cloud):
+        printed = subprocess.run(
+            [sys.executable, "-m", "gatewayd.simulator", "--answers", str(plant)],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        facts = json.loads((plant / "plant.json").read_text())
+    answers = tomllib.loads(printed)
+    assert answers.keys() <= BY_KEY.keys()
+    host = facts["hosts"]["east"] if cloud == "huawei" else facts["host"]
+    assert answers["endpoint"] == f"{host}:{facts['port']}"
+    assert answers["secret"] == (plant / secret).read_text()
+    assert answers.items() >= wanted.items()
+
+
+def test_there_are_no_answers_where_setup_cannot_set_up(tmp_path: Path) -> None:
+    with running(plant_made(tmp_path / "plant"), "--node", "sub-device"):
+        assert "Use --configuration" in refused("--answers", str(tmp_path / "plant"))
 
 
 def plant_made(plant: Path) -> Path:
