@@ -161,10 +161,9 @@ class Interest(StrEnum):
     STRANGER = "stranger"  # no rule could match: resolve it when there is room
     IGNORED = "ignored"  # a rule ignores it: count it, never resolve it
 
-    @property
-    def is_wanted(self) -> bool:
-        """Whether a rule could match."""
-        return self in (Interest.WANTED, Interest.LISTED)
+
+MATCHABLE = frozenset({Interest.WANTED, Interest.LISTED})
+"""The interests in what a rule could match."""
 
 
 async def _nowhere(_kind: str, _name: str) -> Sequence[str]:

@@ -10,7 +10,15 @@ from dataclasses import replace
 
 from gatewayd.device.identity import Claim, DeviceId, Evidence
 from gatewayd.discovery.device_table import DeviceTable, with_facts
-from gatewayd.discovery.discoverer import Context, Interest, Listener, Loss, LossReason, Sighting
+from gatewayd.discovery.discoverer import (
+    MATCHABLE,
+    Context,
+    Interest,
+    Listener,
+    Loss,
+    LossReason,
+    Sighting,
+)
 from gatewayd.discovery.presence import LEFT, SILENT, Observation, PresenceState
 from gatewayd.discovery.queues import QueuedSighting, SightingQueue
 from gatewayd.discovery.settings import InventorySettings
@@ -259,4 +267,4 @@ class Inventory:
         """
         interest = self._context.interest(sighting.attributes)
         listed = interest is Interest.LISTED
-        return LISTED * listed + 2 * sighting.trust + interest.is_wanted
+        return LISTED * listed + 2 * sighting.trust + (interest in MATCHABLE)

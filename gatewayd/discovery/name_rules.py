@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from gatewayd.discovery.discoverer import Interest
+from gatewayd.discovery.discoverer import MATCHABLE, Interest
 
 NAME_KEYS = frozenset({"source", "service", "instance", "interface"})
 """The keys of a name that are known before it is resolved."""
@@ -33,7 +33,7 @@ def judge_name(attributes: Mapping[str, str], rules: Sequence[NameRule]) -> Inte
         known = [(_value(attributes, key), globs) for key, globs in rule.globs if key in attributes]
         if not all(_matches(value, globs) for value, globs in known):
             continue
-        if rule.interest.is_wanted:
+        if rule.interest in MATCHABLE:
             return Interest.WANTED
         if rule.whole and len(known) == len(rule.globs):
             return rule.interest

@@ -294,15 +294,17 @@ def _judge(
         return rule.action, Reason(f"{word}-by-rule", f"Rule {rule.name} has action {rule.action}.")
     if evidence.conflict not in UNDISPUTED:
         return Action.ASK, _conflict(evidence)
-    unproven = _unproven(rule, named.trust, _proof(rule, evidence))
+    proof = _proof(rule, evidence)
     if why is not None:
-        nameless = why.code == NAME_UNUSABLE and rule.trust in BY_PROOF
-        return Action.ASK, unproven if nameless and unproven.code != OTHER_IDENTITY.code else why
+        if why.code == NAME_UNUSABLE and rule.trust in BY_PROOF:
+            unproven = _unproven_key(rule, proof)
+            why = why if unproven.code == OTHER_IDENTITY.code else unproven
+        return Action.ASK, why
     if rule.action is Action.ASK:
         text = f"Rule {rule.name} leaves the decision to the operator."
         return Action.ASK, Reason(APPROVAL_REQUIRED, text, _DECIDE)
     if named.trust < rule.trust:
-        return Action.ASK, unproven
+        return Action.ASK, _unproven(rule, named.trust, proof)
     return Action.REGISTER, Reason(ADMITTED_BY_RULE, f"Rule {rule.name} admits it.")
 
 

@@ -29,7 +29,7 @@ from gatewayd.discovery.births.roster import (
     RosterEntry,
 )
 from gatewayd.discovery.births.settings import BirthsSettings
-from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
+from gatewayd.discovery.discoverer import MATCHABLE, Context, Health, Sighting, Sink
 from gatewayd.discovery.probing.protocol import Found, Goodbye, Transmission, UnreadableAnswer
 from gatewayd.discovery.probing.table import FoundPlace, FoundTable
 from gatewayd.discovery.sanitize import refused_name
@@ -326,4 +326,4 @@ class Births:
         if self._context is None:
             return 0
         known = {"source": KIND, "mqtt.door": door, **found.attributes}
-        return int(self._context.interest(known).is_wanted)
+        return int(self._context.interest(known) in MATCHABLE)

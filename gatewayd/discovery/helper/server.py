@@ -15,6 +15,7 @@ from gatewayd.discovery.births.port import Birth, BirthReceiver, DoorLink
 from gatewayd.discovery.diagnosis.recorder import Recorder
 from gatewayd.discovery.diagnosis.refusals import Refusal, RefusalNotes
 from gatewayd.discovery.discoverer import (
+    MATCHABLE,
     Context,
     Discoverer,
     EventHook,
@@ -99,7 +100,7 @@ class Outbox:
     def sight(self, sighting: Sighting) -> None:
         """Queue a sighting."""
         if self._fits(sighting):
-            self._queue.sight(sighting, int(self.interest(sighting.attributes).is_wanted))
+            self._queue.sight(sighting, int(self.interest(sighting.attributes) in MATCHABLE))
             self._news.set()
 
     def lose(self, loss: Loss) -> None:

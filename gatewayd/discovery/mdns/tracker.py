@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from gatewayd.discovery.discoverer import (
+    MATCHABLE,
     Context,
     Health,
     Interest,
@@ -261,7 +262,7 @@ class NameTracker:
         if interest is Interest.IGNORED:
             self._refuse("ignored", name)
             return
-        wanted = interest.is_wanted
+        wanted = interest in MATCHABLE
         if info := backend.cached(name):
             self._report(name, info, wanted=wanted)
         else:

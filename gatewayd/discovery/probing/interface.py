@@ -12,7 +12,7 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
+from gatewayd.discovery.discoverer import MATCHABLE, Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.interfaces import LanInterface
 from gatewayd.discovery.probing.channel import (
     AskingSocket,
@@ -314,7 +314,7 @@ class ProbedInterface:
         complete, places = self._add(found, sender)
         for expected in self._expected:
             expected.offer(found, sender)
-        if found.is_directory or self._table.interest(complete).is_wanted:
+        if found.is_directory or self._table.interest(complete) in MATCHABLE:
             self._enquiries.put(found, sender, places)
 
     def _add(self, found: Found, sender: str) -> tuple[Found, Sequence[str]]:

@@ -15,6 +15,7 @@ from gatewayd.device.identity import Claim, claim, strength
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.comparison import same_facts
 from gatewayd.discovery.discoverer import (
+    MATCHABLE,
     MAX_ATTRIBUTES,
     Context,
     Health,
@@ -261,7 +262,7 @@ class FoundTable:
         self._at[home] += 1
         self._health.entries += 1
         is_known = bool(address) and self._context.is_known(address)
-        self._ranks.put(sighting.key, KNOWN * is_known + interest.is_wanted)
+        self._ranks.put(sighting.key, KNOWN * is_known + (interest in MATCHABLE))
         self._deadlines.put(sighting.key, sighting.at + sighting.valid_for)
         if len(self) <= self._limit:
             return True
@@ -288,7 +289,7 @@ class FoundTable:
     def _warn(self, left: Sighting) -> None:
         """Count an entry that has to leave, and warn once if a rule could match it."""
         self._refuse("table-full", left.label, left.addresses)
-        if not self._has_warned and self._context.interest(left.attributes).is_wanted:
+        if not self._has_warned and self._context.interest(left.attributes) in MATCHABLE:
             self._has_warned = True
             log.warning(
                 "Dropped a device on %s that a rule could match: there are more than "
