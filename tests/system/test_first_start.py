@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import time
 from pathlib import Path
 
@@ -11,7 +13,7 @@ from gatewayd.cli.main import commands_for
 from gatewayd.cli.output import PROTECTION_TEXTS
 from tests.support.gatewayctl import validate
 from tests.support.pseudo_terminal import on_terminal
-from tests.system.conftest import CHILDREN
+from tests.system.conftest import CHILDREN, TOP
 from tests.system.gateway import KEY, Gateway, install
 
 pytestmark = pytest.mark.system
@@ -139,3 +141,29 @@ def test_an_image_of_a_gateway_that_was_set_up_starts_and_says_cloned(new: Gatew
     new.await_state("cloned")
     assert new.shown("ActiveState") == "active"
     assert new.counts().get("online", 0) == 0
+
+
+@pytest.mark.parametrize("cloud", ["alibaba", "huawei"])
+def test_the_quick_start_brings_the_children_of_the_simulator_online(
+    new: Gateway, packages: Path, cloud: str
+) -> None:
+    install(new.box, *packages.glob("gatewayd-simulator_*.deb"))
+    simulator, *commands = typed_without_a_cloud(cloud)
+    assert len([simulator, *commands, "gatewayctl list"]) <= 6
+    begun = ("systemd-run", "--quiet", "--unit=simulator")
+    new.box.run(*begun, *shlex.split(simulator), "--cloud", cloud)
+    new.box.until(
+        new.box.path(f"{shlex.split(simulator)[-1]}/plant.json").exists, "the simulator to run"
+    )
+    for command in commands:
+        shown = new.box.run("sh", "-c", command)
+    assert re.search("^child-[0-9a-f]+ is online", shown, re.M)
+    assert re.search("^child-[0-9a-f]+ +online", new.box.run("gatewayctl", "list"), re.M)
+
+
+def typed_without_a_cloud(cloud: str) -> list[str]:
+    """Return the commands of the quick start for the simulator of a cloud."""
+    text = (TOP / "docs/quick-start.md").read_text()
+    section = text.partition("## Without a cloud")[2].partition("\n## ")[0]
+    typed = re.findall("^    (.+)", section, re.M)
+    return [one for one in typed if cloud == "huawei" or "/etc/hosts" not in one]
