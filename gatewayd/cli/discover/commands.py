@@ -245,7 +245,7 @@ COMMANDS: tuple[Command, ...] = (
         maybe(
             flag("Done", "true: the search has begun"),
             number_field("Timestamp", "with --refused: when"),
-            text("Discoverer", "which refused it, or would send it"),
+            text("Discoverer", 'which refused it, or would send it; "proof NAME" for a proof'),
             text("Interface", "where"),
             text("Sender", 'IP address of the sender; "" if it is not known'),
             text("Name", 'name that was announced; "" if it is not known'),

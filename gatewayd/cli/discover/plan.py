@@ -1,9 +1,12 @@
-"""What the configured discoverers would send, from the configuration alone: discover --dry-run."""
+"""What would be sent to the LAN, from the configuration alone: discover --dry-run.
+
+The configured discoverers say what they send; what proves the keys of devices is gatewayd's own.
+"""
 
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import TypeAlias, cast
 
@@ -12,6 +15,7 @@ from gatewayd.cli.output.fields import JsonField, Record, maybe, number, text
 from gatewayd.config import ConfiguredPlugin, load
 from gatewayd.discovery.probing.protocol import Transmission
 from gatewayd.plugins import Plugins
+from gatewayd.proofs.settings import KeyKind
 from gatewayd.settings.files import ConfigPaths
 
 Transmissions: TypeAlias = Callable[[], Iterable[Transmission]]
@@ -24,10 +28,16 @@ FIELDS: tuple[JsonField, ...] = maybe(
     text("Purpose", "what it asks; of a discoverer that does not say what it sends, that"),
 )
 UNSAID = "this discoverer does not say what it sends"
+PROVING: Mapping[KeyKind, str] = {
+    KeyKind.TLS: "a handshake of TLS that proves its key",
+    KeyKind.SSH: "a key exchange of SSH that proves its key",
+}
+PROVED = "before a rule admits a device by this proof, at its returns, and at another address"
+"""When a connection for a proof is made."""
 
 
 def planned(arguments: Namespace) -> Iterator[Record]:
-    """Yield what each discoverer would send; of one that sends nothing, nothing.
+    """Yield what each discoverer would send, of one that sends nothing, nothing; and each proof.
 
     arguments: `config` is the main configuration file.  Each discoverer is made as in the helper,
     but does not run: neither a secret nor the daemon is needed.
@@ -41,6 +51,12 @@ def planned(arguments: Namespace) -> Iterator[Record]:
                 "Every": one.every, "Occasion": one.occasion, "Bytes": one.size,
                 "Purpose": one.purpose,
             }  # fmt: skip
+    for name, proof in config.proofs.items():
+        yield {
+            "Discoverer": f"proof {name}", "Interface": "",
+            "To": f"port {proof.port} of the device, by TCP", "Every": 0.0, "Occasion": PROVED,
+            "Bytes": 0, "Purpose": PROVING[proof.kind],
+        }  # fmt: skip
 
 
 def sent_by(plugin: ConfiguredPlugin) -> Iterable[Transmission]:

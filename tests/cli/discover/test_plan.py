@@ -33,6 +33,8 @@ devices = [
     { key = "plc", host = "plc1", port = 502 },
     { key = "meter", serial = "PM-1" },
 ]
+[proof.camera]
+port = 443
 """
 
 
@@ -55,8 +57,12 @@ def test_people_see_to_whom_how_often_how_much_and_why(
     shown = capsys.readouterr().out
     lines = shown.splitlines()
     assert [one for one in lines if one.endswith(":")] == [
-        "mdns on lan0:", "media on lan0:", "media on lan1:", "listed:",
+        "mdns on lan0:", "media on lan0:", "media on lan1:", "listed:", "proof camera:",
     ]  # fmt: skip
+    assert (
+        "  before a rule admits a device by this proof, at its returns, and at another address: "
+        "to port 443 of the device, by TCP: a handshake of TLS that proves its key"
+    ) in lines
     search = "every 900 s: 101 bytes to 239.255.255.250 port 1900 by UDP: root devices of UPnP"
     assert lines.count(f"  {search} (2 times)") == 2
     assert "to 224.0.0.251 port 5353 by UDP: all names of _gatewayd-child._tcp" in shown
@@ -72,6 +78,7 @@ def test_programs_get_what_is_documented(config: str, capsys: pytest.CaptureFixt
     rows = [json.loads(line) for line in printed.splitlines()]
     assert {(row["Discoverer"], row["Interface"]) for row in rows} == {
         ("mdns", "lan0"), ("media", "lan0"), ("media", "lan1"), ("listed", ""),
+        ("proof camera", ""),
     }  # fmt: skip
     assert all(bool(row["Every"]) != bool(row["Occasion"]) for row in rows)
 
