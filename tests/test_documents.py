@@ -69,6 +69,13 @@ def test_an_installed_document_refers_to_installed_ones(document: Path) -> None:
         assert os.path.normpath(Path(installed[document]).parent / link) == installed[there]
 
 
+@pytest.mark.parametrize("name", ["debian/control", "man/gatewayd.8"])
+def test_what_an_operator_sees_first_leads_to_the_quick_start(name: str) -> None:
+    text = (TOP / "packaging" / name).read_text().replace("\\-", "-")
+    begin = text.partition(".SH SEE ALSO")[0]
+    assert re.search(r"gatewayd-quickstart ?\(7\)", begin)
+
+
 def test_the_manual_names_the_documents_of_sources() -> None:
     page = (TOP / "packaging/man/gatewayd.8").read_text()
     assert "/usr/share/doc/gatewayd/sources" in page
