@@ -27,6 +27,8 @@ from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.support import RecordingCommands, run, served, view
 from tests.support.gatewayctl import GATEWAYCTL, ctl, validate
 
+EVERY = commands_for(())
+"""All commands; their modules are loaded before a test is under way."""
 MANUAL = Path(__file__).parents[2] / "packaging/man/gatewayctl.1"
 
 
@@ -169,7 +171,7 @@ async def test_watch(bus: PrivateBus, service: Bus, as_json: tuple[str, ...]) ->
     changing.cancel()
     await asyncio.gather(changing, return_exceptions=True)
     if as_json:
-        validate(line, next(one.fields for one in commands_for(()) if one.words == "watch"), 0)
+        validate(line, next(one.fields for one in EVERY if one.words == "watch"), 0)
     else:
         assert line.split()[2:4] == ["child-1a", "pending"]
     watching.send_signal(signal.SIGINT)
@@ -284,7 +286,7 @@ def test_a_window_that_cannot_be_is_wrong_usage(
 
 
 def test_every_group_is_described() -> None:
-    words = [command.words.split() for command in commands_for(())]
+    words = [command.words.split() for command in EVERY]
     groups = {" ".join(path[:depth]) for path in words for depth in range(1, len(path))}
     assert set(GROUPS) == groups
 
@@ -292,7 +294,7 @@ def test_every_group_is_described() -> None:
 def test_the_manual_page_describes_every_command() -> None:
     text = MANUAL.read_text().replace("\\-", "-")
     described = set(re.findall(r'^\.BI? "?([a-z -]+[a-z])', text, re.M))
-    assert {command.words for command in commands_for(())} <= {
+    assert {command.words for command in EVERY} <= {
         words.partition(" --")[0] for words in described
     }
 
@@ -307,7 +309,7 @@ def test_a_command_line_is_parsed_with_the_modules_of_its_command() -> None:
                 one.words for one in meant
             }
     assert len(commands_for(["list", "rules"])) < len(commands_for(["list", "--help"]))
-    assert len(commands_for(["lst"])) == len(commands_for(()))
+    assert len(commands_for(["lst"])) == len(EVERY)
 
 
 def test_list_imports_neither_the_clouds_nor_the_vault() -> None:
