@@ -29,11 +29,6 @@ class UaReader:
     def __init__(self, raw: bytes) -> None:
         self._raw, self._at = raw, 0
 
-    @property
-    def is_at_end(self) -> bool:
-        """Whether everything was read."""
-        return self._at == len(self._raw)
-
     def u8(self) -> int:
         """Read a Byte."""
         return self._number("<B")
