@@ -74,7 +74,9 @@ def _chosen(arguments: Namespace) -> Sequence[ConfiguredPlugin]:
     brokers = [one for one in configured if isinstance(one.settings, MqttBrokerSettings)]
     chosen = [one for one in brokers if arguments.name in ("", one.name)]
     if not brokers:
-        raise GatewayError('No cloud of the kind "mqtt" is configured: docs/mqtt.md says how')
+        raise GatewayError(
+            'No cloud of the kind "mqtt" is configured. Follow /usr/share/doc/gatewayd/mqtt.md'
+        )
     if not chosen:
         names = ", ".join(one.name for one in brokers)
         raise GatewayError(
