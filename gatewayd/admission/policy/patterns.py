@@ -24,7 +24,7 @@ VIEW_KEYS = frozenset(
 """The keys of a view; and any that begins with a word of FREE_WORDS."""
 
 FREE_WORDS = frozenset(
-    {"txt", "dhcp", "oui", "lldp", "mqtt", "birth", "wsd", "onvif", "ssdp", "upnp", "enip", "knx"}
+    {"txt", "dhcp", "oui", "lldp", "mqtt", "wsd", "onvif", "ssdp", "upnp", "enip", "knx"}
     | {"coap", "bacnet", "profinet", "modbus", "snmp", "opcua"}
 )
 """How the keys begin that a source makes of what a device says, as `txt.model`."""
