@@ -87,6 +87,7 @@ def test_a_value_is_cut_before_it_is_compared() -> None:
         ("servcie", ["x"], "did you mean 'service'"),
         ("txt.", ["x"], "unknown key"),
         ("sdp.server", ["x"], "ssdp.*"),
+        ("birth.id", ["x"], "mqtt.*"),
         ("model", [], "empty list"),
         ("model", [""], "1 to 255"),
         ("model", ["a" * 256], "1 to 255"),
