@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+import gatewayd
 from gatewayd.discovery.diagnosis.refusals import (
     CAUSES,
     MAX_CAUSES,
@@ -87,3 +91,23 @@ def test_a_list_stays_within_its_bounds() -> None:
         kept.add(replace(ONE, sender=str(number), cause=f"cause-{number % 100}"))
     assert len(kept) == MAX_LISTED * MAX_KEPT
     assert len(CAUSES) <= MAX_LISTED
+
+
+def causes_of(tree: ast.AST) -> Iterator[str]:
+    """Yield the causes that a module writes out, of what it refuses with a sender or a name."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call) or not node.args:
+            continue
+        called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+        called = node.func.id if isinstance(node.func, ast.Name) else called
+        is_noted = called == "drop" and {"sender", "name"} & {one.arg for one in node.keywords}
+        cause = node.args[0]
+        if (is_noted or called == "UnreadableAnswer") and isinstance(cause, ast.Constant):
+            yield str(cause.value)
+
+
+def test_each_cause_has_a_meaning() -> None:
+    modules = (Path(gatewayd.__file__).parent / "discovery").rglob("*.py")
+    found = {cause for path in modules for cause in causes_of(ast.parse(path.read_text()))}
+    assert len(found) > 40
+    assert found <= CAUSES.keys()
