@@ -27,7 +27,7 @@ from gatewayd.device.identity import (
 )
 from gatewayd.device.reason import Reason
 from gatewayd.discovery.comparison import are_apart, same_facts
-from gatewayd.discovery.discoverer import Listener, Origin, Sighting
+from gatewayd.discovery.discoverer import LONGEST, SHORTEST, Listener, Origin, Sighting
 from gatewayd.discovery.presence import (
     LEFT,
     REPLACED,
@@ -57,8 +57,6 @@ MAX_CONTESTANTS = 4
 """How many strangers may wait at an origin that another device has taken."""
 MAX_RIVALS = 8
 """Other devices that are named in a conflict."""
-SHORTEST, LONGEST = 60.0, 86_400.0
-"""Seconds for which a sighting may be believed."""
 
 
 class ObservationIndex:

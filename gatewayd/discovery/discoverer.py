@@ -19,6 +19,8 @@ from gatewayd.discovery.diagnosis.refusals import RefusalNotes
 MAX_ATTRIBUTES = 64
 MAX_ATTRIBUTE = 255
 """Characters in the value of one attribute."""
+SHORTEST, LONGEST = 60.0, 86_400.0
+"""Seconds for which a sighting may be believed, at least and at most."""
 
 Origin: TypeAlias = tuple[str, str]
 """Where something was seen: the source and the key of a sighting."""

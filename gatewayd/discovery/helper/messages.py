@@ -35,8 +35,10 @@ from gatewayd.discovery.diagnosis.recorder import (
 )
 from gatewayd.discovery.diagnosis.refusals import Refusal
 from gatewayd.discovery.discoverer import (
+    LONGEST,
     MAX_ATTRIBUTE,
     MAX_ATTRIBUTES,
+    SHORTEST,
     Interest,
     Loss,
     LossReason,
@@ -61,8 +63,6 @@ MAX_NAMES = 4
 """Names in one request."""
 MAX_REFUSALS = 32
 """Refusals in one message."""
-SHORTEST, LONGEST = 60.0, 86_400.0
-"""Seconds for which a sighting may be believed."""
 
 _INTERFACE = re.compile(r"[!-.0-~]{0,15}")  # IFNAMSIZ, without "/"
 _COUNTER = re.compile(r"[a-z0-9_:-]{1,128}")

@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from gatewayd.device.identity import claim
 from gatewayd.discovery import sanitize
-from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
+from gatewayd.discovery.discoverer import LONGEST, Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.file_changes import FileChanges
 from gatewayd.discovery.kernel.interfaces import LanInterface
 from gatewayd.discovery.kernel.neighbour_source import load_vendors
@@ -40,7 +40,6 @@ READ_EVERY = 2.0
 READ_AGAIN = 60.0
 """Seconds until they are read again though no change was seen, as where a directory is shown at
 another place."""
-_LONGEST = 86_400.0  # of a sighting
 UNSEEN = "at the start and at a rescan, when it has a lease"
 """When a device is asked that the kernel has not seen lately."""
 RETRY = 15.0
@@ -193,5 +192,5 @@ class Leases:
             claims=frozenset([claimed]) if claimed else frozenset(),
             attributes=sanitize.escaped_attributes(attributes),
             label=lease.hostname or f"{vendor} {formatted(lease.mac)}".strip(),
-            valid_for=min(lease.ends - self._wall(), _LONGEST),
+            valid_for=min(lease.ends - self._wall(), LONGEST),
         )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from gatewayd.device.identity import Claim, claim, macs
 from gatewayd.discovery import sanitize
-from gatewayd.discovery.discoverer import Sighting
+from gatewayd.discovery.discoverer import LONGEST, SHORTEST, Sighting
 from gatewayd.discovery.sanitize import label, usable_addresses
 from gatewayd.errors import ConfigError
 
@@ -25,7 +25,6 @@ MAX_KEYS = 32
 MAX_KEY = 32
 """Entries of a TXT record that are kept, and characters of a key: those beyond are left out."""
 MAX_HOST = 255
-SHORTEST, LONGEST = 60.0, 86400.0
 
 CLAIMS: Mapping[str, str] = {
     "mac": "mac", "macaddress": "mac", "bridgeid": "mac",

@@ -15,8 +15,10 @@ from gatewayd.device.identity import Claim, claim, strength
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.comparison import same_facts
 from gatewayd.discovery.discoverer import (
+    LONGEST,
     MATCHABLE,
     MAX_ATTRIBUTES,
+    SHORTEST,
     Context,
     Health,
     Interest,
@@ -36,8 +38,6 @@ MAX_KEY = 512
 MAX_CLAIMS = 16
 MAX_AT_ONE_ADDRESS = 256
 """Devices of one address: a router may have as many behind it."""
-SHORTEST, LONGEST = 60.0, 86_400.0
-"""Seconds for which what was found may be believed."""
 MAX_FORMER = 4
 """Addresses at which a device is asked, too, as it answered there before."""
 KNOWN = 2

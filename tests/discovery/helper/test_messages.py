@@ -15,13 +15,11 @@ from gatewayd.device.identity import Claim, Trust
 from gatewayd.device.secret import Secret
 from gatewayd.discovery.diagnosis.recorder import MAX_DATA, RecordedEvent
 from gatewayd.discovery.diagnosis.refusals import Refusal
-from gatewayd.discovery.discoverer import Interest, Loss, LossReason, Sighting
+from gatewayd.discovery.discoverer import LONGEST, SHORTEST, Interest, Loss, LossReason, Sighting
 from gatewayd.discovery.helper.messages import (
-    LONGEST,
     MAX_COUNTERS,
     MAX_REFUSALS,
     MAX_TO_GATEWAYD,
-    SHORTEST,
     Answer,
     DiscovererSpec,
     HelperHealth,

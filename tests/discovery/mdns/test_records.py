@@ -9,13 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.device.identity import Claim, Trust
+from gatewayd.discovery.discoverer import LONGEST, SHORTEST
 from gatewayd.discovery.mdns.records import (
     IN,
-    LONGEST,
     MAX_KEY,
     MAX_KEYS,
     MAX_LABEL,
-    SHORTEST,
     SRV,
     TXT,
     InstanceName,
