@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import subprocess
 import sys
 import time
@@ -28,6 +29,8 @@ UUID, MAC = "833caecd-32b2-4ac6-9260-bb086f3c377a", "68:6d:bc:5c:b1:5d"
 PEER = Path(__file__).parents[1] / "discovery/peers/onvif_camera.py"
 SERVICE = "_rtsp._tcp"
 NAME = LanChild("Dock 3", "DS-2CD-0042", MAC, "dock-3", CHILD, "DEMO-1", 554, f"{SERVICE}.local")
+DISCARD = 9
+"""A port at which nothing needs to listen (RFC 863)."""
 KINDS = {"ws-discovery", "mdns", "dhcp-leases", "neighbours"}
 CONFIG = """\
 [gateway]
@@ -114,6 +117,8 @@ async def gateway(bus: PrivateBus, directory: Path) -> AsyncIterator[Site]:
     lease = f"{until} {MAC} {CHILD} dock-3 01:{MAC}\n"
     (directory / "dnsmasq.leases").write_text(lease)
     site.configure(CONFIG.format(site=site), "")
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        sock.sendto(b"", (CHILD, DISCARD))  # as it has its lease, the kernel has found its MAC
     await site.start()
     try:
         yield site
