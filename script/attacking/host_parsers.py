@@ -122,7 +122,8 @@ def _chunk(data: bytes) -> object:
     if header.kind == b"OPN":
         return opc_ua.read_channel(header, body)
     if header.kind in (b"ACK", b"ERR"):
-        return opc_ua.read_hello_answer(header, body)
+        opc_ua.read_hello_answer(header, body)
+        return header
     return opc_ua.MessageReader(CHANNEL, 2).add(header, body)
 
 
