@@ -188,7 +188,8 @@ async def played(one: Site, file: Path, number: int) -> Sequence[str]:
     parts = [part.split(" ", 1) for part in (await replay(one, file))[:-1].split(", ")]
     counts = {name: count for count, name in parts}
     assert int(counts["sent"]) >= number
-    assert (counts["applied"], counts.get("failed")) == ("2", None)
+    assert int(counts["applied"]) >= 2, "an address came and went; the kernel may say so twice"
+    assert "failed" not in counts
     found = sorted(await shown(one))
     return found if len(found) >= number else ()
 

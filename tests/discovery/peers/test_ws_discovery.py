@@ -10,6 +10,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
@@ -65,15 +66,33 @@ def camera(cable: Cable, name: str, address: str = CHILD) -> Iterator[None]:
             process.communicate()
 
 
+TRIES = 3
+
+
 @contextmanager
 def windows_host(cable: Cable, name: str, _address: str = CHILD) -> Iterator[None]:
     """Have what Debian's wsdd makes look like a host of Windows."""
     command = [*cable.prefix, "wsdd", "-4", "-i", INTERFACE, "-n", name, "-U", UUID]
-    with subprocess.Popen(command) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
+    for _ in range(TRIES):
+        with subprocess.Popen(command) as process:
+            try:
+                if not has_joined(cable):  # it has looked at the interface before that was up
+                    continue
+                yield
+            finally:
+                process.terminate()
+        return
+    pytest.fail("wsdd has not joined the group of WS-Discovery")
+
+
+def has_joined(cable: Cable) -> bool:
+    """Whether a program at the far end is in the group of WS-Discovery, soon at least."""
+    shown = [*cable.prefix, "ip", "-4", "maddress", "show", "dev", INTERFACE]
+    for _ in range(50):
+        if GROUP4 in subprocess.run(shown, check=True, capture_output=True, text=True).stdout:
+            return True
+        time.sleep(0.1)
+    return False
 
 
 Peer = Callable[..., AbstractContextManager[None]]
