@@ -83,7 +83,8 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl rules test": Way(fills={"FILE": "/root/sightings"}),
     # clouds
     "gatewayctl clouds": Way(),
-    "gatewayctl preflight": Way(refused="failed|is not configured"),  # no platform is there
+    "gatewayctl preflight": Way(refused="failed"),  # no platform is there
+    "gatewayctl preflight plant": Way(refused="'plant' is not configured"),  # of another page
     "gatewayctl broker-config": Way(refused="No cloud of the kind"),
     "gatewayctl huawei ca make": Way(refused="--replace"),
     "gatewayctl huawei ca make --cloud": Way(fills={"{}": "huawei"}, refused="--replace"),
