@@ -175,7 +175,7 @@ class AdmissionController:
     settle: seconds for which the evidence must stay the same before it is judged.
     """
 
-    def __init__(  # noqa: PLR0913  # ruff counts the three that are keyword-only, which cannot be confused
+    def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones, too, which cannot be confused
         self,
         records: RecordStore,
         discovered: DiscoveredDevices,
