@@ -104,7 +104,8 @@ def _of_opc_ua() -> Iterator[Parser]:
     words = (b"\xff\xff\xff\xff", b"\x01\0\xaf\x01", b"\0\0\0\x80", b"opc.tcp://[", b"\x30\x82",
              b"\x03\0\0\0", b"\1\0\0\0")  # fmt: skip
     yield Parser(
-        "chunk of OPC UA", _chunk, [whole, captured["opc-ua-02"]], (UnreadableAnswer,),
+        "chunk of OPC UA", _chunk, [whole, captured["opc-ua-02"], *_greetings()],
+        (UnreadableAnswer,),
         (*words, b"MSGC", b"ERRF", b"OPNF", b"ACKF"),
     )  # fmt: skip
     yield Parser("endpoints of OPC UA", _endpoints, [message], (UnreadableAnswer,), words)
@@ -114,6 +115,17 @@ def _of_opc_ua() -> Iterator[Parser]:
         [b"\1\0\xa9\1" + header + b"\1\0\0\0" + server, b"\1\0\xa9\1" + header + b"\0\0\0\0"],
         (UnreadableAnswer,), words,
     )  # fmt: skip
+
+
+def _greetings() -> Iterator[bytes]:
+    """Yield what a server answers before it is asked for anything (OPC UA 10000-6, 6.7 and 7.1)."""
+    yield b"ACKF" + struct.pack("<6I", 28, 0, 65535, 65535, 65535, 5)
+    head = struct.pack("<IiiiII", 6, -1, -1, -1, 1, 1)
+    response = (
+        b"\1\0\xc1\1" + struct.pack("<qII", 0, 1, 0) + b"\0" + struct.pack("<i", 0) + b"\0\0\0"
+    )
+    body = head + response + struct.pack("<IIIqI", 0, 6, 14, 0, 60_000)
+    yield b"OPNF" + struct.pack("<I", opc_ua.HEADER + len(body)) + body
 
 
 def _chunk(data: bytes) -> object:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from gatewayd.discovery.births.catalogue import dialects_of, subscriptions_of
-from gatewayd.discovery.births.port import Birth
+from gatewayd.discovery.births.port import Birth, Dialect
 from gatewayd.discovery.births.roster import Roster
 from gatewayd.discovery.births.settings import BirthsSettings, DialectName
 from gatewayd.discovery.discoverer import Health
@@ -42,6 +42,10 @@ from script.attacking.host_parsers import host_parsers
 
 VECTORS = Path(__file__).parents[2] / "tests/discovery/protocols/vectors"
 SENDER = "10.77.0.2"
+BETWEEN_BIRTHS = b"\x1d"
+"""What separates messages in an input.  No JSON has it."""
+MOST_BIRTHS = 8
+"""Messages of an input."""
 
 
 def lan_parsers() -> Iterator[Parser]:
@@ -122,27 +126,64 @@ def _of_births() -> Iterator[Parser]:
         for one in json.loads(file.read_text())
     ]
     yield Parser(
-        "what a device announces at a broker", _births, [*seeds, b"tele/plug/LWT\nOnline"],
+        "what a device announces at a broker", _births, [*seeds, *_stories(seeds)],
         (UnreadableAnswer,),
         (b'"availability":[{"topic":', b'"connections":[["mac","', b'"~":', b"NDEATH/edge1\n",
-         b"bdSeq", b"zigbee2mqtt/bridge/event\n", b'"@health":', b"%prefix%", b"/events/rpc\n"),
+         BETWEEN_BIRTHS, b"bdSeq", b"zigbee2mqtt/bridge/event\n", b'"@health":', b"%prefix%", b"/events/rpc\n"),
     )  # fmt: skip
 
 
+def _stories(seeds: list[bytes]) -> Iterator[bytes]:
+    """Yield what a broker passes on of one device: that it is there, is asked, leaves, is gone."""
+    yield b"tele/plug/LWT\nOnline"
+    yield BETWEEN_BIRTHS.join(seeds[:MOST_BIRTHS])
+    config = (
+        b'{"device": {"identifiers": ["a"], "serial_number": "A1", "manufacturer": "x", '
+        b'"connections": [["mac", "a0:20:a6:0a:ff:d2"]]}, "availability_topic": "a/status"}'
+    )
+    yield BETWEEN_BIRTHS.join([
+        b"homeassistant/sensor/a/t/config\n" + config, b"a/status\nonline", b"a/status\noffline",
+        b"homeassistant/sensor/a/t/config\n",
+    ])  # fmt: skip
+    listed = b'[{"ieee_address": "0x00158d00010a0b0c", "friendly_name": "%s", "type": "EndDevice"}]'
+    yield BETWEEN_BIRTHS.join([
+        b"zigbee2mqtt/bridge/devices\n" + listed % b"a", b"zigbee2mqtt/a/availability\nonline",
+        b"zigbee2mqtt/bridge/devices\n" + listed % b"b", b"zigbee2mqtt/bridge/state\noffline",
+        b"zigbee2mqtt/bridge/devices\n[]",
+    ])  # fmt: skip
+    born, died = (one for one in seeds if one.startswith(b"spBv1.0/"))
+    yield BETWEEN_BIRTHS.join([
+        born, born.replace(b"NBIRTH/edge1", b"DBIRTH/edge1/d"), b"spBv1.0/plant/DDEATH/edge1/d\n",
+        died,
+    ])  # fmt: skip
+    yield BETWEEN_BIRTHS.join(
+        one for one in seeds for _ in range(2) if b"shelly" in one.partition(b"\n")[0]
+    ) + BETWEEN_BIRTHS + b"shellyplusht-b8d61a0a0b0c/online\ntrue"  # fmt: skip
+
+
 def _births(data: bytes) -> None:
-    """Read a topic, a line feed and a payload in all dialects, as kept and as just published."""
+    """Read some messages in all dialects, each as kept and as just published, by one roster.
+
+    A message is a topic, a line feed and a payload.
+    """
     settings = BirthsSettings(doors=("plant",), dialects=tuple(DialectName), ask=True)
-    name, _, payload = data.partition(b"\n")
-    topic = name.decode(errors="replace")
     roster = Roster(4, lambda _: 0, Health())
-    for dialect in dialects_of(settings):
-        if any(covers(one.filter, topic) for one in subscriptions_of(dialect, ask=True)):
-            for retained in (True, False):
-                birth = Birth("births", "plant", topic, payload, retained, 0.0)
-                for news in dialect.read(topic, payload):
-                    for key in tuple(roster.apply(dialect.name, news, birth)):
-                        if (entry := roster.get(key)) is not None:
-                            roster.standing(entry)
+    for message in data.split(BETWEEN_BIRTHS)[:MOST_BIRTHS]:
+        name, _, payload = message.partition(b"\n")
+        topic = name.decode(errors="replace")
+        for dialect in dialects_of(settings):
+            if any(covers(one.filter, topic) for one in subscriptions_of(dialect, ask=True)):
+                _apply(roster, dialect, topic, payload)
+    roster.disconnected(1.0)
+
+
+def _apply(roster: Roster, dialect: Dialect, topic: str, payload: bytes) -> None:
+    for retained in (True, False):
+        birth = Birth("births", "plant", topic, payload, retained, 0.0)
+        for news in dialect.read(topic, payload):
+            for key in tuple(roster.apply(dialect.name, news, birth)):
+                if (entry := roster.get(key)) is not None:
+                    roster.standing(entry)
 
 
 def _frames(name: str) -> list[bytes]:
@@ -213,7 +254,8 @@ def _of_coap() -> Iterator[Parser]:
     )  # fmt: skip
     yield Parser(
         "answers of CoAP to an enquiry", _enquired,
-        [b"\xc1\x28\xff" + links, b"\xc1\x28\xb1\x08\xff" + node, b"\xff0042"],
+        [b"\xc1\x28\xff" + links, b"\xc1\x28\xb1\x08\xff" + node, b"\xff0042",
+         b'\xc1\x28\xff</l>;rt="core.rd-lookup-ep",' + node],
         (UnreadableAnswer, TimeoutError), (*_LINK_WORDS, b"\xb1\x08", b"\xb1\x18", b"\xff"),
     )  # fmt: skip
 
