@@ -129,7 +129,8 @@ def _of_births() -> Iterator[Parser]:
         "what a device announces at a broker", _births, [*seeds, *_stories(seeds)],
         (UnreadableAnswer,),
         (b'"availability":[{"topic":', b'"connections":[["mac","', b'"~":', b"NDEATH/edge1\n",
-         BETWEEN_BIRTHS, b"bdSeq", b"zigbee2mqtt/bridge/event\n", b'"@health":', b"%prefix%", b"/events/rpc\n"),
+         BETWEEN_BIRTHS, b"bdSeq", b"zigbee2mqtt/bridge/event\n", b'"@health":', b"%prefix%",
+         b"/events/rpc\n"),
     )  # fmt: skip
 
 
