@@ -332,7 +332,7 @@ class _Reader:
         return cls(source, SettingsBuilder(source, problems), plugins)
 
     def config(self, rules: tuple[Path, ...]) -> Config | None:
-        before = len(self.builder.problems.found)
+        before = self.builder.problems.errors
         self.builder.refuse_unknown(self.source.table, SECTIONS, ())
         made = {name: self._section(cls, name) for name, cls in PLAIN.items()}
         scalars, tables = self._split("discovery", InventorySettings)
@@ -345,7 +345,7 @@ class _Reader:
         self._check_budgets(made["messages"])
         self._check_credentials(made["credentials"])
         made["rule_directories"] = getattr(made["gateway"], "rules", ()) or rules
-        return None if len(self.builder.problems.found) > before else Config(**made)
+        return None if self.builder.problems.errors > before else Config(**made)
 
     def _check_budgets(self, messages: MessageSettings | None) -> None:
         """Note budgets of clouds that are not configured, most likely misspelt."""

@@ -51,6 +51,7 @@ class CloudSettings:
 
 
 class Cloud:
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = CloudSettings
 
 
@@ -60,6 +61,7 @@ class ListSettings:
 
 
 class ListCloud:
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = ListSettings
 
 
@@ -69,6 +71,7 @@ class EarSettings:
 
 
 class Ear:
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = EarSettings
 
 
@@ -78,16 +81,20 @@ class SafeSettings:
 
 
 class Safe:
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = SafeSettings
 
 
 class HoldableCloud(ListCloud):
+    port_version: ClassVar[str] = "1.0"
+
     @classmethod
     def hands_over(cls, route: str) -> bool:
         return route in {"", "direct"}
 
 
 class ProxiedCloud:
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = OutboundSettings
 
 
@@ -483,6 +490,7 @@ class FilesSettings:
 
 
 class FilesCloud:
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = FilesSettings
 
 

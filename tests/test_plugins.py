@@ -9,16 +9,24 @@ from pathlib import Path
 import pytest
 
 from gatewayd.errors import PluginError
-from gatewayd.plugins import CLOUDS, DISCOVERERS, GROUPS, Plugins
+from gatewayd.plugins import CLOUDS, DISCOVERERS, GROUPS, PORTS, Plugins, PortVersion, port_fault
 
 GOOD = """
 from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Cloud:
+    port_version = "1.0"
+
     @dataclass(frozen=True)
     class Settings:
         host: str = ""
+
+class Later(Cloud):
+    port_version = "2.0"
+
+class Silent(Cloud):
+    pass
 
 class Bare:
     pass
@@ -62,12 +70,18 @@ def test_a_named_plugin_is_loaded_and_no_other(modules: Path) -> None:
         ("gone", r"cannot be imported \(AttributeError\)"),
         ("bare", "no class with a dataclass `Settings`"),
         ("function", "no class with a dataclass `Settings`"),
+        (
+            "later",
+            r"Later of \?\) was written for version 2.0 of gatewayd.clouds, .* has 1.0: upgrade",
+        ),
+        ("silent", "does not state `port_version`.* this gatewayd has 1.0: ask its author"),
     ],
 )
 def test_what_cannot_be_used_says_what_to_do(modules: Path, name: str, remedy: str) -> None:
     installed = plugins(
         ("broken", "gwt_broken:X"), ("needy", "gwt_needy:X"), ("gone", "gwt_good:Gone"),
         ("bare", "gwt_good:Bare"), ("function", "gwt_good:function"),
+        ("later", "gwt_good:Later"), ("silent", "gwt_good:Silent"),
     )  # fmt: skip
     with pytest.raises(PluginError, match=remedy) as raised:
         installed.load(CLOUDS, name)
@@ -86,6 +100,26 @@ def test_the_same_plugin_found_twice_is_one(modules: Path) -> None:
     assert installed.load(CLOUDS, "good").__name__ == "Cloud"
 
 
-def test_our_own_come_through_the_same_door() -> None:
+@pytest.mark.parametrize("group", GROUPS)
+def test_our_own_come_through_the_same_door(group: str) -> None:
     installed = Plugins.installed()
-    assert [bool(installed.names(group)) for group in GROUPS] == [True, True, True]
+    assert installed.names(group)
+    for name in installed.names(group):
+        assert installed.load(group, name).port_version == str(PORTS[group])
+
+
+def test_another_version_of_a_port_is_refused() -> None:
+    def fault(stated: object) -> str:
+        return port_fault(CLOUDS, PortVersion(3, 4), stated, "gatewayd-x")
+
+    assert [fault(good) for good in ("3.0", "3.4")] == ["", ""]
+    other = "install a release of gatewayd-x for version 3"
+    for stated, remedy in (
+        ("2.9", other),
+        ("3.5", f"upgrade gatewayd, or {other}"),
+        ("4.0", f"upgrade gatewayd, or {other}"),
+    ):
+        said = f"was written for version {stated} of gatewayd.clouds, and this gatewayd has 3.4"
+        assert fault(stated) == f"{said}: {remedy}"
+    for unreadable in (None, 3, "3", "3.4.1", "03.4", "3.\u0664", "3.4\n", "3." + "4" * 9):
+        assert "does not state" in fault(unreadable)

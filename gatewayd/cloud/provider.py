@@ -1,7 +1,8 @@
 """The port of a cloud: what gatewayd asks of a provider, and what a provider may ask of gatewayd.
 
-For authors of a new cloud.  A class that implements CloudProvider, and declares `Settings`, is
-registered as an entry point; its tests inherit gatewayd/testing/contracts/cloud.py.
+For authors of a new cloud.  A class that implements CloudProvider, and declares `Settings` and the
+`port_version` of PORTS in gatewayd/plugins.py, is registered as an entry point; its tests inherit
+gatewayd/testing/contracts/cloud.py.
 
 A provider never decides when: each method makes one attempt, and reports how it ended.  gatewayd
 calls them in this order, for the gateway's own name first if there is one:

@@ -200,6 +200,7 @@ class Discoverer(Protocol):
 
     It is made as `cls(name, settings)`, which may raise ConfigError.  `cls.Settings` is a frozen
     dataclass of `gatewayd.settings.declare.setting` fields: the keys of [discovery.<name>].
+    `cls.port_version` is a version of PORTS in gatewayd/plugins.py.
 
     It runs in the discovery helper, a process without secrets, and its reports prove nothing but
     what a packet does, whatever their `trust`.  A class that reads nothing from the LAN may say

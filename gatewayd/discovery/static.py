@@ -77,6 +77,7 @@ class StaticSettings:
 class Static:
     """The discoverer of listed devices.  It never reports a loss.  Raises ConfigError."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = StaticSettings
     isolated: ClassVar[bool] = False
 

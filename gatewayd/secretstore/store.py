@@ -90,7 +90,10 @@ class ConditionProperties:
 
 
 class SecretStore(Protocol):
-    """A store that keeps secrets in slots.  Its class declares `Settings`, a frozen dataclass.
+    """A store that keeps secrets in slots.
+
+    Its class declares `Settings`, a frozen dataclass, and `port_version`, a version of PORTS in
+    gatewayd/plugins.py.
 
     begin, commit and rollback bracket a group of calls; after commit has returned, all of them
     are durable.  Within a group, `undo` takes back what was done since `mark`, or raises

@@ -46,7 +46,7 @@ class SettingsBuilder:
     """A builder of settings from the tables of one source, which notes every problem.
 
     Settings may have a method `problems`, which yields a sentence for each problem with them as a
-    whole.
+    whole, and a method `warnings`, for what may be wrong and does not keep them from being used.
     """
 
     source: SettingsSource
@@ -61,7 +61,7 @@ class SettingsBuilder:
         if not isinstance(table, Mapping):
             self.note(at, f"{dotted(at)} {_NO_TABLE}")
             return None
-        before = len(self.problems.found)
+        before = self.problems.errors
         hints = get_type_hints(cls)
         declared = {one.name: one for one in fields(cls) if one.init}  # type: ignore[arg-type]  # T is a dataclass
         self.refuse_unknown(table, declared, at)
@@ -73,17 +73,18 @@ class SettingsBuilder:
         for name, one in declared.items():
             if name not in table and one.default is MISSING and one.default_factory is MISSING:
                 self.note(at, f"{dotted(at) or 'the file'} lacks '{name}': add it")
-        if len(self.problems.found) > before:
+        if self.problems.errors > before:
             return None
         made = cls(**values)
         self._note_own_problems(made, at)
-        return None if len(self.problems.found) > before else made
+        return None if self.problems.errors > before else made
 
     def _note_own_problems(self, made: object, at: KeyPath) -> None:
-        """Note what the settings' method `problems` yields, if they have one."""
-        problems = getattr(made, "problems", None)
-        for text in problems() if problems else ():
-            self.note(at, f"[{dotted(at)}]: {text}")
+        """Note what the settings' methods `problems` and `warnings` yield, if they have them."""
+        for method, fatal in (("problems", True), ("warnings", False)):
+            found = getattr(made, method, None)
+            for text in found() if found else ():
+                self.problems.add(self.source.where(at), f"[{dotted(at)}]: {text}", fatal=fatal)
 
     def refuse_unknown(self, table: Mapping[str, Any], known: Collection[str], at: KeyPath) -> None:
         """Note each unknown key."""

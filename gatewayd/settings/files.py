@@ -66,9 +66,14 @@ class Problems:
         return tuple(problem for problem in self.found if not problem.fatal)
 
     @property
+    def errors(self) -> int:
+        """How many problems are more than warnings."""
+        return sum(problem.fatal for problem in self.found)
+
+    @property
     def fatal(self) -> bool:
         """Whether any problem is more than a warning."""
-        return any(problem.fatal for problem in self.found)
+        return self.errors > 0
 
     def check(self) -> None:
         """Raise ConfigError, one line for each problem, if any is fatal."""

@@ -44,6 +44,7 @@ class Alibaba(RoutedProvider):
     random: so many bytes that cannot be guessed.  Raises ConfigError.
     """
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = AlibabaSettings
     preflight = staticmethod(preflight)
     is_answer = staticmethod(commands.is_answer)

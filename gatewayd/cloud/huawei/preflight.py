@@ -9,7 +9,13 @@ from functools import partial
 from gatewayd.cloud.huawei import login
 from gatewayd.cloud.huawei.certificate import read_template
 from gatewayd.cloud.huawei.identity import fatal_text
-from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings
+from gatewayd.cloud.huawei.settings import (
+    SELF_REGISTRATION_REMEDY,
+    HuaweiCertificates,
+    HuaweiGateway,
+    HuaweiSettings,
+    self_registration_doubt,
+)
 from gatewayd.cloud.huawei.template import ProvisioningTemplate, lint
 from gatewayd.cloud.huawei.template_device import DesiredDevice, solve_subject
 from gatewayd.cloud.outbound import proxy_of, server_of
@@ -75,6 +81,9 @@ async def preflight(
     if settings.certificates is None:
         yield NO_CERTIFICATES
     else:
+        if doubt := self_registration_doubt(settings.host):
+            text = f"{doubt[0].upper()}{doubt[1:]}."
+            yield Check("instance", UNSURE, text, f"{SELF_REGISTRATION_REMEDY}.")
         for check in await asyncio.to_thread(check_template, settings.certificates, own):
             yield check
         yield NOT_SEEN

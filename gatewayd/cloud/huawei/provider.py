@@ -37,6 +37,7 @@ class Huawei(RoutedProvider):
     Blocks: reads the template.  Raises ConfigError.
     """
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = HuaweiSettings
     preflight = staticmethod(preflight)
     is_answer = staticmethod(commands.is_answer)

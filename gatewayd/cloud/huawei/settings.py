@@ -83,6 +83,35 @@ ID ("MQTT Connection Authentication")."""
 KEY_ALGORITHMS = ("rsa-2048", "rsa-3072", "ec-p256")
 _DOMAIN = re.compile(r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}")
 
+_VENDOR_HOST = re.compile(
+    r"(?:[^.]+\.[^.]+\.iotda-device|(?P<shared>iot-mqtts))\.(?P<region>[^.]+)\.myhuaweicloud\.com",
+    re.IGNORECASE,
+)
+_STANDARD_WITHOUT = {"cn-east-3": "CN East-Shanghai1"}
+"""Regions whose standard instances have no self-registration ("Registering a Device Using a Device
+Provisioning Template")."""
+SELF_REGISTRATION_REMEDY = (
+    "Where the edition has none, name another instance, or remove the table 'certificates' and "
+    "let the rules name the route sub-device"
+)
+
+
+def self_registration_doubt(host: str) -> str:
+    """Return why an instance may have no self-registration, by its host name; "" for no reason.
+
+    A host name shows the region, but not always the edition.  Sources: "Creating a Device
+    Provisioning Template" of the user guide, for the region, and of the API reference, for the
+    editions.
+    """
+    found = _VENDOR_HOST.fullmatch(host.rstrip("."))
+    if found is None:
+        return ""
+    if found["shared"]:
+        return "this host is of the basic edition, as a rule, which has no self-registration"
+    if region := _STANDARD_WITHOUT.get(found["region"].lower()):
+        return f"standard instances in {region} have no self-registration, enterprise ones have"
+    return ""
+
 
 @dataclass(frozen=True, slots=True)
 class HuaweiCertificates:
@@ -229,6 +258,11 @@ class HuaweiSettings(OutboundSettings):
             yield from self.certificates.mistakes()
         if self.gateway is not None:
             yield from self.gateway.mistakes(by_certificate=self.certificates is not None)
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what keeps devices of some instances from registering themselves."""
+        if self.certificates is not None and (doubt := self_registration_doubt(self.host)):
+            yield f"host: {doubt}. {SELF_REGISTRATION_REMEDY}"
 
 
 def _is_address(host: str) -> bool:

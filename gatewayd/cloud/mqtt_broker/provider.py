@@ -27,6 +27,7 @@ class MqttBroker(RoutedProvider):
     Raises ConfigError.
     """
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = MqttBrokerSettings
     preflight = staticmethod(preflight)
     is_answer = staticmethod(messages.is_answer)

@@ -56,6 +56,7 @@ NO_WORD = 300.0
 class Births:
     """The discoverer.  Implements BirthReceiver.  Raises ConfigError."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = BirthsSettings
 
     def __init__(self, name: str, settings: BirthsSettings) -> None:

@@ -67,6 +67,7 @@ class KernelNeighbours:
     not depend on the helper.  vendors: the directory of the IEEE's lists.
     """
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = NeighbourSettings
 
     def __init__(

@@ -79,6 +79,7 @@ class Leases:
     vendors: the directory of the IEEE's lists.  wall: seconds since 1970, as in the files.
     """
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = LeaseSettings
 
     def __init__(

@@ -30,6 +30,7 @@ NAME = 2800
 class Mdns:
     """The discoverer, with one `MdnsInterface` for each interface.  Raises ConfigError."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = MdnsSettings
 
     def __init__(self, name: str, settings: MdnsSettings) -> None:

@@ -254,6 +254,7 @@ def _checked(answer: T | ModbusException) -> T | None:
 class Modbus(HostPoller):
     """The discoverer.  gap: as of `HostPoller`.  Raises ConfigError."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = ModbusSettings
 
     def __init__(self, name: str, settings: ModbusSettings, *, gap: float = GAP) -> None:

@@ -129,6 +129,7 @@ def _question(port: int) -> HostQuestion:
 class OpcUa(HostPoller):
     """The discoverer.  gap: as of `HostPoller`.  Raises ConfigError."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = OpcUaSettings
 
     def __init__(self, name: str, settings: OpcUaSettings, *, gap: float = GAP) -> None:

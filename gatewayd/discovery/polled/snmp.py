@@ -200,6 +200,7 @@ class Snmp(HostPoller):
     Raises ConfigError.
     """
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = SnmpSettings
 
     def __init__(

@@ -70,6 +70,7 @@ class ProfinetSettings(ProbingSettings):
 class Profinet:
     """The discoverer, with a `FoundTable` for each interface.  Raises ConfigError."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = ProfinetSettings
 
     def __init__(self, name: str, settings: ProfinetSettings) -> None:

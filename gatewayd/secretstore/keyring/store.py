@@ -74,6 +74,7 @@ class KeyringStore(ConditionProperties):
     Raises PluginError where there is no such backend, ConfigError and StoreError like the vault.
     """
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = KeyringSettings
 
     def __init__(

@@ -49,6 +49,7 @@ class Vault(SealedDatabase):
     Raises ConfigError where a newer gatewayd wrote the file, StoreError where it is damaged.
     """
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = VaultSettings
 
     def __init__(

@@ -27,6 +27,7 @@ class DeviceFileSettings:
 class DeviceFile:
     """The discoverer of the devices in one file."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = DeviceFileSettings
 
     def __init__(self, name: str, settings: DeviceFileSettings) -> None:

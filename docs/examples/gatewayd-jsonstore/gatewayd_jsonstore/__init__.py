@@ -45,6 +45,7 @@ class JsonStore(ConditionProperties):
     directory: of the store.  Raises StoreUnavailable.
     """
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = JsonStoreSettings
 
     def __init__(

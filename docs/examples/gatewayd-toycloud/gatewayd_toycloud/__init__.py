@@ -66,6 +66,7 @@ class ToySession:
 class ToyCloud:
     """The provider: each method makes one attempt."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = ToyCloudSettings
     gateway_name = None
 

@@ -216,6 +216,7 @@ class BacnetSettings(ProbingSettings):
 class Bacnet(DatagramDiscoverer):
     """The discoverer.  Raises ConfigError."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = BacnetSettings
 
     def __init__(self, name: str, settings: BacnetSettings) -> None:

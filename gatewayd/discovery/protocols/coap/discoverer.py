@@ -327,6 +327,7 @@ class CoapSettings(ProbingSettings):
 class Coap(DatagramDiscoverer):
     """The discoverer.  Raises ConfigError."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = CoapSettings
 
     def __init__(self, name: str, settings: CoapSettings) -> None:

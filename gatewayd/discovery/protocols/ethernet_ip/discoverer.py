@@ -123,6 +123,7 @@ class EthernetIp(DatagramDiscoverer):
     Raises ConfigError.
     """
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = EthernetIpSettings
 
     def __init__(self, name: str, settings: EthernetIpSettings, *, gap: float = GAP) -> None:

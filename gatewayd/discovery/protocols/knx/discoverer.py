@@ -99,6 +99,7 @@ class KnxSettings(ProbingSettings):
 class Knx(DatagramDiscoverer):
     """The discoverer.  Raises ConfigError."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = KnxSettings
 
     def __init__(self, name: str, settings: KnxSettings) -> None:

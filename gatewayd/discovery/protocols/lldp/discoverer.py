@@ -77,6 +77,7 @@ class Lldp:
     wall: seconds since 1970, as those of the report's file.
     """
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = LldpSettings
 
     def __init__(

@@ -81,6 +81,18 @@ class UaChannel:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenedChannel:
+    """What the answer to the request for a channel says.
+
+    handle: of the request.  nonce: of the server, from which keys are derived.
+    """
+
+    channel: UaChannel
+    handle: int
+    nonce: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class UaApplication:
     """What a server says of an application.  urls: where it can be asked."""
 
@@ -115,25 +127,38 @@ def hello(url: str) -> bytes:
 def open_channel() -> bytes:
     """Return the request for a channel without security, which proves and hides nothing."""
     head = ua.u32(0) + ua.text(_NONE) + ua.octets(None) + ua.octets(None) + ua.u32(1, 1)
-    body = ua.u32(0, _ISSUE, _MODE_NONE) + ua.octets(None) + ua.u32(_LIFETIME)
-    return _message(b"OPNF", head + _request(Encoding.OPEN_CHANNEL, 1, body))
+    return _message(b"OPNF", head + channel_request(1, _MODE_NONE, None))
+
+
+def channel_request(handle: int, mode: int, nonce: bytes | None) -> bytes:
+    """Return what is in the request for a channel.
+
+    handle: is in the answer, too.  mode: as of `UaEndpoint`.  nonce: None where nothing is secured.
+    """
+    body = ua.u32(0, _ISSUE, mode) + ua.octets(nonce) + ua.u32(_LIFETIME)
+    return _request(Encoding.OPEN_CHANNEL, handle, body)
+
+
+def close_request(handle: int) -> bytes:
+    """Return what is in the request to end a channel."""
+    return _request(Encoding.CLOSE_CHANNEL, handle, b"")
 
 
 def find_servers(channel: UaChannel, number: int, url: str) -> bytes:
     """Return the request for the servers that a host knows.  number: of the request, from 2 on."""
     body = ua.text(url) + ua.texts(()) + ua.texts(())
-    return _in_channel(b"MSGF", channel, number, Encoding.FIND_SERVERS, body)
+    return _in_channel(channel, number, Encoding.FIND_SERVERS, body)
 
 
 def get_endpoints(channel: UaChannel, number: int, url: str) -> bytes:
     """Return the request for the endpoints of a server."""
     body = ua.text(url) + ua.texts(()) + ua.texts(())
-    return _in_channel(b"MSGF", channel, number, Encoding.GET_ENDPOINTS, body)
+    return _in_channel(channel, number, Encoding.GET_ENDPOINTS, body)
 
 
 def close_channel(channel: UaChannel, number: int) -> bytes:
     """Return the request to end a channel, which is not answered."""
-    return _in_channel(b"CLOF", channel, number, Encoding.CLOSE_CHANNEL, b"")
+    return _in_channel(channel, number, Encoding.CLOSE_CHANNEL, b"", b"CLOF")
 
 
 def read_header(raw: bytes) -> ChunkHeader:
@@ -171,12 +196,24 @@ def read_channel(header: ChunkHeader, body: bytes) -> UaChannel:
     reader.u32()
     if reader.u32() != 1:
         raise UnreadableAnswer("unasked")
-    _read_response(reader, Encoding.OPEN_CHANNEL_ANSWER)
+    return read_opened(reader).channel
+
+
+def read_opened(reader: UaReader) -> OpenedChannel:
+    """Read what is in the answer to the request for a channel.  Raises UnreadableAnswer."""
+    handle = _read_response(reader, Encoding.OPEN_CHANNEL_ANSWER)
     reader.u32()
     made = UaChannel(reader.u32(), reader.u32())
     if not made.channel:
         raise UnreadableAnswer("garbled")
-    return made
+    reader.i64()
+    reader.u32()
+    return OpenedChannel(made, handle, reader.octets(MAX_NONCE))
+
+
+def read_error(body: bytes) -> int:
+    """Return the status code of an error message.  Raises UnreadableAnswer."""
+    return UaReader(body).u32()
 
 
 @dataclass(slots=True)
@@ -245,11 +282,14 @@ def _token(reader: UaReader) -> None:
         reader.text()
 
 
-def _read_response(reader: UaReader, expected: Encoding) -> None:
-    """Read the number of an answer, and its header, which must be without a fault."""
+def _read_response(reader: UaReader, expected: Encoding) -> int:
+    """Read the number of an answer, and its header, which must be without a fault.
+
+    Returns the handle of its request.
+    """
     encoding = reader.numeric_id()
     reader.i64()
-    reader.u32()
+    handle = reader.u32()
     if reader.u32() or encoding == Encoding.FAULT:
         raise UnreadableAnswer("refused-by-server")
     if encoding != expected:
@@ -260,10 +300,11 @@ def _read_response(reader: UaReader, expected: Encoding) -> None:
     reader.numeric_id()
     if reader.u8():
         reader.octets(ua.MAX_TEXT)
+    return handle
 
 
 def _in_channel(
-    kind: bytes, channel: UaChannel, number: int, encoding: Encoding, body: bytes
+    channel: UaChannel, number: int, encoding: Encoding, body: bytes, kind: bytes = b"MSGF"
 ) -> bytes:
     head = ua.u32(channel.channel, channel.token, number, number)
     return _message(kind, head + _request(encoding, number, body))

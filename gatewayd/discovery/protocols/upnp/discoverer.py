@@ -211,6 +211,7 @@ class SsdpSettings(ProbingSettings):
 class Ssdp(DatagramDiscoverer):
     """The discoverer.  Raises ConfigError."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = SsdpSettings
 
     def __init__(self, name: str, settings: SsdpSettings) -> None:

@@ -204,6 +204,7 @@ class WsDiscoverySettings(ProbingSettings):
 class WsDiscovery(DatagramDiscoverer):
     """The discoverer.  Raises ConfigError."""
 
+    port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = WsDiscoverySettings
 
     def __init__(self, name: str, settings: WsDiscoverySettings) -> None:
