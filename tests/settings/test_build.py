@@ -27,6 +27,10 @@ class Colour(StrEnum):
 class Inner:
     depth: int = setting(1, "how deep", low=1, high=9)
 
+    def warnings(self) -> Iterator[str]:
+        if self.depth == 8:
+            yield "depth 8 may be too deep"
+
 
 @dataclass(frozen=True)
 class Outer:
@@ -47,6 +51,10 @@ class Outer:
     def problems(self) -> Iterator[str]:
         if self.count == 7:
             yield "count must not be 7"
+
+    def warnings(self) -> Iterator[str]:
+        if self.count == 9:
+            yield "count 9 may be too many"
 
 
 def build(text: str) -> tuple[Any, list[str]]:
@@ -84,6 +92,15 @@ def test_every_kind_is_built() -> None:
 
 def test_defaults_are_used_for_what_is_not_set() -> None:
     assert build("[x]\nname = 'n'") == (Outer("n"), [])
+
+
+def test_what_may_be_wrong_is_a_warning_and_the_settings_are_used() -> None:
+    made, problems = build("[x]\nname = 'n'\ncount = 9\ninner = { depth = 8 }\n")
+    assert made == Outer("n", count=9, inner=Inner(8))
+    assert problems == [
+        "/etc/x.toml:4: warning: [x.inner]: depth 8 may be too deep",
+        "/etc/x.toml:1: warning: [x]: count 9 may be too many",
+    ]
 
 
 @pytest.mark.parametrize(

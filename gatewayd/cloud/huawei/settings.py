@@ -88,8 +88,7 @@ _VENDOR_HOST = re.compile(
     re.IGNORECASE,
 )
 _STANDARD_WITHOUT = {"cn-east-3": "CN East-Shanghai1"}
-"""Regions whose standard instances have no self-registration ("Registering a Device Using a Device
-Provisioning Template")."""
+"""Regions whose standard instances have no self-registration (the user guide, iot_01_0115)."""
 SELF_REGISTRATION_REMEDY = (
     "Where the edition has none, name another instance, or remove the table 'certificates' and "
     "let the rules name the route sub-device"
@@ -99,15 +98,16 @@ SELF_REGISTRATION_REMEDY = (
 def self_registration_doubt(host: str) -> str:
     """Return why an instance may have no self-registration, by its host name; "" for no reason.
 
-    A host name shows the region, but not always the edition.  Sources: "Creating a Device
-    Provisioning Template" of the user guide, for the region, and of the API reference, for the
-    editions.
+    A host name shows the region, but not the edition.  Sources: page iot_01_0115 of the user guide,
+    for the region, and "Create a Provisioning Template", for the editions.
     """
     found = _VENDOR_HOST.fullmatch(host.rstrip("."))
     if found is None:
         return ""
     if found["shared"]:
-        return "this host is of the basic edition, as a rule, which has no self-registration"
+        return (
+            "it is a shared host of the older form, and the basic edition has no self-registration"
+        )
     if region := _STANDARD_WITHOUT.get(found["region"].lower()):
         return f"standard instances in {region} have no self-registration, enterprise ones have"
     return ""

@@ -103,6 +103,15 @@ async def test_without_certificates_there_is_no_template(offline: HuaweiSettings
     assert not of(found, "secret"), "no gateway needs one"
 
 
+async def test_a_region_that_may_have_no_self_registration(offline: HuaweiSettings) -> None:
+    assert not of(await run(offline), "instance")
+    host = "0123456789.st1.iotda-device.cn-east-3.myhuaweicloud.com"
+    (check,) = of(await run(replace(offline, host=host)), "instance")
+    assert check.verdict is UNSURE
+    assert "CN East-Shanghai1" in check.text
+    assert "sub-device" in check.remedy
+
+
 async def test_a_template_that_cannot_be_used(folder: Path, offline: HuaweiSettings) -> None:
     (folder / "template.json").write_text('{"parameters": {}}')
     found = of(await run(offline), "template")

@@ -35,6 +35,27 @@ def test_wrong_settings(wrong: dict[str, Any], words: str) -> None:
     assert words in problem
 
 
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("0123456789.st1.iotda-device.cn-east-3.myhuaweicloud.com", "CN East-Shanghai1"),
+        ("0123456789.ST1.IoTDA-Device.CN-East-3.MyHuaweiCloud.com.", "CN East-Shanghai1"),
+        ("iot-mqtts.cn-north-4.myhuaweicloud.com", "basic edition"),
+        ("0123456789.st1.iotda-device.cn-north-4.myhuaweicloud.com", None),
+        ("cn-east-3.iotda-device.example.com", None),
+        ("iot.example.com", None),
+    ],
+)
+def test_the_host_shows_where_there_may_be_no_self_registration(
+    host: str, words: str | None
+) -> None:
+    own = HuaweiCertificates(Path("template.json"))
+    found = list(HuaweiSettings(host=host, certificates=own).warnings())
+    assert [words in warning for warning in found if words] == [True] * (words is not None)
+    assert len(found) == (words is not None)
+    assert not list(HuaweiSettings(host=host).warnings()), "sub-devices are not limited"
+
+
 EXPRESSIONS = SELF_REGISTRATION["rules"]["regex_fullmatch"]
 NEAR = st.text(st.sampled_from("aZ09_-.:?'#(),&%@! \n一龥龦é"), max_size=6)
 
