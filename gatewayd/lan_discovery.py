@@ -233,7 +233,7 @@ class LanDiscovery:
         self._clock = clock
         self._inside = Supervisor(made, context)
         self._refused = RefusalList()
-        self._neighbours = NeighbourTable()
+        self._neighbours = NeighbourTable(found=self._neighbour_found)
         self._hosts = AddressBook()
         identify = rules.identity_claims
         self.devices = Inventory(
@@ -346,6 +346,9 @@ class LanDiscovery:
         except (OSError, UnicodeError):
             return ()
         return [str(address[0]) for _, address in found]
+
+    def _neighbour_found(self, address: str) -> None:
+        self.devices.neighbour_found(address)
 
     async def _follow_neighbours(self) -> None:
         try:

@@ -269,6 +269,13 @@ class DeviceTable:
         """Whether a device is at an origin."""
         return bool(self._observations.at(origin))
 
+    def newest(self, origin: Origin) -> Sighting | None:
+        """Return the newest sighting at an origin, if that is of a device which is not suspect."""
+        there = self._observations.at(origin)
+        newest = max(there, key=lambda one: one.sighting.at, default=None)
+        is_there = newest is not None and newest.state is PresenceState.PRESENT
+        return newest.sighting if newest is not None and is_there else None
+
     def add_sighting(self, sighting: Sighting, now: float, *, rank: int) -> Observation | None:
         """Process a sighting; return its observation, or None if there is no room for it.
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
-from gatewayd.device.identity import Claim, DeviceId, Evidence
+from gatewayd.device.identity import Claim, DeviceId, Evidence, kernel_macs
 from gatewayd.discovery.device_table import DeviceTable, with_facts
 from gatewayd.discovery.discoverer import (
     MATCHABLE,
@@ -20,7 +20,7 @@ from gatewayd.discovery.discoverer import (
     Sighting,
 )
 from gatewayd.discovery.presence import LEFT, SILENT, Observation, PresenceState
-from gatewayd.discovery.queues import QueuedSighting, SightingQueue
+from gatewayd.discovery.queues import QueuedSighting, SightingQueue, UnprovenOrigins
 from gatewayd.discovery.settings import InventorySettings
 
 log = logging.getLogger(__name__)
@@ -30,6 +30,10 @@ BATCH = 64
 MAX_KNOWN_ADDRESSES = 10_000
 KNOWN_FOR = 2.0
 """Seconds until they are gathered again."""
+MAX_UNPROVEN = 4096
+"""Origins that are judged again once the kernel finds out who is there."""
+SAME_TENANT = 60.0
+"""Seconds after a sighting in which its address has not yet passed to another device."""
 PINNED = 100
 """The rank in the queue of what seems to be a pinned device: above all that trust can give."""
 LISTED = 20
@@ -65,6 +69,7 @@ class Inventory:
         self._table = DeviceTable(settings, listener, context.jitter, is_listed)
         self._queue = SightingQueue(settings.max_queued)
         self._few = min(BATCH, settings.max_queued // 2)
+        self._unproven = UnprovenOrigins(MAX_UNPROVEN)
         self._processed = asyncio.Event()
         self._suspects: deque[Observation] = deque()
         self._probing = 0
@@ -92,6 +97,14 @@ class Inventory:
         known = loss.origin in self._queue or self._table.is_observed(loss.origin)
         if loss.reason in CAUSES and known:
             self._queue.lose(loss, PINNED)
+            self._wake.set()
+
+    def neighbour_found(self, address: str) -> None:
+        """Judge again what was seen at an address, as the kernel knows its MAC from now on.
+
+        address: without scope.
+        """
+        if self._unproven.found(address):
             self._wake.set()
 
     # What others read, and what they decide.
@@ -179,13 +192,14 @@ class Inventory:
             while True:
                 self._wake.clear()
                 self._process_queue()
+                self._judge_again()
                 self._collect_suspects()
                 self._start_probes(probes)
                 await self._pause()
 
     async def _pause(self) -> None:
         """Wait until something is to be done."""
-        if self._queue:
+        if self._queue or self._unproven.is_due:
             await asyncio.sleep(0)
             return
         moment = self._table.next()
@@ -211,6 +225,25 @@ class Inventory:
             self._table.add_sighting(sighting, now, rank=self._rank(sighting))
         if (loss := item.loss) is not None:
             self._table.suspect(loss.origin, CAUSES[loss.reason], now)
+
+    def _judge_again(self) -> None:
+        """Complete what was seen before the kernel knew who is there.
+
+        That is no sighting: what is suspect stays so, and is completed by its answer.  After a
+        while the kernel may have found the next tenant of an address there: then it counts only
+        for a device that claims this MAC itself.
+        """
+        now = self._context.now()
+        for _ in range(BATCH):
+            if (origin := self._unproven.pop()) is None:
+                return
+            if (before := self._table.newest(origin)) is None:
+                continue
+            seen = self._complete(before)
+            own = {one.value for one in before.claims if one.kind == "mac"}
+            found = {one.value for one in kernel_macs(seen.claims)}
+            if now - before.at < SAME_TENANT or not found.isdisjoint(own):
+                self._table.add_sighting(seen, now, rank=self._rank(seen))
 
     def _collect_suspects(self) -> None:
         now = self._context.now()
@@ -256,6 +289,10 @@ class Inventory:
     def _complete(self, sighting: Sighting) -> Sighting:
         """Add what the kernel and the rules know to a sighting."""
         seen = self._corroborate(sighting)
+        if kernel_macs(seen.claims) or seen.is_behind or not seen.addresses:
+            self._unproven.discard(seen.origin)
+        else:
+            self._unproven.put(seen.origin, seen.addresses)
         attributes = with_facts(seen.attributes, seen.addresses)
         claims = seen.claims | self._identify(attributes)
         return replace(seen, attributes=attributes, claims=claims)

@@ -114,6 +114,60 @@ class EvictionQueue(Generic[K]):
         return next(iter(shares[most]))
 
 
+class UnprovenOrigins:
+    """The origins of which the kernel does not know who is there, by address.
+
+    limit: how many are kept; the oldest leave.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._addresses: dict[Origin, tuple[str, ...]] = {}
+        self._there: dict[str, dict[Origin, None]] = {}
+        self._due: dict[Origin, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._addresses)
+
+    @property
+    def is_due(self) -> bool:
+        """Whether there is one to be judged again."""
+        return bool(self._due)
+
+    def put(self, origin: Origin, addresses: Collection[str]) -> None:
+        """Add an origin, in place of what is known of it.  addresses: the scope may follow."""
+        self.discard(origin)
+        self._addresses[origin] = tuple({one.partition("%")[0] for one in addresses})
+        for one in self._addresses[origin]:
+            self._there.setdefault(one, {})[origin] = None
+        if len(self) > self._limit:
+            self.discard(next(iter(self._addresses)))
+
+    def discard(self, origin: Origin) -> None:
+        """Remove an origin, if it is here."""
+        self._due.pop(origin, None)
+        for one in self._addresses.pop(origin, ()):
+            del self._there[one][origin]
+            if not self._there[one]:
+                del self._there[one]
+
+    def found(self, address: str) -> bool:
+        """Note that the kernel has found out who is at an address; return whether that matters.
+
+        address: without scope.
+        """
+        there = self._there.get(address, {})
+        self._due |= there
+        return bool(there)
+
+    def pop(self) -> Origin | None:
+        """Remove and return an origin that is to be judged again; None if there is none."""
+        origin = next(iter(self._due), None)
+        if origin is not None:
+            self.discard(origin)
+        return origin
+
+
 def share_of(source: str) -> str:
     """Return whose share a source is part of: the discoverer's, on all interfaces."""
     return source.partition("/")[0]

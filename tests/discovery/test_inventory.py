@@ -379,6 +379,39 @@ async def test_the_hue_bridge_is_one_child_once_the_kernel_knows_its_mac(lan: La
     assert lan.inventory.counters()["devices"] == 1
 
 
+async def test_what_the_kernel_finds_out_counts_at_once(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1", "mac pm 00:11:22:33:44:77")
+    assert lan.inventory.evidence(child).trust is Trust.CLAIMED
+    lan.kernel["10.0.0.1"] = MAC
+    lan.inventory.neighbour_found("10.0.0.2")
+    lan.inventory.neighbour_found("10.0.0.1")
+    await asyncio.sleep(1)
+    assert lan.inventory.evidence(child).trust is Trust.CORROBORATED
+    assert lan.inventory.last_seen(child) == 0, "it was not seen again"
+    assert lan.listener.words(child) == ["seen", "changed"]
+
+
+@pytest.mark.parametrize(("mac", "counts"), [(MAC, True), (OTHER_MAC, False)])
+async def test_an_old_sighting_gets_no_mac_but_its_own(lan: Lan, mac: str, counts: bool) -> None:
+    """By then another device may have its address."""
+    child = await lan.sees("mdns a", "serial pm A1", "mac pm 00:11:22:33:44:77")
+    await asyncio.sleep(600)
+    lan.kernel["10.0.0.1"] = mac
+    lan.inventory.neighbour_found("10.0.0.1")
+    await asyncio.sleep(1)
+    assert (claims(mac) <= lan.inventory.evidence(child).claims) is counts
+
+
+async def test_what_the_kernel_finds_out_refutes_no_goodbye(lan: Lan) -> None:
+    child = await lan.sees("mdns a", "serial pm A1", alive=False)
+    lan.goodbye("mdns a")
+    await lan.settle()
+    lan.kernel["10.0.0.1"] = MAC
+    lan.inventory.neighbour_found("10.0.0.1")
+    await asyncio.sleep(PATIENCE)
+    assert lan.listener.words(child) == ["seen", "lost"]
+
+
 async def test_six_sensors_behind_one_bridge_stay_six(lan: Lan) -> None:
     for n in range(6):
         lan.announce(f"mqtt {n}", f"serial z2m S{n}", MAC)

@@ -14,6 +14,7 @@ from gatewayd.discovery.queues import (
     EvictionQueue,
     QueuedSighting,
     SightingQueue,
+    UnprovenOrigins,
 )
 
 
@@ -162,3 +163,38 @@ def test_without_room_the_lowest_rank_goes_first_and_is_counted() -> None:
         QueuedSighting(sighting("a")),
         QueuedSighting(sighting("c")),
     ]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["put", "discard", "found", "pop"]), st.integers(0, 5), st.integers()
+        )
+    )
+)
+def test_an_origin_is_judged_again_once_its_address_is_known(
+    steps: list[tuple[str, int, int]],
+) -> None:
+    unproven, model, due = UnprovenOrigins(3), dict[Origin, set[str]](), dict[Origin, None]()
+    for step, number, more in steps:
+        origin, addresses = ("mdns", str(number)), {f"10.0.0.{number % 3}", f"fe80::{more % 4}"}
+        if step in ("put", "discard"):
+            unproven.discard(origin)
+            model.pop(origin, None)
+            due.pop(origin, None)
+        if step == "put":
+            unproven.put(origin, [f"{one}%lan0" if ":" in one else one for one in addresses])
+            model[origin] = addresses
+            for oldest in list(model)[:-3]:
+                del model[oldest]
+                due.pop(oldest, None)
+        elif step == "found":
+            there = [one for one, at in model.items() if f"10.0.0.{number % 3}" in at]
+            assert unproven.found(f"10.0.0.{number % 3}") is bool(there)
+            due |= dict.fromkeys(there)
+        elif step == "pop":
+            popped = unproven.pop()
+            assert popped in due if due else popped is None
+            if popped is not None:
+                del due[popped], model[popped]
+        assert (len(unproven), unproven.is_due) == (len(model), bool(due))

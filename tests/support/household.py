@@ -26,7 +26,7 @@ class Household:
 
     def __init__(self, discoverer: Discoverer) -> None:
         self._discoverer = discoverer
-        self._neighbours = NeighbourTable()
+        self._neighbours = NeighbourTable(found=self._neighbour_found)
         self.seen_ids: list[DeviceId] = []
         self.inventory = Inventory(
             InventorySettings(probe_wait=0.0, probe_spread=0.0),
@@ -59,6 +59,9 @@ class Household:
             group.create_task(self._neighbours.run())
             group.create_task(self.inventory.run())
             group.create_task(self._discoverer.run(context, self.inventory))
+
+    def _neighbour_found(self, address: str) -> None:
+        self.inventory.neighbour_found(address)
 
     def only(self) -> Evidence:
         """Return what is known of the one device that there ever was."""

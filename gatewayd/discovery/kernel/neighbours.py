@@ -11,7 +11,7 @@ import math
 import socket
 import struct
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from gatewayd.device.identity import KERNEL, Trust, claim
@@ -88,10 +88,16 @@ _Key = tuple[int, ipaddress.IPv4Address | ipaddress.IPv6Address]
 
 
 class NeighbourTable:
-    """A mirror of the kernel's neighbour table.  limit: how many are kept; the oldest leave."""
+    """A mirror of the kernel's neighbour table.
 
-    def __init__(self, limit: int = MAX_NEIGHBOURS) -> None:
-        self._limit = limit
+    limit: how many are kept; the oldest leave.  found: called with an address, without scope, of
+    which the MAC is known from now on, or is another one.
+    """
+
+    def __init__(
+        self, limit: int = MAX_NEIGHBOURS, found: Callable[[str], None] = lambda _: None
+    ) -> None:
+        self._limit, self._found = limit, found
         self._macs: OrderedDict[_Key, str] = OrderedDict()
 
     async def run(self) -> None:
@@ -143,19 +149,21 @@ class NeighbourTable:
         This proves that the announced address belongs to the claimed MAC; who sent the
         announcement is not known.  So rules match none of its other addresses then: a host may
         announce one of another network beside its own.
-        Nothing changes if the addresses lead to different MACs, or are those of what the device is
-        behind.
+        Of different MACs that of the device's claims counts: an address of another host among its
+        own, which a forged answer can add, takes nothing from it.  Nothing changes if it claims
+        none of them, or several, or if the addresses are those of what the device is behind.
         """
         if sighting.is_behind:
             return sighting
         macs = {one: self.mac_of(one, sighting.interface) for one in sighting.addresses}
-        found = set(macs.values()) - {None}
-        seen = claim("mac", KERNEL, found.pop() or "") if len(found) == 1 else None
+        own = {c.value for c in sighting.claims if c.kind == "mac" and c.namespace != KERNEL}
+        known = {mac for mac in macs.values() if mac}
+        found = known & own or known
+        seen = claim("mac", KERNEL, found.pop()) if len(found) == 1 else None
         if seen is None:
             return sighting
-        own = (c for c in sighting.claims if c.kind == "mac" and c.namespace != KERNEL)
-        agrees = any(c.value == seen.value for c in own)
-        there = [one for one, mac in macs.items() if mac]
+        agrees = seen.value in own
+        there = [one for one, mac in macs.items() if mac == seen.value]
         proven = {"address": there[0], "addresses": " ".join(there)}
         room = len(sighting.attributes) < MAX_ATTRIBUTES or "mac" in sighting.attributes
         return replace(
@@ -171,9 +179,11 @@ class NeighbourTable:
 
     def _apply(self, one: Neighbour) -> None:
         key = one.interface, one.address
-        self._macs.pop(key, None)
+        before = self._macs.pop(key, None)
         if not one.mac:
             return
         self._macs[key] = one.mac
         if len(self._macs) > self._limit:
             self._macs.popitem(last=False)
+        if one.mac != before:
+            self._found(str(one.address))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from socket import if_nametoindex
@@ -18,7 +20,7 @@ from hypothesis import strategies as st
 from gatewayd.admission.policy.patterns import parse_predicate
 from gatewayd.device.identity import Claim, Trust, claim
 from gatewayd.discovery.device_table import with_facts
-from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Sighting
+from gatewayd.discovery.discoverer import MAX_ATTRIBUTES, Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.neighbours import (
     DELETED,
     MAX_ADDRESSES,
@@ -31,6 +33,8 @@ from gatewayd.discovery.kernel.neighbours import (
     parse,
 )
 from gatewayd.testing.waiting import until
+from tests.support.cable import CHILD, INTERFACE, Cable, laid
+from tests.support.household import household
 from tests.support.tasks import in_background
 
 MAC = "240ac40c2f91"
@@ -217,11 +221,26 @@ def test_trust_is_never_lowered() -> None:
     assert table.corroborate(listed).trust is Trust.LISTED
 
 
-def test_nothing_changes_where_the_kernel_knows_nothing_or_two_things() -> None:
-    announced = replace(claiming(MAC), addresses=("192.0.2.7", "192.0.2.8"))
+@pytest.mark.parametrize("macs", ["", "24:0a:c4:00:00:02", f"{MAC} 24:0a:c4:00:00:01"])
+def test_nothing_changes_where_the_kernel_knows_nothing_or_two_things(macs: str) -> None:
+    own = filter(None, (claim("mac", "_x._tcp", one) for one in macs.split()))
+    announced = replace(SIGHTING, claims=frozenset(own), addresses=("192.0.2.7", "192.0.2.8"))
     assert neighbours().corroborate(announced) is announced
     other = message("192.0.2.8", interface=LO, mac="240ac4000001")
     assert neighbours(message("192.0.2.7", interface=LO), other).corroborate(announced) is announced
+
+
+def test_a_strange_address_beside_the_own_one_takes_nothing_from_a_device() -> None:
+    """A stranger that answers with a device's key from the other family has its address added."""
+    announced = replace(
+        claiming(MAC), addresses=("fe80::8", "192.0.2.7"), attributes={"address": "fe80::8"}
+    )
+    other = message("fe80::8", interface=LO, mac="240ac4000001")
+    seen = neighbours(message("192.0.2.7", interface=LO), other).corroborate(announced)
+    assert seen.trust is Trust.CORROBORATED
+    assert seen.claims == announced.claims | {SEEN}
+    shown = with_facts(seen.attributes, seen.addresses)
+    assert (shown["address"], shown["addresses"]) == ("192.0.2.7", "192.0.2.7")
 
 
 def test_what_a_device_is_behind_proves_nothing_of_it() -> None:
@@ -240,6 +259,15 @@ def test_the_attributes_stay_bounded() -> None:
     seen = neighbours(message("192.0.2.7", interface=LO)).corroborate(full)
     assert seen.attributes == full.attributes
     assert SEEN in seen.claims
+
+
+def test_it_is_said_once_who_is_at_an_address() -> None:
+    found: list[str] = []
+    table = NeighbourTable(10, found.append)
+    table.learn(message("192.0.2.7") * 2 + message("fe80::1", state=STALE))
+    assert found == ["192.0.2.7", "fe80::1"]
+    table.learn(message("192.0.2.7", state=FAILED) + message("fe80::1", mac="240ac4000001"))
+    assert found == ["192.0.2.7", "fe80::1", "fe80::1"]
 
 
 def arp() -> dict[tuple[str, str], str]:
@@ -285,3 +313,42 @@ asyncio.run(main())
 @pytest.mark.namespace
 def test_changes_are_followed_in_a_namespace() -> None:
     subprocess.run(["unshare", "--net", sys.executable, "-c", FOLLOW], check=True, timeout=60)
+
+
+class SeenOnce:
+    """A discoverer that has seen one device, once."""
+
+    name = "once"
+
+    def __init__(self, sighting: Sighting) -> None:
+        self.health, self._sighting = Health(), sighting
+
+    async def run(self, context: Context, sink: Sink) -> None:
+        sink.sight(replace(self._sighting, at=context.now()))
+        await asyncio.Event().wait()
+
+    async def verify(self, sighting: Sighting) -> Sighting | None:
+        return sighting
+
+    async def rescan(self) -> None:
+        """It never looks again."""
+
+
+@pytest.fixture
+def cable() -> Iterator[Cable]:
+    with laid() as one:
+        yield one
+
+
+@pytest.mark.namespace
+async def test_a_device_is_corroborated_as_soon_as_the_kernel_has_asked_it(cable: Cable) -> None:
+    """Its sighting comes before anything is sent to it, and no other follows."""
+    cable.far_ip("link", "set", INTERFACE, "address", "24:0a:c4:0c:2f:91")
+    once = replace(claiming(MAC), source="once/lan0", interface=INTERFACE, addresses=(CHILD,))
+    async with household(SeenOnce(once)) as home:
+        claimed = await home.shows(lambda one: one.trust is Trust.CLAIMED)
+        assert SEEN not in claimed.claims
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_port:
+            any_port.sendto(b"", (CHILD, 9))
+        proven = await home.shows(lambda one: one.trust is Trust.CORROBORATED)
+        assert SEEN in proven.claims
