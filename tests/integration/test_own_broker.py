@@ -20,7 +20,14 @@ from gatewayd.messages.broker.settings import (
 from gatewayd.simulator.site import Site, run
 from gatewayd.simulator.story import measurements
 from tests.messages.broker.client import PATIENCE, SUCCESS, MqttClient, Place, connected
-from tests.messages.broker.running import LOOK, RunningBroker, free_ports, short_directory, watch
+from tests.messages.broker.running import (
+    LOOK,
+    RunningBroker,
+    free_ports,
+    short_directory,
+    version,
+    watch,
+)
 
 pytestmark = pytest.mark.integration
 
@@ -49,10 +56,10 @@ async def broker_of(directory: Path) -> AsyncIterator[RunningBroker]:
 
     async def serve() -> None:
         passwords = broker.places.access / files.PASSWORDS
-        while not await asyncio.to_thread(passwords.exists):
+        while not (started_with := await asyncio.to_thread(version, passwords)):
             await asyncio.sleep(LOOK)
         await asyncio.to_thread(broker.start)
-        await watch(broker, passwords)
+        await watch(broker, passwords, started_with)
 
     serves = asyncio.create_task(serve())
     try:

@@ -93,22 +93,25 @@ class UnreadFiles(NamedTuple):
     """The files are written, and it is not known yet whether the broker has read them.
 
     since: when they were written, seconds of the steady clock.  pause: until the next look.
-    due: when that is.
+    due: when that is.  hasty: whether they followed others at once.  mosquitto 2.0 forgets a SIGHUP
+    that it gets while it reads its files for another (src/loop.c clears the flag afterwards): then
+    it has copies of the new files, and goes on by the old.
     """
 
     since: float
     pause: float
     due: float
+    hasty: bool
 
     @classmethod
-    def at(cls, now: float) -> UnreadFiles:
+    def at(cls, now: float, *, hasty: bool) -> UnreadFiles:
         """Return it as of now."""
-        return cls(now, READ_WITHIN, now + READ_WITHIN)
+        return cls(now, READ_WITHIN, now + READ_WITHIN, hasty)
 
     def later(self, now: float) -> UnreadFiles:
         """Return it with the next look, after a longer and longer pause."""
         pause = min(2 * self.pause, LOOK)
-        return UnreadFiles(self.since, pause, now + pause)
+        return UnreadFiles(self.since, pause, now + pause, hasty=False)
 
 
 class AccessWriter:
@@ -169,24 +172,27 @@ class AccessWriter:
                 self._faults.note("files", f"{error.filename} cannot be written: {error.strerror}")
                 return
             self._faults.note("files")
-            self._written, self._unread = contents, UnreadFiles.at(self._clock.now())
+            hasty = self._unread is not None
+            self._written, self._unread = contents, UnreadFiles.at(self._clock.now(), hasty=hasty)
         if self._thrown_out:
             self._takeovers.begin()
 
     async def look(self) -> None:
-        """Write the files again where the broker has not read them.
+        """Write the files again where the broker has not read them, or may have missed a change.
 
-        systemd may miss a change while it handles the one before; or the broker does not run.
+        systemd may miss a change while it handles the one before, and so may mosquitto; or the
+        broker does not run.
         """
         unread = self._unread
         if unread is None or self._clock.now() < unread.due:
             return
-        if await asyncio.to_thread(self._directory.was_read):
+        was_read = await asyncio.to_thread(self._directory.was_read)
+        if was_read and not unread.hasty:
             self._unread = None
             self._note_unread("")
             return
         self._unread = unread.later(self._clock.now())
-        if self._clock.now() - unread.since > NOT_RUNNING:
+        if not was_read and self._clock.now() - unread.since > NOT_RUNNING:
             self._note_unread(UNREAD)
         with contextlib.suppress(OSError):  # as it was written before, it is tried again
             await asyncio.to_thread(self._directory.write, self._written)

@@ -185,10 +185,10 @@ async def running(site: Site) -> AsyncIterator[None]:
     broker = site.broker
     writes = asyncio.create_task(site.access.run())
     passwords = broker.places.access / files.PASSWORDS
-    while not await asyncio.to_thread(passwords.exists):
+    while not (started_with := await asyncio.to_thread(version, passwords)):
         await asyncio.sleep(LOOK)
     await asyncio.to_thread(broker.start)
-    watches = asyncio.create_task(watch(broker, passwords))
+    watches = asyncio.create_task(watch(broker, passwords, started_with))
     try:
         await until_connected(site)
         yield
@@ -207,15 +207,19 @@ async def until_connected(site: Site) -> None:
             await asyncio.sleep(LOOK)
 
 
-async def watch(broker: RunningBroker, passwords: Path) -> None:
-    """Reload the broker each time that the password file was replaced."""
+def version(file: Path) -> tuple[int, ...]:
+    """Return what differs once a file was replaced: it may have the old inode.  () for no file."""
+    try:
+        found = file.stat()
+    except FileNotFoundError:
+        return ()
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
-    def inode() -> int:
-        return passwords.stat().st_ino if passwords.exists() else 0
 
-    seen = await asyncio.to_thread(inode)
+async def watch(broker: RunningBroker, passwords: Path, seen: tuple[int, ...]) -> None:
+    """Reload the broker each time that the password file was replaced.  seen: what it has read."""
     while True:
         await asyncio.sleep(LOOK)
-        if (found := await asyncio.to_thread(inode)) != seen:
+        if (found := await asyncio.to_thread(version, passwords)) != seen:
             seen = found
             await asyncio.to_thread(broker.reload)

@@ -245,6 +245,37 @@ async def test_files_that_the_broker_has_not_read_are_written_again(
         assert passwords.stat() == last
 
 
+async def test_what_followed_a_change_at_once_is_written_again_though_it_was_copied(
+    gateway: Gateway,
+) -> None:
+    passwords = gateway.access_directory / files.PASSWORDS
+    times: list[int] = []
+
+    async def look(seconds: float) -> None:
+        """Have the broker copy the files; write down when they were written last, after a look."""
+        await asyncio.sleep(0.05)  # a tick of the clock of files
+        (gateway.directory / files.PASSWORDS).write_bytes(passwords.read_bytes())
+        gateway.ahead += seconds
+        gateway.access._stale.set()
+        await asyncio.sleep(10 * LOOK)
+        times.append(passwords.stat().st_mtime_ns)
+
+    async with gateway.running():
+        await secret_from(lambda end: gateway.access.set_password(ONE, end, "uid 0"))
+        await gateway.until(lambda: f"{ONE}:" in gateway.file(files.PASSWORDS))
+        times.append(passwords.stat().st_mtime_ns)
+        for seconds in (3, 5, 100):
+            await look(seconds)
+        first, again, *later = times
+        assert first < again, "mosquitto may have missed it"
+        assert later == [again, again]
+        await secret_from(lambda end: gateway.access.set_password(OTHER, end, "uid 0"))
+        await gateway.until(lambda: f"{OTHER}:" in gateway.file(files.PASSWORDS))
+        alone = passwords.stat().st_mtime_ns
+        await look(3)
+        assert times[-1] == alone, "nothing was in the way"
+
+
 async def test_what_cannot_be_written_is_reported_and_tried_again(gateway: Gateway) -> None:
     gateway.access_directory.rmdir()
     async with gateway.running():

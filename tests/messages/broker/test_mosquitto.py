@@ -59,14 +59,21 @@ async def with_certificate(site: Site, child: str, directory: Path) -> ssl.SSLCo
 async def child(
     site: Site, name: str, password: bytes, version: int = V311, *, expected: int = SUCCESS
 ) -> AsyncIterator[MqttClient]:
-    """Connect over TLS, once the broker knows this password, or knows it no more."""
+    """Connect over TLS, once the broker knows this password, or knows it no more.
+
+    Raises AssertionError with the last answer where that takes too long.
+    """
     place = Place(port=site.broker.settings.port, tls=await trusting(site))
-    async with asyncio.timeout(PATIENCE), contextlib.AsyncExitStack() as stack:
+    end = time.monotonic() + PATIENCE
+    async with contextlib.AsyncExitStack() as stack:
         while True:
-            with contextlib.suppress(AssertionError):
+            try:
                 opened = connected(place, name, password, version=version, expected=expected)
                 client = await stack.enter_async_context(opened)
                 break
+            except AssertionError as answer:
+                late = f"{name}: {answer} after {site.broker.reloads} reloads\n{site.broker.log()}"
+                assert time.monotonic() < end, late
             await asyncio.sleep(LOOK)
         yield client
 
