@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
+from gatewayd.device.move import GENERATION, NO_MOVES, Generation, Move, Moves
 from gatewayd.device.proof import Pin
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.secret import SecretRef
 from gatewayd.errors import RecordChanged
 
@@ -65,6 +66,7 @@ class Record:
     reason: the code of why the verdict is what it is.  explanation, remedy: its sentences, "" for
     none.
     pin: the key that was proven when the child was first approved; None where none was.
+    moves: to other clouds, and what the child has there; attempt to candidate are of this one.
     Times are microseconds since the epoch; 0 means never.
     """
 
@@ -89,6 +91,7 @@ class Record:
     explanation: str = ""
     remedy: str = ""
     pin: Pin | None = None
+    moves: Moves = NO_MOVES
 
     @property
     def is_frozen(self) -> bool:
@@ -171,6 +174,107 @@ class Record:
         return replace(
             self, stored=proven, activating=proven, candidate=0, registered_at=now, stale=0
         )
+
+    # Moves: device/move.py says what they are.
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether a move is under way that the other cloud has not refused."""
+        return self.moves.under_way is not None and not self.moves.under_way.refused.code
+
+    @property
+    def names(self) -> tuple[CloudName, ...]:
+        """Every name that the child has at a cloud, the one in use first."""
+        return tuple(self.name_at(one) for one in self.generations)
+
+    @property
+    def generations(self) -> tuple[Generation, ...]:
+        """What the child has at each cloud, the one in use first."""
+        return () if self.cloud is None else (self.generation(), *self.moves.others)
+
+    @staticmethod
+    def name_at(one: Generation) -> CloudName:
+        """Return the name that the child has in a generation."""
+        return CloudName(one.provider, one.product, one.name, one.route)
+
+    def generation(self, left_at: int = 0) -> Generation:
+        """Return what the child has at its cloud.  left_at: of the generation."""
+        assert self.cloud is not None, "only an admitted child has a generation"
+        name = self.cloud
+        facts = {fact: getattr(self, fact) for fact in GENERATION}
+        return Generation(
+            name.provider, name.product, name.device, name.route, **facts, left_at=left_at
+        )
+
+    def as_of(self, one: Generation) -> Record:
+        """Return the facts with another generation in use, and all else as it is."""
+        facts = {fact: getattr(one, fact) for fact in GENERATION}
+        return replace(self, cloud=self.name_at(one), **facts)
+
+    def at_target(self) -> Record | None:
+        """Return the facts as they are at the cloud to which the child moves; None for none."""
+        move = self.moves.under_way
+        return self.as_of(move.to) if move is not None and self.is_moving else None
+
+    def with_target(self, target: Record) -> Record:
+        """Return the facts after a change at the other cloud.  target: as of `at_target`."""
+        move = self.moves.under_way
+        assert move is not None, "a move is under way"
+        return self._moving(replace(move, to=target.generation(move.to.left_at)))
+
+    def with_generation(self, before: Generation, after: Generation) -> Record:
+        """Return the facts after a change of a generation that is not in use."""
+        move = self.moves.under_way
+        if move is not None and move.to == before:
+            return self._moving(replace(move, to=after))
+        dormant = tuple(after if one == before else one for one in self.moves.dormant)
+        return replace(self, moves=replace(self.moves, dormant=dormant))
+
+    def with_move(self, to: CloudName, now: int) -> Record:
+        """Return the facts once the child is to move.
+
+        What is dormant at that cloud is used, by whatever name it has there.
+        """
+        moves = self.without_move().moves
+        known = moves.dormant_at(to.provider)
+        target = known or Generation(to.provider, to.product, to.device, to.route)
+        kept = tuple(one for one in moves.dormant if one is not known)
+        return replace(self, moves=replace(moves, under_way=Move(target, now), dormant=kept))
+
+    def with_move_refused(self, reason: Reason) -> Record:
+        """Return the facts once the other cloud refused: the child stays where it is."""
+        move = self.moves.under_way
+        assert move is not None, "a move is under way"
+        return self._moving(replace(move, refused=reason))
+
+    def with_move_resumed(self) -> Record:
+        """Return the facts once a refused move is tried again; without one, nothing changes."""
+        return self if self.moves.under_way is None else self.with_move_refused(NONE)
+
+    def without_move(self) -> Record:
+        """Return the facts once a move is called off; what the other cloud may know is dormant."""
+        move, dormant = self.moves.under_way, self.moves.dormant
+        if move is None:
+            return self
+        kept = (*dormant, move.to) if move.to.is_worth_keeping else dormant
+        return replace(self, moves=replace(self.moves, under_way=None, dormant=kept))
+
+    def switched(self, now: int) -> Record:
+        """Return the facts after the login at the other cloud: the child belongs there now."""
+        target, first = self.at_target(), self.generation(left_at=now)
+        assert target is not None, "a move is under way"
+        dormant = self.moves.dormant
+        kept = (*dormant, first) if first.is_worth_keeping else dormant
+        activated = target.activated_at or now
+        return replace(target, activated_at=activated, stale=0, moves=Moves(None, kept, now))
+
+    def without_dormant(self, provider: str) -> Record:
+        """Return the facts once what is dormant at a cloud is forgotten."""
+        kept = tuple(one for one in self.moves.dormant if one.provider != provider)
+        return replace(self, moves=replace(self.moves, dormant=kept))
+
+    def _moving(self, move: Move) -> Record:
+        return replace(self, moves=replace(self.moves, under_way=move))
 
 
 Change: TypeAlias = Callable[[Record | None], Record]

@@ -11,6 +11,9 @@
 | activated, with a candidate           | only that one is there  | nothing: a login may prove it |
 | none                                  | any                     | those are moved to quarantine |
 
+A child that moves, or has moved, has a generation at each of its clouds (device/move.py).  Each is
+judged alike; where the secret of one that is not in use is gone, nothing is done at the start.
+
 Where more than a few of either kind are without the other, the wrong file is there, or an old
 one: then nothing is removed, and an operator has to act.
 """
@@ -23,6 +26,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.move import Generation
 from gatewayd.device.record import Record
 from gatewayd.device.secret import SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
@@ -43,6 +47,7 @@ class FindingKind(StrEnum):
     COMPLETED = "pointer-completed"  # a secret was stored, and the pointer to it is now too
     AGAIN = "registered-again"  # the secret is gone and was never used: ask for another
     LOST = "secret-lost"  # the secret is gone and the cloud knows the child by it
+    LOST_ELSEWHERE = "secret-lost-elsewhere"  # as either, at a cloud where the child is not now
     OUTDATED = "old-secret-deleted"  # a newer one is in use
     CANDIDATE = "candidate-found"  # a newer one is there, which no login has proven
     ORPHAN = "secret-quarantined"  # it belongs to no child
@@ -145,9 +150,16 @@ def _judge(
     record: Record, attempts: dict[tuple[str, DeviceId], set[int]], now: int
 ) -> Iterator[Finding]:
     """Judge one child, and remove its slots from `attempts`: what is left belongs to no child."""
-    if record.cloud is None:
-        return
-    own = attempts.pop((record.cloud.provider, record.device), set())
+    for number, one in enumerate(record.generations):
+        own = attempts.pop((one.provider, record.device), set())
+        for found in _judge_one(record.as_of(one), own, now):
+            finding = _elsewhere(record, one, found) if number else found
+            record = finding.record or record
+            yield finding
+
+
+def _judge_one(record: Record, own: set[int], now: int) -> Iterator[Finding]:
+    """Judge what a child has at one cloud.  own: the attempts whose secrets are there."""
     newest = max(own - {record.candidate}, default=0)
     if newest > record.stored and newest >= record.attempt:
         yield _newer(record, newest, now, proven=record.stored in own)
@@ -158,6 +170,17 @@ def _judge(
         for attempt in sorted(n for n in own if n < record.stored):
             text = "An older secret was deleted."
             yield Finding(FindingKind.OUTDATED, text, record.device, ref=record.slot(attempt))
+
+
+def _elsewhere(record: Record, one: Generation, found: Finding) -> Finding:
+    """Return a finding about a generation that is not in use.  found: as if it were."""
+    changed = None
+    if found.record is not None:
+        changed = record.with_generation(one, found.record.generation(one.left_at))
+    if found.kind in (FindingKind.AGAIN, FindingKind.LOST):
+        text = f"Its secret at {one.provider}, where it is not now, is gone."
+        return replace(found, kind=FindingKind.LOST_ELSEWHERE, text=text, record=changed)
+    return replace(found, record=changed)
 
 
 def _newer(record: Record, newest: int, now: int, *, proven: bool) -> Finding:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.device.identity import Claim, DeviceId
+from gatewayd.device.move import Moves
 from gatewayd.device.proof import Pin
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict
@@ -33,7 +34,7 @@ from gatewayd.storage.decision_log import DecisionTable
 from gatewayd.storage.import_staging import RECORDS, recover_import
 from gatewayd.storage.record_binding import BoundRecords
 
-VERSION = 6
+VERSION = 7
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
 _CLOUD = ("provider", "product", "name", "route")
 _NUMBERS = (
@@ -41,7 +42,7 @@ _NUMBERS = (
     "activating", "activated_at", "stale", "candidate",
 )  # fmt: skip
 _SENTENCES = ("explanation", "remedy")
-_LATER = (*_SENTENCES, "pin")
+_LATER = (*_SENTENCES, "pin", "moves")
 """Texts that came later, at the end: `record_binding.part` leaves them out while they are empty."""
 _COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS, *_LATER)
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of columns, all ours
@@ -79,6 +80,7 @@ STEPS = {
     ),
     4: (_ANSWERS,),
     5: ("ALTER TABLE record ADD COLUMN pin TEXT NOT NULL DEFAULT ''",),
+    6: ("ALTER TABLE record ADD COLUMN moves TEXT NOT NULL DEFAULT ''",),
 }
 """From each earlier version of the schema to the next; from 0 to the first."""
 
@@ -284,7 +286,8 @@ def _row(record: Record) -> tuple[Any, ...]:
     claims = json.dumps([[c.kind, c.namespace, c.value] for c in sorted(record.claims)])
     texts = (record.device, claims, *(str(getattr(record, name)) for name in _TEXTS[2:]))
     facts = (getattr(record, name) for name in (*_NUMBERS, *_SENTENCES))
-    return (*texts, *names, *facts, "" if record.pin is None else record.pin.text())
+    pin = "" if record.pin is None else record.pin.text()
+    return (*texts, *names, *facts, pin, record.moves.text())
 
 
 def _record(row: tuple[Any, ...]) -> Record:
@@ -295,7 +298,8 @@ def _record(row: tuple[Any, ...]) -> Record:
         facts["verdict"] = Verdict(facts["verdict"])
         facts["admission"] = Admission(facts["admission"])
         facts["pin"] = Pin.parse(facts["pin"]) if facts["pin"] else None
-    except (TypeError, ValueError) as error:
+        facts["moves"] = Moves.parse(facts["moves"])
+    except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
     cloud = None if provider is None else CloudName(provider, product, name, route)
     return Record(cloud=cloud, **facts)

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.device.identity import NO_DEVICE, Claim, DeviceId
+from gatewayd.device.move import NO_MOVES
 from gatewayd.device.proof import Pin
 from gatewayd.device.record import Admission, CloudName, Record, Verdict, unchanged
 from gatewayd.device.secret import Secret
@@ -145,7 +146,7 @@ TAMPERING = {
     "added": "INSERT INTO record SELECT 'child-9', claims, label, verdict, admission, rule, "
     "reason, provider, product, name, route, verdict_at, first_seen, attempt, attempted_at, "
     "stored, registered_at, activating, activated_at, stale, candidate, explanation, remedy, "
-    "pin FROM record LIMIT 1",
+    "pin, moves FROM record LIMIT 1",
     "removed": "DELETE FROM record WHERE device = 'child-1'",
     "count": "UPDATE binding SET count = count + 1",
     "unbound": "DELETE FROM binding",
@@ -238,6 +239,12 @@ def without_version_4(file: sqlite3.Connection) -> None:
     file.execute("DROP TABLE decision")
 
 
+def without_pins_and_moves(file: sqlite3.Connection) -> None:
+    """Take away what versions 6 and 7 of state.db added."""
+    for column in ("pin", "moves"):
+        file.execute(f"ALTER TABLE record DROP COLUMN {column}")
+
+
 async def test_records_that_were_bound_before_a_column_was_added_are_trusted(site: Path) -> None:
     await fill(site, 2)
     with closing(sqlite3.connect(site / "state.db")) as file, file:
@@ -275,7 +282,7 @@ async def test_records_that_were_bound_before_there_were_answers_are_trusted(sit
     await fill(site, 2)
     with closing(sqlite3.connect(site / "state.db")) as file, file:
         file.execute("DROP TABLE answer")
-        file.execute("ALTER TABLE record DROP COLUMN pin")
+        without_pins_and_moves(file)
         file.execute("PRAGMA user_version = 4")
     async with opened(site) as (storage, vault):
         assert not suspicion(vault)
@@ -298,7 +305,7 @@ async def pinned(site: Path, pin: Pin) -> None:
 async def test_records_that_were_bound_before_there_were_pins_are_trusted(site: Path) -> None:
     await fill(site, 2)
     with closing(sqlite3.connect(site / "state.db")) as file, file:
-        file.execute("ALTER TABLE record DROP COLUMN pin")
+        without_pins_and_moves(file)
         file.execute("PRAGMA user_version = 5")
     async with opened(site) as (storage, vault):
         assert not suspicion(vault)
@@ -306,6 +313,36 @@ async def test_records_that_were_bound_before_there_were_pins_are_trusted(site: 
     await pinned(site, PIN)
     await trusted(site)
     assert (site / "state.db.v5").exists()
+
+
+THERE = CloudName("there", "q", "other-name")
+
+
+async def test_records_that_were_bound_before_there_were_moves_are_trusted(site: Path) -> None:
+    """Their part of the sum is what it was, until a child moves."""
+    await fill(site, 1, 2)
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute("ALTER TABLE record DROP COLUMN moves")
+        file.execute("PRAGMA user_version = 6")
+    device = child(1).device
+    async with opened(site) as (storage, vault):
+        assert not suspicion(vault)
+        assert {record.moves for record in storage.records.all()} == {NO_MOVES}
+        await storage.records.update(device, lambda r: unchanged(r).with_move(THERE, 7))
+    await trusted(site)
+    async with opened(site) as (storage, _):
+        assert storage.records[device].names[-1] == THERE
+    assert (site / "state.db.v6").exists()
+
+
+async def test_a_move_of_another_hand_is_noticed(site: Path) -> None:
+    """Else whoever can write state.db alone could send a child to another cloud."""
+    await fill(site, 1)
+    moves = child(1).with_move(THERE, 7).moves.text()
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute("UPDATE record SET moves = ?", (moves,))
+    async with opened(site) as (_, vault):
+        assert "changed by another program" in suspicion(vault)
 
 
 async def test_a_pin_is_the_same_after_a_restart(site: Path) -> None:
