@@ -37,8 +37,9 @@ from gatewayd.device.views import (
 from gatewayd.errors import InvalidArgs
 
 PAGE, MAX_PAGE = 500, 1000  # rows
-MAX_PATTERN = 64  # characters of a glob
+MAX_PATTERN = 64  # characters of a glob, or of a text that is searched for
 FILTERS = ("state", "provider", "rule", "trust", "protocol")
+PATTERNS = ("glob", "text")
 
 DeviceFilter = Callable[[DeviceView], bool]
 
@@ -109,30 +110,35 @@ class DeviceViews:
 def device_filter(filters: Mapping[str, object]) -> DeviceFilter:
     """Turn the filters of ListDevicesFiltered into one test.  Raises InvalidArgs."""
     for key, value in filters.items():
-        if key not in (*FILTERS, "glob"):
-            raise InvalidArgs(f"Filter must be one of {', '.join(FILTERS)} and glob")
+        if key not in (*FILTERS, *PATTERNS):
+            raise InvalidArgs(f"Filter must be one of {', '.join((*FILTERS, *PATTERNS))}")
         if not isinstance(value, str):
             raise InvalidArgs(f"Filter {key} must be a string")
+        if key in PATTERNS and len(value) > MAX_PATTERN:
+            raise InvalidArgs(f"Filter {key} must have at most {MAX_PATTERN} characters")
     texts = {key: str(value) for key, value in filters.items()}
-    glob = _pattern(texts.pop("glob")) if "glob" in texts else None
+    glob = re.compile(fnmatch.translate(texts.pop("glob"))) if "glob" in texts else None
+    part = texts.pop("text", "").casefold()
 
     def fits(view: DeviceView) -> bool:
         if any(getattr(view, key) != value for key, value in texts.items()):
+            return False
+        if part and not any(part in text.casefold() for text in _searched(view)):
             return False
         return glob is None or any(glob.match(text) for text in (view.id, view.name))
 
     return fits
 
 
-def _pattern(glob: str) -> re.Pattern[str]:
-    if len(glob) > MAX_PATTERN:
-        raise InvalidArgs(f"Filter glob must have at most {MAX_PATTERN} characters")
-    return re.compile(fnmatch.translate(glob))
+def _searched(view: DeviceView) -> Iterator[str]:
+    """Yield what a text may be part of."""
+    yield from (view.id, view.name, view.identity, view.model, view.vendor, view.cloud_id)
+    yield from view.addresses
 
 
 FEATURES = (
     "object-manager", "paging", "join-window", "polkit", "secret-store", "providers",
-    "log-control", "dump", "discover", "messages", "decisions",
+    "log-control", "dump", "discover", "messages", "decisions", "search",
 )  # fmt: skip
 """The property Features: clients find here what later versions add."""
 

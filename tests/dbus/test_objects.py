@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields, replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -144,10 +145,26 @@ def test_filters() -> None:
     assert found(glob="a?") == ["a1", "a2"]
     assert found(glob="Meter *") == ["b1"]
     assert found(glob="1") == []
+    assert found(text="METER") == found(text="er 7") == ["b1"]
+    assert found(text="a", state="pending") == ["a1", "a2"]
+    assert found(text="") == ["a1", "a2", "b1"]
+    assert found(text="*") == []
+
+
+@pytest.mark.parametrize(("field", "value", "text"), [
+    ("identity", "serial TH-7", "th-7"), ("model", "TH-20", "th"), ("vendor", "ACME", "acme"),
+    ("cloud_id", "product/Straße", "STRASSE"), ("addresses", ("10.0.0.1", "fe80::1"), "FE80"),
+])  # fmt: skip
+def test_a_text_is_searched_for_in_what_an_operator_knows(
+    field: str, value: Any, text: str
+) -> None:
+    ours = devices("a", "b")
+    ours.put(replace(view("b"), **{field: value}))
+    assert [v.id for v in ours.page(device_filter({"text": text}), "", 0)[0]] == ["b"]
 
 
 @pytest.mark.parametrize("filters", [
-    {"color": "red"}, {"state": 7}, {"glob": "*" * 65}, {"id": "a"},
+    {"color": "red"}, {"state": 7}, {"glob": "*" * 65}, {"text": "x" * 65}, {"id": "a"},
 ])  # fmt: skip
 def test_a_filter_that_is_not_known_is_refused(filters: dict[str, object]) -> None:
     with pytest.raises(InvalidArgs):
