@@ -20,9 +20,17 @@ from gatewayd.cli.setup.plan import (
     cloud_settings,
     credential_of,
 )
-from gatewayd.cli.setup.questions import ALIBABA, LOOPBACK, Answers, MachineFacts
+from gatewayd.cli.setup.questions import (
+    ALIBABA,
+    LOOPBACK,
+    MQTT,
+    Answers,
+    MachineFacts,
+    split_user,
+)
 from gatewayd.cli.systemd_creds import SERVICE, SystemdCredentials
 from gatewayd.cloud.alibaba.settings import AlibabaProduct
+from gatewayd.cloud.mqtt_broker.settings import BrokerManagement
 from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, checks
 from gatewayd.config import check
 from gatewayd.errors import ConfigError, GatewayError
@@ -217,6 +225,8 @@ def probe(answers: Answers, context: PreflightContext) -> Iterator[tuple[bool, s
     settings = cloud_settings(answers)
     if answers["cloud"] == ALIBABA:
         settings["products"] = {answers["product"]: AlibabaProduct()}
+    if answers["cloud"] == MQTT:
+        settings["management"] = BrokerManagement(split_user(answers["endpoint"])[0])
 
     async def found() -> list[Check]:
         async with contextlib.aclosing(

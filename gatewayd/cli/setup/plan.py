@@ -12,14 +12,18 @@ from gatewayd.cli.setup import questions
 from gatewayd.cli.setup.questions import (
     ALIBABA,
     APPROVAL,
+    CLOUDS,
     HUAWEI,
     KEPT,
     LIST,
+    MQTT,
     WINDOW,
     Answers,
     is_instance,
     is_region,
     split_port,
+    split_user,
+    topics_below,
     words,
 )
 from gatewayd.device.lifecycle import State
@@ -71,12 +75,14 @@ def credential_of(answers: Answers) -> str:
     """Return the name of the credential that the answers need; "" for none."""
     if answers.get("cloud") == ALIBABA:
         return f"product.{answers.get('product', '')}"
+    if answers.get("cloud") == MQTT:
+        return f"management.{MQTT}"
     return f"gateway.{HUAWEI}" if answers.get("gateway") else ""
 
 
 def cloud_settings(answers: Answers) -> dict[str, Any]:
     """Return what says where the cloud is: the settings that can be tried without a product."""
-    host, port = split_port(answers["endpoint"])
+    host, port = split_port(split_user(answers["endpoint"])[1])
     if answers["cloud"] == ALIBABA and is_region(answers["endpoint"]):
         found: dict[str, Any] = {"region": host}
     elif answers["cloud"] == ALIBABA and is_instance(host):
@@ -100,7 +106,7 @@ def answers_of(configuration: Mapping[str, Any], rules: Mapping[str, Any]) -> di
     found["interface"] = " ".join(map(str, mdns.get("interfaces", ())))
     found["service"] = " ".join(map(str, mdns.get("types", ())))
     clouds = _table(configuration, "cloud")
-    kind = next((name for name in (ALIBABA, HUAWEI) if name in clouds), "")
+    kind = next((name for name in CLOUDS if name in clouds), "")
     cloud = _table(clouds, kind)
     found["cloud"] = kind
     place = next((str(cloud[key]) for key in ("host", "region", "instance_id") if key in cloud), "")
@@ -112,6 +118,10 @@ def answers_of(configuration: Mapping[str, Any], rules: Mapping[str, Any]) -> di
         gateway = _table(cloud, "gateway")
         found["gateway"] = f"{gateway.get('product', '')}/{gateway.get('device', '')}".strip("/")
         found["template"] = str(_table(cloud, "certificates").get("template_file", ""))
+    if kind == MQTT:
+        user, up = str(_table(cloud, "management").get("user", "")), str(cloud.get("up", ""))
+        found["endpoint"] = f"{user}@{found['endpoint']}"
+        found["topics"] = up.removesuffix(topics_below("")[0])
     found["serial"] = str(_table(rule, "extract").get("serial", "")).removeprefix("txt.")
     found["list"] = str(rule.get("list", ""))
     ways: Mapping[object, str] = {
@@ -125,6 +135,9 @@ def answers_of(configuration: Mapping[str, Any], rules: Mapping[str, Any]) -> di
 
 def next_steps(answers: Answers) -> Iterator[str]:
     """Yield what is left to do at the platform, a line each."""
+    if answers["cloud"] == MQTT:
+        yield "The broker needs that user, and a role for it.  What makes both, for its machine:"
+        yield "  gatewayctl broker-config"
     if answers["cloud"] != HUAWEI or answers.get("gateway"):
         return
     yield "The platform needs the device CA of this gateway.  Make it, and upload device-ca.pem:"
@@ -173,7 +186,13 @@ def _configuration(answers: Answers) -> Iterator[str]:
         yield _line("secret_credential", credential_of(answers))
         return
     yield _line("products", [answers["product"]])
-    if answers["gateway"]:
+    if name == MQTT:
+        up, down = topics_below(answers["topics"])
+        yield _line("up", up) + _line("down", down)
+        yield f"\n[cloud.{name}.management]\n"
+        yield _line("user", split_user(answers["endpoint"])[0])
+        yield _line("password_credential", credential_of(answers))
+    elif answers["gateway"]:
         product, _, device = answers["gateway"].partition("/")
         yield f"\n[cloud.{name}.gateway]\n"
         yield _line("product", product) + _line("device", device) + _line("login", "secret")

@@ -12,15 +12,18 @@ from dataclasses import dataclass
 
 from gatewayd.cloud.alibaba.settings import PRODUCT_KEY
 from gatewayd.cloud.huawei import settings as huawei
+from gatewayd.cloud.mqtt_broker import templates
 from gatewayd.settings import grammar
 
 Answers = Mapping[str, str]
 """The answers so far, by the keys of their questions."""
 
-ALIBABA, HUAWEI = "alibaba", "huawei"
+ALIBABA, HUAWEI, MQTT = "alibaba", "huawei", "mqtt"
+CLOUDS = (ALIBABA, HUAWEI, MQTT)
 LOOPBACK = "lo"
 LIST, WINDOW, APPROVAL = "list", "window", "approval"
 DEFAULT_SERVICE, DEFAULT_LIST = "_gatewayd-child._tcp", "/etc/gatewayd/serials.txt"
+DEFAULT_TOPICS = "devices/{product}/{device}"
 MAX_ANSWER = 4096
 """Characters of an answer."""
 LONGEST_WINDOW = 900
@@ -110,6 +113,17 @@ def split_port(endpoint: str) -> tuple[str, str]:
     return (host, port) if host and is_number(port) else (endpoint, "")
 
 
+def split_user(endpoint: str) -> tuple[str, str]:
+    """Return the user and the rest of the endpoint of a broker, as USER@HOST; "" for no user."""
+    user, _, place = endpoint.rpartition("@")
+    return user, place
+
+
+def topics_below(place: str) -> tuple[str, str]:
+    """Return the templates of the topics of a child and of those to it, below a place."""
+    return f"{place}/up/{templates.TOPIC}", f"{place}/down/{templates.TOPIC}"
+
+
 def is_number(text: str) -> bool:
     """Whether a text is a number in ASCII digits."""
     return text.isascii() and text.isdecimal()
@@ -138,13 +152,23 @@ def _service(answer: str, _answers: Answers, _machine: MachineFacts) -> str:
 
 
 def _endpoint(answer: str, answers: Answers, _machine: MachineFacts) -> str:
-    host, port = split_port(answer)
+    user, place = split_user(answer) if answers.get("cloud") == MQTT else ("", answer)
+    host, port = split_port(place)
     if port and not 0 < int(port[:6]) <= LAST_PORT:
         return "must have a port from 1 to 65535"
     if answers.get("cloud") == HUAWEI:
         found = huawei.HuaweiSettings(host=host).problems()
         return next((fault.removeprefix("host ") for fault in found), "")
+    if answers.get("cloud") == MQTT:
+        return _user(user) or grammar.host(host)
     return grammar.label(host) if is_region(host) or is_instance(host) else grammar.host(host)
+
+
+def _user(user: str) -> str:
+    if not user:
+        return "must have the user before the host, as gateway-1@broker.example"
+    fault = templates.part_fault(user)
+    return f"must have a user that is good: it {fault}" if fault else ""
 
 
 def _file(answer: str, _answers: Answers, machine: MachineFacts) -> str:
@@ -154,7 +178,13 @@ def _file(answer: str, _answers: Answers, machine: MachineFacts) -> str:
 def _product(answer: str, answers: Answers, _machine: MachineFacts) -> str:
     if answers.get("cloud") == HUAWEI:
         return huawei.PRODUCT_ID.fault(answer)
+    if answers.get("cloud") == MQTT:
+        return templates.part_fault(answer)
     return "" if PRODUCT_KEY.fullmatch(answer) else "must be 1 to 20 letters and digits"
+
+
+def _topics(answer: str, _answers: Answers, _machine: MachineFacts) -> str:
+    return next(filter(None, map(templates.topic_template, topics_below(answer))), "")
 
 
 def _gateway(answer: str, _answers: Answers, _machine: MachineFacts) -> str:
@@ -177,6 +207,10 @@ def _at_huawei(answers: Answers) -> bool:
     return answers.get("cloud") == HUAWEI
 
 
+def _at_broker(answers: Answers) -> bool:
+    return answers.get("cloud") == MQTT
+
+
 def _by_certificate(answers: Answers) -> bool:
     return _at_huawei(answers) and not answers.get("gateway")
 
@@ -185,7 +219,7 @@ def _admitted_by(*ways: str) -> Callable[[Answers], bool]:
     return lambda answers: answers.get("admission") in ways
 
 
-_OF_THE_CLOUD = ("endpoint", "ca_file", "product", "gateway", "template", "secret")
+_OF_THE_CLOUD = ("endpoint", "ca_file", "product", "topics", "gateway", "template", "secret")
 
 QUESTIONS: Sequence[Question] = (
     Question("interface", "On which network interface are the devices?",
@@ -193,17 +227,21 @@ QUESTIONS: Sequence[Question] = (
              suggest=lambda machine: machine.only_interface),
     Question("service", "Which service do they announce by mDNS?",
              "service types of DNS-SD", DEFAULT_SERVICE, check=_service),
-    Question("cloud", "Which cloud do they belong to?", "its kind",
-             choices=(ALIBABA, HUAWEI), unsettles=_OF_THE_CLOUD),
+    Question("cloud", "Which cloud do they belong to?", "its kind; mqtt is a broker of your own",
+             choices=CLOUDS, unsettles=_OF_THE_CLOUD),
     Question("endpoint", "Where is it?",
              "Alibaba: a region as cn-shanghai, the ID of an instance as iot-06z, or a host; "
-             "Huawei: the domain name of the instance; a host may have a port, as host:8883",
+             "Huawei: the domain name of the instance; a broker: this gateway's user there and the "
+             "host, as gateway-1@broker.example; a host may have a port, as host:8883",
              check=_endpoint),
     Question("ca_file", "Which root certificates is it to be trusted by?",
              "a PEM file; empty for those of the system", "", check=_file),
     Question("product", "Which product are the devices of?",
-             "Alibaba: the productKey; Huawei: the product ID", check=_product, probes=True,
-             unsettles=("secret",)),
+             "Alibaba: the productKey; Huawei: the product ID; a broker: a name of your choice",
+             check=_product, probes=True, unsettles=("secret",)),
+    Question("topics", "Below which topics is each device at the broker?",
+             "it says what is below up/ there, and receives what is below down/", DEFAULT_TOPICS,
+             check=_topics, asked=_at_broker),
     Question("gateway", "Which device of the platform is this gateway?",
              "PRODUCT-ID/NODE-ID, if the devices are its sub-devices; empty if each gets a "
              "certificate of its own", "", check=_gateway, asked=_at_huawei, unsettles=("secret",)),
@@ -211,7 +249,8 @@ QUESTIONS: Sequence[Question] = (
              "a JSON file, as it was created at the platform; gatewayctl huawei template new "
              "writes one", check=_file, asked=_by_certificate),
     Question("secret", "What is the secret?",
-             "Alibaba: the productSecret; Huawei: the gateway's own device secret",
+             "Alibaba: the productSecret; Huawei: the gateway's own device secret; a broker: the "
+             "password of this gateway's user",
              asked=lambda answers: not _by_certificate(answers), secret=True),
     Question("admission", "What may join by itself?",
              "list: what is in a list of serial numbers; window: what comes while a window is "
@@ -263,9 +302,15 @@ def complete(
 
 
 def settled(before: Answers, given: Answers) -> dict[str, str]:
-    """Return the answers that stay when others are given: what these make void is left out."""
+    """Return the answers that stay when others are given: what these make void is left out.
+
+    A user has a password of its own, but not a broker that is at another host.
+    """
     changed = [
         one for one in QUESTIONS if one.key in given and given[one.key] != before.get(one.key)
     ]
     void = {key for question in changed for key in (question.key, *question.unsettles)}
+    users = {split_user(one["endpoint"])[0] for one in (before, given) if "endpoint" in one}
+    if len(users) > 1:
+        void.add("secret")
     return {key: answer for key, answer in before.items() if key not in void}

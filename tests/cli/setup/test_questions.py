@@ -22,7 +22,9 @@ from gatewayd.cli.setup.questions import (
     complete,
     next_question,
     settled,
+    topics_below,
 )
+from gatewayd.cloud.mqtt_broker.settings import BrokerManagement, MqttBrokerSettings
 from gatewayd.config import check
 from gatewayd.errors import ConfigError
 from gatewayd.plugins import Plugins
@@ -52,6 +54,14 @@ CLOUDS: Mapping[str, Mapping[str, str]] = {
         "cloud": "huawei", "endpoint": f"{HUAWEI_HOST}:18883", "ca_file": "/ca.pem",
         "product": "6742bf260f2f9030e44210d8", "gateway": "6742bf260f2f9030e44210d9/gateway-1",
         "secret": SECRET,
+    },
+    "a broker": {
+        "cloud": "mqtt", "endpoint": "gateway-1@broker.plant.example", "product": "meter",
+        "secret": SECRET,
+    },
+    "a broker, with topics of the site": {
+        "cloud": "mqtt", "endpoint": "gw.2@127.0.0.1:18883", "ca_file": "/ca.pem",
+        "product": "meter", "topics": "site-1/{product}/{device}", "secret": SECRET,
     },
 }  # fmt: skip
 WAYS: Mapping[str, Mapping[str, str]] = {
@@ -164,6 +174,27 @@ def test_huawei_has_rules_of_its_own(key: str, bad: str) -> None:
     assert [fault for fault in complete(site, MACHINE)[1] if fault.startswith(f"{key} ")]
 
 
+@pytest.mark.parametrize(
+    ("key", "bad"),
+    [
+        ("endpoint", "broker.example"), ("endpoint", "@broker.example"), ("endpoint", "a b@x.y"),
+        ("endpoint", "a@b@x.y"), ("endpoint", "gateway-1@"), ("endpoint", "gateway-1@a b"),
+        ("endpoint", "gateway-1@x.y:0"), ("product", "a/b"), ("product", "+"),
+        ("topics", "site/{product}"), ("topics", "/{device}"), ("topics", "{device}/#"),
+        ("topics", "{device}/{topic}"), ("topics", "{colour}/{device}"),
+    ],
+)  # fmt: skip
+def test_a_broker_has_rules_of_its_own(key: str, bad: str) -> None:
+    site = {"interface": "lan0", **CLOUDS["a broker"], **WAYS["list"], key: bad}
+    assert [fault for fault in complete(site, MACHINE)[1] if fault.startswith(f"{key} ")]
+
+
+def test_the_topics_of_a_broker_are_those_of_gatewayd_unless_others_are_named() -> None:
+    answers = answered({"interface": "lan0", **CLOUDS["a broker"], **WAYS["list"]})
+    usual = MqttBrokerSettings("localhost", BrokerManagement("gateway-1"))
+    assert topics_below(answers["topics"]) == (usual.up, usual.down)
+
+
 def test_what_is_not_asked_is_no_answer() -> None:
     site = {"interface": "lan0", **CLOUDS["alibaba, a region"], **WAYS["approval"]}
     _, faults = complete({**site, "template": "/t.json", "colour": "red"}, MACHINE)
@@ -176,6 +207,12 @@ def test_another_cloud_asks_again_what_is_of_the_cloud() -> None:
     assert set(left) == {"interface", "service", "admission", "serial", "list"}
     assert settled(before, {"cloud": "alibaba"}) == before
     assert "secret" not in settled(before, {"product": "a1Other"})
+
+
+def test_another_user_of_a_broker_has_another_password() -> None:
+    before = answered({"interface": "lan0", **CLOUDS["a broker"], **WAYS["list"]})
+    assert "secret" in settled(before, {"endpoint": "gateway-1@other.example"})
+    assert "secret" not in settled(before, {"endpoint": "gateway-2@broker.plant.example"})
 
 
 def test_one_answer_of_a_file_changes_one_thing() -> None:
