@@ -26,17 +26,19 @@ def are_apart(one: Sighting, other: Sighting, own: Collection[Claim]) -> bool:
 
     own: what identifies the device; it may have several MACs among these.
     On different interfaces of the gateway one device may well have different addresses; and so may
-    one that shows the same UUID or certificate at both.  So may one that was seen by itself, and
-    behind another, whose addresses these are.
+    one that shows the same UUID or certificate at both, but not different MACs: one image gives
+    many devices a UUID.  So may one that was seen by itself, and behind another, whose addresses
+    these are.
     """
     if one.interface and other.interface and one.interface != other.interface:
         return False
-    if share_key(one.claims, other.claims) or one.is_behind != other.is_behind:
+    if one.is_behind != other.is_behind:
         return False
     ours, theirs = kernel_macs(one.claims), kernel_macs(other.claims)
     if ours and theirs:
         return ours.isdisjoint(theirs) and not (ours | theirs).issubset(own)
-    return _in_different_places(one.addresses, other.addresses)
+    is_one = share_key(one.claims, other.claims)
+    return not is_one and _in_different_places(one.addresses, other.addresses)
 
 
 def _in_different_places(some: Collection[str], others: Collection[str]) -> bool:

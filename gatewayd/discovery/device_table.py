@@ -35,6 +35,7 @@ from gatewayd.discovery.presence import (
     Observation,
     Presence,
     PresenceState,
+    SeenBehind,
 )
 from gatewayd.discovery.probes import ProbeScheduler
 from gatewayd.discovery.resolver import (
@@ -129,6 +130,8 @@ class ObservationIndex:
             return IDENTITY_CONFLICT
         if any(_is_elsewhere(one, own) for one in observations):
             return MOVED_OR_CLONED
+        if any(not one.behind.at_once.issubset(own) for one in observations):
+            return TWO_CLAIMANTS
         verified = [one.sighting for one in observations if one.verified]
         if any(are_apart(*pair, own) for pair in combinations(verified, 2)):
             return TWO_CLAIMANTS
@@ -334,7 +337,11 @@ class DeviceTable:
             pair for pair in combinations(sightings, 2)
             if are_apart(*pair, ()) or _are_behind_two(*pair)
         ]  # fmt: skip
-        both = (_keys(one) & _keys(two) for one, two in pairs)
+        both = [_keys(one) & _keys(two) for one, two in pairs]
+        both += [
+            _keys(one.sighting) for one in self.presence(device).observations.values()
+            if one.behind.at_once
+        ]  # fmt: skip
         return frozenset().union(*both) & own
 
     def identity(self, device: DeviceId, other: DeviceId | None) -> frozenset[Claim]:
@@ -346,7 +353,7 @@ class DeviceTable:
         shown = self._shown(device)
         if other is None:
             observations = self.presence(device).observations.values()
-            seen = (kernel_macs(one.sighting.claims) for one in observations)
+            seen = (kernel_macs(one.sighting.claims) | one.behind.at_once for one in observations)
             found = frozenset().union(*seen) - self.resolver.claims(device)
         else:
             shown, found = shown & self._shown(other), self.resolver.distinctive(other)
@@ -369,6 +376,7 @@ class DeviceTable:
                 if not self._observations.is_live(observation):
                     continue
                 concerned |= self._observations.concerned(observation)
+                observation.behind = SeenBehind()
                 sighting = observation.sighting
                 resolved = self.resolver.resolve(
                     sighting.origin,
@@ -486,6 +494,7 @@ class DeviceTable:
             self._scheduler.trust(observation)
         elif observation.refresh(sighting, until) or until < before:
             self._scheduler.trust(observation)
+        observation.behind.note(sighting.claims, now, until)
         return observation
 
     def _note(self, observation: Observation, resolved: Resolved, now: float) -> None:

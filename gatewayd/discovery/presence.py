@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from enum import Enum, StrEnum, auto
 
-from gatewayd.device.identity import DeviceId, Evidence
+from gatewayd.device.identity import Claim, DeviceId, Evidence, kernel_macs
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.discovery.discoverer import Listener, Origin, Sighting
 from gatewayd.discovery.queues import DeadlineQueue
@@ -30,12 +31,51 @@ CHALLENGED = Reason("moved", "It was seen elsewhere, and did not answer here whe
 _ROUNDING = 1.0  # seconds; by then it is below the threshold, however the sum was rounded
 
 
+TURN = 3600.0
+"""Seconds in which a device behind one MAC has to be seen again after it was seen behind another,
+so that it is at two places at once."""
+MAX_TURNS = 4
+"""MACs that are remembered of one origin."""
+
+
 class PresenceState(StrEnum):
     """How sure it is that a device is there."""
 
     PRESENT = "present"
     SUSPECT = "suspect"  # it is being asked, and still counts as present
     ABSENT = "absent"
+
+
+class SeenBehind:
+    """The MACs of the kernel behind which one origin was seen lately.
+
+    After one has followed another, the device may have moved.  Once one comes back while another
+    is still believed, two devices show the same at once, or one of two ports.
+    """
+
+    def __init__(self) -> None:
+        self._until: dict[Claim, float] = {}
+        self._has_returned = False
+
+    @property
+    def at_once(self) -> frozenset[Claim]:
+        """The MACs that take turns; none while there is no more than one."""
+        return frozenset(self._until if self._has_returned else ())
+
+    def note(self, claims: Collection[Claim], now: float, until: float) -> None:
+        """Note a sighting.  until: how long it may be believed; here an hour at most."""
+        found = kernel_macs(claims)
+        if len(found) != 1:
+            return
+        (mac,) = found
+        self._until = {one: end for one, end in self._until.items() if end > now}
+        is_newest = next(reversed(self._until), mac) == mac
+        self._has_returned &= len(self._until) > 1
+        self._has_returned |= mac in self._until and not is_newest
+        self._until.pop(mac, None)
+        self._until[mac] = min(until, now + TURN)
+        if len(self._until) > MAX_TURNS:
+            del self._until[next(iter(self._until))]
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +88,7 @@ class Observation:
     verified: it has answered since it was last challenged.
     checking: it waits to be asked, or is being asked.
     conflict, rivals: what the resolver said of the newest sighting.
+    behind: the MACs behind which the device was seen here.
     """
 
     device: DeviceId
@@ -61,6 +102,7 @@ class Observation:
     checking: bool = False
     conflict: str = ""
     rivals: tuple[DeviceId, ...] = ()
+    behind: SeenBehind = field(default_factory=SeenBehind)
 
     @property
     def state(self) -> PresenceState:

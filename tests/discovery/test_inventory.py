@@ -485,6 +485,75 @@ async def test_two_that_answer_to_one_serial_conflict_until_one_is_gone(lan: Lan
     assert (evidence.conflict, evidence.trust) == ("", Trust.LISTED)
 
 
+UPNP = "uuid upnp 2f402f80-da50-11e1-9b23-ecb5fa123456"
+ROUND = 300.0
+"""Seconds from one question to all until the next."""
+
+
+async def rounds(lan: Lan, count: int, *macs: str) -> None:
+    """Have devices behind these MACs answer so many rounds, each from an address of its own."""
+    for _ in range(count):
+        for mac in macs:
+            where = (f"10.0.0.{int(mac[-2:], 16)}",)
+            lan.announce("ssdp u", UPNP, mac, addresses=where)
+            await asyncio.sleep(1)
+        await asyncio.sleep(ROUND)
+
+
+async def test_two_devices_of_one_uuid_that_answer_with_one_key_are_in_conflict(lan: Lan) -> None:
+    child = await lan.sees("ssdp u", UPNP, MAC)
+    lan.inventory.pin(child)
+    await rounds(lan, 2, MAC, OTHER_MAC)
+    assert lan.inventory.evidence(child).conflict == TWO_CLAIMANTS
+    await rounds(lan, 13, MAC)
+    assert lan.inventory.evidence(child).conflict == "", "one of them has left"
+    assert lan.listener.present() == {child}
+
+
+async def test_a_device_of_a_uuid_may_move_to_another_of_its_ports(lan: Lan) -> None:
+    child = await lan.sees("ssdp u", UPNP, MAC)
+    lan.inventory.pin(child)
+    for mac in (OTHER_MAC, MAC):
+        await rounds(lan, 13, mac)
+        assert lan.inventory.evidence(child).conflict == ""
+
+
+async def test_two_devices_of_one_uuid_with_names_of_their_own_are_in_conflict(lan: Lan) -> None:
+    child = await lan.sees("mdns a", UPNP, MAC)
+    lan.announce("mdns b", UPNP, OTHER_MAC, addresses=("10.0.0.2",))
+    await asyncio.sleep(PATIENCE)
+    assert lan.inventory.evidence(child).conflict == TWO_CLAIMANTS
+    lan.die("mdns a")
+    lan.goodbye("mdns a")
+    await asyncio.sleep(PATIENCE)
+    assert lan.inventory.evidence(child).conflict == "", "it has moved and has another name"
+
+
+async def test_an_operator_says_whether_one_uuid_is_of_one_device(lan: Lan) -> None:
+    child = await lan.sees("ssdp u", UPNP, MAC)
+    lan.inventory.pin(child)
+    await rounds(lan, 2, MAC, OTHER_MAC)
+    both = lan.inventory.identity(child, None)
+    assert {one.value for one in both} == {"001122334466"}
+    lan.inventory.answer(dict.fromkeys(both, child))
+    await rounds(lan, 2, MAC, OTHER_MAC)
+    assert lan.inventory.evidence(child).conflict == ""
+    assert lan.listener.present() == {child}
+
+
+@pytest.mark.parametrize("order", [(MAC, OTHER_MAC), (OTHER_MAC, MAC)])
+async def test_an_operator_splits_two_devices_of_one_uuid(lan: Lan, order: tuple[str, str]) -> None:
+    child = await lan.sees("ssdp u", UPNP, MAC)
+    lan.inventory.pin(child)
+    await rounds(lan, 2, *order)
+    assert lan.inventory.evidence(child).conflict == TWO_CLAIMANTS
+    lan.inventory.answer(dict.fromkeys(lan.inventory.disputed(child, None), NO_DEVICE))
+    await rounds(lan, 2, MAC, OTHER_MAC)
+    other = next(one for one in lan.listener.present() if one != child)
+    assert {lan.inventory.evidence(one).conflict for one in (child, other)} <= UNDISPUTED
+    assert claims(OTHER_MAC) <= lan.inventory.evidence(other).claims
+
+
 async def test_a_forged_second_claimant_that_does_not_answer_is_dropped(lan: Lan) -> None:
     child = await lan.sees("mdns a", "serial pm A1")
     lan.announce("mdns b", "serial pm A1", addresses=("10.0.0.66",), alive=False)

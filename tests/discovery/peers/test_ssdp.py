@@ -5,20 +5,22 @@ from __future__ import annotations
 import asyncio
 import socket
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
-from gatewayd.device.identity import Claim
+from gatewayd.device.identity import Claim, Trust
+from gatewayd.discovery.device_table import TWO_CLAIMANTS
 from gatewayd.discovery.presence import PresenceState
 from gatewayd.discovery.probing.fetch import GuardedFetcher
 from gatewayd.discovery.protocols.upnp.discoverer import Ssdp, SsdpSettings
 from gatewayd.discovery.protocols.upnp.ssdp import GROUP4, GROUP6, PORT, ROOT
 from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
 from gatewayd.testing.waiting import until
+from tests.support.bridged_lan import bridged_lan
 from tests.support.cable import BROADCAST, CHILD, CHILD6, GATEWAY, INTERFACE, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.household import household
@@ -41,8 +43,11 @@ def cable() -> Iterator[Cable]:
 
 
 @contextmanager
-def media_server(cable: Cable, home: Path, name: str) -> Iterator[None]:
-    """Have Debian's minidlna at the far end: it says goodbye when it starts, and when it ends."""
+def media_server(prefix: Sequence[str], home: Path, name: str) -> Iterator[None]:
+    """Have Debian's minidlna run: it says goodbye when it starts, and when it ends.
+
+    prefix: of its command, which runs it elsewhere.
+    """
     settings = {
         "port": 8200, "network_interface": INTERFACE, "media_dir": home, "db_dir": home,
         "log_dir": home, "serial": "00112277", "model_number": 7, "uuid": UDN,
@@ -50,7 +55,7 @@ def media_server(cable: Cable, home: Path, name: str) -> Iterator[None]:
     }  # fmt: skip
     config = home / "minidlna.conf"
     config.write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
-    command = [*cable.prefix, "minidlnad", "-d", "-f", str(config), "-P", str(home / "pid")]
+    command = [*prefix, "minidlnad", "-d", "-f", str(config), "-P", str(home / "pid")]
     with (
         (home / "output").open("wb") as output,
         subprocess.Popen(command, stdout=output, stderr=output) as process,
@@ -66,7 +71,7 @@ async def test_a_media_server_is_found_with_what_its_description_says(
 ) -> None:
     one = Ssdp("media", SETTINGS)
     async with running(one) as sink:
-        with media_server(cable, tmp_path, "Hall"):
+        with media_server(cable.prefix, tmp_path, "Hall"):
             await until(lambda: UDN in sink.seen and "vendor" in sink.seen[UDN].attributes)
             seen = sink.seen[UDN]
             again = await one.verify(seen)
@@ -89,15 +94,27 @@ async def test_a_name_an_address_and_a_restart_leave_it_the_same_child(
     cable: Cable, tmp_path: Path
 ) -> None:
     async with household(Ssdp("media", SETTINGS)) as home:
-        with media_server(cable, tmp_path, "Hall"):
+        with media_server(cable.prefix, tmp_path, "Hall"):
             before = await home.shows(lambda one: one.label == "Hall")
         cable.far_ip("addr", "del", f"{CHILD}/16", "dev", INTERFACE)
         cable.far_ip("addr", "add", f"{MOVED}/16", "broadcast", BROADCAST, "dev", INTERFACE)
-        with media_server(cable, tmp_path, "Yard"):
+        with media_server(cable.prefix, tmp_path, "Yard"):
             after = await home.shows(lambda one: one.label == "Yard")
     assert (before.addresses, after.addresses) == ((CHILD,), (MOVED,))
     assert not after.conflict
     assert Claim("uuid", "upnp", UDN) in before.claims & after.claims
+
+
+async def test_two_media_servers_of_one_image_are_in_conflict(tmp_path: Path) -> None:
+    """Each has the UUID of the other, and its own MAC."""
+    with bridged_lan() as lan, ExitStack() as stack:
+        for number in (2, 3):
+            host = lan.host(f"00:1b:1b:34:34:0{number}", f"10.77.0.{number}/24")
+            (tmp_path / host.port).mkdir()
+            stack.enter_context(media_server(host.inside, tmp_path / host.port, "Hall"))
+        async with household(Ssdp("media", SETTINGS)) as home:
+            found = await home.shows(lambda one: one.conflict)
+    assert (found.conflict, found.trust) == (TWO_CLAIMANTS, Trust.CLAIMED)
 
 
 def response(udn: str, target: str = ROOT, location: str = "") -> bytes:
