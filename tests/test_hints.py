@@ -50,7 +50,7 @@ def test_there_are_hints_of_each_kind() -> None:
 
 @pytest.mark.parametrize(("text", "words"), [
     ("run gatewayctl retry CHILD.", ["gatewayctl", "retry", "CHILD"]),
-    ("see gatewayctl huawei ca show --cloud CLOUD, and", None),
+    ("see gatewayctl ca show --cloud CLOUD, and", None),
     ("gatewayctl lists them", None),
     ("gatewayd --check-config reports", ["gatewayd", "--check-config"]),
     ("gatewayctl door authority > ca.pem", ["gatewayctl", "door", "authority"]),
@@ -64,7 +64,7 @@ def test_commands_are_found(text: str, words: list[str] | None) -> None:
 
 def test_what_is_no_command_is_a_complaint() -> None:
     assert complaint(Hint("x", ("gatewayctl", "status")))
-    assert complaint(Hint("x", ("gatewayctl", "huawei", "ca", "show", "--provider", "east")))
+    assert complaint(Hint("x", ("gatewayctl", "ca", "show", "--provider", "east")))
     assert not complaint(Hint("x", ("gatewayctl", "retry", "CHILD")))
 
 
@@ -82,9 +82,9 @@ def test_no_remedy_has_words_of_the_bus_or_sudo() -> None:
 
 
 def test_a_remedy_names_child_and_cloud() -> None:
-    reason = Reason("x", "", "Run gatewayctl huawei ca show --cloud CLOUD, then retry CHILD.")
+    reason = Reason("x", "", "Run gatewayctl ca show --cloud CLOUD, then retry CHILD.")
     made = addressed(reason, "child-1", "east").remedy
-    assert made == "Run gatewayctl huawei ca show --cloud east, then retry child-1."
+    assert made == "Run gatewayctl ca show --cloud east, then retry child-1."
     assert "CLOUD" in addressed(reason, "child-1", "").remedy
 
 

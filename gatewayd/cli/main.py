@@ -46,7 +46,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "store": ("store",),
     "vault.commands": ("vault",),
     "huawei.template": ("huawei",),
-    "huawei.ca": ("huawei",),
+    "ca": ("ca", "huawei"),
 }  # fmt: skip
 """The modules of commands, below gatewayd.cli, and the first words of their commands.
 
@@ -59,11 +59,17 @@ GROUPS: Mapping[str, str] = {
     "store": "manage the secret store of a running gateway",
     "door": "manage who may use gatewayd's own message broker",
     "vault": "manage the vault of a stopped gateway",
-    "huawei": "manage templates and the device CA of Huawei Cloud IoTDA",
+    "ca": "manage the device CA of a cloud",
+    "huawei": "what Huawei Cloud IoTDA alone needs",
     "huawei template": "write, check and preview provisioning templates",
-    "huawei ca": "manage the device CA",
+    "huawei ca": "prove to the platform that the device CA is yours",
 }
 """What the commands of each group do."""
+
+FORMER: Mapping[tuple[str, ...], str] = {
+    ("huawei", "ca", word): f"ca {word}" for word in ("make", "import", "issue", "show", "renew")
+}
+"""Commands that had another name in earlier versions, to those that they have now."""
 
 
 class WrongUsage(SystemExit):
@@ -159,6 +165,11 @@ def _parsed(words: Sequence[str], commands: Sequence[Command] | None) -> argpars
     try:
         return build_parser(commands_for(words)).parse_args(words)
     except WrongUsage:
+        for at in range(len(words)):
+            former = tuple(words[at : at + 3])
+            if (new := FORMER.get(former)) is not None:
+                message = f"{' '.join(former)} is called {new} now: run gatewayctl {new}"
+                raise WrongUsage("gatewayctl: error: ", message) from None
         return build_parser().parse_args(words)
 
 

@@ -42,7 +42,7 @@ OFFERED = Reason(
     "renewal-offered",
     "A new secret is ready. Its holder still gets the old one, so that there is time to make the "
     "new one known at the cloud; then it gets the new one.",
-    "To give it to the holder at once, run gatewayctl huawei ca renew CHILD --cloud CLOUD.",
+    "To give it to the holder at once, run gatewayctl ca renew CHILD --cloud CLOUD.",
 )
 REPLACED = Reason(
     "secret-replaced",

@@ -41,7 +41,7 @@ RENEWED = Reason("secret-renewed", "A new secret has replaced the old one.")
 WAITING = Reason(
     "renewal-waiting",
     "A new secret is ready, but the cloud does not accept it yet; the old one is in use.",
-    "Register it at the cloud, or wait; to try it at once, run gatewayctl huawei ca renew CHILD "
+    "Register it at the cloud, or wait; to try it at once, run gatewayctl ca renew CHILD "
     "--cloud CLOUD.",
 )
 USELESS = Reason(
@@ -77,11 +77,13 @@ class OpenSession:
 
     due: when its secret is to be replaced, seconds since the epoch.
     guessed: whether the clock was not set when that was found out.
+    moved: whether it is at another cloud than the child's session before.
     """
 
     session: Session
     due: float | None
     guessed: bool = False
+    moved: bool = False
 
 
 class SecretRenewal:
@@ -239,9 +241,9 @@ class SecretRenewal:
         now = self._wall()
         intent = await self._records.update(
             record.device,
-            lambda r: unchanged(r, stored=record.stored, verdict=Verdict.ADMITTED).with_candidate(
-                now
-            ),
+            lambda r: unchanged(
+                r, cloud=record.cloud, stored=record.stored, verdict=Verdict.ADMITTED
+            ).with_candidate(now),
         )
         self._checkpoint("candidate-on-record")
 
@@ -275,9 +277,12 @@ class SecretRenewal:
         return session
 
     async def _put_into_use(self, record: Record) -> None:
-        now, facts = self._wall(), {"stored": record.stored, "candidate": record.candidate}
+        now, stored, candidate = self._wall(), record.stored, record.candidate
         await self._records.update(
-            record.device, lambda r: unchanged(r, **facts).with_candidate_proven(now)
+            record.device,
+            lambda r: unchanged(
+                r, cloud=record.cloud, stored=stored, candidate=candidate
+            ).with_candidate_proven(now),
         )
         self._checkpoint("candidate-in-use")
         try:

@@ -137,6 +137,6 @@ async def test_a_gateway_without_a_broker_of_its_own_says_how_to_have_one(
 
 async def test_a_cloud_without_a_device_ca_is_no_riddle(bus: PrivateBus) -> None:
     async with served(bus, RecordingCommands(ONE), view(ONE)):
-        status, printed = await ctl(bus, "huawei", "ca", "show", "--cloud", "far-east")
+        status, printed = await ctl(bus, "ca", "show", "--cloud", "far-east")
     assert status == 1
     assert "gatewayctl clouds" in printed

@@ -121,9 +121,9 @@ WORDS: Mapping[str, Sequence[str]] = {
     "rules check": ("rules.toml",), "rules test": ("sightings", "rules.toml"),
     "door password": ("child-1",), "door program": ("logger", "--children", "child-1a"),
     "door certificate": ("child-1", "--csr", "csr.pem"), "door revoke": ("logger",),
-    "store export": ("--output", "export"), "huawei ca import": ("ca.pem",),
-    "huawei ca prove": ("1234",), "huawei ca issue": ("--request", "csr.pem"),
-    "huawei ca renew": ("child-1",),
+    "store export": ("--output", "export"), "ca import": ("ca.pem",),
+    "huawei ca prove": ("1234",), "ca issue": ("--request", "csr.pem"),
+    "ca renew": ("child-1",),
     "huawei template lint": ("template.json",),
     "huawei template new": ("--product", "p1", "--node-id", "common_name"),
     "store add-recovery": ("public.pem",),
@@ -243,14 +243,14 @@ def test_a_command_without_a_daemon_prints_what_is_documented(
     (("vault", "init"), "--no-recovery"),
     (("vault", "recover"), "The words are missing"),
     (("vault", "rotate", "--recovery-key", "locked.pem"), "--passphrase-file"),
-    (("huawei", "ca", "import", "locked.pem"), "--passphrase-file"),
+    (("ca", "import", "locked.pem"), "--passphrase-file"),
 ])  # fmt: skip
 def test_nothing_is_asked(tmp_path: Path, words: Sequence[str], told: str) -> None:
     config = tmp_path / "gatewayd.toml"
     config.write_text(f'[gateway]\nstate_directory = "{tmp_path}/state"\n')
     make = "openssl genpkey -algorithm X25519 -aes256 -pass pass:sesame -out locked.pem"
     subprocess.run(make.split(), cwd=tmp_path, check=True, capture_output=True)
-    more = () if words[0] == "huawei" else ("--config", str(config))
+    more = () if words[0] == "ca" else ("--config", str(config))
     ours, theirs = os.openpty()
     try:
         ran = subprocess.run(

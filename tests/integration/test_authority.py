@@ -37,15 +37,15 @@ async def test_a_ca_outlives_the_daemon(tmp_path: Path) -> None:
     with PrivateBus(POLICY) as bus:
         site = Site(tmp_path, bus=bus.address)
         site.configure(CONFIG.format(site=site), "")
-        west = ("huawei", "ca", "show", "--cloud", "west")
+        west = ("ca", "show", "--cloud", "west")
         await site.start()
         try:
             made = ("--algorithm", "ec-p256", "--cloud", "west")
-            status, pem = await ctl(bus, "huawei", "ca", "make", *made)
+            status, pem = await ctl(bus, "ca", "make", *made)
             assert status == 0, pem
             assert pem.startswith("-----BEGIN CERTIFICATE-----")
             _, before = await ctl(bus, *west)
-            status, _ = await ctl(bus, "huawei", "ca", "show", "--cloud", "east")
+            status, _ = await ctl(bus, "ca", "show", "--cloud", "east")
             assert status == 1, "this cloud has no device CA"
         finally:
             await site.stop()

@@ -96,7 +96,7 @@ async def test_without_a_ca_children_wait(tmp_path: Path) -> None:
     async with opened(tmp_path) as (site, broken, sound):
         await start(site)
         facts = await explain(site, broken, sound)
-        assert "gatewayctl huawei ca make" in facts["Remedy"]
+        assert "gatewayctl ca make" in facts["Remedy"]
         await site.enrol(BROKEN)
         await site.wait_for(broken, "online")
 

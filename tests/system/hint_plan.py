@@ -86,13 +86,13 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl preflight": Way(refused="failed"),  # no platform is there
     "gatewayctl preflight plant": Way(refused="'plant' is not configured"),  # of another page
     "gatewayctl broker-config": Way(refused="No cloud of the kind"),
-    "gatewayctl huawei ca make": Way(refused="--replace"),
-    "gatewayctl huawei ca make --cloud": Way(fills={"{}": "huawei"}, refused="--replace"),
-    "gatewayctl huawei ca make --replace": Way(),
+    "gatewayctl ca make": Way(refused="--replace"),
+    "gatewayctl ca make --cloud": Way(fills={"{}": "huawei"}, refused="--replace"),
+    "gatewayctl ca make --replace": Way(),
     "gatewayctl huawei ca prove": Way(),
     "gatewayctl huawei ca prove --cloud": Way(fills={"{}": "huawei"}),
-    "gatewayctl huawei ca show": Way(),
-    "gatewayctl huawei ca renew": Way(refused="does not belong to this cloud"),
+    "gatewayctl ca show": Way(),
+    "gatewayctl ca renew": Way(refused="does not belong to this cloud"),
     "gatewayctl huawei template lint": Way(fills={"FILE": "/root/template.json"}),
     "gatewayctl huawei template new": Way(
         typed=(("Product ID", "6742bf260f2f9030e44210d8"), ("node ID", "common_name"),

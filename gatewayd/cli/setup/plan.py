@@ -141,7 +141,7 @@ def next_steps(answers: Answers) -> Iterator[str]:
     if answers["cloud"] != HUAWEI or answers.get("gateway"):
         return
     yield "The platform needs the device CA of this gateway.  Make it, and upload device-ca.pem:"
-    yield f"  gatewayctl huawei ca make --cloud {HUAWEI} >device-ca.pem"
+    yield f"  gatewayctl ca make --cloud {HUAWEI} >device-ca.pem"
     yield "Then prove that the key is yours, by the code that the platform shows, and upload it:"
     yield f"  gatewayctl huawei ca prove --cloud {HUAWEI} CODE >proof.pem"
     yield "Switch self-registration on there, and bind the template to the CA."

@@ -22,7 +22,7 @@ WARN_DAYS = 30
 NO_AUTHORITY = Reason(
     "authority-missing",
     "There is no device CA to issue certificates.",
-    "Run gatewayctl huawei ca make --cloud CLOUD; then upload and verify the CA at the cloud.",
+    "Run gatewayctl ca make --cloud CLOUD; then have the cloud trust the CA, as its page says.",
     "waiting",
 )
 EXPIRED = Reason(
@@ -112,7 +112,7 @@ class AuthorityStore:
         text = current.warning(now)
         if text and not self._warned <= now < self._warned + DAY:
             self._warned = now
-            log.warning("%s Make another with gatewayctl huawei ca make --replace.", text)
+            log.warning("%s Make another with gatewayctl ca make --replace.", text)
 
     async def check_ready(self) -> Reason | None:
         """Return why no certificate could be issued now; None if one could."""

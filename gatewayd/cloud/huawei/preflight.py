@@ -51,7 +51,7 @@ NOT_SEEN = Check(
     UNSURE,
     "The device CA is in the secret store of the service, which this check cannot read; whether "
     "the platform has verified it shows only when a device registers.",
-    "While gatewayd is running: gatewayctl huawei ca show --cloud CLOUD",
+    "While gatewayd is running: gatewayctl ca show --cloud CLOUD",
 )
 
 

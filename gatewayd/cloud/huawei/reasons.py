@@ -69,14 +69,14 @@ ALERTS: Mapping[str, Reason] = {
         "authority-unknown",
         "The platform does not know the CA of this device's certificate.",
         "Check that host is the domain of your instance, and after a correction run gatewayctl "
-        "reload; upload the device CA there, which is shown by gatewayctl huawei ca show --cloud "
+        "reload; upload the device CA there, which is shown by gatewayctl ca show --cloud "
         "CLOUD, and verify it.",
         REJECTED,
     ),
     "certificate-expired": Reason(
         "certificate-expired",
         "The platform rejected the certificate, or its CA, as not valid now.",
-        "Check the gateway's clock, and the CA: gatewayctl huawei ca show --cloud CLOUD.",
+        "Check the gateway's clock, and the CA: gatewayctl ca show --cloud CLOUD.",
         REJECTED,
     ),
     "certificate-revoked": Reason(

@@ -1,4 +1,4 @@
-"""Commands about the device CA of a cloud at Huawei: create, import, show and use it.
+"""Commands about the device CA of a cloud: create, import, show and use it.
 
 Certificates go to the standard output, as PEM.  The CA's key stays in the daemon's secret store.
 """
@@ -9,12 +9,15 @@ import os
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from gatewayd.ca.certificates import request
 from gatewayd.ca.keys import ALGORITHMS, is_locked, key_pem, make_key, unlock
+from gatewayd.cli.client import BusRefusal
 from gatewayd.cli.command import (
     MAX_PEM,
     AddArguments,
+    Client,
     Command,
     Connect,
     action,
@@ -30,14 +33,48 @@ from gatewayd.cli.output import properties
 from gatewayd.cli.output.fields import PEM, Record, flag, maybe, number, text
 from gatewayd.dbus.glib import Variant
 from gatewayd.dbus.names import AUTHORITY as INTERFACE
-from gatewayd.dbus.names import ObjectInterface, provider_path
+from gatewayd.dbus.names import GATEWAY, ObjectInterface, provider_path
+from gatewayd.errors import GatewayError
 
 _ISSUE_OPTIONS = ("product", "node-id", "days")
+_NOT_THERE = ("UnknownInterface", "UnknownMethod", "UnknownObject")
+"""How the name of the error ends where an object has no such interface."""
 _SUBJECT = ("common-name", "organization", "organizational-unit", "state", "country")
 
 
-def _ca(arguments: Namespace) -> ObjectInterface:
-    return ObjectInterface(provider_path(arguments.cloud), INTERFACE)
+def _ca(client: Client, named: str) -> ObjectInterface:
+    """Return the CA of a cloud; where none is named, of the only one.  Raises GatewayError."""
+    if named:
+        return _at(named)
+    clouds = list(client.properties(GATEWAY)["Providers"])
+    found = clouds if len(clouds) == 1 else [one for one in clouds if _has_ca(client, one)]
+    if not found:
+        raise GatewayError(
+            "No cloud has a device CA: children of none authenticate with certificates. See "
+            "gatewayd.toml(5)"
+        )
+    if len(found) > 1:
+        raise GatewayError(f"Several clouds have a device CA. Use --cloud: {', '.join(found)}")
+    return _at(found[0])
+
+
+def _has_ca(client: Client, cloud: str) -> bool:
+    try:
+        client.call("Show", at=_at(cloud))
+    except BusRefusal as error:
+        if not error.name.endswith(_NOT_THERE):
+            raise
+        return False
+    return True
+
+
+def _at(cloud: str) -> ObjectInterface:
+    return ObjectInterface(provider_path(cloud), INTERFACE)
+
+
+def _call(connect: Connect, arguments: Namespace, method: str, *values: object) -> Any:  # noqa: ANN401  # the signature decides
+    client = connect()
+    return client.call(method, *values, at=_ca(client, arguments.cloud))
 
 
 def _options(arguments: Namespace, names: Iterable[str]) -> Mapping[str, Variant]:
@@ -49,7 +86,7 @@ def _options(arguments: Namespace, names: Iterable[str]) -> Mapping[str, Variant
 
 def _make(connect: Connect, arguments: Namespace) -> Iterable[str]:
     options = _options(arguments, (*_SUBJECT, "algorithm", "days", "replace"))
-    return _lines(connect().call("Make", options, at=_ca(arguments)))
+    return _lines(_call(connect, arguments, "Make", options))
 
 
 def _import(connect: Connect, arguments: Namespace) -> Iterable[str]:
@@ -60,13 +97,13 @@ def _import(connect: Connect, arguments: Namespace) -> Iterable[str]:
     try:
         os.write(file, data)
         os.lseek(file, 0, os.SEEK_SET)
-        return _lines(connect().call("Import", file, at=_ca(arguments)))
+        return _lines(_call(connect, arguments, "Import", file))
     finally:
         os.close(file)
 
 
 def _prove(connect: Connect, arguments: Namespace) -> Iterable[str]:
-    return _lines(connect().call("Prove", arguments.code, at=_ca(arguments)))
+    return _lines(_call(connect, arguments, "Prove", arguments.code))
 
 
 def _issue(connect: Connect, arguments: Namespace) -> Iterable[str]:
@@ -77,19 +114,19 @@ def _issue(connect: Connect, arguments: Namespace) -> Iterable[str]:
     else:
         csr = read_file(arguments.request, MAX_PEM)
     wanted, options = csr.decode("ascii", "replace"), _options(arguments, _ISSUE_OPTIONS)
-    return _lines(connect().call("Issue", arguments.device, wanted, options, at=_ca(arguments)))
+    return _lines(_call(connect, arguments, "Issue", arguments.device, wanted, options))
 
 
 def _shown(connect: Connect, arguments: Namespace) -> Iterable[Record]:
-    return [connect().call("Show", at=_ca(arguments))]
+    return [_call(connect, arguments, "Show")]
 
 
 def _show(connect: Connect, arguments: Namespace) -> Iterable[str]:
-    return properties(connect().call("Show", at=_ca(arguments)))
+    return properties(_call(connect, arguments, "Show"))
 
 
 def _renew(connect: Connect, arguments: Namespace) -> Iterable[str]:
-    connect().call("Renew", arguments.id, at=_ca(arguments))
+    _call(connect, arguments, "Renew", arguments.id)
     return ()
 
 
@@ -137,7 +174,9 @@ def _issue_options(parser: ArgumentParser) -> None:
 
 def _cloud_and(*adders: AddArguments) -> AddArguments:
     cloud = argument(
-        "--cloud", default="huawei", help="name of the cloud in the configuration (default: huawei)"
+        "--cloud",
+        default="",
+        help="name of the cloud in the configuration (default: the only one with a device CA)",
     )
     return arguments(cloud, *adders)
 
@@ -153,19 +192,19 @@ _CA = (
 
 # fmt: off
 COMMANDS: tuple[Command, ...] = (
-    Command("huawei ca make", "create the CA that issues the devices' certificates",
+    Command("ca make", "create the CA that issues the devices' certificates",
             _cloud_and(_make_options), _make, pem(_make), PEM),
-    Command("huawei ca import", "import a CA that was created elsewhere, and use it from now on",
+    Command("ca import", "import a CA that was created elsewhere, and use it from now on",
             _cloud_and(_import_options), _import, pem(_import), PEM),
     Command("huawei ca prove", "print the certificate that proves possession of the CA's key",
             _cloud_and(argument("code", help="verification code that the cloud shows for the CA")),
             _prove, pem(_prove), PEM),
-    Command("huawei ca issue", "issue a certificate for a key that is not gatewayd's",
+    Command("ca issue", "issue a certificate for a key that is not gatewayd's",
             _cloud_and(_issue_options), _issue, pem(_issue), PEM),
-    Command("huawei ca show", "show the CA's certificate data and expiry",
+    Command("ca show", "show the CA's certificate data and expiry",
             _cloud_and(no_arguments), _show, _shown,
             (flag("Present", "whether there is a CA"), *maybe(*_CA))),
-    action("huawei ca renew", "renew the certificate of a device before it is due",
+    action("ca renew", "renew the certificate of a device before it is due",
             _cloud_and(argument("id", help="id of the device, an unambiguous prefix of it, or its "
                                            "name at the cloud")),
             _renew),

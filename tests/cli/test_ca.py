@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import serialization
 
 from gatewayd.ca.certificates import read_certificates, same_key
 from gatewayd.ca.keys import public_key, read_key
+from gatewayd.cli.main import main
 from gatewayd.cloud.ca.service import AuthorityService
 from gatewayd.dbus.methods import AUTHORITY_METHODS
 from gatewayd.dbus.names import AUTHORITY, ObjectInterface, provider_path
@@ -53,14 +54,16 @@ async def site(bus: PrivateBus, tmp_path: Path) -> AsyncIterator[Certified]:
 
 async def ca(bus: PrivateBus, *words: str) -> str:
     """Return its output."""
-    status, printed = await ctl(bus, "huawei", "ca", *words)
+    group = ("huawei", "ca") if words[0] == "prove" else ("ca",)
+    status, printed = await ctl(bus, *group, *words)
     assert status == 0, printed
     return printed
 
 
 async def fails(bus: PrivateBus, *words: str) -> str:
     """Return its error."""
-    status, printed = await ctl(bus, "huawei", "ca", *words)
+    group = ("huawei", "ca") if words[0] == "prove" else ("ca",)
+    status, printed = await ctl(bus, *group, *words)
     assert status == 1
     return printed
 
@@ -68,7 +71,7 @@ async def fails(bus: PrivateBus, *words: str) -> str:
 async def test_a_ca_from_its_making_to_a_device_certificate(
     bus: PrivateBus, site: Certified, tmp_path: Path
 ) -> None:
-    assert "gatewayctl huawei ca make" in await ca(bus, "show")
+    assert "gatewayctl ca make" in await ca(bus, "show")
     pem = await ca(bus, "make", "--organization", "ACME", "--algorithm", "ec-p256", "--days", "90")
     uploaded = site.instance.authorities.upload(pem)
     proof = await ca(bus, "prove", uploaded.verify_code)
@@ -130,3 +133,18 @@ async def test_errors_name_what_is_wrong(bus: PrivateBus, site: Certified, tmp_p
         bus, "issue", "--request", str(tmp_path / "request")
     )
     assert await fails(bus, "show", "--cloud", "none")
+
+
+async def test_the_only_cloud_with_a_ca_need_not_be_named(bus: PrivateBus, site: Certified) -> None:
+    """The bus shows another cloud, which has none."""
+    assert await ca(bus, "show") == await ca(bus, "show", "--cloud", "huawei")
+
+
+@pytest.mark.parametrize("word", ["make", "import", "issue", "show", "renew"])
+def test_an_earlier_name_is_refused_with_that_of_now(
+    capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--bus", "unix:path=/nowhere", "huawei", "ca", word, "--cloud", "east"], {})
+    assert ended.value.code == 2
+    assert f"is called ca {word} now: run gatewayctl ca {word}" in capsys.readouterr().err
