@@ -23,6 +23,7 @@ from gatewayd.discovery.settings import InventorySettings
 from gatewayd.errors import PluginError
 from gatewayd.manager.cloud_requests import CloudRequestSettings
 from gatewayd.messages.settings import MessageSettings
+from gatewayd.monitoring.settings import MetricsSettings
 from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES
 from gatewayd.proofs.settings import NAME, ProofSettings
 from gatewayd.registration.registrar import RegistrationSettings
@@ -95,6 +96,7 @@ class Config:
     registration: RegistrationSettings
     sessions: SessionSettings
     messages: MessageSettings
+    metrics: MetricsSettings
     credentials: CredentialSettings
     cloud_requests: CloudRequestSettings
     discoverers: tuple[ConfiguredPlugin, ...]
@@ -140,6 +142,7 @@ PLAIN: Mapping[str, type] = {
     "registration": RegistrationSettings,
     "sessions": SessionSettings,
     "messages": MessageSettings,
+    "metrics": MetricsSettings,
     "credentials": CredentialSettings,
     "cloud_requests": CloudRequestSettings,
 }

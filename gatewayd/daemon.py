@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gatewayd.admission.policy.rules import Rule
@@ -36,6 +37,9 @@ from gatewayd.errors import ConfigError
 from gatewayd.gateway_status import GatewayStatus, first_view
 from gatewayd.manager.statistics import DeviceStatistics
 from gatewayd.messages.gateway_report import GatewayReporter
+from gatewayd.monitoring.metrics_file import DIRECTORY_VARIABLE as METRICS_VARIABLE
+from gatewayd.monitoring.metrics_file import FILES, MetricsFile
+from gatewayd.monitoring.steps import StepCounts
 from gatewayd.plugins import Plugins
 from gatewayd.runtime import journal
 from gatewayd.runtime.clock import synchronised, wall_time
@@ -194,6 +198,8 @@ class Daemon:
                 stage.intake, status.online_gateways, status.facts, report, now
             )
             services.append(reporter.run())
+        if self._config.metrics.enabled:
+            services.append(self._metrics().run())
         if interval is not None:
             pings = {
                 "asyncio": self._app.manager.ping,
@@ -204,6 +210,24 @@ class Daemon:
                 pings["outbox"] = stage.relay.ping
             services.append(feed_watchdog(self._notifier, interval, pings))
         return services
+
+    def _metrics(self) -> MetricsFile:
+        """Have measured what metrics show, from now on; return their file."""
+        app, storage = self._app, self._storage
+        steps = StepCounts(storage.records, app.clock.now)
+        app.manager.on_step = steps.note
+        directory = self._environ.get(METRICS_VARIABLE)
+        metrics = MetricsFile(
+            Path(directory) if directory else None,
+            self._config.metrics.every,
+            self._status.figures,
+            steps,
+        )
+        records, secrets, messages = (metrics.commits[file].timed for file in FILES)
+        storage.time_commits(records, secrets)
+        if app.message_stage is not None:
+            app.message_stage.relay.time_commits(messages)
+        return metrics
 
     def _start(self, service: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(service, name=_name(service))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -26,6 +27,7 @@ from gatewayd.manager.manager import Child
 from gatewayd.manager.statistics import DeviceStatistics
 from gatewayd.messages.gateway_report import GatewayFacts
 from gatewayd.messages.service import MessageService
+from gatewayd.monitoring.figures import GatewayFigures
 from gatewayd.runtime.clock import wall_time
 from gatewayd.runtime.journal import IDENTIFIER, syslog_level
 from gatewayd.secretstore.store import StoreState
@@ -161,6 +163,37 @@ class GatewayStatus:
             ),
             now=self.wall(),
         )
+
+    def figures(self) -> GatewayFigures:
+        """Return the figures of now, for metrics and notices."""
+        own, messages, store = self._own_devices(), self.messages.view(), self.store()
+        others = {device: one for device, one in self.children.items() if device not in own}
+        return GatewayFigures(
+            now=self.wall(),
+            started=self.started,
+            version=__version__,
+            state=self.state(),
+            store=store.state,
+            explanation=store.explanation,
+            secrets=store.n_secrets,
+            children=Counter((self._cloud(d), one.state.shown) for d, one in others.items()),
+            pending=[d for d, one in others.items() if one.state is State.PENDING],
+            discovered=[d for d, one in others.items() if one.state is State.DISCOVERED],
+            clouds=[self.provider(cloud) for cloud in self.config.clouds],
+            own={
+                name: self.children[device].state is State.ONLINE
+                for name in self.providers
+                if (device := gateway_device(name)) in self.children
+            },
+            messages=self.messages.statistics(),
+            doors=messages.doors,
+            commands=messages.commands,
+            discovery=self.discovery_counters(),
+        )
+
+    def _cloud(self, device: DeviceId) -> str:
+        record = self.storage.records.get(device)
+        return record.cloud.provider if record is not None and record.cloud is not None else ""
 
     def online_gateways(self) -> Collection[DeviceId]:
         """Return the gateway's own devices that are online, at clouds that have one."""

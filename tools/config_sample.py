@@ -43,6 +43,7 @@ ABOUT: Mapping[str, str] = {
     "registration": "The registration of children with a cloud.",
     "sessions": "The sessions of registered children.",
     "messages": "What children say to their clouds through gatewayd.",
+    "metrics": "Metrics for Prometheus.  See /usr/share/doc/gatewayd/how-to/watch-a-gateway.md.",
     "discovery": "Discovery, by sources with a table each.  See /usr/share/doc/gatewayd/sources.",
     "secretstore": "The store of the children's secrets.",
     "credentials": "Which units and users get the credentials of children that are handed over.",

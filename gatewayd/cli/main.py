@@ -44,6 +44,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "door": ("door",),
     "credentials": ("credential",),
     "store": ("store",),
+    "watching.metrics": ("metrics",),
     "vault.commands": ("vault",),
     "huawei.template": ("huawei",),
     "ca": ("ca", "huawei"),

@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 
 Worker: TypeAlias = Callable[[DeviceId, PostEvent], Awaitable[None]]
 
+StepListener: TypeAlias = Callable[[DeviceId, State, HistoryEntry], None]
+"""Receives the newest history entry of a child, and its state before.  Never blocks."""
+
 HISTORY = 24
 """How many of its newest history entries a child remembers."""
 
@@ -123,6 +126,7 @@ class DeviceManager:
     """The owner of all children, which moves them through their life cycle.
 
     It is made before all other stages: discovery's `Listener` and the workers post to it.
+    on_step: called for each step of a child; None where nothing counts them.
     """
 
     def __init__(self, records: RecordStore, clock: Clock) -> None:
@@ -135,6 +139,7 @@ class DeviceManager:
         self._tasks: set[asyncio.Task[None]] = set()
         self._strangers = SlidingWindow(STRANGERS_LOGGED, 60.0)
         self._running = False
+        self.on_step: StepListener | None = None
 
     def connect(
         self,
@@ -325,7 +330,10 @@ class DeviceManager:
         child.first_seen = child.first_seen or self._wall()
         if state is not before:
             child.state, child.changed = state, self._wall()
-        child.remember(HistoryEntry(self._wall(), event, state.shown, reason))
+        entry = HistoryEntry(self._wall(), event, state.shown, reason)
+        child.remember(entry)
+        if self.on_step is not None:
+            self.on_step(child.id, before, entry)
         self._log(child, event)
         child.registered = event == "SecretStored" or (
             child.registered and state is not State.ONLINE

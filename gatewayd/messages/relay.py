@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -124,6 +124,10 @@ class MessageRelay:
     def services(self) -> list[Callable[[], Coroutine[Any, Any, None]]]:
         """Return what has to run."""
         return [self._outbox.run, self.delivery.run, self._sweep]
+
+    def time_commits(self, timed: Callable[[], AbstractContextManager[None]]) -> None:
+        """Have each group that is made durable run in what this returns."""
+        self._outbox.timed = timed
 
     async def ping(self) -> None:
         """Return when the outbox has done all before.  For the watchdog."""

@@ -79,6 +79,10 @@ class MessageService:
         """Return what waits of all messages, and what became of others."""
         return self._statistics().total
 
+    def statistics(self) -> MessageStatistics:
+        """Return the statistics of now."""
+        return self._statistics()
+
     def faults(self) -> tuple[str, ...]:
         """Return what is wrong with the gateway as a whole at the last view, a sentence each."""
         condition = self._reporter.now

@@ -10,7 +10,7 @@ import errno
 import os
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -169,6 +169,7 @@ class Database:
     pragmas: the first before the schema is compared, the others before it is made.
     check: the pragma that looks for damage.
     fault: why the last write failed; "" after the next that succeeded.
+    timed: returns what each commit runs in, which may take its time.
     Where the disk is full or read-only, all that was committed can be read, from a copy in memory,
     and a write raises StoreFull or StoreUnavailable, until `reopen` succeeds.
     Raises ConfigError where a newer gatewayd wrote the file, StoreError where it is damaged.
@@ -192,6 +193,7 @@ class Database:
         self._after: list[Callable[[], None]] = []
         self._kept = 0
         self._refusal: StoreError | None = None
+        self.timed: Callable[[], AbstractContextManager[None]] = nullcontext
         self._db: sqlite3.Connection
         try:
             self._open()
@@ -299,7 +301,8 @@ class Database:
     def commit(self) -> None:
         """Make the group durable, then make the calls of `after`."""
         if self._begun:
-            self._execute("COMMIT")
+            with self.timed():
+                self._execute("COMMIT")
         self._grouped = self._begun = False
         if self._db.total_changes != self._changes:
             self.fault = ""

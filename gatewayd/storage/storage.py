@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeAlias, TypeVar
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.errors import StoreError, StoreUnavailable
 from gatewayd.runtime.private_files import is_read_only_disk
+from gatewayd.runtime.sqlite import Database
 from gatewayd.secretstore.store import (
     IDLE,
     SecretStore,
@@ -30,6 +31,9 @@ from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatab
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+Timed: TypeAlias = Callable[[], AbstractContextManager[None]]
+"""Returns what a commit runs in, on the commit thread."""
 
 PURGE_EVERY = 86_400.0
 """Seconds between two purges of the quarantine."""
@@ -111,6 +115,15 @@ class Storage:
     def read_only(self) -> bool:
         """Whether the disk takes no writes, so that what was there at the start is only read."""
         return self.database.read_only or is_read_only(self.store)
+
+    def time_commits(self, records: Timed, secrets: Timed) -> None:
+        """Have each commit of a file run in what these return.
+
+        A secret store that keeps no such file is not timed.
+        """
+        self.database.timed = records
+        if isinstance(self.store, Database):
+            self.store.timed = secrets
 
     @property
     def faults(self) -> tuple[str, ...]:

@@ -151,6 +151,7 @@ ELSEWHERE = {
     "watch": "tests/cli/test_main.py",
     "credential": "tests/cli/test_credential.py",
     "broker-config": "tests/cloud/mqtt_broker/test_document.py",
+    "metrics": "tests/cli/watching/test_metrics.py",
     "huawei template preview": "tests/cli/huawei/test_huawei_template.py",
 }
 """Those that are validated by a test of their own, and where."""

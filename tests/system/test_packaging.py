@@ -16,6 +16,7 @@ from gatewayd.__main__ import EX_CONFIG
 from gatewayd.admission.policy.naming import FILTERS
 from gatewayd.admission.policy.patterns import MATCH_KEYS
 from gatewayd.admission.policy.rules import RuleTable
+from gatewayd.cli.watching.metrics import FILE
 from gatewayd.credentials.notices import CHANGED, DIRECTORY_VARIABLE
 from gatewayd.credentials.service import OF_SYSTEMD, OF_USERS
 from gatewayd.dbus.names import NAME
@@ -24,6 +25,7 @@ from gatewayd.discovery.raw_link.profinet import SOCKET as LINK_SOCKET
 from gatewayd.messages.broker import files
 from gatewayd.messages.broker.settings import BrokerPlaces
 from gatewayd.messages.outbox import file as outbox
+from gatewayd.monitoring.metrics_file import DIRECTORY_VARIABLE as METRICS_VARIABLE
 from gatewayd.secretstore.keyring import index
 from gatewayd.secretstore.vault import schema
 from gatewayd.secretstore.vault.vault import VaultSettings
@@ -152,6 +154,13 @@ def test_the_broker_and_the_daemon_meet_in_the_same_places() -> None:
     user = _ini("systemd/gatewayd-broker.service")["Service"]["User"]
     made = (TOP / "systemd/gatewayd.tmpfiles").read_text().splitlines()
     assert f"d {places.access} 2750 gatewayd {user} -" in made
+
+
+def test_metrics_are_written_where_everyone_may_read_them() -> None:
+    assert f"{METRICS_VARIABLE}={FILE.parent}" in UNIT["Service"]["Environment"].split()
+    assert f"-{FILE.parent}" in UNIT["Service"]["ReadWritePaths"].split()
+    made = (TOP / "systemd/gatewayd.tmpfiles").read_text().splitlines()
+    assert f"d {FILE.parent} 0755 gatewayd gatewayd -" in made
 
 
 def test_units_and_the_daemon_meet_at_the_credentials() -> None:

@@ -13,7 +13,7 @@ import sqlite3
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -155,6 +155,7 @@ class MessageOutbox:
         self._names: dict[int, DeviceId] = {}
         self._known, self._is_open = KnownPackets(), False
         self._file: OutboxFile  # from the first try to open it on
+        self.timed: Callable[[], AbstractContextManager[None]] = nullcontext
 
     # What is stored, and deleted.
 
@@ -513,7 +514,8 @@ class MessageOutbox:
             self._reopens = False
         if self._file.read_only:
             self._file.reopen()
-        self._file.apply(changes)
+        with self.timed():
+            self._file.apply(changes)
 
     def _replace(self) -> Path:
         with suppress(AttributeError):  # it could not be opened at all
