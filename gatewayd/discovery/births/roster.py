@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
+from gatewayd.device.identity import contradict
 from gatewayd.discovery import sanitize
 from gatewayd.discovery.births.port import (
     Alive,
@@ -52,21 +53,31 @@ class DeviceStanding(Enum):
     UNKNOWN = auto()  # there is but what the broker has kept
 
 
+@dataclass(frozen=True, slots=True)
+class AvailabilityVoice:
+    """What one message names to say whether its device is connected.  any_topic: one is enough."""
+
+    topics: tuple[str, ...]
+    any_topic: bool
+
+
 @dataclass(slots=True)
 class RosterEntry:
     """One device.
 
-    dialect: of its messages.  parts: the topics that announce it.
+    dialect: of its messages.  parts: the topics that announce it, and what each names to say
+    whether it is connected.
     questions: the names by which it can be asked.
     alive_at: when it was last known to be there by a message of its own; None for never.
     is_lasting: whether its end is announced, in this connection.
     departed: whether it said that it leaves, or was said to.
     reported: whether it is reported as there.
+    may_change: whether it has left since it announced itself, so that another may be in its place.
     """
 
     dialect: str
     newest: Announced
-    parts: dict[str, None] = field(default_factory=dict)
+    parts: dict[str, AvailabilityVoice] = field(default_factory=dict)
     availability: dict[str, Words] = field(default_factory=dict)
     aliases: dict[str, None] = field(default_factory=dict)
     questions: dict[tuple[str, ...], None] = field(default_factory=dict)
@@ -74,6 +85,7 @@ class RosterEntry:
     is_lasting: bool = False
     departed: bool = False
     reported: bool = False
+    may_change: bool = False
 
 
 class Roster:
@@ -122,16 +134,24 @@ class Roster:
         """Return whether a device is connected."""
         if entry.departed:
             return DeviceStanding.GONE
-        said = [
-            _said(self._statuses.get(topic), words) for topic, words in entry.availability.items()
+        verdicts = [
+            verdict
+            for voice in dict.fromkeys(entry.parts.values())
+            if (verdict := self._verdict(entry, voice)) is not None
         ]
-        known = [one for one in said if one is not None]
-        if known:
-            is_there = any(known) if entry.newest.any_topic else all(known)
-            return DeviceStanding.THERE if is_there else DeviceStanding.GONE
+        if verdicts:
+            return DeviceStanding.THERE if any(verdicts) else DeviceStanding.GONE
         if entry.alive_at is None:
             return DeviceStanding.UNKNOWN
         return DeviceStanding.THERE if entry.is_lasting else DeviceStanding.SEEN
+
+    def _verdict(self, entry: RosterEntry, voice: AvailabilityVoice) -> bool | None:
+        """Return whether a device is connected by what one message names; None if that says
+        nothing.  So no other publisher can have a device be away by a message of its own."""
+        words = ((one, entry.availability.get(one)) for one in voice.topics)
+        said = [_said(self._statuses.get(one), of) for one, of in words if of is not None]
+        known = [one for one in said if one is not None]
+        return (any(known) if voice.any_topic else all(known)) if known else None
 
     def apply(self, dialect: str, news: BirthNews, birth: Birth) -> Iterable[str]:
         """Apply what a message says; return the keys of the devices that it may have changed."""
@@ -166,11 +186,15 @@ class Roster:
         if entry is None:
             entry = self._entries[key] = RosterEntry(dialect, news)
             self._behind.setdefault(_before(key), {})[key] = None
+        elif not self._may_be(entry, news):
+            self._health.drop("contradicts-device", name=news.found.label)
+            return ()
         else:
             entry.newest = _merged(entry.newest, news)
         if not birth.retained:
             entry.alive_at, entry.departed = birth.at, False
             entry.is_lasting = news.is_lasting
+        entry.may_change = False
         self._index(key, entry, news)
         self._ranks.put(key, self._rank(entry.newest.found))
         if len(self._entries) > self._limit:
@@ -179,14 +203,22 @@ class Roster:
             self._forget(left)
         return (key,)
 
+    def _may_be(self, entry: RosterEntry, news: Announced) -> bool:
+        """Whether a message may be of a device: it shows no other identity, unless it replaces the
+        device's own message while nothing says that the device has been there all the time."""
+        if not _contradict(entry.newest.found, news.found):
+            return True
+        is_held = self.standing(entry) is DeviceStanding.THERE and not entry.may_change
+        return news.part in entry.parts and not is_held
+
     def _key(self, dialect: str, news: Announced) -> str:
         """Return the key of the device that is announced: of one that is known by an alias."""
         known = (self._by_alias.get((dialect, one)) for one in news.aliases)
         return next((key for key in known if key is not None), news.found.key)
 
     def _index(self, key: str, entry: RosterEntry, news: Announced) -> None:
-        if len(entry.parts) < MAX_PARTS:
-            entry.parts[news.part] = None
+        if news.part in entry.parts or len(entry.parts) < MAX_PARTS:
+            entry.parts[news.part] = AvailabilityVoice(tuple(news.availability), news.any_topic)
             self._by_part.setdefault(news.part, {})[key] = None
         for alias in news.aliases:
             if len(entry.aliases) < MAX_PARTS and (entry.dialect, alias) not in self._by_alias:
@@ -243,8 +275,9 @@ class Roster:
             del self._statuses[unused]
         self._statuses[topic] = text
         keys = tuple(self._by_topic.get(topic, ()))
-        for key in keys:
-            self._entries[key].departed = False  # it said so later
+        for entry in map(self._entries.__getitem__, keys):
+            entry.departed = False  # it said so later
+            entry.may_change |= self.standing(entry) is DeviceStanding.GONE
         return keys
 
     def _unused_status(self) -> str | None:
@@ -263,6 +296,7 @@ class Roster:
         for key in gone:
             if (left := self._entries.get(key)) is not None:
                 left.departed, left.is_lasting, left.alive_at = True, False, None
+                left.may_change = True
                 yield key
 
     def _revive(self, dialect: str, names: tuple[str, ...], at: float) -> tuple[str, ...]:
@@ -286,6 +320,13 @@ class Roster:
             if self._by_question.get((entry.dialect, asked)) == key:
                 del self._by_question[entry.dialect, asked]
         _remove(self._behind, _before(key), key)
+
+
+def _contradict(before: Found, now: Found) -> bool:
+    """Whether two messages cannot be of one device: by MAC, or by another exclusive claim."""
+    ours, theirs = ({c.value for c in of.claims if c.kind == "mac"} for of in (before, now))
+    is_other = bool(ours and theirs) and ours.isdisjoint(theirs)
+    return is_other or contradict(before.claims, now.claims)
 
 
 def _before(key: str) -> str:

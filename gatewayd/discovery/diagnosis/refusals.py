@@ -80,6 +80,7 @@ CAUSES: Final[Mapping[str, str]] = {
     "off-host": "It names a server at another host; list that host.",
     "garbled": "What it answers cannot be read.",
     "endless": "It answers more than is read of any device.",
+    "contradicts-device": "It announces another MAC or serial number for a device that is there.",
     "no-json": "What was published is no JSON.",
     "no-object": "What was published is no JSON object.",
     "no-list": "The list of devices is no list.",

@@ -119,12 +119,55 @@ def test_a_later_message_adds_and_replaces() -> None:
     first = Found("a", frozenset({mac, serial}), {"name": "old", "model": "m"}, "old", 0.0)
     second = Found("a", frozenset({replace(serial, value="2")}), {"name": "new"}, "new", 0.0)
     put(made, Announced(first, "p1"))
-    put(made, Announced(second, "p2"))
+    put(made, Announced(second, "p1"))
     entry = made.get("a")
     assert entry is not None
     assert entry.newest.found.claims == {mac, replace(serial, value="2")}
     assert entry.newest.found.attributes == {"name": "new", "model": "m"}
     assert entry.newest.found.label == "new"
+
+
+def of_mac(mac: str, part: str) -> Announced:
+    claimed = frozenset({Claim("mac", "k", mac)})
+    found = Found("a", claimed, {"mac": mac}, "a", 0.0)
+    return Announced(found, part, availability={f"{part}/will": Words()})
+
+
+def mac_of(made: Roster) -> str:
+    entry = made.get("a")
+    assert entry is not None
+    return entry.newest.found.attributes["mac"]
+
+
+def test_by_a_message_of_its_own_no_publisher_gives_a_device_another_mac() -> None:
+    made = roster()
+    put(made, of_mac("a0b7a5000001", "p"))
+    assert put(made, of_mac("a0b7a5000066", "q")) == ()
+    assert mac_of(made) == "a0b7a5000001"
+    assert made._health.dropped == {"contradicts-device": 1}
+
+
+def test_what_is_there_all_the_time_keeps_its_mac_and_its_successor_has_its_own() -> None:
+    made = roster()
+    put(made, of_mac("a0b7a5000001", "p"))
+    put(made, Status("p/will", "online"))
+    assert put(made, of_mac("a0b7a5000066", "p")) == ()
+    assert mac_of(made) == "a0b7a5000001"
+    put(made, Status("p/will", "offline"))
+    put(made, Status("p/will", "online"))
+    assert put(made, of_mac("a0b7a5000066", "p")) == ("a",), "the device was replaced"
+    assert mac_of(made) == "a0b7a5000066"
+
+
+def test_by_a_message_of_its_own_no_publisher_has_a_device_be_away() -> None:
+    made = roster()
+    put(made, of_mac("a0b7a5000001", "p"))
+    put(made, Status("p/will", "online"))
+    put(made, of_mac("a0b7a5000001", "q"))
+    put(made, Status("q/will", "offline"))
+    assert standing(made) is DeviceStanding.THERE
+    put(made, Status("p/will", "offline"))
+    assert standing(made) is DeviceStanding.GONE
 
 
 def test_a_renamed_device_of_a_list_listens_to_its_new_name_alone() -> None:
