@@ -48,7 +48,7 @@ from gatewayd.manager.identity_conflicts import IdentityConflicts
 from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager, Worker
 from gatewayd.message_stage import USUAL, Allows, MessageStage, nothing
 from gatewayd.messages.broker.access import BrokerAccess
-from gatewayd.messages.broker.certificates import BrokerAuthority
+from gatewayd.messages.broker.certificates import BrokerAuthority, names_of_this_host
 from gatewayd.messages.broker.files import AccessDirectory
 from gatewayd.messages.broker.settings import BrokerPlaces
 from gatewayd.messages.broker.users import Standing
@@ -57,6 +57,7 @@ from gatewayd.messages.outbox.arrival import BOOT_VARIABLE
 from gatewayd.messages.service import DoorStates, MessageService
 from gatewayd.messages.settings import MessageSettings
 from gatewayd.messages.tap import MessageTap
+from gatewayd.proofs.application import OwnApplication
 from gatewayd.proofs.keeper import ProofKeeper
 from gatewayd.proofs.prover import Prover
 from gatewayd.proofs.settings import ProofSettings
@@ -72,6 +73,7 @@ RECORD_AGAIN = 10.0
 
 NO_PRODUCTS: Mapping[str, Collection[str] | None] = {}
 NO_PROOFS: Mapping[str, ProofSettings] = {}
+NO_STATE = Path()
 
 
 class Application:
@@ -86,6 +88,7 @@ class Application:
     decisions: the log of decisions.
     products: of each cloud, for rules that are suggested; None for one that does not list them.
     proofs: how devices prove their keys, by the names that rules use.
+    state: the state directory; needed for proofs.
     """
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: the root joins all parts
@@ -111,11 +114,12 @@ class Application:
         speaking: bool = False,
         products: Mapping[str, Collection[str] | None] = NO_PRODUCTS,
         proofs: Mapping[str, ProofSettings] = NO_PROOFS,
+        state: Path = NO_STATE,
     ) -> None:
         self.manager, self.discovery, self.providers = manager, discovery, providers
         self.clock, self._records, self._secrets = clock, records, secrets
         found, self._pins, self._proving = discovery.devices, PinIndex(), bool(proofs)
-        seen = self._open_proofs(proofs, rules)
+        seen = self._open_proofs(proofs, rules, state)
         self._authenticated = AuthenticatedDevices(seen, manager.changed) if speaking else None
         devices = self._authenticated or seen
         self.registrar = Registrar(records, secrets, providers, registration, clock, checkpoint)
@@ -125,8 +129,7 @@ class Application:
             proofs=self.proofs if self._proving else None,
         )  # fmt: skip
         self.keeper = SessionKeeper(
-            records, secrets, providers, sessions, clock, checkpoint,
-            hands_over=rules.hands_over,
+            records, secrets, providers, sessions, clock, checkpoint, hands_over=rules.hands_over,
         )  # fmt: skip
         publisher = DevicePublisher(records, devices, self.admission, reporter, clock)
         shown = self._with_notifiers(publisher, speaking=speaking)
@@ -150,13 +153,14 @@ class Application:
         self.window.listen(self._window_changed)
 
     def _open_proofs(
-        self, proofs: Mapping[str, ProofSettings], rules: RulesInForce
+        self, proofs: Mapping[str, ProofSettings], rules: RulesInForce, state: Path
     ) -> DiscoveredDevices:
         """Have devices prove their keys, where the configuration says how; return what is known."""
         found = self.discovery.devices
         proven = ProvenDevices(found, self._pins)
+        own = OwnApplication(self._secrets, state, names_of_this_host()[0])
         self.proofs = ProofKeeper(
-            Prover(proofs, self.clock), proven, self._records, self._pins, self.clock,
+            Prover(proofs, self.clock, own), proven, self._records, self._pins, self.clock,
             post=self.manager.post, proof_of=rules.proof_of,
         )  # fmt: skip
         return proven if self._proving else found
@@ -502,6 +506,7 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
         speaking=config.messages.enabled,
         products=config.products(),
         proofs=config.proofs,
+        state=config.gateway.state_directory,
     )
     app.open_authorities()
     app.open_credentials(config.credentials, storage.decisions, environ)

@@ -253,7 +253,7 @@ def test_a_proof_is_a_table_of_its_own(paths: ConfigPaths) -> None:
     [
         ("[proof.axis]", "gatewayd.toml:1: proof.axis lacks 'port': add it"),
         ("[proof.axis]\nport = 0", "gatewayd.toml:2: proof.axis.port must be at least 1"),
-        ("[proof.axis]\nport = 443\nkind = 'opc-ua'", "gatewayd.toml:3: proof.axis.kind must"),
+        ("[proof.axis]\nport = 443\nkind = 'ipsec'", "gatewayd.toml:3: proof.axis.kind must"),
         ("[proof.axis]\nport = 443\nca_file = 'x'", "gatewayd.toml:3: unknown key 'ca_file'"),
         ("[proof.Axis]\nport = 443", "gatewayd.toml:1: [proof.Axis] is not a name"),
         ("proof = 1", "gatewayd.toml:1: proof must be a table: write [proof.NAME]"),

@@ -187,6 +187,24 @@ def server_leaf(
     return builder.add_extension(listed, critical=False).sign(issuer_key, hashes.SHA256())
 
 
+def application(host: str, key: Key, span: Validity) -> x509.Certificate:
+    """Make the certificate of gatewayd as a client of OPC UA, signed with its own key.
+
+    The extensions are those of OPC 10000-6, 6.2.2.  host: the name of this gateway.
+    """
+    name = common_name("gatewayd")
+    uses = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment")
+    uri = x509.UniformResourceIdentifier(f"urn:{host}:gatewayd")
+    builder = (
+        _builder(name, name, key.public_key(), span)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(*uses, "key_cert_sign"), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([uri, _general_name(host)]), critical=False)
+    )
+    return builder.sign(key, hashes.SHA256())
+
+
 def revocation_list(
     serials: Iterable[int], span: Validity, issuer: x509.Certificate, issuer_key: Key
 ) -> bytes:

@@ -47,7 +47,7 @@ class CertificateFacts:
     serial: str
 
 
-_UNREADABLE = (
+UNREADABLE_PARTS = (
     ArithmeticError, AttributeError, LookupError, TypeError, ValueError, UnsupportedAlgorithm,
     x509.DuplicateExtension, x509.InvalidVersion, x509.UnsupportedGeneralNameType,
 )  # fmt: skip
@@ -73,7 +73,7 @@ def read_certificate(der: bytes, field: CertificateField) -> CertificateFacts:
                 _shown(made.issuer),
                 f"{made.serial_number:x}"[: 2 * MAX_IDENTITY],
             )
-    except _UNREADABLE as error:
+    except UNREADABLE_PARTS as error:
         raise UnreadableDeviceCertificate("the certificate cannot be read") from error
 
 

@@ -9,23 +9,30 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import os
+import socket
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from functools import partial
 
 from gatewayd.device.proof import Proof
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
+from gatewayd.discovery.protocols.opc_ua.identity import url_of
 from gatewayd.proofs import reasons, ssh
+from gatewayd.proofs.application import OwnApplication
 from gatewayd.proofs.certificate import (
     CertificateFacts,
     UnreadableDeviceCertificate,
     read_certificate,
 )
+from gatewayd.proofs.chain import check_chain
 from gatewayd.proofs.link import Place, connection_to
-from gatewayd.proofs.settings import KeyKind, ProofSettings
+from gatewayd.proofs.opc_ua import server_at
+from gatewayd.proofs.secure_channel import FRESH
+from gatewayd.proofs.settings import CertificateField, KeyKind, ProofSettings
 from gatewayd.proofs.tls import ProofFailed, VendorRoots, certificate_of
 from gatewayd.runtime.clock import Clock
 
@@ -69,10 +76,15 @@ class Asked(Enum):
 
 
 class Prover:
-    """What has devices prove their keys.  settings: by the name of the table [proof.NAME]."""
+    """What has devices prove their keys.
 
-    def __init__(self, settings: Mapping[str, ProofSettings], clock: Clock) -> None:
-        self.settings, self._clock = settings, clock
+    settings: by the name of the table [proof.NAME].  own: by which OPC UA servers are asked.
+    """
+
+    def __init__(
+        self, settings: Mapping[str, ProofSettings], clock: Clock, own: OwnApplication
+    ) -> None:
+        self.settings, self._clock, self._own = settings, clock, own
         self._roots = {name: VendorRoots(one.ca_files) for name, one in settings.items()}
         self._keys = VendorRoots(())
         self._slots = asyncio.Semaphore(AT_ONCE)
@@ -160,7 +172,10 @@ class Prover:
     async def _ask(self, name: str, place: Place, blank: Proof) -> Proof:
         settings = self.settings[name]
         if settings.kind is KeyKind.SSH:
-            return replace(blank, key=await self._host_key(place, settings.port))
+            async with self._connection(place, settings.port) as connection:
+                return replace(blank, key=await ssh.host_key_of(connection))
+        if settings.kind is KeyKind.OPC_UA:
+            return await self._ask_server(place, settings, blank)
         roots = self._roots[name] if settings.ca_files else self._keys
         try:
             facts = await self._certificate(place, settings, roots)
@@ -178,26 +193,49 @@ class Prover:
         self, place: Place, settings: ProofSettings, roots: VendorRoots
     ) -> CertificateFacts:
         context = await roots.context()
-        try:
-            async with asyncio.timeout(TIMEOUT), connection_to(place, settings.port) as connection:
-                der = await certificate_of(connection, context)
-        except TimeoutError as error:
-            raise ProofFailed(reasons.TIMED_OUT) from error
-        except OSError as error:
-            raise ProofFailed(_REASONS.get(error.errno or 0, reasons.UNREACHABLE)) from error
-        try:
-            return read_certificate(der, settings.identity)
-        except UnreadableDeviceCertificate as error:
-            raise ProofFailed(reasons.UNREADABLE) from error
+        async with self._connection(place, settings.port) as connection:
+            der = await certificate_of(connection, context)
+        return _read(der, settings.identity)
 
-    async def _host_key(self, place: Place, port: int) -> str:
+    async def _ask_server(self, place: Place, settings: ProofSettings, blank: Proof) -> Proof:
+        """Have an OPC UA server prove its key, and compare who it says that it is."""
+        server = await server_at(
+            partial(self._connection, place, settings.port),
+            url_of(place.address, settings.port),
+            await self._own.get(),
+            os.urandom(FRESH),
+        )
+        facts, reason = _read(server.certificate, settings.identity), NONE
+        if not settings.ca_files:
+            return _with(blank, replace(facts, identity=""))
+        try:
+            await check_chain(server.certificate, server.chain, settings.ca_files)
+        except ProofFailed as failure:
+            reason = failure.reason
+        named = _read(server.certificate, CertificateField.URI).identity
+        if not reason.code and named != server.uri.strip().lower():
+            reason = reasons.OTHER_APPLICATION
+        if reason.code:
+            return _with(blank, replace(facts, identity=""), reason)
+        return _with(blank, facts, NONE if facts.identity else reasons.NAMELESS)
+
+    @asynccontextmanager
+    async def _connection(self, place: Place, port: int) -> AsyncIterator[socket.socket]:
+        """Yield a connection for TIMEOUT.  Raises ProofFailed for what ends it before."""
         try:
             async with asyncio.timeout(TIMEOUT), connection_to(place, port) as connection:
-                return await ssh.host_key_of(connection)
+                yield connection
         except TimeoutError as error:
             raise ProofFailed(reasons.TIMED_OUT) from error
         except OSError as error:
             raise ProofFailed(_REASONS.get(error.errno or 0, reasons.UNREACHABLE)) from error
+
+
+def _read(der: bytes, field: CertificateField) -> CertificateFacts:
+    try:
+        return read_certificate(der, field)
+    except UnreadableDeviceCertificate as error:
+        raise ProofFailed(reasons.UNREADABLE) from error
 
 
 def _worth(one: Proof) -> tuple[bool, bool, bool]:

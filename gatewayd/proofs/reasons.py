@@ -32,7 +32,7 @@ TOO_MUCH = Reason(
 NO_HANDSHAKE = Reason(
     "proof-no-handshake",
     "The handshake that would prove its key has failed.",
-    "Check with openssl s_client what the device speaks there.",
+    "Check what the device speaks there; of TLS, with openssl s_client.",
 )
 OLD_TLS = Reason(
     "proof-tls-too-old",
@@ -75,6 +75,38 @@ NO_LIBRARY = Reason(
     "proof-needs-asyncssh",
     "Host keys of SSH are verified by the library asyncssh, which is not installed.",
     "Run apt install python3-asyncssh, then systemctl restart gatewayd.",
+)
+NO_POLICY = Reason(
+    "proof-no-policy",
+    "It offers no endpoint of OPC UA with a security policy by which it could prove its key.",
+    "Switch Basic256Sha256 on at the device, with a certificate of its own, whose key is of RSA "
+    "with 2048 to 4096 bits.",
+)
+CLIENT_REFUSED = Reason(
+    "proof-certificate-refused",
+    "It opens no secure channel of OPC UA for gatewayd, whose certificate it may not trust.",
+    "Have the device trust opc-ua.der of gatewayd's state directory, /var/lib/gatewayd, then run "
+    "gatewayctl retry CHILD; if it does already, check that no other answers in its place.",
+)
+NO_CHANNEL = Reason(
+    "proof-no-channel",
+    "The secure channel of OPC UA that would prove its key has failed.",
+    "Check with another client that the device has an endpoint with Basic256Sha256.",
+)
+NOT_ITS_KEY = Reason(
+    "proof-without-key",
+    "It shows a certificate of OPC UA, and has not proven that it has its key.",
+    "Check that no other device answers in its place.",
+)
+OTHER_APPLICATION = Reason(
+    "proof-other-application",
+    "Its certificate is its vendor's, and is that of another application of OPC UA than it says.",
+    "Correct ApplicationUri at the device, or give it a certificate with its own.",
+)
+NO_VERIFIER = Reason(
+    "proof-needs-openssl",
+    "Certificates of OPC UA are verified by the library pyOpenSSL, which is not installed.",
+    "Run apt install python3-openssl, then systemctl restart gatewayd.",
 )
 OTHER_CERTIFICATE = Reason(
     "proof-of-other-certificate",

@@ -22,6 +22,7 @@ class KeyKind(StrEnum):
 
     TLS = "tls"  # a handshake with the certificate of its TLS server
     SSH = "ssh"  # a key exchange with the host key of its SSH server
+    OPC_UA = "opc-ua"  # a secure channel with the certificate of its OPC UA server
 
 
 class CertificateField(StrEnum):
@@ -41,7 +42,9 @@ class ProofSettings:
         REQUIRED, "TCP port at the device's own address where it proves its key", low=1, high=65535
     )
     kind: KeyKind = setting(
-        KeyKind.TLS, "what proves its key: its TLS server, or the host key of its SSH server",
+        KeyKind.TLS,
+        "what proves its key: its TLS server, the host key of its SSH server, or the application "
+        "certificate of its OPC UA server",
         choices=tuple(KeyKind),
     )  # fmt: skip
     ca_files: tuple[Path, ...] = setting(
@@ -63,7 +66,7 @@ class ProofSettings:
     @property
     def proves_identity(self) -> bool:
         """Whether a proof is one of an identity; else it is one of a key alone."""
-        return self.kind is KeyKind.TLS and bool(self.ca_files)
+        return self.kind is not KeyKind.SSH and bool(self.ca_files)
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong."""

@@ -26,7 +26,7 @@ CIPHERS = "HIGH+aRSA:HIGH+aECDSA:!PSK:!SRP:!DHE"
 """Suites with a certificate.  Without DHE, whose groups the device would choose: one of 10,000 bits
 takes a second."""
 
-_VERIFY: Mapping[int, Reason] = {9: reasons.NOT_YET_VALID, 10: reasons.EXPIRED}
+DISTRUST: Mapping[int, Reason] = {9: reasons.NOT_YET_VALID, 10: reasons.EXPIRED}
 """X509_V_ERR_* of openssl/x509_vfy.h; any other means that the certificate is not trusted."""
 _ERRORS: Mapping[str, Reason] = {
     "UNSUPPORTED_PROTOCOL": reasons.OLD_TLS,
@@ -64,15 +64,20 @@ class VendorRoots:
             raise ProofFailed(reasons.NO_ROOTS) from error
 
     def _current(self) -> ssl.SSLContext:
-        content = [read_regular(path, MAX_ROOTS) for path in self._files]
-        text = b"\n".join(content)
-        if len(text) > MAX_ROOTS:
-            raise ValueError("the files are too large")
+        text = read_roots(self._files)
         digest = hashlib.sha256(text).digest()
         if self._context is None or digest != self._digest:
             self._context = _context(text.decode("ascii") if self._files else None)
             self._digest = digest
         return self._context
+
+
+def read_roots(files: Sequence[Path]) -> bytes:
+    """Return the CA certificates in some files, PEM.  Blocks.  Raises OSError, ValueError."""
+    text = b"\n".join(read_regular(path, MAX_ROOTS) for path in files)
+    if len(text) > MAX_ROOTS:
+        raise ValueError("the files are too large")
+    return text
 
 
 def _context(roots: str | None) -> ssl.SSLContext:
@@ -101,7 +106,7 @@ async def certificate_of(connection: socket.socket, context: ssl.SSLContext) -> 
         tls = context.wrap_bio(incoming, outgoing)
         await _shake_hands(connection, tls, incoming, outgoing)
     except ssl.SSLCertVerificationError as error:
-        raise ProofFailed(_VERIFY.get(error.verify_code, reasons.NOT_TRUSTED)) from error
+        raise ProofFailed(DISTRUST.get(error.verify_code, reasons.NOT_TRUSTED)) from error
     except ssl.SSLError as error:
         raise ProofFailed(_ERRORS.get(error.reason, reasons.NO_HANDSHAKE)) from error
     certificate = tls.getpeercert(binary_form=True)

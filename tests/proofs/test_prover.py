@@ -19,6 +19,7 @@ from gatewayd.device.proof import Proof
 from gatewayd.device.reason import Reason
 from gatewayd.proofs import prover as module
 from gatewayd.proofs import reasons
+from gatewayd.proofs.application import OwnApplication
 from gatewayd.proofs.certificate import read_certificate
 from gatewayd.proofs.link import Place
 from gatewayd.proofs.prover import AT_ONCE, STRANGERS, Asked, Prover
@@ -36,6 +37,7 @@ from tests.support.device_certificates import (
     self_signed,
     vendor,
 )
+from tests.support.fakes import MemoryRecords
 
 AXIS = vendor()
 GENUINE = AXIS.device("ACCC8E000001")
@@ -98,7 +100,11 @@ def a_prover(tmp_path: Path, port: int, *, roots: str | None = AXIS.pem, **facts
         (tmp_path / "roots.pem").write_text(roots)
         files = (tmp_path / "roots.pem",)
     settings = ProofSettings(port=port, ca_files=files, **facts)  # type: ignore[arg-type]  # by name
-    return Prover({"axis": settings}, SYSTEM_CLOCK)
+    return Prover({"axis": settings}, SYSTEM_CLOCK, own_application(tmp_path))
+
+
+def own_application(folder: Path) -> OwnApplication:
+    return OwnApplication(MemoryRecords().secrets, folder, "gateway")
 
 
 async def proven(
@@ -283,7 +289,7 @@ async def test_a_failure_counts_for_a_while_and_a_success_for_one_question(tmp_p
     now = [100.0]
     clock = Clock(lambda: now[0], lambda: 7)
     settings = {"axis": ProofSettings(port=1, ca_files=(tmp_path / "none",), retry=300.0)}
-    made = Prover(settings, clock)
+    made = Prover(settings, clock, own_application(tmp_path))
     calls: list[float] = []
 
     async def refused(name: str, place: Place, blank: Proof) -> Proof:

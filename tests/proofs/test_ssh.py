@@ -20,7 +20,7 @@ from gatewayd.proofs.prover import Asked, Prover
 from gatewayd.proofs.settings import KeyKind, ProofSettings
 from gatewayd.runtime.clock import SYSTEM_CLOCK
 from gatewayd.simulator.site import end
-from tests.proofs.test_prover import HERE, closing, serving, silent, text
+from tests.proofs.test_prover import HERE, closing, own_application, serving, silent, text
 
 
 async def a_key(folder: Path, kind: str) -> tuple[Path, str]:
@@ -60,7 +60,7 @@ async def dropbear(*keys: Path) -> AsyncIterator[int]:
 
 async def proven(port: int, key: str = "") -> Proof:
     settings = {"lamp": ProofSettings(port=port, kind=KeyKind.SSH)}
-    made = Prover(settings, SYSTEM_CLOCK)
+    made = Prover(settings, SYSTEM_CLOCK, own_application(Path()))
     return await made.prove("lamp", [HERE], known=True, asked=Asked.RETURNED, key=key)
 
 

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+DeviceKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 NO_END = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
 """What an IDevID has that does not expire: 99991231235959Z (RFC 5280, 4.1.2.5)."""
 BEGUN = datetime(2020, 1, 1, tzinfo=UTC)
@@ -22,7 +24,7 @@ class DeviceCertificate:
     """A certificate with its key and what leads to it, PEM."""
 
     certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey = field(repr=False)
+    key: DeviceKey = field(repr=False)
     chain: tuple[x509.Certificate, ...] = ()
 
     @property
@@ -61,7 +63,7 @@ class Vendor:
         not_after: datetime = NO_END,
         not_before: datetime = BEGUN,
         extensions: Sequence[x509.ExtensionType] = (),
-        key: ec.EllipticCurvePrivateKey | None = None,
+        key: DeviceKey | None = None,
     ) -> DeviceCertificate:
         """Issue the certificate of a device; the chain has the CA of its product line."""
         subject = x509.Name([
@@ -87,10 +89,15 @@ def authority(
     return issue(subject, parent, BEGUN, NO_END, [basic, _CA_USAGE])
 
 
-def self_signed(name: str) -> DeviceCertificate:
+def self_signed(name: str, key: DeviceKey | None = None) -> DeviceCertificate:
     """Make what most devices have: a certificate that they signed themselves."""
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    return issue(subject, None, BEGUN, NO_END, [])
+    return issue(subject, None, BEGUN, NO_END, [], key=key)
+
+
+def rsa_key(bits: int = 2048) -> rsa.RSAPrivateKey:
+    """Make a key of RSA, as applications of OPC UA have."""
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
 
 
 def issue(
@@ -100,7 +107,7 @@ def issue(
     not_after: datetime,
     extensions: Sequence[x509.ExtensionType],
     *,
-    key: ec.EllipticCurvePrivateKey | None = None,
+    key: DeviceKey | None = None,
 ) -> DeviceCertificate:
     """Make a certificate; one without a parent is signed by its own key."""
     own = key or ec.generate_private_key(ec.SECP256R1())

@@ -31,6 +31,7 @@ UNSAID = "this discoverer does not say what it sends"
 PROVING: Mapping[KeyKind, str] = {
     KeyKind.TLS: "a handshake of TLS that proves its key",
     KeyKind.SSH: "a key exchange of SSH that proves its key",
+    KeyKind.OPC_UA: "GetEndpoints, and a secure channel of OPC UA that proves its key",
 }
 PROVED = "before a rule admits a device by this proof, at its returns, and at another address"
 """When a connection for a proof is made."""

@@ -79,6 +79,10 @@ class UaReader:
             raise UnreadableAnswer("endless")
         return [read() for _ in range(count)]
 
+    def rest(self) -> bytes:
+        """Return all that was not read yet."""
+        return self._cut(len(self._raw) - self._at)
+
     def _number(self, form: str) -> int:
         number: int = struct.unpack(form, self._cut(struct.calcsize(form)))[-1]
         return number

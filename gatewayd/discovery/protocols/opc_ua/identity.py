@@ -39,12 +39,17 @@ def url_of(address: str, port: int) -> str:
 
 def leaf(raw: bytes) -> bytes:
     """Return the first certificate of a chain, in DER; b"" where there is none."""
+    return next(iter(certificates_in(raw)), b"")
+
+
+def certificates_in(raw: bytes) -> list[bytes]:
+    """Return the certificates of a chain, in DER; none of what is no chain."""
     try:
         found = ber.read_elements(raw)
     except UnreadableAnswer:
-        return b""
-    is_one = bool(found) and found[0].tag == ber.SEQUENCE
-    return ber.element(*found[0]) if is_one else b""
+        return []
+    are_some = all(one.tag == ber.SEQUENCE for one in found)
+    return [ber.element(*one) for one in found] if are_some else []
 
 
 def certificate_of(endpoints: Sequence[UaEndpoint]) -> bytes:
