@@ -550,7 +550,7 @@ class DeviceTable:
             self._listener.merged(resolved.device, gone)
         if resolved.evicted and not self.counts["devices-evicted"]:
             log.warning(
-                "Dropped devices: %d that are not admitted are kept."
+                "Dropped devices: %d of one source that are not admitted are kept."
                 " Raise max_unadmitted under [discovery], or admit them.",
                 self.resolver.limit,
             )

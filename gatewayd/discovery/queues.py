@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+from collections import Counter
 from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -74,6 +75,7 @@ class EvictionQueue(Generic[K]):
     def __init__(self) -> None:
         self._buckets: dict[int, dict[str, dict[K, None]]] = {}
         self._places: dict[K, tuple[int, str]] = {}
+        self._shares: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -91,6 +93,7 @@ class EvictionQueue(Generic[K]):
         share = min(sorted(shares), key=lambda one: len(bucket.get(one, ())), default="")
         bucket.setdefault(share, {})[key] = None
         self._places[key] = rank, share
+        self._shares[share] += 1
 
     def discard(self, key: K) -> None:
         """Remove a key, if it is here."""
@@ -104,6 +107,18 @@ class EvictionQueue(Generic[K]):
             del bucket[share]
         if not bucket:
             del self._buckets[rank]
+        self._shares[share] -= 1
+        if not self._shares[share]:
+            del self._shares[share]
+
+    def excess(self, limit: int) -> K | None:
+        """Return the key that is to leave first of a share that has more than so many keys; None
+        if no share has."""
+        share, count = next(iter(self._shares.most_common(1)), ("", 0))
+        if count <= limit:
+            return None
+        rank = min(rank for rank, bucket in self._buckets.items() if share in bucket)
+        return next(iter(self._buckets[rank][share]))
 
     def lowest(self) -> K:
         """Return the key that is to leave first.  Raises LookupError if there is none."""

@@ -262,8 +262,8 @@ class Resolved:
 class Resolver:
     """The resolver of sightings: all known devices, by what identifies them.
 
-    limit: how many devices are kept that are neither pinned nor listed by an operator.  Of each
-    device at most 32 claims and 16 origins are kept.  is_listed: whether a rule lists a value.
+    limit: how many devices of one source are kept that are neither pinned nor listed by an operator.
+    Of each at most 32 claims and 16 origins are kept.  is_listed: whether a rule lists a value.
     """
 
     def __init__(
@@ -566,9 +566,9 @@ class Resolver:
             self._put(known)
         evicted = []
         for queue, limit in ((self._unpinned, self.limit), (self._listed, MAX_LISTED)):
-            while len(queue) > limit:
-                evicted.append(queue.lowest().device)
-                self.forget(evicted[-1])
+            while (excess := queue.excess(limit)) is not None:
+                evicted.append(excess.device)
+                self.forget(excess.device)
         return tuple(evicted)
 
     def _put(self, known: KnownDevice) -> None:

@@ -21,8 +21,8 @@ class InventorySettings:
     )  # fmt: skip
     max_unadmitted: int = setting(
         1024,
-        "devices kept that are neither admitted nor listed; the least trusted leave first, then "
-        "the oldest of the source that has most",
+        "devices of one source kept that are neither admitted nor listed; the least trusted leave "
+        "first, then the oldest",
         low=16, high=100_000,
     )  # fmt: skip
     max_queued: int = setting(

@@ -32,7 +32,7 @@ SOURCES = 3
 RETAIN = 1  # a bit of the first byte of PUBLISH (MQTT 3.1.1, 3.3.1.3)
 LOOPBACK, NETWORK = "lo", "127.2.0.0/16"
 THRICE = (
-    TUNING.replace("[discovery]\n", "[discovery]\nmax_unadmitted = {most}\n")
+    TUNING
     + """\
 [discovery.ssdp]
 interfaces = ["lo"]
@@ -42,7 +42,7 @@ doors = ["site"]
 dialects = ["tasmota"]
 """
 )
-"""Until it is known that they are one, the three of a device need room for three."""
+"""The bounds are the default ones."""
 
 
 async def measure_rush(children: int) -> list[Figure]:
@@ -97,7 +97,7 @@ async def measure_sources(children: int) -> list[Figure]:
         random.Random(1),
     )  # fmt: skip
     async with stage(speaks=True) as one:
-        one.rule("ask", THRICE.replace("{most}", str(SOURCES * children)))
+        one.rule("ask", THRICE)
         assert one.site.broker is not None, "the stage has one"
         await _publish(one.site.broker.socket, shown)
         async with playing:

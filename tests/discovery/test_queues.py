@@ -95,6 +95,26 @@ def test_no_share_pushes_out_what_another_has_within_an_equal_part(
             del model[lowest]
 
 
+@given(
+    st.lists(st.tuples(st.integers(0, 30), st.integers(0, 2), st.sampled_from("abc")), max_size=99)
+)
+def test_each_share_keeps_so_many_whatever_another_has(steps: list[tuple[int, int, str]]) -> None:
+    queue, limit = EvictionQueue[int](), 4
+    model: dict[int, tuple[int, str]] = {}
+    for key, rank, share in steps:
+        model.pop(key, None)
+        model[key] = rank, share
+        queue.put(key, rank, (share,))
+        shares = Counter(share for _, share in model.values())
+        excess = queue.excess(limit)
+        assert (excess is None) == (max(shares.values()) <= limit)
+        if excess is not None:
+            own = [one for one, (_, of) in model.items() if shares[of] > limit]
+            assert excess == min(own, key=lambda one: model[one][0]), "the oldest of the lowest"
+            queue.discard(excess)
+            del model[excess]
+
+
 def test_what_several_shares_have_counts_for_the_one_with_the_fewest() -> None:
     queue = EvictionQueue[str]()
     queue.put("lamp", 0, ("mdns", "ssdp"))

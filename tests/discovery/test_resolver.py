@@ -351,8 +351,10 @@ def test_what_is_unpinned_may_go() -> None:
     resolver = Resolver(limit=1)
     child = DeviceId("child-1")
     resolver.add_known(child, claims("serial pm 1"))
+    see(resolver, "mdns 1", "serial pm 1")
     resolver.unpin(child)
-    assert see(resolver, "mdns 2", "serial pm 2").evicted == (child,)
+    assert see(resolver, "ssdp 2", "serial pm 2").evicted == (), "each source has room of its own"
+    assert see(resolver, "mdns 3", "serial pm 3").evicted == (child,)
 
 
 def test_what_one_device_makes_us_remember_is_bounded(resolver: Resolver) -> None:
@@ -729,7 +731,8 @@ class Lan(RuleBasedStateMachine):
     @invariant()
     def none_is_lost_and_none_is_too_many(self) -> None:
         assert len(self.resolver) == len(self.devices)
-        assert len(self.devices - self.pinned) <= 4
+        sources = {source for source, _ in self.resolver._bound} | {""}
+        assert len(self.devices - self.pinned) <= 4 * len(sources)
         assert all(self.resolver.is_pinned(device) for device in self.pinned)
 
 

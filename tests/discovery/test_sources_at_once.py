@@ -152,7 +152,7 @@ async def test_what_three_sources_show_at_once_is_one_child_each_and_none_is_mis
     reader.attach(requests.append)
     async with (
         shown_by(cable, children),
-        site([names(), media(), reader], max_unadmitted=4 * MANY) as here,
+        site([names(), media(), reader], max_unadmitted=MANY) as here,
     ):
         began = asyncio.get_running_loop().time()
         await until(lambda: requests)  # it runs
