@@ -23,11 +23,11 @@ from gatewayd.cli.command import (
     typed,
 )
 from gatewayd.cli.output import safe
-from gatewayd.cli.output.fields import Record, flag, maybe, text
+from gatewayd.cli.output.fields import Record, flag, maybe, text, texts
 from gatewayd.cli.setup.apply import MAX_FILE, SetupTarget, machine_facts, probe
 from gatewayd.cli.setup.dialogue import Dialogue
 from gatewayd.cli.setup.plan import RULE, SetupPlan, next_steps, plan, what_is_missing
-from gatewayd.cli.setup.questions import Answers, complete
+from gatewayd.cli.setup.questions import Answers, MachineFacts, complete, walk
 from gatewayd.cloud.preflight import local_context
 from gatewayd.dbus.names import STORE
 from gatewayd.errors import ConfigError, GatewayError
@@ -71,8 +71,13 @@ def _setup(connect: Connect, arguments: Namespace) -> Iterator[Record]:
     target, machine = SetupTarget(arguments.config), machine_facts()
     before = target.answers()
     tries = partial(probe, context=local_context(os.environ))
+    given: Answers = {}
     if arguments.answers is not None:
         given = read_answers(read_file(arguments.answers, MAX_FILE).decode("utf-8", "replace"))
+    if arguments.questions:
+        yield from questions_now(given, machine, before)
+        return
+    if arguments.answers is not None:
         answers, faults = complete(given, machine, before)
         if faults:
             raise ConfigError("\n".join(faults))
@@ -95,6 +100,19 @@ def _setup(connect: Connect, arguments: Namespace) -> Iterator[Record]:
             return
         target.put_in_force(todo)
     yield from _arrivals(connect(), todo, answers, _seconds(arguments, dialogue))
+
+
+def questions_now(given: Answers, machine: MachineFacts, before: Answers) -> Iterator[Record]:
+    """Yield each question that is asked after these answers, as a form can show it.
+
+    given, before: as for `complete`.  An answer that is secret is not among what is yielded.
+    """
+    for question, answer, fault in walk(given, machine, before):
+        yield {
+            "Text": question.text, "Key": question.key, "Help": question.help,
+            "Choices": list(question.choices), "Secret": question.secret,
+            "Answer": "" if question.secret else answer, "Fault": fault,
+        }  # fmt: skip
 
 
 def _said(line: str) -> Record:
@@ -166,6 +184,10 @@ def _options(parser: ArgumentParser) -> None:
         "--answers", type=Path, metavar="FILE",
         help="take the answers from this file, TOML, and ask nothing; - for the standard input",
     )  # fmt: skip
+    parser.add_argument(
+        "--questions", action="store_true",
+        help="list what is asked after the answers of a file, and what is wrong with them",
+    )  # fmt: skip
     parser.add_argument("--dry-run", action="store_true", help="show what would be written")
     parser.add_argument(
         "--no-preflight", action="store_false", dest="preflight",
@@ -188,6 +210,10 @@ COMMANDS: tuple[Command, ...] = (
          *maybe(flag("Passed", "of a check of the cloud: whether it is good"),
                 text("File", "a file that is written"), text("Content", "what is written into it"),
                 text("Id", "id of a device that has arrived"), text("State", "its state"),
-                text("Name", "its name"))),
+                text("Name", "its name"), text("Key", "of a question: the key of its answer"),
+                text("Help", "what an answer looks like"), texts("Choices", "all there are"),
+                flag("Secret", "whether its answer is a secret"),
+                text("Answer", "as given, as before, or by default; empty for a secret"),
+                text("Fault", "the rule that the answer breaks; empty for none"))),
     ),
 )  # fmt: skip

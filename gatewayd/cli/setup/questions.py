@@ -7,7 +7,7 @@ them: none of that is known here.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatewayd.cloud.alibaba.settings import PRODUCT_KEY
@@ -289,16 +289,29 @@ def complete(
     The faults are sentences that begin with the key.
     """
     faults = [f"{key} is no question: leave it out" for key in given if key not in BY_KEY]
-    known = {**settled(before or {}, given), **given}
     answers: dict[str, str] = {}
-    while (question := next_question(answers)) is not None:
-        answer = known.get(question.key, question.default_on(machine))
-        if fault := question.fault(answer, answers, machine):
+    for question, answer, fault in walk(given, machine, before or {}):
+        if fault:
             faults.append(f"{question.key} {fault} ({question.help})")
         answers[question.key] = answer
     late = [key for key in given if key in BY_KEY and key not in answers]
     faults.extend(f"{key} is not asked after these answers: leave it out" for key in late)
     return answers, faults
+
+
+def walk(
+    given: Answers, machine: MachineFacts, before: Answers
+) -> Iterator[tuple[Question, str, str]]:
+    """Yield each question that is asked, its answer, and the rule that it breaks, or "".
+
+    given, before: as for `complete`.  Without an answer, it is the default.
+    """
+    known = {**settled(before, given), **given}
+    answers: dict[str, str] = {}
+    while (question := next_question(answers)) is not None:
+        answer = known.get(question.key, question.default_on(machine))
+        yield question, answer, question.fault(answer, answers, machine)
+        answers[question.key] = answer
 
 
 def settled(before: Answers, given: Answers) -> dict[str, str]:

@@ -6,14 +6,16 @@ import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gatewayd.cli.setup.commands import read_answers
+from gatewayd.cli.setup.commands import questions_now, read_answers
 from gatewayd.cli.setup.dialogue import Dialogue
 from gatewayd.cli.setup.plan import answers_of, plan, what_is_missing
 from gatewayd.cli.setup.questions import (
     BY_KEY,
+    DEFAULT_SERVICE,
     KEPT,
     QUESTIONS,
     Answers,
@@ -193,6 +195,24 @@ def test_the_topics_of_a_broker_are_those_of_gatewayd_unless_others_are_named() 
     answers = answered({"interface": "lan0", **CLOUDS["a broker"], **WAYS["list"]})
     usual = MqttBrokerSettings("localhost", BrokerManagement("gateway-1"))
     assert topics_below(answers["topics"]) == (usual.up, usual.down)
+
+
+def test_a_form_shows_what_is_asked_after_the_answers_so_far() -> None:
+    def shown(given: Answers, before: Answers | None = None) -> dict[str, Mapping[str, Any]]:
+        return {one["Key"]: one for one in questions_now(given, MACHINE, before or {})}
+
+    first = shown({})
+    assert first["cloud"]["Fault"] == "is required"
+    assert first["service"]["Answer"] == DEFAULT_SERVICE
+    assert "gateway" not in first
+    huawei = shown({"cloud": "huawei", "gateway": "p1/gw", "secret": SECRET, "list": "/late"})
+    assert "gateway" in huawei
+    assert "list" not in huawei, "what is not asked yet is no fault here"
+    assert (huawei["secret"]["Answer"], huawei["secret"]["Fault"]) == ("", "")
+    assert SECRET not in str(huawei)
+    before = {"cloud": "alibaba", "product": "a1", "secret": KEPT}
+    assert shown({}, before)["secret"]["Fault"] == "", "it is sealed"
+    assert shown({"product": "a2"}, before)["secret"]["Fault"], "of another product"
 
 
 def test_what_is_not_asked_is_no_answer() -> None:
