@@ -14,7 +14,17 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from script.benchmarks import alibaba, dbus, fleet, huawei, lan, messages, registration, secrets
+from script.benchmarks import (
+    alibaba,
+    broker,
+    dbus,
+    fleet,
+    huawei,
+    lan,
+    messages,
+    registration,
+    secrets,
+)
 from script.benchmarks.subject import Subject, subjects
 from script.benchmarks.table import Figure, facts, table
 
@@ -27,6 +37,7 @@ WHAT = (
     "flood",
     "alibaba",
     "huawei",
+    "mqtt",
     "secrets",
     "messages",
 )
@@ -51,6 +62,7 @@ def main() -> int:
         "flood": lambda _: lan.measure_flood(),
         "alibaba": lambda them: alibaba.measure(many, them),
         "huawei": lambda them: huawei.measure(many, them),
+        "mqtt": lambda them: broker.measure(many, them),
         "secrets": lambda _: secrets.measure(),
         "messages": lambda _: messages.measure(children),
     }
@@ -125,7 +137,7 @@ def _options() -> argparse.Namespace:
         "--children",
         type=int,
         help=f"onboarded by registration ({CHILDREN}), and as sub-devices of alibaba ({MANY}); "
-        "directly, at huawei and by certificate, fewer",
+        "directly, at huawei, at a broker and by certificate, fewer",
     )
     parser.add_argument("--fleet", type=int, default=10_000, help="on record at the start (10000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
@@ -133,8 +145,8 @@ def _options() -> argparse.Namespace:
         "--against",
         default="",
         metavar="REV",
-        help="run the daemon of this revision, too, round by round: registration, fleet, alibaba "
-        "and huawei",
+        help="run the daemon of this revision, too, round by round: registration, fleet, alibaba, "
+        "huawei and mqtt",
     )
     options = parser.parse_args()
     if unknown := set(options.what) - set(WHAT):

@@ -24,12 +24,22 @@ from gatewayd.cloud.alibaba import payloads
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.huawei.login import certificate_login
 from gatewayd.cloud.mqtt import Login
+from gatewayd.cloud.mqtt_broker.dynamic_security import (
+    REQUEST,
+    RESPONSE,
+    Owner,
+    client_of,
+    read_results,
+    role_of,
+)
+from gatewayd.cloud.mqtt_broker.settings import BrokerManagement, MqttBrokerSettings
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from script.benchmarks.process import memory
 
 KEEPALIVE, PATIENCE = 300, 60.0  # seconds
 SETTINGS = AlibabaSettings()
+BROKER = MqttBrokerSettings("localhost", BrokerManagement(""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +116,63 @@ class Showing(Device):
         self.stay(certificate_login(self._id, time.time()), context)
 
 
+class BrokerManager(Device):
+    """Creates clients at a broker: one request for each, and none waits for another.
+
+    facts: host, manager and password besides.
+    """
+
+    def __init__(self, facts: dict[str, Any], context: ssl.SSLContext) -> None:
+        super().__init__(facts["host"], facts["port"])
+        login = Login("manager", facts["manager"], Secret(facts["password"].encode()))
+        self._owner = facts["manager"]
+        self._done: dict[str, threading.Event] = {}
+        self._client = self.client(login, context)
+        self._client.on_message = self._heard
+        self._client.subscribe(RESPONSE, 1)
+
+    def run(self) -> None:
+        """Receive results."""
+        self._client.loop_forever()
+
+    def create(self, name: CloudName, password: Secret) -> None:
+        """Create a client with its role; return when the broker has said so.  Any thread may."""
+        identity, owner = BROKER.templates.identity(name), Owner(self._owner, name.device)
+        marks = [f"{name.device}-role", f"{name.device}-client"]
+        self._done |= {mark: threading.Event() for mark in marks}
+        commands = [
+            {"command": "createRole", **role_of(identity, owner), "correlationData": marks[0]},
+            {"command": "createClient", **client_of(identity, owner, 1, password),
+             "correlationData": marks[1]},
+        ]  # fmt: skip
+        self._client.publish(REQUEST, json.dumps({"commands": commands}), 1)
+        for mark in marks:
+            self._done[mark].wait(PATIENCE)
+
+    def _heard(self, _: Any, __: object, message: Any) -> None:  # noqa: ANN401  # paho 1.6 has no types
+        for mark, result in read_results(message.payload).items():
+            if not result.error:
+                self._done[mark].set()
+
+
+class Created(Device):
+    """Has itself created at a broker, and logs in with the password that it has made."""
+
+    def __init__(
+        self, facts: dict[str, Any], device: str, context: ssl.SSLContext, manager: BrokerManager
+    ) -> None:
+        super().__init__(facts["host"], facts["port"])
+        self._name = CloudName("plant", facts["product"], device)
+        self._context, self._manager = context, manager
+
+    def run(self) -> None:
+        """Exist first, then be online."""
+        password = Secret(secrets.token_urlsafe(32).encode())
+        self._manager.create(self._name, password)
+        identity = BROKER.templates.identity(self._name)
+        self.stay(Login(identity.client_id, identity.user, password), self._context)
+
+
 def _registering(facts: dict[str, Any]) -> list[Device]:
     context = ssl.create_default_context(cafile=facts["ca"])
     return [Registering(facts, device, context) for device in facts["devices"]]
@@ -115,9 +182,17 @@ def _showing(facts: dict[str, Any]) -> list[Device]:
     return [Showing(facts, device) for device in facts["devices"]]
 
 
+def _created(facts: dict[str, Any]) -> list[Device]:
+    context = ssl.create_default_context(cafile=facts["ca"])
+    manager = BrokerManager(facts, context)
+    manager.start()
+    return [Created(facts, device, context, manager) for device in facts["devices"]]
+
+
 DEVICES: Mapping[str, Callable[[dict[str, Any]], list[Device]]] = {
     "alibaba": _registering,
     "huawei": _showing,
+    "mqtt": _created,
 }
 
 
@@ -139,7 +214,9 @@ def main() -> None:
     online = sum(device.online.wait(max(0, began + PATIENCE - time.perf_counter()))
                  for device in devices)  # fmt: skip
     seconds, used = time.perf_counter() - began, time.process_time() - used
-    print(json.dumps(asdict(Took(used, seconds, memory(os.getpid()).pss - held, online))))
+    took = Took(used, seconds, memory(os.getpid()).pss - held, online)
+    print(json.dumps(asdict(took)), flush=True)
+    os._exit(0)  # hundreds of threads are in OpenSSL, which must not be cleaned up below them
 
 
 if __name__ == "__main__":

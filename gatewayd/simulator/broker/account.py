@@ -78,6 +78,7 @@ class BrokerAccount:
         self._said: list[Mapping[str, Any]] = []
         self._online: set[str] = set()
         self._read_log = 0
+        self._last_written = ""
         self._numbers = count(1)
 
     def write(self, directory: Path) -> None:
@@ -90,7 +91,8 @@ class BrokerAccount:
         (own / "server.pem").write_text(issued.certificate_pem)
         _write_private(own / "server.key", issued.key_pem)
         kept = options.kept["clients"] if isinstance(options.kept, dict) else None
-        _write_private(own / "clients.json", kept or json.dumps(self._clients()))
+        self._last_written = kept or json.dumps(self._clients())
+        _write_private(own / "clients.json", self._last_written)
         _write_private(directory / "management-password", self._password[MANAGER])
 
     def _clients(self) -> Mapping[str, object]:
@@ -155,23 +157,37 @@ class BrokerAccount:
 
     def truth(self) -> Mapping[str, Any]:
         """Return the state of each child."""
-        return {"devices": {child: self.ledger(child) for child in self._options.serials}}
+        return {"devices": self._ledgers(self._options.serials)}
 
     def ledger(self, child: str) -> Mapping[str, Any]:
         """Return the counts of a child: the number of its password is how often one was made."""
         if child not in self._options.serials:
             raise KeyError(child)
+        return self._ledgers((child,))[child]
+
+    def _ledgers(self, children: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         self._read_log_on()
-        user = f"{PRODUCT}-{child}"
-        clients = json.loads((self._directory / "clients.json").read_text())["clients"]
-        marks = [str(one.get("textdescription")) for one in clients if one["username"] == user]
-        numbers = [int(found[1]) for mark in marks if (found := _NUMBER.search(mark))]
-        return {"online": user in self._online, "registrations": max(numbers, default=0)}
+        clients = json.loads(self._written())["clients"]
+        marks = {one["username"]: str(one.get("textdescription")) for one in clients}
+        ledgers = {}
+        for child in children:
+            user = f"{PRODUCT}-{child}"
+            found = _NUMBER.search(marks.get(user, ""))
+            registrations = int(found[1]) if found else 0
+            ledgers[child] = {"online": user in self._online, "registrations": registrations}
+        return ledgers
 
     def kept(self) -> object:
         """Return what outlives a restart."""
-        clients = (self._directory / "clients.json").read_text()
-        return {"passwords": self._password, "clients": clients}
+        return {"passwords": self._password, "clients": self._written()}
+
+    def _written(self) -> str:
+        """Return what the broker has written last.  It is not there at once, and not all of it."""
+        with contextlib.suppress(OSError, ValueError):
+            text = (self._directory / "clients.json").read_text()
+            json.loads(text)
+            self._last_written = text
+        return self._last_written
 
     async def _reports(self, request: Mapping[str, Any]) -> object:
         """Return what a child has said, in the order of its arrival."""
