@@ -182,13 +182,14 @@ def _proof(proof: Mapping[str, Any]) -> Iterator[str]:
         yield f"  Refused: {said['RefusedKey']}"
 
 
-_CONFLICTS: Mapping[str, str] = {
+CONFLICT_TEXTS: Mapping[str, str] = {
     "identity-conflict": "another device shows what identifies this one",
     "moved-or-cloned": "it was seen behind another MAC",
     "two-claimants": "it answers at two places at once",
     "proof-of-another": "it has proven the key or the certificate of another child",
     "name-contested": "another device has its name; a name identifies none",
 }
+"""Why it is in question who a device is, by the word of the property Conflict."""
 
 
 def _conflict(facts: Mapping[str, Any]) -> Iterator[str]:
@@ -198,7 +199,7 @@ def _conflict(facts: Mapping[str, Any]) -> Iterator[str]:
         return
     rivals = [safe(one) for one in facts["ConflictWith"]]
     others = f": see {', '.join(rivals)}" if rivals else ""
-    yield f"In conflict: {_CONFLICTS.get(conflict, safe(conflict))}{others}."
+    yield f"In conflict: {CONFLICT_TEXTS.get(conflict, safe(conflict))}{others}."
     if conflict not in ("name-contested", "proof-of-another"):
         named = f"{own} {rivals[0]}" if rivals else own
         yield f"  If they are one device: gatewayctl merge {named}"
