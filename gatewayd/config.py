@@ -19,6 +19,7 @@ from gatewayd.credentials.settings import CredentialSettings
 from gatewayd.dbus.bus import BusSettings
 from gatewayd.device.identity import Trust
 from gatewayd.discovery.births.settings import BirthsSettings
+from gatewayd.discovery.probing.settings import ProbingSettings
 from gatewayd.discovery.settings import InventorySettings
 from gatewayd.errors import PluginError
 from gatewayd.manager.cloud_requests import CloudRequestSettings
@@ -232,6 +233,7 @@ def examine(paths: ConfigPaths, plugins: PluginLoader, *, as_daemon: bool) -> Ex
     _check_proofs(config, rules, problems)
     _check_doors(config.messages, source, problems)
     _check_births(config, source, problems)
+    _check_interfaces(config, source, problems)
     return Examined(config, rules, problems)
 
 
@@ -292,6 +294,20 @@ def _check_births(config: Config, source: LayeredDocuments, problems: Problems) 
             at = ("messages", "doors", name)
             text = "topics is empty: nothing would be read; see gatewayd.toml(5)"
             problems.add(source.where(at), f"{dotted(at)}: {text}")
+
+
+def _check_interfaces(config: Config, source: LayeredDocuments, problems: Problems) -> None:
+    """Note interfaces on which two sections of one kind would ask: the port of one is the other's,
+    and each device would be asked twice as often as either says."""
+    asking: dict[tuple[str, str], str] = {}
+    for plugin in config.discoverers:
+        if isinstance(plugin.settings, ProbingSettings):
+            for interface in dict.fromkeys(plugin.settings.interfaces):
+                other = asking.setdefault((plugin.kind, interface), plugin.name)
+                if other != plugin.name:
+                    at: KeyPath = ("discovery", plugin.name, "interfaces")
+                    text = f"[discovery.{other}] asks on {interface} by {plugin.kind}, too: name it"
+                    problems.add(source.where(at), f"{dotted(at)}: {text} in one of them")
 
 
 def _hands_over(clouds: Iterable[ConfiguredPlugin], cloud: str, route: str) -> bool:

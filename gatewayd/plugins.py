@@ -102,8 +102,9 @@ class Plugins:
             both = " and ".join(sorted(_described(point) for point in found.values()))
             raise PluginError(f"plug-in {name!r} is claimed by {both}: remove all but one")
         known = ", ".join(self.names(group)) or "none"
+        kind = "" if group == SECRETSTORES else "set kind to one of these, "
         raise PluginError(
-            f"no plug-in {name[:64]!a} in {group}; installed: {known}: correct the name, or "
+            f"no plug-in {name[:64]!a} in {group}; installed: {known}: correct the name, {kind}or "
             "install the package that has it"
         )
 

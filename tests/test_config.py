@@ -204,6 +204,11 @@ def test_a_file_that_is_named_brings_only_what_lies_beside_it(
         ("[cloud.sky]\nhost = 'h'\nproduct_secret = 'CANARY'", 3, "'product_secret'"),
         ("[cloud.moon]", 1, "no plug-in 'moon' in gatewayd.clouds; installed: far, holdable, list"),
         ("[discovery]\nsetle = 1", 2, "'setle' in [discovery]"),
+        (
+            "[discovery.a]",
+            1,
+            "no plug-in 'a' in gatewayd.discoverers; installed: ear: correct the name, set",
+        ),
         ("[discovery.ear]\nintefaces = []", 2, "'interfaces'"),
         ("[secretstore]\nbackend = 'sfe'", 1, "[secretstore.sfe]: no plug-in 'sfe'"),
         ("[secretstore]\nbackend = 1", 2, "secretstore.backend"),

@@ -262,8 +262,8 @@ class Resolved:
 class Resolver:
     """The resolver of sightings: all known devices, by what identifies them.
 
-    limit: how many devices of one source are kept that are neither pinned nor listed by an operator.
-    Of each at most 32 claims and 16 origins are kept.  is_listed: whether a rule lists a value.
+    limit: how many devices of one source are kept that are neither pinned nor listed.  Of each at
+    most 32 claims and 16 origins are kept.  is_listed: whether a rule lists a value.
     """
 
     def __init__(
