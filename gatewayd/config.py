@@ -24,7 +24,7 @@ from gatewayd.discovery.settings import InventorySettings
 from gatewayd.errors import PluginError
 from gatewayd.manager.cloud_requests import CloudRequestSettings
 from gatewayd.messages.settings import MessageSettings
-from gatewayd.monitoring.settings import MetricsSettings
+from gatewayd.monitoring.settings import MetricsSettings, NoticeSettings
 from gatewayd.plugins import CLOUDS, DISCOVERERS, SECRETSTORES
 from gatewayd.proofs.settings import NAME, ProofSettings
 from gatewayd.registration.registrar import RegistrationSettings
@@ -98,6 +98,7 @@ class Config:
     sessions: SessionSettings
     messages: MessageSettings
     metrics: MetricsSettings
+    notices: NoticeSettings
     credentials: CredentialSettings
     cloud_requests: CloudRequestSettings
     discoverers: tuple[ConfiguredPlugin, ...]
@@ -144,6 +145,7 @@ PLAIN: Mapping[str, type] = {
     "sessions": SessionSettings,
     "messages": MessageSettings,
     "metrics": MetricsSettings,
+    "notices": NoticeSettings,
     "credentials": CredentialSettings,
     "cloud_requests": CloudRequestSettings,
 }

@@ -39,6 +39,8 @@ from gatewayd.manager.statistics import DeviceStatistics
 from gatewayd.messages.gateway_report import GatewayReporter
 from gatewayd.monitoring.metrics_file import DIRECTORY_VARIABLE as METRICS_VARIABLE
 from gatewayd.monitoring.metrics_file import FILES, MetricsFile
+from gatewayd.monitoring.notices import DIRECTORY_VARIABLE as NOTICES_VARIABLE
+from gatewayd.monitoring.notices import NoticeWriter
 from gatewayd.monitoring.steps import StepCounts
 from gatewayd.plugins import Plugins
 from gatewayd.runtime import journal
@@ -200,6 +202,10 @@ class Daemon:
             services.append(reporter.run())
         if self._config.metrics.enabled:
             services.append(self._metrics().run())
+        if directory := self._environ.get(NOTICES_VARIABLE):
+            status, settings = self._status, self._config.notices
+            writer = NoticeWriter(Path(directory), settings, status.figures, self._app.clock.now)
+            services.append(writer.run())
         if interval is not None:
             pings = {
                 "asyncio": self._app.manager.ping,

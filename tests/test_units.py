@@ -20,6 +20,8 @@ EXPOSURE = {
     ("gatewayd-discovery@lan.service", "discovery-networkd.conf"): 1.0,
     ("gatewayd-lldp.service", ""): 0.4,
     ("gatewayd-credential@bridge.service", ""): 1.0,
+    ("gatewayd-notices.service", ""): 1.0,
+    ("notify-webhook.service", ""): 2.0,
 }
 """The exposure that each unit may have at most, with a drop-in of the examples or without one."""
 

@@ -44,6 +44,7 @@ ABOUT: Mapping[str, str] = {
     "sessions": "The sessions of registered children.",
     "messages": "What children say to their clouds through gatewayd.",
     "metrics": "Metrics for Prometheus.  See /usr/share/doc/gatewayd/how-to/watch-a-gateway.md.",
+    "notices": "When a unit of the operator's is started.  See gatewayd(8).",
     "discovery": "Discovery, by sources with a table each.  See /usr/share/doc/gatewayd/sources.",
     "secretstore": "The store of the children's secrets.",
     "credentials": "Which units and users get the credentials of children that are handed over.",

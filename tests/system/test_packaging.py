@@ -26,6 +26,8 @@ from gatewayd.messages.broker import files
 from gatewayd.messages.broker.settings import BrokerPlaces
 from gatewayd.messages.outbox import file as outbox
 from gatewayd.monitoring.metrics_file import DIRECTORY_VARIABLE as METRICS_VARIABLE
+from gatewayd.monitoring.notices import DIRECTORY_VARIABLE as NOTICES_VARIABLE
+from gatewayd.monitoring.notices import NEW, STANDING
 from gatewayd.secretstore.keyring import index
 from gatewayd.secretstore.vault import schema
 from gatewayd.secretstore.vault.vault import VaultSettings
@@ -163,6 +165,22 @@ def test_metrics_are_written_where_everyone_may_read_them() -> None:
     assert f"d {FILE.parent} 0755 gatewayd gatewayd -" in made
 
 
+def test_notices_are_seen_where_they_are_written() -> None:
+    (directory,) = re.findall(rf"{NOTICES_VARIABLE}=(\S+)", UNIT["Service"]["Environment"])
+    assert f"-{directory}" in UNIT["Service"]["ReadWritePaths"].split()
+    path = _ini("systemd/gatewayd-notices.path")
+    assert path["Path"]["DirectoryNotEmpty"] == f"{directory}/{NEW}"
+    starter = _ini("systemd/gatewayd-notices.service")["Service"]
+    words = re.findall(r"for cause in ([a-z ]+);", starter["ExecStart"])[0].split()
+    assert words == list(Cause)
+    assert starter["ReadWritePaths"] == f"{directory}/{NEW}"
+    made = (TOP / "systemd/gatewayd.tmpfiles").read_text().splitlines()
+    assert f"d {directory}/{NEW} 0775 gatewayd root -" in made
+    assert f"d {directory}/{STANDING} 0755 gatewayd gatewayd -" in made
+    for example in (TOP / "systemd/examples").glob("notify-*.service"):
+        assert f"{directory}/{STANDING}/%i" in example.read_text()
+
+
 def test_units_and_the_daemon_meet_at_the_credentials() -> None:
     of_systemd = _ini("systemd/gatewayd-credentials.socket")
     of_user = _ini("systemd/gatewayd-credentials@.socket")
@@ -179,7 +197,7 @@ def test_units_and_the_daemon_meet_at_the_credentials() -> None:
     made = (TOP / "systemd/gatewayd.tmpfiles").read_text().splitlines()
     assert f"d {directory}/{CHANGED} 0755 gatewayd gatewayd -" in made
     found = (TOP / "systemd/examples").glob("*.service")
-    examples = [one for one in found if one.stem != "gatewayd-lldp"]  # which holds no credential
+    examples = [one for one in found if "/run/gatewayd/credentials" in one.read_text()]
     assert examples
     for example in examples:
         text = example.read_text()
