@@ -25,6 +25,7 @@ from gatewayd.discovery.raw_link.profinet import SOCKET as LINK_SOCKET
 from gatewayd.messages.broker import files
 from gatewayd.messages.broker.settings import BrokerPlaces
 from gatewayd.messages.outbox import file as outbox
+from gatewayd.monitoring.causes import Cause
 from gatewayd.monitoring.metrics_file import DIRECTORY_VARIABLE as METRICS_VARIABLE
 from gatewayd.monitoring.notices import DIRECTORY_VARIABLE as NOTICES_VARIABLE
 from gatewayd.monitoring.notices import NEW, STANDING
