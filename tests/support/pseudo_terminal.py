@@ -40,9 +40,22 @@ class PseudoTerminal:
 
     def interrupt(self) -> None:
         """Press Ctrl-C where the program has a child of its own that shows what is shown."""
+        (child,) = self._children()
+        os.kill(child, signal.SIGINT)
+
+    def runs(self) -> bool:
+        return self._process.poll() is None
+
+    def is_served(self) -> bool:
+        """Whether a child of the program has a socket, as for a bus, and waits."""
+        return any(
+            _sleeps(child) and any(file.startswith("socket:") for file in _open_files(child))
+            for child in self._children()
+        )
+
+    def _children(self) -> list[int]:
         pid = self._process.pid
-        (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        os.kill(int(child), signal.SIGINT)
+        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
     def end(self) -> int:
         """Read to its end; return its exit status."""
@@ -60,6 +73,20 @@ class PseudoTerminal:
             return False
         self.shown += more.decode(errors="replace")
         return bool(more)
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    """Yield what a process has open, as the kernel names it; nothing of one that has ended."""
+    with contextlib.suppress(FileNotFoundError):
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+                yield str(file.readlink())
+
+
+def _sleeps(pid: int) -> bool:
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].startswith("S")
+    return False
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 BOOT = Path(__file__).with_name("boot")
-PATIENCE = 60.0
+PATIENCE = 180.0
 """Seconds to wait for something to come true, on a slow machine."""
 LOOK, SELDOM = 0.05, 0.5
 """Seconds from one look to the next, at first and at most: each costs some processes."""
