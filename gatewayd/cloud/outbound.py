@@ -71,7 +71,7 @@ class OutboundSettings(NetworkSettings):
     transport: str = setting(
         "tcp",
         'how MQTT is carried inside TLS: "websocket" for a firewall that lets nothing but port 443 '
-        "out; both vendors serve it there",
+        "out, where the cloud serves it there, as those of vendors do",
         choices=("tcp", "websocket"),
     )
     websocket_path: str = setting(
