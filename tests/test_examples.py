@@ -5,14 +5,20 @@ An example is copied first, so that nothing of this tree is in its way but gatew
 
 from __future__ import annotations
 
+import asyncio
+import importlib.util
 import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from gatewayd.simulator.bus import PrivateBus
+from gatewayd.simulator.site import POLICY, Site
 
 TOP = Path(__file__).parent.parent
 EXAMPLES = sorted(path for path in (TOP / "docs/examples").iterdir() if path.is_dir())
@@ -23,15 +29,49 @@ PAGES = {
 }
 
 
+WITH_A_TOY = """\
+[gateway]
+state_directory = "{directory}/state"
+[bus]
+address = "{bus}"
+[discovery]
+settle = 0
+[secretstore.vault]
+key = "development-file"
+[cloud.toy]
+kind = "toycloud"
+host = "127.0.0.1"
+port = {port}
+products = ["meter"]
+[[discovery.static.devices]]
+key = "one"
+serial = "PM-0001"
+attributes = {{ "txt.serial" = "PM-0001" }}
+"""
+RULE = """\
+[[rule]]
+name = "meters"
+match = { source = "static" }
+extract = { serial = "txt.serial" }
+action = "register"
+provider = "toy"
+product = "meter"
+device_name = "{serial}"
+"""
+
+
 class InstalledExample:
-    """An example, installed into a directory.  tests: that of its tests, without its source."""
+    """An example, installed into a directory.
+
+    packages: where it is installed.  tests: the directory of its tests, without its source.
+    """
 
     def __init__(self, example: Path, directory: Path) -> None:
-        self.tests, self._packages = directory / "tests", directory / "packages"
+        self.tests, self.packages = directory / "tests", directory / "packages"
         source = directory / "source"
         shutil.copytree(example, source, ignore=shutil.ignore_patterns("__pycache__"))
         pip = ("-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--no-build-isolation")
-        self._succeed(*pip, "--target", str(self._packages), str(source), cwd=directory)
+        self._succeed(*pip, "--target", str(self.packages), str(source), cwd=directory)
         self.tests.mkdir()
         for name in ("pyproject.toml", *(path.name for path in source.glob("test_*.py"))):
             shutil.move(source / name, self.tests)
@@ -42,7 +82,7 @@ class InstalledExample:
         return subprocess.run(
             [sys.executable, *words],
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": f"{self._packages}:{TOP}", "PYTEST_ADDOPTS": ""},
+            env={**os.environ, "PYTHONPATH": f"{self.packages}:{TOP}", "PYTEST_ADDOPTS": ""},
             capture_output=True,
             text=True,
             check=False,
@@ -65,7 +105,7 @@ class InstalledExample:
 
     def rewrite(self, pattern: str, text: str) -> None:
         """Change its module, as a release for another gatewayd would be."""
-        (module,) = self._packages.glob("gatewayd_*/__init__.py")
+        (module,) = self.packages.glob("gatewayd_*/__init__.py")
         changed, count = re.subn(pattern, text, module.read_text())
         assert count == 1
         module.write_text(changed)
@@ -90,3 +130,42 @@ def test_an_example_is_installed_and_passes_its_contract(example: Path, tmp_path
     refused = installed.check_config(configuration)
     assert refused.returncode == 78
     assert f"of {example.name}) was written for version 2.0 of gatewayd." in refused.stdout
+
+
+def example_tests(installed: InstalledExample, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Return the module of an example's tests, which has the cloud that it is tried with."""
+    monkeypatch.syspath_prepend(installed.packages)
+    (file,) = installed.tests.glob("test_*.py")
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.integration
+async def test_gatewayd_brings_a_child_online_by_an_installed_plug_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    example = TOP / "docs/examples/gatewayd-toycloud"
+    installed = await asyncio.to_thread(InstalledExample, example, tmp_path)
+    cloud = (await asyncio.to_thread(example_tests, installed, monkeypatch)).ToyTestbed()
+    await cloud.start()
+    monkeypatch.setenv("PYTHONPATH", f"{installed.packages}:{TOP}")
+    with PrivateBus(POLICY) as bus:
+        site = Site(tmp_path, bus=bus.address)
+        port = cloud.provider._settings.port
+        text = WITH_A_TOY.format(directory=tmp_path, bus=bus.address, port=port)
+        await asyncio.to_thread(site.configure, text, RULE)
+        await site.start()
+        try:
+            await site.until(lambda: _states(site, ["online"]), "the child to be online")
+            assert cloud.connections() == 1
+        finally:
+            await site.stop()
+            cloud.stop()
+
+
+async def _states(site: Site, wanted: list[str]) -> bool:
+    return [row[1] for row in await site.call("ListDevices")] == wanted
