@@ -57,20 +57,22 @@ class ProvenServer:
     uri: str
 
 
-async def server_at(connect: Connect, url: str, own: OwnCertificate, fresh: bytes) -> ProvenServer:
+async def server_at(
+    connect: Connect, url: str, own: OwnCertificate, fresh: bytes, at: float
+) -> ProvenServer:
     """Have a server prove its key, by two connections, one after the other.
 
-    url: of the server, as it is dialled.  fresh: as of `ChannelQuestion`.
+    url: of the server, as it is dialled.  fresh, at: as of `ChannelQuestion`.
     Raises ProofFailed, OSError.
     """
     try:
         async with connect() as connection:
-            endpoints = await _endpoints(_Exchange(connection), url)
+            endpoints = await _endpoints(_Exchange(connection), url, at)
         policy, endpoint = _secured(endpoints)
         shown, *issuers = certificates_in(endpoint.certificate) or [b""]
         if (key := rsa_key(shown)) is None:
             raise ProofFailed(reasons.NO_POLICY)
-        question = ChannelQuestion(policy, endpoint.mode, own, shown, key, fresh)
+        question = ChannelQuestion(policy, endpoint.mode, own, shown, key, fresh, at)
         async with connect() as connection:
             sent = await _answered(_Exchange(connection), url, question)
     except KeyNotProven as error:
@@ -109,17 +111,17 @@ class _Exchange:
         return bytes(parts)
 
 
-async def _endpoints(exchange: _Exchange, url: str) -> list[UaEndpoint]:
+async def _endpoints(exchange: _Exchange, url: str, at: float) -> list[UaEndpoint]:
     """Return the endpoints of the application that answers; those of others are left out."""
     await exchange.send(opc_ua.hello(url))
     opc_ua.read_hello_answer(*await exchange.chunk())
-    await exchange.send(opc_ua.open_channel())
+    await exchange.send(opc_ua.open_channel(at))
     channel = opc_ua.read_channel(*await exchange.chunk())
-    await exchange.send(opc_ua.get_endpoints(channel, 2, url))
+    await exchange.send(opc_ua.get_endpoints(channel, 2, url, at))
     reader = MessageReader(channel, 2)
     while (whole := reader.add(*await exchange.chunk())) is None:
         pass
-    await exchange.send(opc_ua.close_channel(channel, 3))
+    await exchange.send(opc_ua.close_channel(channel, 3, at))
     found = opc_ua.read_endpoints(whole)
     return [one for one in found if one.server.uri == found[0].server.uri]
 

@@ -204,6 +204,7 @@ class Prover:
             url_of(place.address, settings.port),
             await self._own.get(),
             os.urandom(FRESH),
+            self._clock.timestamp(),
         )
         facts, reason = _read(server.certificate, settings.identity), NONE
         if not settings.ca_files:

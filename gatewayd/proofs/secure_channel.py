@@ -119,7 +119,7 @@ class ChannelQuestion:
     """The request for one secure channel, and the check of its answer.
 
     shown: the certificate, DER; key: of it, which is to be proven.  mode: SIGNED or ENCRYPTED.
-    fresh: FRESH random bytes, never used before.
+    fresh: FRESH random bytes, never used before.  at: seconds since the epoch.
     """
 
     policy: ChannelPolicy
@@ -128,6 +128,7 @@ class ChannelQuestion:
     shown: bytes
     key: RSAPublicKey
     fresh: bytes
+    at: float
 
     @property
     def _number(self) -> int:
@@ -146,7 +147,7 @@ class ChannelQuestion:
         shown = hashlib.sha1(self.shown, usedforsecurity=False).digest()
         security = ua.u32(0) + ua.text(self.policy.uri)
         security += ua.octets(self.own.certificate) + ua.octets(shown)
-        body = opc_ua.channel_request(self._handle, self.mode, self._nonce)
+        body = opc_ua.channel_request(self._handle, self.mode, self._nonce, self.at)
         plain = ua.u32(1, self._number) + body
         size = self.key.key_size // 8
         block = size - self.policy.overhead
@@ -213,7 +214,9 @@ class ChannelQuestion:
         """Return the request to end the channel, which is not answered."""
         keys = derived(opened.nonce, self._nonce, _SIGNING_KEY + self.policy.cipher_key + _BLOCK)
         cipher = keys[_SIGNING_KEY:-_BLOCK]
-        plain = ua.u32(2, self._number + 1 & 0xFFFFFFFF) + opc_ua.close_request(self._handle)
+        plain = ua.u32(2, self._number + 1 & 0xFFFFFFFF) + opc_ua.close_request(
+            self._handle, self.at
+        )
         if self.mode == ENCRYPTED:
             plain += _padding(len(plain) + _SHA256.digest_size, _BLOCK, is_wide=False)
         channel = ua.u32(opened.channel.channel, opened.channel.token)

@@ -77,6 +77,7 @@ class SecureServer:
                 except ValueError:  # it is not for its key
                     return
             elif kind == b"MSGF":
+                assert any(body[22:30]), "open62541 refuses a request without a time"
                 content = ua.u32(CHANNEL, TOKEN, 1) + body[12:16] + self._endpoints()
                 writer.write(message(b"MSGF", content))
             elif kind == b"CLOF":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar
@@ -53,11 +54,15 @@ class OpcUaSettings(PollSettings):
 
 
 class UaServers:
-    """The servers of all hosts, each asked by one channel that is closed before the next."""
+    """The servers of all hosts, each asked by one channel that is closed before the next.
+
+    wall: returns the seconds since the epoch, which servers are given.
+    """
 
     kind = "opc-ua"
 
-    def __init__(self, settings: OpcUaSettings) -> None:
+    def __init__(self, settings: OpcUaSettings, wall: Callable[[], float] = time.time) -> None:
+        self._wall = wall
         self.parts: Sequence[str] = tuple(map(str, settings.ports))
         self.questions: Sequence[HostQuestion] = tuple(map(_question, settings.ports))
 
@@ -65,7 +70,7 @@ class UaServers:
         """Ask one server, as `HostProtocol` says."""
         url = url_of(address, int(part))
         async with connected(address, int(part), BUDGET) as connection:
-            asking = _ServerVisit(connection, url)
+            asking = _ServerVisit(connection, url, self._wall())
             endpoints, ports = await asking.facts(address)
         found = found_server(device_key(address, part), int(part), endpoints)
         further = [str(port) for port in ports if port is not None]
@@ -74,28 +79,31 @@ class UaServers:
 
 
 class _ServerVisit:
-    """The questions to one server over one connection.  url: as it was dialled."""
+    """The questions to one server over one connection.
 
-    def __init__(self, connection: HostConnection, url: str) -> None:
-        self._connection, self._url = connection, url
+    url: as it was dialled.  at: seconds since the epoch.
+    """
+
+    def __init__(self, connection: HostConnection, url: str, at: float) -> None:
+        self._connection, self._url, self._at = connection, url, at
 
     async def facts(self, address: str) -> tuple[list[UaEndpoint], list[int | None]]:
         """Return the endpoints of a server, and what it says of others as `ports_of` does."""
         await self._connection.send(opc_ua.hello(self._url))
         opc_ua.read_hello_answer(*await self._chunk())
-        await self._connection.send(opc_ua.open_channel())
+        await self._connection.send(opc_ua.open_channel(self._at))
         channel = opc_ua.read_channel(*await self._chunk())
         try:
-            request = opc_ua.get_endpoints(channel, 2, self._url)
+            request = opc_ua.get_endpoints(channel, 2, self._url, self._at)
             endpoints = opc_ua.read_endpoints(await self._answer(request, channel, 2))
             return endpoints, await self._ports(channel, address)
         finally:
             with suppress(OSError):  # the server was faster
-                await self._connection.send(opc_ua.close_channel(channel, 4))
+                await self._connection.send(opc_ua.close_channel(channel, 4, self._at))
 
     async def _ports(self, channel: UaChannel, address: str) -> list[int | None]:
         """Return where further servers are; none if the server does not say."""
-        request = opc_ua.find_servers(channel, 3, self._url)
+        request = opc_ua.find_servers(channel, 3, self._url, self._at)
         with suppress(UnreadableAnswer):  # it is a server all the same
             servers = opc_ua.read_servers(await self._answer(request, channel, 3))
             return list(ports_of(servers, address))
@@ -117,10 +125,10 @@ def _question(port: int) -> HostQuestion:
     channel, url = UaChannel(0, 0), url_of("192.0.2.1", port)
     sent = (
         opc_ua.hello(url),
-        opc_ua.open_channel(),
-        opc_ua.get_endpoints(channel, 2, url),
-        opc_ua.find_servers(channel, 3, url),
-        opc_ua.close_channel(channel, 4),
+        opc_ua.open_channel(0.0),
+        opc_ua.get_endpoints(channel, 2, url, 0.0),
+        opc_ua.find_servers(channel, 3, url, 0.0),
+        opc_ua.close_channel(channel, 4, 0.0),
     )
     size = sum(map(len, sent))
     return HostQuestion(f"port {port} by TCP", size, "a channel, GetEndpoints and FindServers")

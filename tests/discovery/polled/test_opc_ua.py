@@ -92,6 +92,7 @@ class UaServer:
                     writer.write(self._opened())
                 case b"MSGF":
                     (encoding,) = struct.unpack_from("<xxH", body, 16)
+                    assert any(body[22:30]), "open62541 refuses a request without a time"
                     self.said.append(Encoding(encoding).name)
                     is_first = encoding == Encoding.GET_ENDPOINTS
                     whole = self.found if is_first else self.listed

@@ -53,6 +53,7 @@ BY_ID = {one["id"]: one for one in VECTORS}
 CAPTURED = bytes.fromhex(BY_ID["opc-ua-01"]["hex"])
 CHANNEL, NUMBER = UaChannel(6, 14), 2
 """Of the captured answer."""
+AT = 1_700_000_000.0
 FINAL = ChunkHeader(b"MSG", b"F", 0)
 RESPONSE = bytes(8) + struct.pack("<II", 1, 0) + b"\0" + struct.pack("<i", -1) + bytes(3)
 """The header of an answer without a fault."""
@@ -120,8 +121,8 @@ def test_the_answer_to_hello_is_read() -> None:
 @pytest.mark.parametrize(
     "message",
     [
-        hello("opc.tcp://10.0.0.7:4840"), open_channel(), close_channel(CHANNEL, 4),
-        get_endpoints(CHANNEL, 2, "opc.tcp://10.0.0.7:4840"), find_servers(CHANNEL, 3, "x"),
+        hello("opc.tcp://10.0.0.7:4840"), open_channel(AT), close_channel(CHANNEL, 4, AT),
+        get_endpoints(CHANNEL, 2, "opc.tcp://10.0.0.7:4840", AT), find_servers(CHANNEL, 3, "x", AT),
     ],
 )  # fmt: skip
 def test_a_message_has_its_size(message: bytes) -> None:

@@ -21,6 +21,9 @@ NO_DATA = -1
 _NUMERIC = {0: "<B", 1: "<xH", 2: "<HI"}
 """The forms of a numeric NodeId, by its first byte: the number is the last field (5.2.2.9)."""
 _LOCALE, _TEXT = 0x01, 0x02
+_TO_1601 = 11_644_473_600
+"""Seconds from 1601 to 1970."""
+_TICKS = 10_000_000
 
 
 class UaReader:
@@ -114,6 +117,11 @@ def text(value: str) -> bytes:
 def texts(values: Sequence[str]) -> bytes:
     """Return an array of String."""
     return struct.pack("<i", len(values)) + b"".join(map(text, values))
+
+
+def date_time(at: float) -> bytes:
+    """Return a DateTime (5.2.2.5).  at: seconds since the epoch."""
+    return struct.pack("<q", int((at + _TO_1601) * _TICKS))
 
 
 def numeric_id(number: int) -> bytes:

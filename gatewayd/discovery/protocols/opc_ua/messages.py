@@ -124,41 +124,44 @@ def hello(url: str) -> bytes:
     return _message(b"HELF", offered + ua.text(url))
 
 
-def open_channel() -> bytes:
-    """Return the request for a channel without security, which proves and hides nothing."""
+def open_channel(at: float) -> bytes:
+    """Return the request for a channel without security, which proves and hides nothing.
+
+    at: seconds since the epoch, as in all that follows; open62541 refuses a request without it.
+    """
     head = ua.u32(0) + ua.text(_NONE) + ua.octets(None) + ua.octets(None) + ua.u32(1, 1)
-    return _message(b"OPNF", head + channel_request(1, _MODE_NONE, None))
+    return _message(b"OPNF", head + channel_request(1, _MODE_NONE, None, at))
 
 
-def channel_request(handle: int, mode: int, nonce: bytes | None) -> bytes:
+def channel_request(handle: int, mode: int, nonce: bytes | None, at: float) -> bytes:
     """Return what is in the request for a channel.
 
     handle: is in the answer, too.  mode: as of `UaEndpoint`.  nonce: None where nothing is secured.
     """
     body = ua.u32(0, _ISSUE, mode) + ua.octets(nonce) + ua.u32(_LIFETIME)
-    return _request(Encoding.OPEN_CHANNEL, handle, body)
+    return _request(Encoding.OPEN_CHANNEL, handle, body, at)
 
 
-def close_request(handle: int) -> bytes:
+def close_request(handle: int, at: float) -> bytes:
     """Return what is in the request to end a channel."""
-    return _request(Encoding.CLOSE_CHANNEL, handle, b"")
+    return _request(Encoding.CLOSE_CHANNEL, handle, b"", at)
 
 
-def find_servers(channel: UaChannel, number: int, url: str) -> bytes:
+def find_servers(channel: UaChannel, number: int, url: str, at: float) -> bytes:
     """Return the request for the servers that a host knows.  number: of the request, from 2 on."""
     body = ua.text(url) + ua.texts(()) + ua.texts(())
-    return _in_channel(channel, number, Encoding.FIND_SERVERS, body)
+    return _in_channel(b"MSGF", channel, number, _request(Encoding.FIND_SERVERS, number, body, at))
 
 
-def get_endpoints(channel: UaChannel, number: int, url: str) -> bytes:
+def get_endpoints(channel: UaChannel, number: int, url: str, at: float) -> bytes:
     """Return the request for the endpoints of a server."""
     body = ua.text(url) + ua.texts(()) + ua.texts(())
-    return _in_channel(channel, number, Encoding.GET_ENDPOINTS, body)
+    return _in_channel(b"MSGF", channel, number, _request(Encoding.GET_ENDPOINTS, number, body, at))
 
 
-def close_channel(channel: UaChannel, number: int) -> bytes:
+def close_channel(channel: UaChannel, number: int, at: float) -> bytes:
     """Return the request to end a channel, which is not answered."""
-    return _in_channel(channel, number, Encoding.CLOSE_CHANNEL, b"", b"CLOF")
+    return _in_channel(b"CLOF", channel, number, close_request(number, at))
 
 
 def read_header(raw: bytes) -> ChunkHeader:
@@ -303,17 +306,14 @@ def _read_response(reader: UaReader, expected: Encoding) -> int:
     return handle
 
 
-def _in_channel(
-    channel: UaChannel, number: int, encoding: Encoding, body: bytes, kind: bytes = b"MSGF"
-) -> bytes:
-    head = ua.u32(channel.channel, channel.token, number, number)
-    return _message(kind, head + _request(encoding, number, body))
+def _in_channel(kind: bytes, channel: UaChannel, number: int, request: bytes) -> bytes:
+    return _message(kind, ua.u32(channel.channel, channel.token, number, number) + request)
 
 
-def _request(encoding: Encoding, number: int, body: bytes) -> bytes:
-    """Return a request with its header (OPC 10000-4, 7.33): of no session, and without a time."""
-    no_session, no_time, no_addition = b"\0\0", bytes(8), bytes(3)
-    header = no_session + no_time + ua.u32(number, 0) + ua.octets(None) + ua.u32(_TIMEOUT)
+def _request(encoding: Encoding, number: int, body: bytes, at: float) -> bytes:
+    """Return a request with its header (OPC 10000-4, 7.33), of no session."""
+    no_session, no_addition = b"\0\0", bytes(3)
+    header = no_session + ua.date_time(at) + ua.u32(number, 0) + ua.octets(None) + ua.u32(_TIMEOUT)
     return ua.numeric_id(encoding) + header + no_addition + body
 
 
