@@ -28,6 +28,7 @@ from gatewayd.admission.rules import RuleBook
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.credentials import credentials_directory, read_secret
 from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
+from gatewayd.cloud.preflight import first_failure, local_context
 from gatewayd.config import Config
 from gatewayd.credentials.notices import DIRECTORY_VARIABLE as CREDENTIALS_VARIABLE
 from gatewayd.credentials.service import CredentialService, credential_sockets
@@ -39,6 +40,7 @@ from gatewayd.device.proof import PinIndex
 from gatewayd.device.record import CloudName, RecordStore
 from gatewayd.device.secret import SecretRef, SecretSlots
 from gatewayd.device.views import CommandStatistics, MessageStatistics, Reporter
+from gatewayd.device.target_records import TargetRecords
 from gatewayd.errors import StoreError
 from gatewayd.lan_discovery import Discovery, LanDiscovery, Service
 from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
@@ -47,6 +49,7 @@ from gatewayd.manager.device_view import DevicePublisher
 from gatewayd.manager.identity_conflicts import IdentityConflicts
 from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager, Worker
 from gatewayd.message_stage import USUAL, Allows, MessageStage, nothing
+from gatewayd.manager.moves import ManagedChildren, MoveNotifier, OperatorMoves, Preflight
 from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority, names_of_this_host
 from gatewayd.messages.broker.files import AccessDirectory
@@ -65,6 +68,7 @@ from gatewayd.registration.registrar import Registrar, RegistrationSettings
 from gatewayd.runtime.clock import BUILT, Clock, wall_time
 from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
 from gatewayd.storage.storage import Storage
+from gatewayd.sessions.mover import Mover
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +81,11 @@ NO_STATE = Path()
 
 
 class Application:
+async def always_good(_cloud: str) -> str:
+    """Find nothing wrong with a cloud."""
+    return ""
+
+
     """The stages of a child's way, joined by the device manager's event queue.
 
     manager: new.  discovery: made with the manager as its listener.
@@ -90,8 +99,14 @@ class Application:
     proofs: how devices prove their keys, by the names that rules use.
     state: the state directory; needed for proofs.
     """
+    preflight: of a cloud to which a child is to move.
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: the root joins all parts
+    message_stage: MessageStage | None = None
+    broker: BrokerAccess | None = None
+    credentials: CredentialService | None = None
+    _broker_files: AccessDirectory | None = None
+
         self,
         *,
         manager: DeviceManager,
@@ -116,6 +131,7 @@ class Application:
         proofs: Mapping[str, ProofSettings] = NO_PROOFS,
         state: Path = NO_STATE,
     ) -> None:
+        preflight: Preflight = always_good,
         self.manager, self.discovery, self.providers = manager, discovery, providers
         self.clock, self._records, self._secrets = clock, records, secrets
         found, self._pins, self._proving = discovery.devices, PinIndex(), bool(proofs)
@@ -131,8 +147,8 @@ class Application:
         self.keeper = SessionKeeper(
             records, secrets, providers, sessions, clock, checkpoint, hands_over=rules.hands_over,
         )  # fmt: skip
-        publisher = DevicePublisher(records, devices, self.admission, reporter, clock)
-        shown = self._with_notifiers(publisher, speaking=speaking)
+        self.mover = self._make_mover(sessions, checkpoint)
+        shown = self._open_view(devices, reporter, speaking=speaking)
         manager.connect(self._workers(), shown, self.keeper.is_for_holder)
         self.commands = OperatorCommands(
             manager, self.admission, records, rules,
@@ -140,14 +156,11 @@ class Application:
             reload=reload, dump=dump, discovery=discovery, proofs=self.proofs,
             conflicts=IdentityConflicts(manager, self.admission, records, found),
         )  # fmt: skip
+            moves=self._open_moves(products, preflight, checkpoint),
         self.tap = MessageTap(lambda: clock.wall() // 1000)
         self.messages = self._messages_of(MessageStatistics, dict, {})
         self.cloud_requests = self._serve_clouds(cloud_requests, decisions)
         self.authorities: dict[str, AuthorityService] = {}
-        self.message_stage: MessageStage | None = None
-        self.broker: BrokerAccess | None = None
-        self.credentials: CredentialService | None = None
-        self._broker_files: AccessDirectory | None = None
         self._unrecorded: dict[str, CloudName] = {}
         self.window, self._on_window_change = self.admission.window, on_window_change
         self.window.listen(self._window_changed)
@@ -165,9 +178,47 @@ class Application:
         )  # fmt: skip
         return proven if self._proving else found
 
-    def _with_notifiers(self, publisher: ChildPublisher, *, speaking: bool) -> ChildPublisher:
+    def _make_mover(self, settings: SessionSettings, checkpoint: Callable[[str], None]) -> Mover:
+        """Return what moves children: by the same steps as any registration, at another cloud."""
+
+        def at_target(step: str) -> None:
+            checkpoint(f"move-{step}")
+
+        targets = TargetRecords(self._records)
+        return Mover(
+            self._records,
+            targets=targets,
+            registration=self.registrar.beside(targets, at_target),
+            login=self.keeper.login_for(targets, at_target),
+            sessions=self.keeper,
+            children=ManagedChildren(self.manager),
+            settings=settings,
+            clock=self.clock,
+            checkpoint=at_target,
+        )
+
+    def _open_moves(
+        self,
+        products: Mapping[str, Collection[str] | None],
+        preflight: Preflight,
+        checkpoint: Callable[[str], None],
+    ) -> OperatorMoves:
+        """Return the commands about moves, to any cloud there is."""
+        return OperatorMoves(
+            self.manager, self.admission, self._records, self._secrets,
+            mover=self.mover, products={**dict.fromkeys(self.providers), **products},
+            preflight=preflight, clock=self.clock, checkpoint=checkpoint,
+        )  # fmt: skip
+
+    def _open_view(
+        self, devices: DiscoveredDevices, reporter: Reporter, *, speaking: bool
+    ) -> ChildPublisher:
         """Return a publisher that also notifies the stages that look at what children become."""
         if speaking:
+        publisher: ChildPublisher = DevicePublisher(
+            self._records, devices, self.admission, reporter, self.clock, self.mover.waits_for
+        )
+        publisher = MoveNotifier(publisher, self.mover)
             publisher = _StandingNotifier(publisher, self._records, self)
         return _ProofNotifier(publisher, self.proofs) if self._proving else publisher
 
@@ -356,7 +407,7 @@ class Application:
     def services(self) -> Iterable[Service]:
         """Return what has to run besides the manager."""
         watches = (authority.watch for authority in self.authorities.values())
-        own = (self._admit_gateway_later, self._watch_clock)
+        own = (self._admit_gateway_later, self._watch_clock, self.mover.run)
         proofs = (self.proofs.run,) if self._proving else ()
         credentials = (self.credentials.run,) if self.credentials else ()
         broker = self.broker.run if self.broker else self._stop_broker
@@ -510,6 +561,7 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
     )
     app.open_authorities()
     app.open_credentials(config.credentials, storage.decisions, environ)
+        preflight=partial(_preflight, config, environ),
     app.open_broker(config.messages, config.gateway.state_directory, BrokerPlaces.of(environ))
     return app
 
@@ -522,4 +574,11 @@ def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, Cloud
 def runtime_directory(environ: Mapping[str, str]) -> Path | None:
     """Return the service's directory below /run; None where systemd has made none."""
     directory = environ.get("RUNTIME_DIRECTORY")
+async def _preflight(config: Config, environ: Mapping[str, str], cloud: str) -> str:
+    """Return why a cloud that is configured could not be used now; "" where it could."""
+    one = next(one for one in config.clouds if one.name == cloud)
+    context = await asyncio.to_thread(local_context, environ)
+    return await first_failure(one.plugin, one.settings, context)
+
+
     return Path(directory) if directory else None

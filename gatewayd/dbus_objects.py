@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Iterator, Mapping
 
-from gatewayd.cloud.preflight import CheckResult, checks, local_context
+from gatewayd.cloud.preflight import first_failure, local_context
 from gatewayd.config import ConfiguredPlugin
 from gatewayd.dbus.methods import (
     AUTHORITY_METHODS,
@@ -98,8 +97,5 @@ class ProviderTest:
         async with self._one:
             log.info("A test of cloud %s was requested by %s.", self._cloud.name, caller)
             context = await asyncio.to_thread(local_context, self._environ)
-            made = checks(self._cloud.plugin, self._cloud.settings, context)
-            async with contextlib.aclosing(made) as found:
-                async for check in found:
-                    if check.verdict is CheckResult.FAILED:
-                        raise CloudUnreachable(f"{check.text} {check.remedy}".strip())
+            if why := await first_failure(self._cloud.plugin, self._cloud.settings, context):
+                raise CloudUnreachable(why)

@@ -17,14 +17,14 @@ from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId, Evidence
 from gatewayd.device.lifecycle import PostEvent
 from gatewayd.device.proof import Pin, PinIndex
-from gatewayd.device.reason import Reason
-from gatewayd.device.record import Admission, CloudName, Record, RecordStore, Verdict
+from gatewayd.device.reason import Reason, addressed
+from gatewayd.device.record import Admission, Change, CloudName, Record, RecordStore, Verdict
 from gatewayd.errors import CloudUnreachable, NoSuchProvider, NotAdmitted, RecordChanged, StoreError
 from gatewayd.runtime.clock import Clock
 
 
 class CloudNameIndex:
-    """An index of the admitted children by cloud name, with their number by rule.
+    """An index of the admitted children by each of their cloud names, with their number by rule.
 
     It has each child once, by its newest record.
     pins: the keys that are pinned to them.
@@ -34,7 +34,7 @@ class CloudNameIndex:
         self._pins, self._pinned = pins, frozenset[DeviceId]()
         self.names: dict[CloudName, DeviceId] = {}
         self.by_rule: Counter[str] = Counter()
-        self._indexed: dict[DeviceId, tuple[CloudName, str]] = {}
+        self._indexed: dict[DeviceId, tuple[tuple[CloudName, ...], str]] = {}
         for record in records:
             self.update(record.device, record)
 
@@ -47,11 +47,12 @@ class CloudNameIndex:
         before = self._indexed.pop(device, None)
         if before is not None:
             self.by_rule[before[1]] -= 1
-            if self.names[before[0]] == device:
-                del self.names[before[0]]
+            for name in before[0]:
+                if self.names[name] == device:
+                    del self.names[name]
         if record is not None and record.cloud is not None:
-            self._indexed[device] = record.cloud, record.rule
-            self.names[record.cloud] = device
+            self._indexed[device] = record.names, record.rule
+            self.names.update(dict.fromkeys(record.names, device))
             self.by_rule[record.rule] += 1
 
 
@@ -306,7 +307,7 @@ class AdmissionController:
         fresh = self._new_record(device, "", None, Admission.OPERATOR)
 
         def rejected(record: Record | None) -> Record:
-            kept = replace(record or fresh, admission=Admission.OPERATOR)
+            kept = replace(record or fresh, admission=Admission.OPERATOR).without_move()
             return kept.with_verdict(Verdict.REJECTED, reason, fresh.verdict_at)
 
         self._index.update(device, await self._records.update(device, rejected))
@@ -340,6 +341,35 @@ class AdmissionController:
             self._index.update(gone, None)
             self._discovered.unpin(gone)
 
+    async def check_move(self, device: DeviceId, to: CloudName) -> None:
+        """Raise NotAdmitted where a cloud would not accept a child by this name now.
+
+        Asks the cloud nothing.
+        """
+        provider = self._providers.get(to.provider)
+        if provider is None:
+            raise NoSuchProvider(f"No cloud {to.provider!r} is configured")
+        if self._index.names.get(to, device) != device:
+            raise NotAdmitted(f"Another child already has the name {to} at cloud {to.provider}")
+        objection = provider.check_name(to) or await provider.check_ready(to)
+        if objection is not None:
+            why = addressed(objection, device, to.provider)
+            raise NotAdmitted(f"Cloud {to.provider} would not accept {to}: {why}")
+
+    async def move(self, device: DeviceId, change: Change) -> Record:
+        """Record what an operator decides about the moves of a child.  Raises StoreError."""
+        record = await self._records.update(device, change)
+        self._index.update(device, record)
+        return record
+
+    async def leave(self, device: DeviceId, left: CloudName, change: Change) -> None:
+        """Unbind a child from a cloud where it is dormant, and record that.
+
+        Raises CloudUnreachable, StoreError; then nothing is forgotten.
+        """
+        await self._unbind_at(device, left)
+        await self.move(device, change)
+
     async def configure(self, device: DeviceId, cloud: CloudName) -> None:
         """Record a name of the gateway itself.  Raises StoreError."""
         record = self._records.get(device)
@@ -350,11 +380,14 @@ class AdmissionController:
         self._discovered.pin(device)
 
     async def _unbind(self, record: Record) -> None:
-        provider = self._providers.get(record.cloud.provider) if record.cloud else None
-        if provider is None or record.cloud is None or not record.registered_at:
-            return
-        if (why := await provider.unbind(record.cloud)) is not None:
-            raise CloudUnreachable(f"{record.device} is still bound to this gateway: {why}")
+        for one in record.generations:
+            if one.registered_at:
+                await self._unbind_at(record.device, record.name_at(one))
+
+    async def _unbind_at(self, device: DeviceId, name: CloudName) -> None:
+        provider = self._providers.get(name.provider)
+        if provider is not None and (why := await provider.unbind(name)) is not None:
+            raise CloudUnreachable(f"{device} is still bound to this gateway: {why}")
 
     async def _admit(self, device: DeviceId, decision: Decision, by: Admission) -> None:
         fresh = self._new_record(device, decision.rule, decision.cloud, by)

@@ -123,6 +123,18 @@ async def checks(
             yield check
 
 
+async def first_failure(plugin: object, settings: object, context: PreflightContext) -> str:
+    """Return what the first check finds that fails, and what to do; "" where none does.
+
+    The arguments are those of `checks`.
+    """
+    async with contextlib.aclosing(checks(plugin, settings, context)) as found:
+        async for check in found:
+            if check.verdict is CheckResult.FAILED:
+                return f"{check.text} {check.remedy}".strip()
+    return ""
+
+
 OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 MAX_ROOTS = 16
 """The most certificates of a file that are shown."""

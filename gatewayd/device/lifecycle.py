@@ -92,6 +92,7 @@ class SessionDelayed(Event): """Could not log in; tried again later."""
 class SecretStale(Event): """A first login was refused: a newer secret was issued since."""
 class SecretRenewed(Event): """A newer secret has replaced the one in use; on record."""
 class RenewalDelayed(Event): """A newer secret is not accepted, or not made; tried again later."""
+class Moved(Event): """Logged in at another cloud, where it belongs from now on; on record."""
 class SecretLost(Event): """The secret that was used to log in is gone."""
 class HandedOver(Event): """Its holder is to have the session, of a secret that is in use."""
 class TakenBack(Event): """gatewayd is to have the session again."""
@@ -105,7 +106,7 @@ EVENTS: tuple[type[Event], ...] = (
     RegistrationStarted, RegistrationDelayed, RegistrationUnknown, RegistrationRefused,
     SecretIssued, StoreDelayed, SecretStored, ActivationStarted,
     SessionOpened, SessionClosed, SessionDelayed, SecretRenewed, RenewalDelayed,
-    SecretStale, SecretLost, HandedOver, TakenBack, ProofDelayed, Frozen,
+    SecretStale, SecretLost, HandedOver, TakenBack, ProofDelayed, Frozen, Moved,
 )  # fmt: skip
 
 SPONTANEOUS = (
@@ -166,18 +167,18 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
     },
     _S.ACTIVATING: _FREEZABLE | {
         SessionOpened: _S.ONLINE, SessionDelayed: _S.ACTIVATING, Lost: _S.ABSENT,
-        SecretRenewed: _S.ACTIVATING,
+        SecretRenewed: _S.ACTIVATING, Moved: _S.ONLINE,
         SecretStale: _S.ADMITTED, SecretLost: _S.FAILED, RegistrationRefused: _S.FAILED,
         Reset: _S.ADMITTED, Stalled: _S.ACTIVATING, HandedOver: _S.HANDED_OVER,
     },
     _S.ONLINE: _FREEZABLE | {
         SessionClosed: _S.OFFLINE, Lost: _S.ABSENT,
-        SecretRenewed: _S.ONLINE, RenewalDelayed: _S.ONLINE,
+        SecretRenewed: _S.ONLINE, RenewalDelayed: _S.ONLINE, Moved: _S.ONLINE,
         Stalled: _S.OFFLINE, HandedOver: _S.HANDED_OVER,
     },
     _S.OFFLINE: _FREEZABLE | {
         SessionOpened: _S.ONLINE, SessionDelayed: _S.OFFLINE, Lost: _S.ABSENT,
-        SecretRenewed: _S.OFFLINE,
+        SecretRenewed: _S.OFFLINE, Moved: _S.ONLINE,
         SecretLost: _S.FAILED,
         Reset: _S.ADMITTED, Stalled: _S.OFFLINE, HandedOver: _S.HANDED_OVER,
     },

@@ -238,8 +238,9 @@ class Record:
         moves = self.without_move().moves
         known = moves.dormant_at(to.provider)
         target = known or Generation(to.provider, to.product, to.device, to.route)
+        usable = replace(target, activating=target.stored)  # an earlier version may have left less
         kept = tuple(one for one in moves.dormant if one is not known)
-        return replace(self, moves=replace(moves, under_way=Move(target, now), dormant=kept))
+        return replace(self, moves=replace(moves, under_way=Move(usable, now), dormant=kept))
 
     def with_move_refused(self, reason: Reason) -> Record:
         """Return the facts once the other cloud refused: the child stays where it is."""

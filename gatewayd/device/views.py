@@ -12,6 +12,10 @@ from gatewayd.device.reason import NONE, Reason
 Facts: TypeAlias = Mapping[str, "str | int | bool | Sequence[str]"]
 """Named facts: texts, numbers of at least 0, booleans, and lists of texts."""
 
+MoveRow: TypeAlias = tuple[str, str, str, str, str, str, int, int]
+"""A move: id, cloud, cloud to which it moves, step, code and sentences of why it does not go on,
+when it was asked for, and when it goes on by itself; microseconds since the epoch, 0 for not."""
+
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
@@ -39,6 +43,8 @@ class DeviceView:
     cloud_id: "product/name"; "" where it has none.
     conflict: why it is in question who it is; "" where it is not.  rivals: the other devices in it.
     proof: what it has proven with a key of its own, as DescribeDevice() has it; empty for nothing.
+    move: where it moves, where it is dormant, and when it moved, as DescribeDevice() has it; empty
+    for a child that never was to move.
     sightings: what each source shows of it now, by the keys of gatewayd-rules(5).
     history: its newest events, oldest first, bounded.
     """
@@ -72,6 +78,7 @@ class DeviceView:
     conflict: str = ""
     rivals: tuple[DeviceId, ...] = ()
     proof: Facts = field(default_factory=dict)
+    move: Facts = field(default_factory=dict)
     sightings: tuple[Mapping[str, str], ...] = ()
 
 

@@ -18,10 +18,12 @@ from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName, RecordStore, unchanged
 from gatewayd.device.recovery import on_retry
-from gatewayd.device.views import Facts
+from gatewayd.device.views import Facts, MoveRow
 from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, StoreError, WrongState
+from gatewayd.manager.cloud_choice import chosen_cloud
 from gatewayd.manager.identity_conflicts import IdentityConflicts
 from gatewayd.manager.manager import WAITING, Child, DeviceManager
+from gatewayd.manager.moves import OperatorMoves
 from gatewayd.runtime.text import without_unprintable
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,7 @@ MAX_TEXT = 200
 
 _APPROVABLE = {State.DISCOVERED, State.PENDING, State.REJECTED, State.RETIRED, State.FROZEN}
 _RETRIABLE = WAITING | {State.DISCOVERED, State.REGISTERED}
+_TRIED = _RETRIABLE | {State.FAILED, State.PENDING}
 _MIN_PREFIX = 3
 _MOST = (1 << 63) - 1
 """What SQLite takes as a number."""
@@ -75,7 +78,7 @@ class OperatorCommands:
     reload: reads the configuration again.  Raises ConfigError.
     discovery: what is asked of discovery.
     proofs: what is asked of proofs.
-    conflicts: those about who a child is.
+    conflicts: those about who a child is.  moves: those about the clouds of children.
     dump: returns a descriptor from which diagnostics can be read.
     quiet_for: returns the seconds for which a child has to wait for an earlier request.
     products: those of each configured cloud; None for one that does not list them.
@@ -95,12 +98,14 @@ class OperatorCommands:
         dump: Callable[[], Awaitable[int]],
         discovery: DiscoveryCommands,
         conflicts: IdentityConflicts,
+        moves: OperatorMoves,
         proofs: ProofCommands,
     ) -> None:
         self._manager, self._admission, self._records = manager, admission, records
         self._decisions, self._quiet_for, self._products = decisions, quiet_for, products
         self._rules, self._reload, self._dump = rules, reload, dump
         self._discovery, self._conflicts, self._proofs = discovery, conflicts, proofs
+        self._moves = moves
 
     async def approve(self, device: str, provider: str, caller: str) -> None:
         child = self._child(device)
@@ -118,6 +123,8 @@ class OperatorCommands:
 
     async def retry(self, device: str, caller: str) -> None:
         child = self._child(device)
+        if await self._moves.resume(child) and child.state not in _TRIED:
+            return
         if child.state is State.FAILED and child.reason.substate != "needs-reset":
             await self._records.update(child.id, lambda r: on_retry(unchanged(r)))
             self._manager.post(child.id, lc.Retried(Reason("retried", f"Retried by {caller}.")))
@@ -165,6 +172,7 @@ class OperatorCommands:
         child = self._child(device)
         if again != child.id or device != child.id:
             raise InvalidArgs("Reregister takes the full id, twice")
+        self._moves.demand_none(child)
         self._demand_resettable(child)  # before its session is closed
         async with self._manager.halted(child):
             self._demand_resettable(child)
@@ -204,6 +212,20 @@ class OperatorCommands:
 
     async def merge(self, kept: str, gone: str, caller: str) -> None:
         await self._conflicts.merge(self._child(kept), self._other(gone), caller)
+
+    async def move(
+        self, device: str, provider: str, options: Mapping[str, object], caller: str
+    ) -> None:
+        await self._moves.move(self._child(device), provider, options, caller)
+
+    async def cancel_move(self, device: str, caller: str) -> None:
+        await self._moves.cancel(self._child(device), caller)
+
+    async def forget_dormant(self, device: str, provider: str, caller: str) -> None:
+        await self._moves.forget_dormant(self._child(device), provider, caller)
+
+    async def list_moves(self, limit: int) -> Sequence[MoveRow]:
+        return self._moves.listed(limit)
 
     async def permit_join(self, seconds: int, options: Mapping[str, object], caller: str) -> None:
         wanted = parse_options(options)
@@ -247,8 +269,10 @@ class OperatorCommands:
         return found[0]
 
     def test_admission(self, device: str) -> tuple[str, str, tuple[str, ...]]:
-        decision = self._admission.decide(self.resolve(device))
-        return decision.action.value, decision.rule, (str(decision.reason), *decision.trace)
+        found = self.resolve(device)
+        decision, moved = self._admission.decide(found), self._moves.stands(found)
+        reasons = str(decision.reason), *([moved] if moved else []), *decision.trace
+        return decision.action.value, decision.rule, reasons
 
     def list_rules(self) -> tuple[tuple[str, str, str, int], ...]:
         return self._admission.hits()
@@ -277,11 +301,16 @@ class OperatorCommands:
         if command == "Repin":
             return tuple(self._if_repinned(child))
         verb, _, other = command.partition(" ")
+        if verb == "ForgetDormant":
+            return tuple(self._moves.consequences(child, other))
         if verb == "Split":
             return tuple(self._conflicts.consequences_of_split(child, self._other(other)))
         if verb == "Merge":
             return tuple(self._conflicts.consequences_of_merger(child, self._other(other)))
-        raise InvalidArgs("Command must be Forget, Reject, Repin, Split or Merge, then an id")
+        raise InvalidArgs(
+            "Command must be Forget, Reject, Repin, Split or Merge, then an id; or ForgetDormant, "
+            "then a cloud"
+        )
 
     def _if_forgotten(self, child: Child) -> Iterator[str]:
         record = self._records.get(child.id)
@@ -290,6 +319,8 @@ class OperatorCommands:
                 f"The only secret by which cloud {record.cloud.provider} knows it is here, and is "
                 "deleted: the cloud may issue another one only after the device is reset there."
             )
+        for one in record.moves.dormant if record is not None else ():
+            yield f"What it has at cloud {one.provider}, where it is dormant, is deleted, too."
         decision = self._admission.decide(child.id)
         if child.present and decision.action is Action.REGISTER:
             yield f"It is on the LAN, and rule {decision.rule} admits it again at once."
@@ -336,35 +367,6 @@ class OperatorCommands:
         record = self._records.get(device)
         cloud: CloudName | None = record.cloud if record else None
         return str(cloud) if cloud else ""
-
-
-def chosen_cloud(
-    options: Mapping[str, object], products: Mapping[str, Collection[str] | None]
-) -> CloudChoice:
-    """Return the cloud that options name, or the only one that there is.  Raises InvalidArgs.
-
-    products: of each cloud; None for one that does not list them.
-    """
-    for key, value in options.items():
-        if key not in ("provider", "product", "route") or not isinstance(value, str):
-            raise InvalidArgs("Options are the texts provider, product and route")
-    named = {key: str(value) for key, value in options.items()}
-    provider = named.get("provider") or _only(products)
-    if provider not in products:
-        choice = ", ".join(sorted(products)) or "none"
-        raise InvalidArgs(f"It is not clear for which cloud. Name one by --provider: {choice}")
-    known = products[provider] or ()
-    product = named.get("product") or _only(known)
-    if not product or (known and product not in known):
-        raise InvalidArgs(
-            "It is not clear for which product. Name one by --product"
-            f"{': ' if known else ''}{', '.join(sorted(known))}"
-        )
-    return CloudChoice(provider, product, named.get("route", ""))
-
-
-def _only(names: Collection[str]) -> str:
-    return next(iter(names)) if len(names) == 1 else ""
 
 
 def decision_query(wanted: Mapping[str, object]) -> DecisionQuery:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from gatewayd.admission.controller import AdmissionController, DiscoveredDevices, PolicyVersion
@@ -18,7 +19,9 @@ from gatewayd.device.identity import (
     strength,
 )
 from gatewayd.device.lifecycle import State
+from gatewayd.device.move import NO_MOVES
 from gatewayd.device.proof import Pin, Proof
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record, RecordStore
 from gatewayd.device.recovery import SECRET_LOST
 from gatewayd.device.views import DeviceView, Facts, Reporter
@@ -36,7 +39,10 @@ hundreds come together each takes some seconds, and a signal costs as much as a 
 
 
 class DevicePublisher:
-    """The `ChildPublisher` that makes views for the reporter: of what has changed, when it asks."""
+    """The `ChildPublisher` that makes views for the reporter: of what has changed, when it asks.
+
+    waits_for: why the move of a child does not go on, and until when, as of the mover.
+    """
 
     def __init__(
         self,
@@ -45,9 +51,10 @@ class DevicePublisher:
         admission: AdmissionController,
         reporter: Reporter,
         clock: Clock,
+        waits_for: Callable[[DeviceId], tuple[Reason, float]] = lambda _: (NONE, 0.0),
     ) -> None:
         self._records, self._devices, self._admission = records, devices, admission
-        self._reporter, self._clock = reporter, clock
+        self._reporter, self._clock, self._waits_for = reporter, clock, waits_for
         self._changed: dict[DeviceId, tuple[Child, float]] = {}
         self._trust: dict[DeviceId, tuple[PolicyVersion, Evidence, Trust]] = {}
 
@@ -86,14 +93,19 @@ class DevicePublisher:
 
     def _view(self, child: Child) -> DeviceView:
         seen, evidence = self._devices.last_seen(child.id), self._devices.evidence(child.id)
-        return device_view(
+        record, (why, until) = self._records.get(child.id), self._waits_for(child.id)
+        view = device_view(
             child,
-            self._records.get(child.id),
+            record,
             evidence,
             self._trust_of(child.id, evidence),
             self._clock.to_wall(seen) if seen else 0,
             self._clock.to_wall,
         )
+        if record is None or record.moves == NO_MOVES:
+            return view
+        again = self._clock.to_wall(until) if until else 0
+        return replace(view, move=move_facts(record, why, again))
 
     def _trust_of(self, device: DeviceId, evidence: Evidence) -> Trust:
         """Return how well a child is identified: by policy, once for each change of either."""
@@ -152,6 +164,25 @@ def device_view(
         proof=proof_facts(record.pin if record else None, evidence.proof),
         sightings=evidence.views,
     )
+
+
+def move_facts(record: Record, why: Reason, until: int) -> Facts:
+    """Return where a child moves, and where it is dormant; without what there is not.
+
+    why: a move that was not refused does not go on.
+    until: when it does by itself, microseconds since the epoch.
+    """
+    moves, facts = record.moves, dict[str, "str | int | Sequence[str]"]()
+    if (move := moves.under_way) is not None:
+        why = move.refused if move.refused.code else why
+        facts |= {
+            "To": move.to.provider, "ToCloudId": str(Record.name_at(move.to)),
+            "Step": move.step.value, "AskedTimestamp": move.asked_at, "Reason": why.code,
+            "Explanation": why.text, "Remedy": why.remedy, "NextAttemptTimestamp": until,
+        }  # fmt: skip
+    facts["Dormant"] = [f"{one.provider} {one.product}/{one.name}" for one in moves.dormant]
+    facts["MovedTimestamp"] = moves.moved_at
+    return {name: fact for name, fact in facts.items() if fact}
 
 
 def proof_facts(pin: Pin | None, proof: Proof | None) -> Facts:

@@ -284,6 +284,13 @@ class DeviceManager:
         if self.holds(child):
             self._publisher.show(child)
 
+    def note(self, device: DeviceId, event: str, reason: Reason) -> None:
+        """Put into a child's history what is no event of its life cycle, and show it again."""
+        if (child := self.children.get(device)) is not None:
+            entry = HistoryEntry(self._wall(), event, child.state.shown, reason)
+            child.remember(entry)
+            self._publisher.show(child)
+
     def restart_work(self, child: Child) -> None:
         """Start the work of a child's state again, without the wait it may be in."""
         child.until = 0.0

@@ -188,6 +188,14 @@ class Registrar:
         self._idle.set()
         self._closing = False
 
+    def beside(self, records: RecordStore, checkpoint: Callable[[str], None]) -> Registrar:
+        """Return another one, for other records, which shares the turns of this one."""
+        other = Registrar(
+            records, self._secrets, self._providers, self._settings, self._clock, checkpoint
+        )
+        other._turns = self._turns
+        return other
+
     async def register(self, device: DeviceId, post: PostEvent) -> None:
         """Work on a child until its secret is durable, or an operator has to act."""
         record = self._records[device]
@@ -269,7 +277,7 @@ class Registrar:
             await self._records.update(
                 intent.device,
                 lambda r: unchanged(
-                    r, attempt=intent.attempt, stored=intent.stored
+                    r, cloud=intent.cloud, attempt=intent.attempt, stored=intent.stored
                 ).without_request(),
             )
 
@@ -331,7 +339,8 @@ class Registrar:
     async def _record_intent(self, record: Record) -> Record:
         now = self._wall()
         intent = await self._records.update(
-            record.device, lambda r: unchanged(r, verdict=Verdict.ADMITTED).with_intent(now)
+            record.device,
+            lambda r: unchanged(r, cloud=record.cloud, verdict=Verdict.ADMITTED).with_intent(now),
         )
         self._checkpoint("intent-on-record")
         return intent
@@ -362,7 +371,9 @@ class Registrar:
         now = self._wall()
         await self._records.update(
             record.device,
-            lambda r: unchanged(r, attempt=record.attempt).with_secret(attempt, now),
+            lambda r: unchanged(r, cloud=record.cloud, attempt=record.attempt).with_secret(
+                attempt, now
+            ),
         )
         self._checkpoint("pointer-on-record")
 

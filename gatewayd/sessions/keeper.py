@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gatewayd.cloud.provider import (
-    NO_PROVIDER,
     CloudProvider,
     LoginFailed,
     LoginRefused,
@@ -33,6 +32,7 @@ from gatewayd.runtime.clock import LOOK, Clock
 from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.sessions.hand_over import HeldSecrets
+from gatewayd.sessions.login import LoginTurns, SessionLogin
 from gatewayd.sessions.renewal import (
     RENEWED,
     OpenSession,
@@ -61,6 +61,7 @@ class SessionSettings(RetrySettings):
     per_minute: int = setting(4, "most logins of one child in any minute", low=1, high=60)
 
 
+MOVED = Reason("moved", "It has moved to another cloud.")
 SECRET_GONE = Reason("secret-gone", "The secret is no longer in its slot, and was never used.")
 TAKEN_OVER = Reason(
     "session-contested",
@@ -147,8 +148,19 @@ class SessionListener(Protocol):
         """Use the session of this child no more."""
 
 
+LEFT = SessionEnd(MOVED)
+"""The end of a session at a cloud to which the child does not belong any more.  What moved it has
+the work begin again."""
 HELD = SessionEnd(HANDED_OVER)
 """The end of a session that was opened to commit the secret of a child that has a holder."""
+
+
+def _same(now: Record | None, before: Record) -> Record:
+    """Return the newest record, in which the same secret of the same cloud is in use.
+
+    Raises RecordChanged.
+    """
+    return unchanged(now, cloud=before.cloud, stored=before.stored)
 
 
 class SessionKeeper:
@@ -175,9 +187,13 @@ class SessionKeeper:
         self._now, self._wall, self._jitter = clock.now, clock.stamp, clock.jitter
         self._timestamp, self._clock = clock.timestamp, clock
         self._short = max(SHORT, 2 * min(settings.retry_first, settings.retry_last))
-        self._turns = {name: asyncio.Semaphore(settings.connecting) for name in providers}
+        self._turns = LoginTurns(providers, settings.connecting)
         self._renewal = SecretRenewal(records, secrets, providers, clock, checkpoint)
+        self._login = SessionLogin(
+            secrets, providers, self._turns, self._renewal, clock, settings.retry_renewal
+        )
         self._watcher, self._hands_over = SessionWatcher(clock), hands_over
+        self._given: dict[DeviceId, OpenSession] = {}
         self.held = HeldSecrets(
             records, secrets, providers, self._renewal, clock,
             is_for_holder=self.is_for_holder,
@@ -209,9 +225,8 @@ class SessionKeeper:
             post(lc.HandedOver(HANDED_OVER))
             return
         if record.activating != record.stored:
-            stored = record.stored
             await self._records.update(
-                device, lambda r: replace(unchanged(r, stored=stored), activating=stored)
+                device, lambda r: replace(_same(r, record), activating=record.stored)
             )
         post(lc.ActivationStarted())
 
@@ -243,7 +258,7 @@ class SessionKeeper:
                 failures += 1
                 await self._delay(failures, reason_of(error), post)
             else:
-                lasted, ended = await self._keep(device, opened, post)
+                lasted, ended = await self._keep(record, opened, post)
                 if await self._ended_for_good(self._records[device], ended, post):
                     return
                 failures = failures + 1 if lasted < self._short else 0
@@ -255,55 +270,68 @@ class SessionKeeper:
         """Whether a child's holder is to log in, now that the first login has happened."""
         return bool(record.activated_at) and self.is_for_holder(record)
 
+    def login_for(self, records: RecordStore, checkpoint: Callable[[str], None]) -> SessionLogin:
+        """Return what logs in the children of other records, in the turns of this keeper."""
+        renewal = SecretRenewal(records, self._secrets, self._providers, self._clock, checkpoint)
+        later = self._settings.retry_renewal
+        return SessionLogin(
+            self._secrets, self._providers, self._turns, renewal, self._clock, later
+        )
+
+    def give(self, device: DeviceId, opened: OpenSession) -> None:
+        """Keep this session, in place of a login, when the work for a child begins again."""
+        self._given[device] = opened
+
+    def is_given(self, device: DeviceId) -> bool:
+        """Whether a session that was given for a child is not kept yet."""
+        return device in self._given
+
+    async def take_back(self, device: DeviceId) -> None:
+        """Close the session that was given for a child, unless it is kept by now."""
+        if (opened := self._given.pop(device, None)) is not None:
+            await opened.session.close()
+
     async def _log_in(self, record: Record, post: PostEvent) -> OpenSession:
-        """Log in with the secret in use or, if that fails, with the one that is to replace it."""
+        if (given := self._given.pop(record.device, None)) is not None:
+            return given
         try:
-            return await self._log_in_with_stored(record)
-        except (LoginRefused, SecretNotFound, SecretCorrupt) as error:
-            opened = await self._renewal.rescue(record, error)
-        post(lc.SecretRenewed(RENEWED))
+            opened, renewed = await self._login.open(record)
+        except LoginRemoved as removal:
+            if record.is_moving:  # it is about to leave that cloud
+                raise LoginFailed(removal.reason) from removal
+            raise
+        if renewed:
+            post(lc.SecretRenewed(RENEWED))
         return opened
 
-    async def _log_in_with_stored(self, record: Record) -> OpenSession:
-        assert record.cloud is not None, "only a registered child logs in"
-        assert record.activating == record.stored, "the first login is recorded before it happens"
-        provider = self._providers.get(record.cloud.provider)
-        if provider is None:
-            raise LoginFailed(NO_PROVIDER)
-        async with self._turns[record.cloud.provider]:
-            secret = await self._secrets.get(record.slot(record.stored))
-            session = await provider.connect(record.cloud, secret)
-            due = provider.renew_at(record.cloud, secret)
-            due = self._again(record.candidate, due)
-            return OpenSession(session, due, guessed=not self._clock.is_set())
-
-    def _again(self, candidate: int, due: float | None) -> float | None:
-        """Return when to renew: later, if there is a candidate, which was tried before."""
-        later = self._timestamp() + self._settings.retry_renewal
-        return due if due is None or not candidate else max(due, later)
-
     async def _keep(
-        self, device: DeviceId, opened: OpenSession, post: PostEvent
+        self, before: Record, opened: OpenSession, post: PostEvent
     ) -> tuple[float, SessionEnd]:
         """Keep a session until it ends; return how long it lasted, seconds, and how it ended.
 
         When its secret is due for renewal, a session with a new secret replaces it.
+        before: the record of the login; by now the child may belong to another cloud.
         """
-        began = self._now()
+        device, began = before.device, self._now()
         try:
             self._checkpoint("logged-in")
             record = await self._confirm(self._records[device])
+            if record.cloud != before.cloud:
+                return 0.0, LEFT
             if self._is_handed_over(record):
                 return 0.0, HELD
             waiting = await self._renewal.waiting(record) if record.candidate else NONE
-            post(lc.SessionOpened(waiting))
+            post(lc.Moved(MOVED) if opened.moved else lc.SessionOpened(waiting))
             self._opened(device, opened)
             while (ended := await self._watcher.wait(device, opened)) is None:
-                opened, before = await self._renew(device, opened, post), opened
-                if opened is not before:
+                opened, older = await self._renew(device, opened, post), opened
+                if opened is not older:
                     began = self._now()
                     self._opened(device, opened)
-                    await before.session.close()
+                    await older.session.close()
+            if self._records[device].cloud != record.cloud:
+                post(lc.SessionClosed(MOVED))
+                return 0.0, LEFT
             return self._now() - began, ended
         finally:
             for listener in self._listeners:
@@ -340,7 +368,7 @@ class SessionKeeper:
         """Return a session with the time of its renewal, now that the clock is set."""
         record = self._records[device]
         try:
-            opened.due = self._again(record.candidate, await self._renewal.due(record))
+            opened.due = self._login.again(record.candidate, await self._renewal.due(record))
             opened.guessed = False
         except StoreError:
             await asyncio.sleep(LOOK)
@@ -352,25 +380,25 @@ class SessionKeeper:
         now = self._wall()
         confirmed = await self._records.update(
             record.device,
-            lambda r: replace(unchanged(r, stored=record.stored), activated_at=now, stale=0),
+            lambda r: replace(_same(r, record), activated_at=now, stale=0),
         )
         self._checkpoint("activation-confirmed")
         return confirmed
 
     async def _ended_for_good(self, record: Record, ended: SessionEnd, post: PostEvent) -> bool:
         """Whether the end of a session ends the work; then it is posted why."""
+        removed = ended.removed and not record.is_moving  # else it is about to leave that cloud
         if ended is HELD:
             post(lc.HandedOver(HANDED_OVER))
-        elif ended.removed:
+        elif removed:
             await self._removed(record, ended.reason, post)
-        return ended is HELD or ended.removed
+        return ended in (HELD, LEFT) or removed
 
     async def _removed(self, record: Record, reason: Reason, post: PostEvent) -> None:
         """Record that the cloud removed a child, so that it does not come back by itself."""
         now = self._wall()
         await self._records.update(
-            record.device,
-            lambda r: unchanged(r, stored=record.stored).with_verdict(Verdict.RETIRED, reason, now),
+            record.device, lambda r: _same(r, record).with_verdict(Verdict.RETIRED, reason, now)
         )
         post(lc.Retired(reason))
 
@@ -384,7 +412,7 @@ class SessionKeeper:
             return False
         if isinstance(event, lc.SecretStale):
             await self._records.update(
-                record.device, lambda r: unchanged(r, stored=record.stored).without_stale_secret()
+                record.device, lambda r: _same(r, record).without_stale_secret()
             )
         post(event)
         return True
@@ -396,9 +424,7 @@ class SessionKeeper:
         if record.activated_at:
             post(lc.SecretLost(SECRET_LOST))
         else:
-            await self._records.update(
-                record.device, lambda r: replace(unchanged(r, stored=record.stored), stored=0)
-            )
+            await self._records.update(record.device, lambda r: replace(_same(r, record), stored=0))
             post(lc.SecretStale(SECRET_GONE))
         return True
 

@@ -25,7 +25,7 @@ from gatewayd.errors import (
     StoreFull,
     WrongState,
 )
-from gatewayd.manager.commands import chosen_cloud
+from gatewayd.manager.cloud_choice import chosen_cloud
 from gatewayd.registration.registrar import RegistrationSettings
 from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import NameRules, Stage
