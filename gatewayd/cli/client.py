@@ -118,7 +118,10 @@ class BusClient:
         return dict(found)
 
     def changes(self) -> Iterator[tuple[list[DeviceRow], list[str]]]:
-        """Yield changed rows and removed ids, for ever.  Raises GatewayError."""
+        """Yield changed rows and removed ids, for ever; none of them at least once a second.
+
+        Raises GatewayError.
+        """
         found: queue.SimpleQueue[tuple[list[DeviceRow], list[str]]] = queue.SimpleQueue()
         self._bus.subscribe(
             NAME, MANAGER, "DevicesChanged", ROOT, signal_fired=lambda *args: found.put(args[-1])
@@ -126,6 +129,7 @@ class BusClient:
         self.call("CountDevices")  # fails if no daemon runs
         with interruptible() as step:
             while True:
+                yield [], []
                 step()
                 while not found.empty():
                     yield found.get()

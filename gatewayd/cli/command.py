@@ -38,7 +38,10 @@ class Client(Protocol):
         """Return the properties of an interface of an object.  Raises GatewayError."""
 
     def changes(self) -> Iterator[tuple[list[DeviceRow], list[str]]]:
-        """Yield changed rows and removed ids, for ever.  Raises GatewayError."""
+        """Yield changed rows and removed ids, for ever; none of them at least once a second.
+
+        Raises GatewayError.
+        """
 
     def variant(self, value: str | int) -> object:
         """Return a string, or a number as u, as a D-Bus variant."""

@@ -58,7 +58,8 @@ SCOPE = ("interface", "protocol", "rule", "max-devices")
 STATES = tuple(dict.fromkeys(s.shown for s in State if s is not State.FORGOTTEN))
 
 
-def _rows(client: Client, state: str | None) -> Iterator[output.DeviceRow]:
+def device_rows(client: Client, state: str | None) -> Iterator[output.DeviceRow]:
+    """Yield the rows of all devices in a state, or in any, page by page.  Raises GatewayError."""
     filters = {"state": client.variant(state)} if state else {}
     after = ""
     while True:
@@ -75,7 +76,7 @@ def _row(row: output.DeviceRow) -> Record:
 def _listed(connect: Connect, arguments: Namespace) -> Iterator[Record]:
     client = connect()
     attempts = client.call("ListNextAttempts")
-    for row in _rows(client, arguments.state):
+    for row in device_rows(client, arguments.state):
         yield {**_row(row), "NextAttemptTimestamp": attempts.get(row[0], 0)}
 
 

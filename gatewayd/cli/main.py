@@ -45,6 +45,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "credentials": ("credential",),
     "store": ("store",),
     "watching.metrics": ("metrics",),
+    "watching.top": ("top",),
     "vault.commands": ("vault",),
     "huawei.template": ("huawei",),
     "ca": ("ca", "huawei"),

@@ -126,7 +126,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "ca renew": ("child-1",),
     "huawei template lint": ("template.json",),
     "huawei template new": ("--product", "p1", "--node-id", "common_name"),
-    "store add-recovery": ("public.pem",),
+    "store add-recovery": ("public.pem",), "top": ("--once",),
 }  # fmt: skip
 """The arguments of commands that need any, in a directory with these files."""
 OFFLINE: Mapping[str, Sequence[str]] = {

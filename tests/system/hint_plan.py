@@ -65,6 +65,7 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl log": Way(),
     "gatewayctl dump": Way(),
     "gatewayctl metrics": Way(refused="No metrics are written"),  # by default
+    "gatewayctl top": Way(),
     "gatewayctl retry": Way(refused="not failed or waiting"),
     "gatewayctl reregister": Way(refused="not registered or failed"),
     "gatewayctl permit-join": Way(),
