@@ -27,8 +27,8 @@ from gatewayd.admission.proven_devices import ProvenDevices
 from gatewayd.admission.rules import RuleBook
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.credentials import credentials_directory, read_secret
-from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.cloud.preflight import first_failure, local_context
+from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.config import Config
 from gatewayd.credentials.notices import DIRECTORY_VARIABLE as CREDENTIALS_VARIABLE
 from gatewayd.credentials.service import CredentialService, credential_sockets
@@ -39,8 +39,8 @@ from gatewayd.device.lifecycle import PostEvent, State, Work
 from gatewayd.device.proof import PinIndex
 from gatewayd.device.record import CloudName, RecordStore
 from gatewayd.device.secret import SecretRef, SecretSlots
-from gatewayd.device.views import CommandStatistics, MessageStatistics, Reporter
 from gatewayd.device.target_records import TargetRecords
+from gatewayd.device.views import CommandStatistics, MessageStatistics, Reporter
 from gatewayd.errors import StoreError
 from gatewayd.lan_discovery import Discovery, LanDiscovery, Service
 from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
@@ -48,8 +48,8 @@ from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
 from gatewayd.manager.identity_conflicts import IdentityConflicts
 from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager, Worker
-from gatewayd.message_stage import USUAL, Allows, MessageStage, nothing
 from gatewayd.manager.moves import ManagedChildren, MoveNotifier, OperatorMoves, Preflight
+from gatewayd.message_stage import USUAL, Allows, MessageStage, nothing
 from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority, names_of_this_host
 from gatewayd.messages.broker.files import AccessDirectory
@@ -67,8 +67,8 @@ from gatewayd.proofs.settings import ProofSettings
 from gatewayd.registration.registrar import Registrar, RegistrationSettings
 from gatewayd.runtime.clock import BUILT, Clock, wall_time
 from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
-from gatewayd.storage.storage import Storage
 from gatewayd.sessions.mover import Mover
+from gatewayd.storage.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -80,12 +80,12 @@ NO_PROOFS: Mapping[str, ProofSettings] = {}
 NO_STATE = Path()
 
 
-class Application:
 async def always_good(_cloud: str) -> str:
     """Find nothing wrong with a cloud."""
     return ""
 
 
+class Application:
     """The stages of a child's way, joined by the device manager's event queue.
 
     manager: new.  discovery: made with the manager as its listener.
@@ -98,15 +98,15 @@ async def always_good(_cloud: str) -> str:
     products: of each cloud, for rules that are suggested; None for one that does not list them.
     proofs: how devices prove their keys, by the names that rules use.
     state: the state directory; needed for proofs.
-    """
     preflight: of a cloud to which a child is to move.
+    """
 
-    def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: the root joins all parts
     message_stage: MessageStage | None = None
     broker: BrokerAccess | None = None
     credentials: CredentialService | None = None
     _broker_files: AccessDirectory | None = None
 
+    def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: the root joins all parts
         self,
         *,
         manager: DeviceManager,
@@ -130,8 +130,8 @@ async def always_good(_cloud: str) -> str:
         products: Mapping[str, Collection[str] | None] = NO_PRODUCTS,
         proofs: Mapping[str, ProofSettings] = NO_PROOFS,
         state: Path = NO_STATE,
-    ) -> None:
         preflight: Preflight = always_good,
+    ) -> None:
         self.manager, self.discovery, self.providers = manager, discovery, providers
         self.clock, self._records, self._secrets = clock, records, secrets
         found, self._pins, self._proving = discovery.devices, PinIndex(), bool(proofs)
@@ -155,8 +155,8 @@ async def always_good(_cloud: str) -> str:
             decisions=decisions, quiet_for=self.registrar.quiet_for, products=products,
             reload=reload, dump=dump, discovery=discovery, proofs=self.proofs,
             conflicts=IdentityConflicts(manager, self.admission, records, found),
-        )  # fmt: skip
             moves=self._open_moves(products, preflight, checkpoint),
+        )  # fmt: skip
         self.tap = MessageTap(lambda: clock.wall() // 1000)
         self.messages = self._messages_of(MessageStatistics, dict, {})
         self.cloud_requests = self._serve_clouds(cloud_requests, decisions)
@@ -214,11 +214,11 @@ async def always_good(_cloud: str) -> str:
         self, devices: DiscoveredDevices, reporter: Reporter, *, speaking: bool
     ) -> ChildPublisher:
         """Return a publisher that also notifies the stages that look at what children become."""
-        if speaking:
         publisher: ChildPublisher = DevicePublisher(
             self._records, devices, self.admission, reporter, self.clock, self.mover.waits_for
         )
         publisher = MoveNotifier(publisher, self.mover)
+        if speaking:
             publisher = _StandingNotifier(publisher, self._records, self)
         return _ProofNotifier(publisher, self.proofs) if self._proving else publisher
 
@@ -558,10 +558,10 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
         products=config.products(),
         proofs=config.proofs,
         state=config.gateway.state_directory,
+        preflight=partial(_preflight, config, environ),
     )
     app.open_authorities()
     app.open_credentials(config.credentials, storage.decisions, environ)
-        preflight=partial(_preflight, config, environ),
     app.open_broker(config.messages, config.gateway.state_directory, BrokerPlaces.of(environ))
     return app
 
@@ -571,9 +571,6 @@ def _providers(config: Config, environ: Mapping[str, str]) -> Mapping[str, Cloud
     return {one.name: one.plugin(one.name, one.settings, read) for one in config.clouds}
 
 
-def runtime_directory(environ: Mapping[str, str]) -> Path | None:
-    """Return the service's directory below /run; None where systemd has made none."""
-    directory = environ.get("RUNTIME_DIRECTORY")
 async def _preflight(config: Config, environ: Mapping[str, str], cloud: str) -> str:
     """Return why a cloud that is configured could not be used now; "" where it could."""
     one = next(one for one in config.clouds if one.name == cloud)
@@ -581,4 +578,7 @@ async def _preflight(config: Config, environ: Mapping[str, str], cloud: str) -> 
     return await first_failure(one.plugin, one.settings, context)
 
 
+def runtime_directory(environ: Mapping[str, str]) -> Path | None:
+    """Return the service's directory below /run; None where systemd has made none."""
+    directory = environ.get("RUNTIME_DIRECTORY")
     return Path(directory) if directory else None
