@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from gatewayd.discovery.link.witnessed_link import (
     WitnessedLink,
     bare_addresses,
     formatted,
+    in_order,
     question,
 )
 from gatewayd.discovery.probing.protocol import SUSPECT, Found, Transmission
@@ -120,7 +120,7 @@ class KernelNeighbours:
 
     def _recognise(self, one: Witnessed, witness: NeighbourWitness) -> Placed:
         newest = witness.addresses(one.interface, one.mac)[:MAX_ADDRESSES]
-        return Placed(self._found(one.mac), tuple(sorted(newest, key=_in_order)))
+        return Placed(self._found(one.mac), in_order(newest))
 
     def _found(self, mac: str) -> Found:
         vendor = self._vendors.vendor(mac) if self._vendors else ""
@@ -148,8 +148,3 @@ async def load_vendors(name: str, directory: Path) -> oui.Vendors:
             error.strerror,
         )
         return oui.Vendors()
-
-
-def _in_order(address: str) -> tuple[int, int]:
-    one = ipaddress.ip_address(address)
-    return one.version, int(one)

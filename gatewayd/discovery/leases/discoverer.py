@@ -178,13 +178,16 @@ class Leases:
         return LeaseLink(link, table, self._book, self._found, self.health, context.now)
 
     def _found(self, lease: Lease) -> Found:
-        """Return the device of a lease."""
+        """Return the device of a lease, with what its others say, of IPv4 and of IPv6."""
         claimed = claim("mac", KIND, lease.mac)
         vendor = self._vendors.vendor(lease.mac) if self._vendors else ""
+        known = (lease, *self._book.of(lease.mac))
+        hostname = next((one.hostname for one in known if one.hostname), "")
         attributes = {
-            "dhcp.hostname": lease.hostname,
-            "dhcp.client-id": lease.client_id,
-            "dhcp.vendor-class": lease.vendor_class,
+            "dhcp.hostname": hostname,
+            "dhcp.client-id": next((one.client_id for one in known if one.client_id), ""),
+            "dhcp.duid": next((one.duid for one in known if one.duid), ""),
+            "dhcp.vendor-class": next((one.vendor_class for one in known if one.vendor_class), ""),
             "dhcp.mac": lease.mac,
             "oui.vendor": vendor,
         }
@@ -192,6 +195,6 @@ class Leases:
             key=lease.mac,
             claims=frozenset([claimed]) if claimed else frozenset(),
             attributes=sanitize.escaped_attributes(attributes),
-            label=lease.hostname or f"{vendor} {formatted(lease.mac)}".strip(),
+            label=hostname or f"{vendor} {formatted(lease.mac)}".strip(),
             valid_for=min(lease.ends - self._wall(), LONGEST),
         )

@@ -17,17 +17,18 @@ NEVER = math.inf
 """When a lease ends that does not end."""
 
 _ETHERNET = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
+_DUID = re.compile(r"(?:00010001[0-9a-f]{8}|00030001)([0-9a-f]{12})")
 _MAX_MOMENT = 1 << 53
-_IPV4 = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One lease of an IPv4 address, as its row shows it.
+    """One lease of an IP address, as its row shows it.
 
-    mac: of an Ethernet interface, 12 hex digits.
+    mac: of an Ethernet interface, 12 hex digits; of a lease of IPv6, by its DUID.
     hostname, vendor_class: the client's own words, as they were sent; "" for none.
     client_id: option 61, hex digits; "" for none.
+    duid: of a lease of IPv6, hex digits; "" for none.
     ends: seconds since 1970; NEVER for an infinite one.
     is_active: False for a row by which an address is free again.
     """
@@ -39,6 +40,7 @@ class Lease:
     client_id: str = ""
     vendor_class: str = ""
     is_active: bool = True
+    duid: str = ""
 
 
 Row: TypeAlias = Lease | None
@@ -67,11 +69,28 @@ def ethernet(text: str) -> str:
 
 def ipv4(text: str) -> str:
     """Return an IPv4 address in its usual spelling; "" for anything else."""
+    return _address(text, ipaddress.IPv4Address)
+
+
+def ipv6(text: str) -> str:
+    """Return an IPv6 address in its usual spelling; "" for anything else."""
+    return "" if "%" in text else _address(text, ipaddress.IPv6Address)
+
+
+def _address(text: str, of: Callable[[str], object]) -> str:
     try:
-        made = ipaddress.ip_address(text)
+        return str(of(text))
     except ValueError:
         return ""
-    return str(made) if made.version == _IPV4 else ""
+
+
+def mac_of_duid(duid: str) -> str:
+    """Return the MAC in a DUID, 12 hex digits; "" if it has none of Ethernet.
+
+    duid: hex digits, with a link-layer address and a time, or without (RFC 8415, 11.2 and 11.4).
+    """
+    found = _DUID.fullmatch(duid)
+    return found[1] if found else ""
 
 
 def hex_digits(text: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 from collections import deque
 from collections.abc import Callable, Collection, Iterable
 
@@ -13,7 +12,12 @@ from gatewayd.discovery.kernel.interfaces import LanInterface, Network
 from gatewayd.discovery.kernel.witness import NeighbourWitness, Witnessed
 from gatewayd.discovery.leases.book import LeaseBook, LeaseNews
 from gatewayd.discovery.leases.lease import Lease
-from gatewayd.discovery.link.witnessed_link import Placed, WitnessedLink, bare_addresses
+from gatewayd.discovery.link.witnessed_link import (
+    Placed,
+    WitnessedLink,
+    bare_addresses,
+    in_order,
+)
 from gatewayd.discovery.probing.protocol import Found, Goodbye
 from gatewayd.discovery.probing.table import FoundTable
 from gatewayd.discovery.sanitize import MAX_ADDRESSES
@@ -62,7 +66,7 @@ class LeaseLink:
     def relinked(self) -> None:
         """Ask again for all clients if the interface has other addresses, or is up again."""
         link = self._link()
-        if link.endpoint != self._endpoint:
+        if (link.endpoint, link.networks) != (self._endpoint, self._networks):
             self._endpoint, self._networks = link.endpoint, link.networks
             self._doubt(self._book.all(), self._now() - BELIEVED)
 
@@ -107,9 +111,15 @@ class LeaseLink:
 
     def _report(self, lease: Lease) -> None:
         if single_mac(lease.mac):
-            self._witnessed.report(Placed(self._found(lease), (lease.address,)), self._now())
+            self._witnessed.report(Placed(self._found(lease), self._places(lease)), self._now())
         else:
             self._health.drop("no-mac", interface=self._link().name, sender=lease.address)
+
+    def _places(self, lease: Lease) -> tuple[str, ...]:
+        """Return where the device of a lease is, and where by the newest of the other family."""
+        others = (one.address for one in self._book.of(lease.mac) if self._is_here(one))
+        other = next((one for one in others if (":" in one) != (":" in lease.address)), None)
+        return in_order([lease.address, other] if other else [lease.address])
 
     def _recognise(self, one: Witnessed, witness: NeighbourWitness) -> Placed | None:
         """Return the client that a neighbour is: what has the lease of its address."""
@@ -118,8 +128,7 @@ class LeaseLink:
             return None
         seen = witness.addresses(one.interface, one.mac)
         leased = [each for each in seen if (of := self._book.at(each)) and of.mac == one.mac]
-        newest = sorted(leased[:MAX_ADDRESSES], key=ipaddress.ip_address)
-        return Placed(self._found(lease), tuple(newest))
+        return Placed(self._found(lease), in_order(leased[:MAX_ADDRESSES]))
 
     def _doubt(self, leases: Iterable[Lease], since: float) -> None:
         """Have clients asked that were not seen since a moment of the event loop's clock."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import NamedTuple
@@ -166,3 +167,9 @@ def formatted(mac: str) -> str:
 def bare_addresses(addresses: Collection[str]) -> tuple[str, ...]:
     """Return addresses without their scopes."""
     return tuple(one.partition("%")[0] for one in addresses)
+
+
+def in_order(addresses: Collection[str]) -> tuple[str, ...]:
+    """Return addresses without scope in the order of their numbers, those of IPv4 first."""
+    made = map(ipaddress.ip_address, addresses)
+    return tuple(str(one) for one in sorted(made, key=lambda one: (one.version, int(one))))

@@ -144,6 +144,31 @@ async def test_a_client_is_its_mac_with_what_it_says_of_itself(file: LeaseFile) 
     assert found.valid_for <= 600
 
 
+async def test_a_client_with_a_lease_of_ipv6_too_is_one_at_both_addresses(file: LeaseFile) -> None:
+    duid, address6 = f"00:03:00:01:{formatted(PLC)}", "fd77::57"
+    file.give(PLC)
+    file.lines["v6"] = (
+        "duid 00:01:00:01:32:a0:26:c1:24:0a:c4:ff:00:01\n"
+        f"{int(time.time()) + 7200} 456406219 {address6} * {duid}\n"
+    )
+    file.write()
+    with bridged_lan(f"{GATEWAY}/24", "fd77::1/64") as lan:
+        host = lan.host(formatted(PLC), "10.77.0.57/24", f"{address6}/64")
+        discoverer = leases(file)
+        async with running(discoverer) as sink:
+            await until(
+                lambda: PLC in sink.seen and sink.seen[PLC].addresses == ("10.77.0.57", address6)
+            )
+            found = sink.seen[PLC]
+            assert await discoverer.verify(found) is not None
+            host.run("ip", "addr", "del", "10.77.0.57/24", "dev", INTERFACE)
+            assert await discoverer.verify(found) is not None, "it is still at the other"
+    assert found.label == "plc-4"
+    assert found.claims == {Claim("mac", "dhcp-leases", PLC)}
+    shown = (found.attributes["dhcp.client-id"], found.attributes["dhcp.duid"])
+    assert shown == (f"01{PLC}", duid.replace(":", ""))
+
+
 async def test_a_lease_of_a_device_that_is_gone_is_not_reported_until_it_is_there(
     file: LeaseFile,
 ) -> None:

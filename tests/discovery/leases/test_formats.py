@@ -170,9 +170,73 @@ def test_a_line_of_dnsmasq_that_is_none(line: str) -> None:
     assert rows == ([None] if line else []) + list(parse_dnsmasq(DNSMASQ.encode()))
 
 
-def test_leases_of_ipv6_are_left_out() -> None:
-    text = DNSMASQ + "duid 00:01:00:01:2a\n1795977509 27327436 fd77::57 plc 00:01\n"
-    assert len(list(parse_dnsmasq(text.encode()))) == 1
+DNSMASQ6 = """duid 00:01:00:01:32:a0:26:c1:24:0a:c4:ff:00:01
+1796041888 456406219 fd77::8a * 00:01:00:01:32:a0:26:c6:00:1b:1b:34:34:cb
+1796041885 456406219 fd77:0::6a plc 00:03:00:01:00:1b:1b:34:34:cb
+1796041885 456406219 fd77::6b plc 00:02:00:00:ab:11:1b:34:34:cb
+"""
+"""What dnsmasq 2.90 wrote for ISC's client, with one name and the last row added."""
+ISC6 = r"""authoring-byte-order little-endian;
+server-duid "\000\001\000\0012\240'\007$\012\304\377\000\001";
+ia-na "\31344\033\000\003\000\001\000\033\03344\313" {
+  cltt 1 2026/11/30 12:22:36;
+  iaaddr fd77::98 {
+    binding state active;
+    preferred-life 375;
+    max-life 600;
+    ends 1 2026/11/30 12:32:36;
+  }
+}
+ia-na "\31344\033\000\001\000\0012\240'\015\000\033\03344\313" {
+  cltt 1 2026/11/30 12:22:39;
+  iaaddr fd77::99 {
+    binding state active;
+    preferred-life 375;
+    max-life 600;
+    ends 1 2026/11/30 12:32:39;
+  }
+}
+ia-pd "\31344\033\000\003\000\001\000\033\03344\313" {
+  iaprefix fd78::/64 {
+    binding state active;
+    ends never;
+  }
+}
+"""
+"""What ISC dhcpd 4.4.3 wrote for its own client, with a prefix added."""
+KEA6 = """address,duid,valid_lifetime,expire,subnet_id,pref_lifetime,lease_type,iaid,prefix_len,\
+fqdn_fwd,fqdn_rev,hostname,hwaddr,state,user_context,hwtype,hwaddr_source
+fd77::50,00:03:00:01:00:1b:1b:34:34:cb,600,1796042000,1,375,0,456406219,128,0,0,plc,,0,,,
+fd77::51,00:02:00:00:ab:11,600,1796042000,1,375,0,456406219,128,0,0,,00:1b:1b:34:34:cb,0,,1,2
+fd78::,00:03:00:01:00:1b:1b:34:34:cb,600,1796042000,1,375,2,456406219,64,0,0,,,0,,,
+fd77::50,00:03:00:01:00:1b:1b:34:34:cb,0,1796042000,1,375,0,456406219,128,0,0,plc,,0,,,
+"""
+"""The first line is that of Kea 2.2."""
+DUID, DUID_T = "00030001001b1b3434cb", "0001000132a026c6001b1b3434cb"
+
+
+def test_leases_of_ipv6_are_of_the_mac_in_their_duid() -> None:
+    assert list(parse_dnsmasq((DNSMASQ + DNSMASQ6).encode()))[1:] == [
+        Lease("fd77::8a", MAC, 1796041888, duid=DUID_T),
+        Lease("fd77::6a", MAC, 1796041885, "plc", duid=DUID),
+        None,
+    ]
+    assert list(parse_isc(ISC6.encode())) == [
+        Lease("fd77::98", MAC, 1796041956, duid=DUID),
+        Lease("fd77::99", MAC, 1796041959, duid="0001000132a0270d001b1b3434cb"),
+    ]
+    rows = list(parse_kea(KEA6.encode()))
+    assert rows == [
+        Lease("fd77::50", MAC, 1796042000, "plc", duid=DUID),
+        Lease("fd77::51", MAC, 1796042000, duid="00020000ab11"),
+        Lease("fd77::50", MAC, 1796042000, "plc", duid=DUID, is_active=False),
+    ]
+    assert [one.address for one in live(filter(None, rows), 0)] == ["fd77::51"]
+
+
+def test_a_block_in_a_block_in_a_block_hides_no_lease() -> None:
+    nested = ISC.replace("{\n", "{\n" + "x { y;" * 20_000 + "}" * 20_000, 1)
+    assert len(live(filter(None, parse_isc(nested.encode())), 0)) == 1
 
 
 def test_a_name_that_dnsmasq_does_not_know_is_none() -> None:
