@@ -23,6 +23,7 @@ from gatewayd.discovery.protocols.profinet import read_answer
 from gatewayd.discovery.raw_link.frames import (
     MAX_FRAME,
     MAX_INTERFACES,
+    SENDER,
     LinkEvent,
     LinkReport,
     ask_message,
@@ -254,7 +255,7 @@ class _LinkRun:
         try:
             side.answer(read_answer(frame))
         except UnreadableAnswer as error:
-            self._health.drop(error.cause, interface=interface)
+            self._health.drop(error.cause, interface=interface, name=frame[SENDER].hex(":"))
 
     async def _expire(self) -> None:
         while True:

@@ -177,6 +177,19 @@ async def test_one_that_is_gone_is_not_there(cable: Cable) -> None:
         assert await discoverer.verify(sink.seen[PLC_MAC]) is not None
 
 
+async def test_who_has_answered_what_cannot_be_read_is_in_the_list_of_refusals(
+    cable: Cable,
+) -> None:
+    spoilt = SWITCH[:6] + bytes(6) + SWITCH[12:]  # from no MAC
+    cable.command(devices=[spoilt, PLC])
+    discoverer = cable.discoverer()
+    async with running(discoverer) as sink:
+        await found(sink, PLC_MAC)
+        await until(lambda: discoverer.health.dropped.get("bad-mac"))
+    refused = [one[:2] for one in discoverer.health.refused.take()]
+    assert ("bad-mac", ("lan0", "", "00:00:00:00:00:00")) in refused
+
+
 async def test_what_nobody_has_asked_for_is_not_passed_on(cable: Cable) -> None:
     cable.command(devices=[])
     async with link_client(str(cable.path), ["lan0"]) as link:
