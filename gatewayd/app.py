@@ -25,6 +25,7 @@ from gatewayd.admission.controller import (
 from gatewayd.admission.policy.rules import Action, RuleMessages
 from gatewayd.admission.proven_devices import ProvenDevices
 from gatewayd.admission.rules import RuleBook
+from gatewayd.cloud.ca.issued import IssuedCertificates
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.credentials import credentials_directory, read_secret
 from gatewayd.cloud.preflight import first_failure, local_context
@@ -248,7 +249,9 @@ class Application:
         """Give each device CA its slots in the secret store, and operators a way to it."""
         for name, provider in self.providers.items():
             if isinstance(provider, SupportsDeviceCa) and provider.issuer is not None:
-                provider.issuer.authority.set_slots(slots_of(name, self._secrets))
+                authority = provider.issuer.authority
+                issued = IssuedCertificates(name, self._secrets, self.clock.timestamp)
+                authority.set_slots(slots_of(name, self._secrets), issued)
                 self.authorities[name] = AuthorityService(
                     name,
                     provider.issuer,

@@ -69,7 +69,7 @@ HOME: dict[str, set[str]] = {
     "tpm2_pytss": {"secretstore/tpm/esapi.py"},
     "cryptography": {
         "ca/*.py",
-        "cloud/huawei/identity.py",
+        "cloud/mqtt_broker/certificate.py",
         "cloud/huawei/subject.py",
         "network/tls.py",
         "proofs/application.py",

@@ -57,6 +57,12 @@ class Authority:
         """The algorithm of its key: one of keys.ALGORITHMS."""
         return algorithm_of(self._key.public_key())
 
+    @property
+    def can_revoke(self) -> bool:
+        """Whether its certificate permits it to sign lists of what is revoked (4.2.1.3)."""
+        usage = [e.value for e in self.certificate.extensions if isinstance(e.value, x509.KeyUsage)]
+        return all(one.crl_sign for one in usage)
+
     def secret(self) -> Secret:
         """Return key and certificate, PEM, for the secret store."""
         return Secret(key_pem(self._key) + self.pem.encode("ascii"))

@@ -130,6 +130,14 @@ def _renew(connect: Connect, arguments: Namespace) -> Iterable[str]:
     return ()
 
 
+def _revoked(connect: Connect, arguments: Namespace) -> Iterable[str]:
+    return _lines(_call(connect, arguments, "ListRevoked"))
+
+
+def _revoked_lists(connect: Connect, arguments: Namespace) -> Iterable[Record]:
+    return [{"Revoked": _call(connect, arguments, "ListRevoked")}]
+
+
 def _lines(pem: str) -> Iterable[str]:
     return pem.splitlines()
 
@@ -204,6 +212,10 @@ COMMANDS: tuple[Command, ...] = (
     Command("ca show", "show the CA's certificate data and expiry",
             _cloud_and(no_arguments), _show, _shown,
             (flag("Present", "whether there is a CA"), *maybe(*_CA))),
+    Command("ca revoked", "print the lists of revoked certificates, for a broker that refuses them",
+            _cloud_and(no_arguments), _revoked, _revoked_lists,
+            (text("Revoked", "a list for each CA that has not ended, as PEM, one after the other"),
+             )),
     action("ca renew", "renew the certificate of a device before it is due",
             _cloud_and(argument("id", help="id of the device, an unambiguous prefix of it, or its "
                                            "name at the cloud")),

@@ -331,6 +331,7 @@ PROVIDER_METHODS: Final = MethodTable[ProviderCommands](PROVIDER, (
 
 AUTHORITY_METHODS: Final = MethodTable[AuthorityCommands](AUTHORITY, (
     Method("Show", EVERYBODY, _show),
+    Method("ListRevoked", EVERYBODY, lambda ca, _: _single(ca.list_revoked())),
     Method("Make", Permission(MANAGE_AUTHORITY),
            lambda ca, call: _single(ca.make(call.options(0), call.caller)),
            Logged(DecisionKind.AUTHORITY_CHANGED, "make")),

@@ -172,6 +172,9 @@ class AuthorityCommands(Protocol):
     async def show(self) -> Facts:
         """Return what is public about the CA; numbers that are times end in "Timestamp"."""
 
+    async def list_revoked(self) -> str:
+        """Return a list of what is revoked for each CA that has not ended, PEM."""
+
     async def renew(self, device: str, caller: str) -> None:
         """Replace the certificate of a child before its time."""
 

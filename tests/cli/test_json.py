@@ -76,7 +76,7 @@ class Everything(RecordingCommands):
 
 RESULTS: Mapping[str, Any] = {
     "make": PEM, "import_authority": PEM, "prove": PEM, "issue": PEM, "issue_certificate": PEM,
-    "authority": PEM,
+    "authority": PEM, "list_revoked": PEM,
     "show": {"Present": True, "Generation": 1, "Subject": "CN=x", "Fingerprint": "aa",
              "Algorithm": "rsa-2048", "StartTimestamp": 1, "ExpiryTimestamp": 2,
              "Explanation": "", "Certificate": PEM},

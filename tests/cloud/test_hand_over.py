@@ -16,8 +16,8 @@ import pytest
 
 from gatewayd.ca.certificates import Validity
 from gatewayd.cloud.alibaba.provider import Alibaba
+from gatewayd.cloud.ca.identity import read_identity
 from gatewayd.cloud.credentials import read_secret
-from gatewayd.cloud.huawei.identity import read_identity
 from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.cloud.provider import Credential, SupportsHandOver
 from gatewayd.device.record import CloudName

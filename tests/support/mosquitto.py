@@ -113,6 +113,11 @@ class Mosquitto:
         self._process.kill()
         self._process.wait()
 
+    def signal(self, number: int) -> None:
+        """Send it a signal, as SIGHUP, on which it reads its files again."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def stop(self) -> None:
         """End it in good order."""
         if self._process is None:

@@ -94,6 +94,7 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl huawei ca prove": Way(),
     "gatewayctl huawei ca prove --cloud": Way(fills={"{}": "huawei"}),
     "gatewayctl ca show": Way(),
+    "gatewayctl ca revoked --cloud": Way(fills={"{}": "huawei"}),
     "gatewayctl ca renew": Way(refused="does not belong to this cloud"),
     "gatewayctl huawei template lint": Way(fills={"FILE": "/root/template.json"}),
     "gatewayctl huawei template new": Way(

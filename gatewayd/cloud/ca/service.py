@@ -1,4 +1,4 @@
-"""The commands on the device CA of one cloud: make, import, prove, issue, show, renew.
+"""The commands on the device CA of one cloud: make, import, prove, issue, show, revoked, renew.
 
 Serves the port `AuthorityCommands`, which has the contracts.  No private key leaves.
 """
@@ -140,6 +140,9 @@ class AuthorityService:
             reason = addressed(NO_AUTHORITY, "", self._provider)
             return {"Present": False, "Explanation": reason.text, "Remedy": reason.remedy}
         return _facts(current, self._authorities.now())
+
+    async def list_revoked(self) -> str:
+        return await self._authorities.revocation_lists()
 
     async def renew(self, device: str, caller: str) -> None:
         child, _ = self._child(device)

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gatewayd.ca.authority import Authority, read_authority
+from gatewayd.cloud.ca.issued import IssuedCertificates
 from gatewayd.device.reason import Reason
 from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret
@@ -71,13 +72,22 @@ class AuthorityStore:
     def __init__(self, now: Callable[[], float]) -> None:
         self.now = now
         self._slots: AuthoritySlots | None = None
+        self._issued: IssuedCertificates | None = None
+        self._listed: tuple[frozenset[int], int, str] = (frozenset(), 0, "")
         self._current: AuthorityGeneration | None = None
         self._warned = 0.0
         self._lock = asyncio.Lock()
 
-    def set_slots(self, slots: AuthoritySlots) -> None:
-        """Set where the authorities are kept.  Until then there is none."""
-        self._slots = slots
+    def set_slots(self, slots: AuthoritySlots, issued: IssuedCertificates | None = None) -> None:
+        """Set where the authorities are kept, and what they have issued.  Until then is none."""
+        self._slots, self._issued = slots, issued
+
+    @property
+    def issued(self) -> IssuedCertificates:
+        """What they have issued, for a cloud that revokes by list.  Raises WrongState."""
+        if self._issued is None:
+            raise WrongState("The secret store is not open")
+        return self._issued
 
     async def current(self) -> AuthorityGeneration | None:
         """Return the authority in use; None without one.  Raises StoreError."""
@@ -145,13 +155,45 @@ class AuthorityStore:
             self._current = AuthorityGeneration(authority, generation)
             return self._current
 
+    async def revocation_lists(self) -> str:
+        """Return a list of what is revoked for each authority that is valid, PEM.
+
+        It stays the same text until another certificate is revoked.  Raises StoreError, WrongState.
+        """
+        revoked = await self.issued.revoked()
+        newest = (await self.require()).generation
+        serials = frozenset(one.serial for one in revoked)
+        if (serials, newest) != self._listed[:2]:
+            lists = [
+                await asyncio.to_thread(
+                    made.authority.revoke,
+                    sorted(one.serial for one in revoked if one.generation == made.generation),
+                )
+                for made in await self._all()
+                if not made.authority.span.fault(self.now())
+            ]
+            self._listed = serials, newest, b"".join(lists).decode("ascii")
+        return self._listed[2]
+
+    async def _all(self) -> Sequence[AuthorityGeneration]:
+        """Return the authorities that can be read, the newest first."""
+        slots = self._slots
+        if slots is None:
+            return ()
+        numbers = sorted(await slots.generations(), reverse=True)
+        found = [await self._read(slots, number) for number in numbers]
+        return [one for one in found if one is not None]
+
     async def _newest(self, slots: AuthoritySlots) -> AuthorityGeneration | None:
         for generation in sorted(await slots.generations(), reverse=True):
-            try:
-                secret = await slots.get(generation)
-                return AuthorityGeneration(
-                    await asyncio.to_thread(read_authority, secret), generation
-                )
-            except (SecretNotFound, SecretCorrupt, InvalidArgs):
-                continue  # the store has logged it
+            if (found := await self._read(slots, generation)) is not None:
+                return found
         return None
+
+    @staticmethod
+    async def _read(slots: AuthoritySlots, generation: int) -> AuthorityGeneration | None:
+        try:
+            secret = await slots.get(generation)
+            return AuthorityGeneration(await asyncio.to_thread(read_authority, secret), generation)
+        except (SecretNotFound, SecretCorrupt, InvalidArgs):
+            return None  # the store has logged it

@@ -15,8 +15,15 @@ from functools import partial
 from pathlib import Path
 
 from gatewayd.ca.authority import Authority
-from gatewayd.ca.certificates import Validity, read_request, span_of
+from gatewayd.ca.certificates import Validity, read_request
 from gatewayd.cloud import mqtt
+from gatewayd.cloud.ca.identity import (
+    CertificateIdentity,
+    IssueOptions,
+    make_identity,
+    read_identity,
+    renewal_due,
+)
 from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.cloud.command_router import ChildCommands, EarlyPackets, own_commands
 from gatewayd.cloud.credentials import ReadSecret
@@ -24,14 +31,7 @@ from gatewayd.cloud.hand_over import trusted_roots
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei.commanding.commands import HuaweiCommands
 from gatewayd.cloud.huawei.commanding.commands import topics as command_topics
-from gatewayd.cloud.huawei.identity import (
-    CertificateIdentity,
-    IssueOptions,
-    certify,
-    fatal_text,
-    make_identity,
-    read_identity,
-)
+from gatewayd.cloud.huawei.identity import certify, fatal_text
 from gatewayd.cloud.huawei.login import CertificateLogin, certificate_login
 from gatewayd.cloud.huawei.reporting.publishers import HuaweiLimit, device_publisher
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings
@@ -111,9 +111,6 @@ class TemplateFile:
         return linted.template
 
 
-DAY = 86_400.0
-
-
 class CertificateRoute:
     """Implements Route and CertificateIssuer.
 
@@ -173,15 +170,8 @@ class CertificateRoute:
         return Issued()
 
     def renew_at(self, _: CloudName, secret: Secret) -> float | None:
-        """Return when to replace a certificate: before its end, seconds since the epoch.
-
-        One that begins in the future was made by a wrong clock, and is replaced at once.
-        """
-        span = span_of(secret)
-        if span is None:
-            return None
-        ahead = span.starts.timestamp() > self._wall()
-        return 0.0 if ahead else span.ends.timestamp() - self._own.renew_before * DAY
+        """Return when to replace a certificate; see `renewal_due`."""
+        return renewal_due(secret, self._own.renew_before, self._wall())
 
     def enrolment_hint(self, _: CloudName, secret: Secret) -> str:
         """Return how to make a certificate known at the platform, by its fingerprint."""

@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 from gatewayd.ca.certificates import Validity
 from gatewayd.cloud import mqtt
+from gatewayd.cloud.ca.identity import CertificateIdentity, read_identity
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
 from gatewayd.cloud.huawei import reasons
-from gatewayd.cloud.huawei.identity import CertificateIdentity, read_identity
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings, default_device_id
 from gatewayd.cloud.mqtt import Login
 from gatewayd.cloud.outbound import proxy_of, server_of

@@ -8,20 +8,18 @@ higher number holds.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from typing import NamedTuple
 
 from gatewayd.cloud import mqtt
-from gatewayd.cloud.command_router import ChildCommands, own_commands
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
 from gatewayd.cloud.hand_over import trusted_roots
 from gatewayd.cloud.mqtt import Login, MqttSession
-from gatewayd.cloud.mqtt_broker import dynamic_security, messages, reasons
+from gatewayd.cloud.mqtt_broker import dynamic_security, reasons
+from gatewayd.cloud.mqtt_broker.broker_sessions import MAX_NOTED, BrokerSessions, topics_of
 from gatewayd.cloud.mqtt_broker.dynamic_security import (
     CommandRefused,
     DynamicSecurity,
@@ -29,11 +27,8 @@ from gatewayd.cloud.mqtt_broker.dynamic_security import (
     ManagementFailed,
     Owner,
 )
-from gatewayd.cloud.mqtt_broker.large_messages import CautiousPublisher, LargeMessages
-from gatewayd.cloud.mqtt_broker.messages import TopicCommands
-from gatewayd.cloud.mqtt_broker.settings import MqttBrokerSettings
+from gatewayd.cloud.mqtt_broker.settings import BrokerManagement, MqttBrokerSettings
 from gatewayd.cloud.mqtt_broker.templates import BrokerIdentity
-from gatewayd.cloud.outbound import proxy_of, server_of
 from gatewayd.cloud.provider import (
     Credential,
     Issued,
@@ -43,21 +38,14 @@ from gatewayd.cloud.provider import (
     Outcome,
     Refused,
 )
-from gatewayd.cloud.publisher import MqttPublisher
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, SecretCorrupt
 from gatewayd.network import tls
-from gatewayd.network.addresses import AddressBook
 from gatewayd.network.connect_errors import ConnectError
 from gatewayd.network.tls import Server
-from gatewayd.runtime.rate_limiter import Pacer, RateLimiter
 
-WAITERS = 256
-"""Messages of a child that wait for its rate."""
-MAX_NOTED = 4096
-"""Children of whom something is noted about what is under way at the broker."""
 _PASSWORD = re.compile(rb"gw1\.([0-9]{1,9})\.[A-Za-z0-9_-]{43}")
 _FAULTS = (ConnectError, ConfigError, ManagementFailed, CommandRefused)
 
@@ -80,48 +68,28 @@ def read_password(secret: Secret) -> BrokerPassword | None:
     return BrokerPassword(int(found[1]), secret) if found else None
 
 
-class ChildLimit:
-    """The limit of what one child publishes.  Implements PublicationLimit and AnswerLimit."""
-
-    def __init__(self, rate: float, now: Callable[[], float]) -> None:
-        self._limiter = RateLimiter(Pacer(rate), now, WAITERS)
-
-    async def acquire(self, _: int, ended: asyncio.Future[object]) -> None:
-        """Return when a message may leave.  Raises TooManyWaiting."""
-        await self._limiter.acquire(1, ended)
-
-    async def acquire_urgently(self, _: int, ended: asyncio.Future[object]) -> None:
-        """Return when an answer may leave, before messages.  Raises TooManyWaiting."""
-        await self._limiter.acquire(1, ended, urgent=True)
-
-    def arrived(self, _: int) -> None:
-        """Note nothing: it is counted when it leaves."""
-
-
 class PasswordRoute:
     """Implements Route, and HoldableRoute.
 
-    cloud: the provider's name.  read_secret: see cloud/credentials.py.
-    now: seconds of a steady clock.  random: returns so many bytes, as URL-safe Base64.
+    sessions: opens those of children.  own: the login that creates them.
+    read_secret: see cloud/credentials.py.  random: returns so many bytes, as URL-safe Base64.
     """
 
     def __init__(
         self,
-        cloud: str,
+        sessions: BrokerSessions,
         settings: MqttBrokerSettings,
+        own: BrokerManagement,
         trust: tls.TrustStore,
         read_secret: ReadSecret,
-        now: Callable[[], float],
         random: Callable[[int], str] = secrets.token_urlsafe,
     ) -> None:
-        self._cloud, self._settings, self._trust = cloud, settings, trust
-        self._templates, self._now, self._random = settings.templates, now, random
-        self._book, self._proxy = AddressBook(), proxy_of(settings, read_secret)
-        own = settings.management
+        self._sessions, self._settings, self._own, self._trust = sessions, settings, own, trust
+        self._templates, self._random = settings.templates, random
+        self._endpoint = sessions.endpoint
         self._given = GivenSecret(read_secret, own.password_credential, own.password_file)
         self._management = DynamicSecurity(self._log_in, settings.reply_timeout)
         self._in_doubt: dict[str, int] = {}
-        self._large: dict[str, LargeMessages] = {}
 
     def check_name(self, _: CloudName) -> Reason | None:
         """Return None: what the broker cannot have was found before."""
@@ -169,12 +137,12 @@ class PasswordRoute:
             if not await self._made_known(name, identity, password, known=False):
                 raise refused from error
             connection = await self._open_again(identity, password.secret)
-        if (session := await self._session(identity, connection)) is not None:
+        if (session := await self._begin(identity, connection)) is not None:
             return session
         if not await self._made_known(name, identity, password, known=True):
             raise LoginFailed(reasons.TOPICS_DENIED)
         connection = await self._open_again(identity, password.secret)
-        if (session := await self._session(identity, connection)) is None:
+        if (session := await self._begin(identity, connection)) is None:
             raise LoginFailed(reasons.TOPICS_DENIED)
         return session
 
@@ -183,15 +151,14 @@ class PasswordRoute:
         if read_password(secret) is None:
             raise SecretCorrupt(reasons.NO_SECRET.text)
         identity, settings = self._templates.identity(name), self._settings
-        topics = {
-            "prefix": identity.up,
-            "properties": f"{identity.up}properties",
-            "set": f"{identity.down}set/+",
-        }
         return Credential(
-            settings.host, settings.port, identity.client_id, identity.user, topics,
+            settings.host, settings.port, identity.client_id, identity.user, topics_of(identity),
             address=settings.address, ca=await trusted_roots(settings.ca_file), password=secret,
         )  # fmt: skip
+
+    def renew_at(self, _: CloudName, secret: Secret) -> float | None:
+        """Return that what is no password is to be replaced at once: identity was changed."""
+        return None if read_password(secret) else 0.0
 
     async def unbind(self, name: CloudName) -> Reason | None:
         """Remove the child's client at the broker, if it is ours; return why that failed."""
@@ -211,7 +178,7 @@ class PasswordRoute:
     # How the broker learns of a password.
 
     def _owner(self, name: CloudName) -> Owner:
-        return Owner(self._settings.management.user, f"{name.product}/{name.device}")
+        return Owner(self._own.user, f"{name.product}/{name.device}")
 
     async def _make(
         self, identity: BrokerIdentity, found: FoundChild, owner: Owner, password: BrokerPassword
@@ -252,20 +219,15 @@ class PasswordRoute:
 
     # Connections.
 
-    @property
-    def _endpoint(self) -> tuple[str, int]:
-        return self._settings.host, self._settings.port
-
     async def _server(self) -> Server:
-        context = await self._trust.context()
-        return server_of(self._settings, context, self._book, self._proxy, self._trust.sessions)
+        return self._sessions.server(await self._trust.context(), self._trust.sessions)
 
     async def _log_in(self, on_message: mqtt.Handler) -> mqtt.MqttConnection:
         """Log the manager in.  Raises ConnectError, ConfigError.
 
         A password that the operator has replaced is read again for each login.
         """
-        user = self._settings.management.user
+        user = self._own.user
         # a colon, which no child's client id can have, so that none ends this connection
         login = Login(f"gatewayd:{user}", user, await self._given.read())
         return await mqtt.open_connection(
@@ -275,10 +237,7 @@ class PasswordRoute:
 
     async def _open(self, identity: BrokerIdentity, password: Secret) -> mqtt.MqttConnection:
         login = Login(identity.client_id, identity.user, password)
-        return await mqtt.open_connection(
-            await self._server(), login, self._settings.keepalive,
-            max_packet=messages.MAX_PACKET,
-        )  # fmt: skip
+        return await self._sessions.open(login, await self._server())
 
     async def _open_again(self, identity: BrokerIdentity, password: Secret) -> mqtt.MqttConnection:
         try:
@@ -286,39 +245,7 @@ class PasswordRoute:
         except ConnectError as error:
             raise reasons.login(error, *self._endpoint) from error
 
-    async def _session(
+    async def _begin(
         self, identity: BrokerIdentity, connection: mqtt.MqttConnection
     ) -> MqttSession | None:
-        """Return the session of a connection; None, and close it, if the child's topics are denied.
-
-        A broker of MQTT 3.1.1 accepts what a role does not let a client publish, and drops it.
-        Raises LoginFailed.
-        """
-        limit = ChildLimit(self._settings.rate, self._now)
-        mapping = partial(messages.mapped, identity=identity)
-
-        def publisher() -> CautiousPublisher:
-            inner = MqttPublisher(connection, mapping, limit, self._settings.max_payload)
-            return CautiousPublisher(inner, self._large_of(identity.user), self._now)
-
-        def commands() -> ChildCommands:
-            form = TopicCommands(identity, lambda: connection.retained)
-            return own_commands(connection, identity.user, form, limit, self._cloud, self._now)
-
-        session = MqttSession(connection, publisher, commands)
-        connection.on_message = session.handle_first
-        async with mqtt.preparing(connection, *self._endpoint):
-            async with asyncio.timeout(self._settings.reply_timeout):
-                codes = await connection.subscribe(messages.own_filters(identity))
-        if mqtt.REFUSED in codes:
-            await session.close()
-            return None
-        return session
-
-    def _large_of(self, user: str) -> LargeMessages:
-        """Return what is known of a child's large messages, of this session and those before."""
-        large = self._large.pop(user) if user in self._large else LargeMessages()
-        self._large[user] = large
-        if len(self._large) > MAX_NOTED:
-            del self._large[next(iter(self._large))]
-        return large
+        return await self._sessions.begin(identity, connection, listen=False)

@@ -4,26 +4,30 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.mqtt_broker import messages, reasons
+from gatewayd.cloud.mqtt_broker.broker_sessions import BrokerSessions
+from gatewayd.cloud.mqtt_broker.certificate import CertifiedRoute
 from gatewayd.cloud.mqtt_broker.password import PasswordRoute
 from gatewayd.cloud.mqtt_broker.preflight import preflight
-from gatewayd.cloud.mqtt_broker.settings import MqttBrokerSettings
+from gatewayd.cloud.mqtt_broker.settings import CERTIFICATE, PASSWORD, MqttBrokerSettings
 from gatewayd.cloud.mqtt_broker.templates import part_fault
+from gatewayd.cloud.provider import CertificateIssuer, ProviderStatus
 from gatewayd.cloud.routed_provider import RoutedProvider
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 from gatewayd.network import tls
 from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 
-PASSWORD_ROUTE = "password"  # noqa: S105  # the name of a route
-
 
 class MqttBroker(RoutedProvider):
-    """One broker.  Implements CloudProvider.
+    """One broker.  Implements CloudProvider, SupportsDeviceCa and SupportsStatus.
 
     name: the provider's name in the configuration.  read_secret: see cloud/credentials.py.
+    issuer: issues the children's certificates; None where a password is their identity.
     Raises ConfigError.
     """
 
@@ -33,7 +37,7 @@ class MqttBroker(RoutedProvider):
     is_answer = staticmethod(messages.is_answer)
     identifier_in = staticmethod(messages.identifier_in)
     is_success = staticmethod(messages.is_success)
-    holdable: ClassVar[frozenset[str]] = frozenset({"", PASSWORD_ROUTE})
+    holdable: ClassVar[frozenset[str]] = frozenset({"", PASSWORD, CERTIFICATE})
 
     def __init__(
         self,
@@ -44,11 +48,30 @@ class MqttBroker(RoutedProvider):
     ) -> None:
         if problems := list(settings.problems()):
             raise ConfigError("\n".join(f"cloud.{name}: {problem}" for problem in problems))
-        super().__init__(name, PASSWORD_ROUTE)
+        super().__init__(name, settings.identity)
         self._settings, self._trust = settings, tls.TrustStore(settings.ca_file)
-        self._routes[PASSWORD_ROUTE] = PasswordRoute(
-            name, settings, self._trust, read_secret, clock.now
-        )
+        self.issuer: CertificateIssuer | None = None
+        self._route: PasswordRoute | CertifiedRoute
+        sessions = BrokerSessions(name, settings, read_secret, clock.now)
+        if settings.management is not None:
+            self._route = PasswordRoute(
+                sessions, settings, settings.management, self._trust, read_secret
+            )
+        else:
+            authority = AuthorityStore(clock.timestamp)
+            self._route = self.issuer = CertifiedRoute(
+                sessions, settings, authority, clock.timestamp
+            )
+        self._routes[settings.identity] = self._route
+
+    def status(self) -> ProviderStatus:
+        """Return when the CA ends that the children's certificates depend on."""
+        end = self.issuer.authority.expiry() if self.issuer else None
+        return ProviderStatus(certificate_expiry=int(end) * 1_000_000 if end else 0)
+
+    def renew_at(self, name: CloudName, secret: Secret) -> float | None:
+        """Return when a certificate is to be replaced, or a secret of the other kind: at once."""
+        return self._route.renew_at(name, secret)
 
     async def reread(self) -> None:
         """Have the roots read again; the management's password is, for each login."""
@@ -66,5 +89,6 @@ class MqttBroker(RoutedProvider):
         return Reason(
             "route-not-available",
             f"A broker has no route {name.route[:32]!a}.",
-            f'Name the route "{PASSWORD_ROUTE}" in the rule, or none; then run gatewayctl reload.',
+            f'Name the route "{self._settings.identity}" in the rule, or none; then run gatewayctl '
+            "reload.",
         )

@@ -129,6 +129,91 @@ NO_SECRET = Reason(
     "Run gatewayctl reregister CHILD CHILD.",
     REJECTED,
 )
+USER_TOO_LONG = Reason(
+    "user-name-too-long",
+    "The user name of this child is longer than the 64 characters of a certificate's common name.",
+    "Correct what the rule extracts, or the setting user, then run gatewayctl reload.",
+)
+CANNOT_REVOKE = Reason(
+    "authority-cannot-revoke",
+    "The device CA was imported, and its certificate does not let it sign lists of what is "
+    "revoked (cRLSign).",
+    "Run gatewayctl ca make --replace --cloud CLOUD, or import another CA that may; then give the "
+    "broker its certificate.",
+    "waiting",
+)
+TOO_MANY = Reason(
+    "certificates-exhausted",
+    "This child has as many valid certificates as one may have.",
+    "Wait for the end of the oldest; or run gatewayctl forget CHILD, which revokes all.",
+)
+TOO_MANY_REVOKED = Reason(
+    "revocations-exhausted",
+    "The list of revoked certificates is full.",
+    "Wait until some of those on it have ended; or set certificates.days lower for the next, then "
+    "run gatewayctl reload.",
+)
+NO_CERTIFICATE = Reason(
+    "certificate-unusable",
+    "The secret kept for this device is no key with its certificate.",
+    "Run gatewayctl reregister CHILD CHILD.",
+    REJECTED,
+)
+OTHER_USER = Reason(
+    "certificate-of-other-user",
+    "The certificate of this device is of another user name than the settings give it now.",
+    "Another is issued by itself; if it is not, run gatewayctl reregister CHILD CHILD.",
+    REJECTED,
+)
+LIST_DENIES = Reason(
+    "topics-denied",
+    "The broker does not let this child use its own topics, so that what it says would be lost.",
+    "Put the access list at the broker that gatewayctl broker-config prints, and have it read "
+    "again.",
+)
+NOT_THE_USER = Reason(
+    "cloud-not-authorised",
+    "The broker does not take the name in the certificate for the user, or knows no such user.",
+    "Set require_certificate and use_identity_as_username to true at the listener, as gatewayctl "
+    "broker-config prints them, and restart the broker.",
+    REJECTED,
+)
+NOT_ACCEPTED_AS_SHOWN = Reason(
+    "certificate-rejected",
+    "The broker does not accept the certificate of this device.",
+    "See the log of the broker; compare its listener with what gatewayctl broker-config prints.",
+    REJECTED,
+)
+HUNG_UP = Reason(
+    "certificate-rejected",
+    "The broker closed the connection without an answer; it may not accept the certificate of this "
+    "device.",
+    "If this lasts, see the log of the broker.",
+)
+ALERTS: Mapping[str, Reason] = {
+    "unknown-ca": Reason(
+        "authority-unknown",
+        "The broker does not trust the device CA, or has no list of what that has revoked.",
+        "Put the certificate that gatewayctl ca show --cloud CLOUD prints into cafile at the "
+        "broker, and the list that gatewayctl ca revoked --cloud CLOUD prints into crlfile; then "
+        "restart the broker.",
+        REJECTED,
+    ),
+    "certificate-expired": Reason(
+        "certificate-expired",
+        "The broker rejected the certificate, or its CA, as not valid now.",
+        "Check the clocks of the gateway and of the broker, and the CA: gatewayctl ca show --cloud "
+        "CLOUD.",
+        REJECTED,
+    ),
+    "certificate-revoked": Reason(
+        "certificate-revoked",
+        "The certificate is on the broker's list of revoked ones: the child was forgotten before.",
+        "If it is to be known again, run gatewayctl reregister CHILD CHILD, which issues another.",
+        REJECTED,
+    ),
+}
+"""TLS alert about a certificate, to its reason; other alerts say no more than a refusal."""
 NO_PRODUCT = Reason(
     "product-unknown",
     "The product is none of those that this broker is for.",
@@ -149,6 +234,35 @@ def login(error: ConnectError, host: str, tcp_port: int) -> LoginError:
         return LoginFailed(connect_errors.reason(error.fault, host, tcp_port))
     reason = CODES[error.code]
     return LoginFailed(reason) if error.code == UNAVAILABLE else LoginRefused(reason, stale=False)
+
+
+def certificate_login(error: ConnectError, host: str, tcp_port: int, fault: str) -> LoginError:
+    """Return what to raise for a login by certificate that got no connection.
+
+    fault: of the certificate by this machine's clock, as "has expired"; "" for none.  An expired
+    one is stale: a new one may be accepted.
+    """
+    if error.fault is ConnectFault.IDENTITY:
+        return LoginRefused(NO_CERTIFICATE)
+    if error.fault is ConnectFault.TLS_REJECTED:
+        if fault:
+            return LoginRefused(_invalid(fault), stale=fault == "has expired")
+        return LoginRefused(ALERTS.get(error.alert, NOT_ACCEPTED_AS_SHOWN), stale=False)
+    if error.fault is ConnectFault.MQTT_CLOSED:
+        return LoginFailed(HUNG_UP)
+    if error.code in NOT_ACCEPTED:
+        return LoginRefused(NOT_THE_USER, stale=False)
+    return login(error, host, tcp_port)
+
+
+def _invalid(fault: str) -> Reason:
+    return Reason(
+        "certificate-expired",
+        f"The certificate of this device {fault}, by the gateway's clock.",
+        "Check the gateway's clock; an expired certificate is replaced by itself if the device CA "
+        "is valid.",
+        REJECTED,
+    )
 
 
 ManagementError = ConnectError | ConfigError | ManagementFailed | CommandRefused

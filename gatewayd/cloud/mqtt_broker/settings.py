@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gatewayd.cloud.mqtt_broker.templates import (
+    DEVICE,
+    PRODUCT,
     BrokerTemplates,
     name_template,
     part_fault,
@@ -15,6 +17,9 @@ from gatewayd.cloud.mqtt_broker.templates import (
 from gatewayd.cloud.outbound import OutboundSettings
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, FileUse, given_credential, given_file, setting
+
+PASSWORD, CERTIFICATE = "password", "certificate"
+"""How a child proves who it is; also the names of the routes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +43,48 @@ class BrokerManagement:
 
 
 @dataclass(frozen=True, slots=True)
+class BrokerCertificates:
+    """[cloud.<name>.certificates]: the children's certificates, where these are their identity."""
+
+    key_algorithm: str = setting(
+        "ec-p256", "the children's keys", choices=("ec-p256", "rsa-2048", "rsa-3072")
+    )
+    days: int = setting(
+        30,
+        "life of a certificate, in days; a broker that has no list of the revoked ones accepts one "
+        "until its end",
+        low=1,
+        high=3650,
+    )
+    renew_before: int = setting(
+        10, "days before its end at which a certificate is renewed", low=1, high=1825
+    )
+
+    def mistakes(self) -> Iterator[str]:
+        """Yield the mistakes; see MqttBrokerSettings.problems."""
+        if self.renew_before >= self.days:
+            yield "certificates.renew_before must be less than certificates.days"
+
+
+@dataclass(frozen=True, slots=True)
 class MqttBrokerSettings(OutboundSettings):
     """[cloud.<name>], of the kind "mqtt": any broker of MQTT 3.1.1 over TLS."""
 
     host: str = setting(
         REQUIRED, "host name of the broker, which its certificate has", grammar=grammar.host
     )
-    management: BrokerManagement = setting(
-        REQUIRED, "the login by which children are created at the broker"
+    management: BrokerManagement | None = setting(
+        None,
+        'the login by which children are created at the broker; where identity is "password"',
+    )
+    identity: str = setting(
+        PASSWORD,
+        'how a child proves who it is: "password", for a client that is created at the broker; or '
+        '"certificate", which the device CA of this cloud issues, and the broker trusts',
+        choices=(PASSWORD, CERTIFICATE),
+    )
+    certificates: BrokerCertificates | None = setting(
+        None, 'the children\'s certificates, where identity is "certificate" (default: as below)'
     )
     address: str = setting(
         "", "name or IP address to connect to, if not that of host", grammar=grammar.host
@@ -57,9 +96,14 @@ class MqttBrokerSettings(OutboundSettings):
         file=FileUse.LATER,
     )
     client_id: str = setting(
-        "{product}-{device}", "client id of a child", grammar=name_template
-    )  # fmt: skip
-    user: str = setting("{product}-{device}", "user name of a child", grammar=name_template)
+        "", "client id of a child (default: that of user)", grammar=name_template
+    )
+    user: str = setting(
+        "",
+        'user name of a child (default: "{product}-{device}"; as the common name of a certificate '
+        '"{product}/{device}")',
+        grammar=name_template,
+    )
     up: str = setting(
         "devices/{product}/{device}/up/{topic}",
         "topics of what a child says: {topic} is what follows up/ at gatewayd's own broker, as "
@@ -97,9 +141,31 @@ class MqttBrokerSettings(OutboundSettings):
             if fault := part_fault(product):
                 yield f"products: each {fault}"
         yield from self.templates.mistakes(several=len(self.products) != 1)
-        yield from self.management.mistakes()
+        if self.identity == CERTIFICATE:
+            yield from self.templates.mistakes_of_users(several=len(self.products) != 1)
+            yield from self.issuing.mistakes()
+            if self.management is not None:
+                yield 'management is for identity "password": leave it out'
+        elif self.management is None:
+            yield (
+                "management is missing: children are created by it; or set identity to "
+                '"certificate"'
+            )
+        else:
+            yield from self.management.mistakes()
+            if self.certificates is not None:
+                yield 'certificates is for identity "certificate": leave it out'
+            if "/" in self.templates.user:
+                yield 'user must have no /, except where identity is "certificate"'
+
+    @property
+    def issuing(self) -> BrokerCertificates:
+        """How certificates are issued."""
+        return self.certificates or BrokerCertificates()
 
     @property
     def templates(self) -> BrokerTemplates:
         """What a child is at the broker."""
-        return BrokerTemplates(self.client_id, self.user, self.up, self.down)
+        between = "/" if self.identity == CERTIFICATE else "-"
+        user = self.user or f"{PRODUCT}{between}{DEVICE}"
+        return BrokerTemplates(self.client_id or user, user, self.up, self.down)

@@ -32,9 +32,9 @@ def part_fault(text: str) -> str:
 
 def name_template(text: str) -> str:
     """Return what is wrong with the template of a name; "" if nothing.  A grammar of a setting."""
-    return _fault(text, {PRODUCT, DEVICE}) or (
-        "must have no /" if "/" in text else _without_device(text)
-    )
+    if text.startswith("/") or text.endswith("/") or "//" in text:
+        return "must begin and end with no /, and have none beside another"
+    return _fault(text, {PRODUCT, DEVICE}) or _without_device(text)
 
 
 def topic_template(text: str) -> str:
@@ -110,10 +110,53 @@ class BrokerTemplates:
                 "one client id; or name one product"
             )
 
+    def mistakes_of_users(self, *, several: bool) -> Iterator[str]:
+        """Yield what an access list by user names alone cannot say; see MqttBrokerSettings.
+
+        several: as for `mistakes`.
+        """
+        if several and not _apart(self.user):
+            yield (
+                f"user must have {PRODUCT} and {DEVICE} at levels of their own, as "
+                f"{PRODUCT}/{DEVICE}: two children of several products could have one name; or "
+                "name one product"
+            )
+        for key, template in (("up", self.up), ("down", self.down)):
+            if self._pattern(template) is None:
+                yield (
+                    f"{key} must have the user, {self.user}, as levels of its own, and no further "
+                    "field: the access list of the broker knows a child by its user alone"
+                )
+
+    def patterns(self) -> tuple[str, str]:
+        """Return `up` and `down` for an access list of mosquitto: %u for the user, # at the end.
+
+        Source: mosquitto.conf(5), "acl_file".
+        """
+        up, down = self._pattern(self.up), self._pattern(self.down)
+        assert up is not None, "mistakes_of_users has found nothing"
+        assert down is not None, "likewise"
+        return up, down
+
+    def _pattern(self, template: str) -> str | None:
+        own, levels = self.user.split("/"), template.removesuffix(TOPIC).split("/")
+        for at in range(len(levels) - len(own) + 1):
+            if levels[at : at + len(own)] == own:
+                rest = [*levels[:at], "%u", *levels[at + len(own) :]]
+                pattern = "/".join(rest) + "#"
+                return None if "{" in pattern else pattern
+        return None
+
     def identity(self, name: CloudName) -> BrokerIdentity:
         """Return what a child is at the broker.  name: of parts without a fault."""
         up, down = (_filled(one.removesuffix(TOPIC), name) for one in (self.up, self.down))
         return BrokerIdentity(_filled(self.client_id, name), _filled(self.user, name), up, down)
+
+
+def _apart(template: str) -> bool:
+    """Whether product and device are at levels of their own, so that both can be read again."""
+    levels = template.split("/")
+    return PRODUCT in levels and DEVICE in levels
 
 
 def _filled(template: str, name: CloudName) -> str:

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives import serialization
 
 from gatewayd.ca.certificates import Validity, read_certificates, read_request, same_key
 from gatewayd.ca.keys import public_key
-from gatewayd.cloud.huawei.identity import read_identity
+from gatewayd.cloud.ca.identity import read_identity
 from gatewayd.cloud.provider import Failed, LoginError, LoginFailed, LoginRefused, Refused
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret

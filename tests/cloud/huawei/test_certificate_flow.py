@@ -13,7 +13,7 @@ import pytest
 from gatewayd.admission.controller import RulesInForce
 from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Decision
-from gatewayd.cloud.huawei.identity import read_identity
+from gatewayd.cloud.ca.identity import read_identity
 from gatewayd.cloud.huawei.settings import HuaweiGateway
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.lifecycle import State

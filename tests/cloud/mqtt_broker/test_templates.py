@@ -48,7 +48,8 @@ def test_a_part_can_be_no_wildcard_and_no_level(text: str) -> None:
     [
         ("{product}-{device}", ""), ("{device}", ""), ("site7.{device}", ""),
         ("{product}", "must have {device}"), ("", "must have {device}"),
-        ("{device}/{product}", "must have no /"), ("{serial}{device}", "unknown field '{serial}'"),
+        ("/{device}", "begin and end with no /"), ("{product}//{device}", "none beside another"),
+        ("{serial}{device}", "unknown field '{serial}'"),
         ("{device}+", "letters"), ("a b{device}", "letters"), ("{device", "letters"),
         ("x" * 300 + "{device}", "at most 256"), ("{{device}}", "letters"), ("{topic}", "unknown"),
     ],
