@@ -108,6 +108,15 @@ def _preflight(_connect: Connect, arguments: Namespace) -> int:
 
 
 def _preflighted(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
+    return preflight_records(arguments.config, arguments.name)
+
+
+def preflight_records(config: Path, cloud: str) -> Iterator[Record]:
+    """Yield what each check has found, for a program.
+
+    cloud: the name of the only one to check; "" for all.
+    Raises CommandFailed after the last, if any failed; GatewayError.
+    """
     plugins, context = Plugins.installed(), local_context(os.environ)
     problems = check_configuration(arguments.config, plugins)
     for problem in problems:
@@ -116,7 +125,7 @@ def _preflighted(_connect: Connect, arguments: Namespace) -> Iterator[Record]:
     if any(problem.fatal for problem in problems):
         raise CommandFailed("The configuration cannot be used")
     made: list[Record] = []
-    clouds = _configured(arguments.config, arguments.name, plugins)
+    clouds = _configured(config, cloud, plugins)
     failed = asyncio.run(_run(clouds, context, lambda *one: made.append(_record(*one))))
     yield from made
     if failed:

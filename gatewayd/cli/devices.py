@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
-import os
 import re
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 from gatewayd.cli import messages, output
 from gatewayd.cli.command import (
@@ -27,7 +24,6 @@ from gatewayd.cli.command import (
     confirm,
     no_arguments,
     number,
-    write_file,
 )
 from gatewayd.cli.output.fields import (
     FieldKind,
@@ -250,20 +246,6 @@ def _reload(connect: Connect, arguments: Namespace) -> Iterator[str]:
         yield "Reloaded: all of the configuration is in force."
 
 
-def _dump(connect: Connect, arguments: Namespace) -> Iterator[str]:
-    with os.fdopen(connect().call("Dump"), "rb") as diagnostics:
-        found = diagnostics.read()
-    if arguments.output is None:
-        yield found.decode("ascii", "replace")
-    else:
-        write_file(arguments.output, found, overwrite=True)
-
-
-def _dumped(connect: Connect, arguments: Namespace) -> Iterator[Record]:
-    lines = list(_dump(connect, arguments))
-    yield {"Diagnostics": json.loads(lines[0])} if lines else {"File": str(arguments.output)}
-
-
 def _decisions(connect: Connect, arguments: Namespace) -> Iterator[Record]:
     """Yield the decisions, the oldest first, as they would stand in a file."""
     client = connect()
@@ -396,10 +378,5 @@ COMMANDS: tuple[Command, ...] = (
              text("Note", 'more about it, or ""'))),
     Command("reload", "reload the configuration", no_arguments, _reload, _reloaded,
             (texts("RestartNeeded", "sections whose changes wait for a restart"),)),
-    Command("dump", "print diagnostics as JSON, for a fault report (contains no secret)",
-            argument("--output", type=Path, metavar="FILE", help="write them to this file"),
-            _dump, _dumped,
-            maybe(anything("Diagnostics", "the diagnostics"),
-                  text("File", "the file that was written"))),
 )
 # fmt: on

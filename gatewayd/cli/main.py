@@ -33,7 +33,7 @@ INTERRUPTED = 130
 MODULES: Mapping[str, Sequence[str]] = {
     "setup.commands": ("setup",),
     "devices": (
-        "list", "show", "explain", "log", "dump", "watch", "approve", "reject", "retry", "forget",
+        "list", "show", "explain", "log", "watch", "approve", "reject", "retry", "forget",
         "rename", "reregister", "repin", "split", "merge", "permit-join", "reload",
     ),
     "discover.commands": ("discover",),
@@ -46,6 +46,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "store": ("store",),
     "watching.metrics": ("metrics",),
     "watching.top": ("top",),
+    "watching.dump": ("dump",),
     "vault.commands": ("vault",),
     "huawei.template": ("huawei",),
     "ca": ("ca", "huawei"),

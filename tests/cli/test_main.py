@@ -7,7 +7,6 @@ import errno
 import io
 import re
 import signal
-import stat
 import subprocess
 import sys
 import tempfile
@@ -178,24 +177,6 @@ async def test_watch(bus: PrivateBus, service: Bus, as_json: tuple[str, ...]) ->
     async with asyncio.timeout(20):
         await watching.communicate()
     assert watching.returncode == 130
-
-
-@pytest.mark.integration
-async def test_diagnostics_are_printed_or_written(
-    bus: PrivateBus, service: Bus, tmp_path: Path
-) -> None:
-    assert await ctl(bus, "dump") == (0, "{}\n")
-    report = tmp_path / "report.json"
-    assert await ctl(bus, "dump", "--output", str(report)) == (0, "")
-    assert report.read_text() == "{}"
-    assert stat.S_IMODE(report.stat().st_mode) == 0o600
-    report.write_text("longer than before")
-    report.chmod(0o640)
-    assert await ctl(bus, "dump", "--output", str(report)) == (0, "")
-    assert (report.read_text(), stat.S_IMODE(report.stat().st_mode)) == ("{}", 0o640)
-    status, printed = await ctl(bus, "dump", "--output", str(tmp_path / "nowhere" / "report"))
-    assert (status, printed.count("\n")) == (1, 1)
-    assert f"{tmp_path}/nowhere/report" in printed
 
 
 def test_text_is_safe_for_a_terminal() -> None:

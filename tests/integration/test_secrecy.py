@@ -165,10 +165,12 @@ async def ask_of_the_store(one: Site, directory: Path) -> str:
     for words in (
         ("store", "add-recovery", str(directory / "public.pem")), ("store", "rotate"),
         ("store", "reseal"), ("store", "export", "--output", str(directory / "export")),
-        ("store", "accept-rollback"), ("store", "accept-machine"), ("store", "status"), ("dump",),
+        ("store", "accept-rollback"), ("store", "accept-machine"), ("store", "status"),
+        ("dump", "--config", str(directory / "gatewayd.toml")),
     ):  # fmt: skip
         printed += await run(*GATEWAYCTL, "--bus", one.bus, *words)
     assert "Recovery keys: 1" in printed
+    assert '"Verdict": "ok"' in printed  # of the preflight, which reads the secrets
     return printed
 
 
