@@ -1,4 +1,4 @@
-"""mDNS on one interface: when to listen, when to ask again, when to start afresh."""
+"""mDNS on one interface: when to ask again, and when to start afresh."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from functools import partial
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.link.link_life import CHECK_EVERY, LinkLife
 from gatewayd.discovery.mdns.backend import MdnsBackend, PacketJudge, finish
 from gatewayd.discovery.mdns.records import (
     InstanceName,
@@ -21,18 +22,10 @@ from gatewayd.discovery.mdns.records import (
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.mdns.tracker import NameTracker
 from gatewayd.discovery.mdns.traffic import PacketVerdict, Traffic
-from gatewayd.errors import DiscoveryRetry
 from gatewayd.runtime.rate_limiter import FloodAlarm
 
 log = logging.getLogger(__name__)
 
-CHECK_EVERY = 15.0
-"""Seconds between two checks of what has expired, and until sockets that could not be opened are
-opened again, at most."""
-FIRST_RETRY = 1.0
-"""Seconds until they are opened again, at first."""
-REOPEN_EVERY = 0.5
-"""Seconds from one opening of the backend until the next, at least, whatever the interface does."""
 CALM = 60.0
 """Seconds without excess after which another flood is logged."""
 ASK_EVERY = 2.0
@@ -67,19 +60,22 @@ class MdnsInterface:
         health: Health,
         open_backend: OpenBackend,
     ) -> None:
-        self._interface, self._source = interface, source
-        self._link = link
-        self._services = services
+        self._interface, self._link, self._services = interface, link, services
         self._rescan_every = settings.rescan_every
         self._context, self._health = context, health
         self._open = open_backend
-        self._full = self._rescanning = self._moved = False
-        self._opened_on = link().endpoint
-        self._opened_at = float("-inf")
-        self._failures = 0
+        self._full = self._rescanning = False
+        self._life = LinkLife(
+            interface,
+            "mDNS",
+            source=source,
+            link=link,
+            bound=link().endpoint,
+            context=context,
+            health=health,
+        )
         self._traffic = Traffic(services, context.is_known, context.now())
         self._flood, self._excess = FloodAlarm(CALM), FloodAlarm(CHECK_EVERY)
-        self._wake = asyncio.Event()
         self._tracker = NameTracker(
             settings,
             source=source,
@@ -92,47 +88,21 @@ class MdnsInterface:
 
     async def run(self) -> None:
         """Listen whenever the interface is usable, until cancelled."""
-        self._context.hook.states[self._source] = self._record_link
         try:
-            while True:
-                self._full = self._rescanning = self._moved = False
-                try:
-                    await self._listen(self._link())
-                except (OSError, DiscoveryRetry) as error:
-                    self._failures += 1
-                    self._health.drop("no-socket")
-                    log.warning(
-                        "Failed to listen for mDNS on %s: %s.",
-                        self._interface,
-                        error,
-                        extra={"once": f"{self._interface} {error}"},
-                    )
-                # The objects of a closed library refer to one another, so they would stay until
-                # the collector of old objects runs: several caches of it at once in a flood.
-                gc.collect()
-                await self._pause()
+            await self._life.run(self._work, self._again)
         finally:
-            self._context.hook.states.pop(self._source, None)
             self._tracker.stop()
 
     def relinked(self) -> None:
         """Process a change of the interface: once its endpoint has changed, sockets are deaf."""
-        self._record_link()
         link = self._link()
-        if link.endpoint != self._opened_on:
-            self._moved = True
-            self._wake.set()
-        elif self._tracker.backend:
+        if not self._life.has_moved(link.endpoint) and self._tracker.backend:
             self._tracker.backend.relink(link)
-
-    def _record_link(self) -> None:
-        if (observe := self._context.hook.observe) is not None:
-            observe("interface", self._context.now(), self._link().facts)
 
     def rescan(self) -> None:
         """Clear the cache, and ask for all names."""
         self._rescanning = True
-        self._wake.set()
+        self._life.wake()
 
     async def verify(self, name: InstanceName, known: Sighting) -> Sighting | None:
         """Ask for one device, whatever is cached; None if it does not answer in time.
@@ -143,21 +113,17 @@ class MdnsInterface:
         Raises DiscoveryRetry if it could not be asked, or its answer not be received, on this
         interface: this says nothing of the device.
         """
-        link = self._link()
-        if not link.is_usable:
-            raise DiscoveryRetry(f"{self._interface} is down, or has no address", CHECK_EVERY)
+        link = self._life.usable_link()
         try:
             async with self._backend(link) as backend, asyncio.timeout(VERIFY_TIMEOUT):
                 info = await self._asked(backend, name, known)
         except TimeoutError:
             info = None
         except OSError as error:
-            why = f"{self._interface} cannot be asked: {error.strerror}"
-            raise DiscoveryRetry(why, CHECK_EVERY) from error
+            raise self._life.not_asked(error) from error
         if info:
             return self._tracker.confirmed(name, info)
-        if self._link().endpoint != link.endpoint:
-            raise DiscoveryRetry(f"{self._interface} has changed meanwhile", CHECK_EVERY)
+        self._life.check_unmoved(link)
         return None
 
     async def _asked(
@@ -185,18 +151,26 @@ class MdnsInterface:
         finally:
             await finish(backend.close())
 
+    async def _work(self, link: LanInterface) -> None:
+        self._full = self._rescanning = False
+        try:
+            await self._listen(link)
+        finally:
+            # The objects of a closed library refer to one another, so they would stay until the
+            # collector of old objects runs: several caches of it at once in a flood.
+            gc.collect()
+
     async def _listen(self, link: LanInterface) -> None:
         """Listen until the backend is full, or a rescan or another endpoint ends it."""
-        self._opened_on = link.endpoint
+        self._life.bind(link.endpoint)
         if not link.is_usable:
-            self._failures = 0
-            self._health.drop("no-interface")
+            self._life.unusable()
             return
         backend = self._open(link, self._judge, self._on_full)
-        self._opened_at = self._context.now()
+        self._life.opening()
         try:
             await backend.start()
-            self._failures = 0
+            self._life.failures = 0
             self._tracker.backend = backend
             self.relinked()  # a change while it was opened
             while not self._ends():
@@ -210,7 +184,7 @@ class MdnsInterface:
         await backend.close()
 
     def _ends(self) -> bool:
-        return self._full or self._rescanning or self._moved
+        return self._full or self._rescanning or self._life.moved
 
     async def _until_rescan(self, backend: MdnsBackend) -> None:
         spread = 0.9 + 0.2 * self._context.jitter()
@@ -219,35 +193,14 @@ class MdnsInterface:
             excess = self._excess.is_on(self._context.now())
             if excess:
                 backend.ask(self._services)
-            await self._wait(min(left, ASK_EVERY if excess else CHECK_EVERY))
+            await self._life.wait(min(left, ASK_EVERY if excess else CHECK_EVERY))
             self._tracker.expire()
 
-    async def _wait(self, seconds: float) -> None:
-        """Return after some seconds, or when woken."""
-        self._wake.clear()
-        try:
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-
-    async def _pause(self) -> None:
-        """Wait until it is to be listened again, or the interface has changed."""
-        since = self._context.now()
-        while (left := self._due(since) - self._context.now()) > 0:
-            await self._wait(left)
-
-    def _due(self, since: float) -> float:
-        """Return when to listen again.  since: when it ended."""
-        if self._moved:
-            return self._opened_at + REOPEN_EVERY
+    def _again(self, opened_at: float, since: float) -> float | None:
+        """Return when to listen again after a flood or for a rescan.  See `Again`."""
         if self._full:
-            return self._opened_at + RENEW_EVERY
-        if self._rescanning:
-            return since
-        if self._failures:
-            return since + min(FIRST_RETRY * (1 << min(self._failures - 1, 8)), CHECK_EVERY)
-        return since + CHECK_EVERY
+            return opened_at + RENEW_EVERY
+        return since if self._rescanning else None
 
     def _judge(self, sender: str, packet: bytes) -> PacketVerdict:
         """Judge a packet before it is parsed."""
@@ -256,14 +209,14 @@ class MdnsInterface:
         if verdict.is_flood:
             self._report_flood(now)
             if verdict is PacketVerdict.LINK_FLOOD and self._excess.ring(now):
-                self._wake.set()
+                self._life.wake()
         return verdict
 
     def _on_full(self) -> None:
         """Close the backend and open another, so that the memory of all it holds is freed."""
         if not self._full:
             self._full = True
-            self._wake.set()
+            self._life.wake()
             self._health.drop("flood")
             self._report_flood(self._context.now())
 

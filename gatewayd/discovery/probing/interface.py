@@ -14,6 +14,7 @@ from typing import Any
 
 from gatewayd.discovery.discoverer import MATCHABLE, Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.link.link_life import CHECK_EVERY, FIRST_RETRY, LinkLife
 from gatewayd.discovery.probing.channel import (
     AskingSocket,
     DeviceQuestion,
@@ -39,13 +40,6 @@ from gatewayd.runtime.tasks import cancel_and_wait
 
 log = logging.getLogger(__name__)
 
-CHECK_EVERY = 15.0
-"""Seconds between two checks of what has expired, and until sockets that could not be opened are
-opened again, at most."""
-FIRST_RETRY = 1.0
-"""Seconds until they are opened again, at first, or it is asked again where that failed."""
-REOPEN_EVERY = 0.5
-"""Seconds from one opening of the sockets until the next, at least, whatever the interface does."""
 LIFETIME = 2.5
 """Rounds for which is believed what has no lifetime of its own: two that it has not answered."""
 VERIFY = 2.9
@@ -125,51 +119,41 @@ class ProbedInterface:
         self._open_tokens: deque[tuple[bytes, float]] = deque(maxlen=MAX_TOKENS)
         self._expected: list[_Expected] = []
         self._channel: LinkChannel | None = None
-        self._opened_on = self._places(link())
-        self._opened_at = self._asked_at = self._sent_at = float("-inf")
-        self._failures = 0
-        self._moved = self._rescanning = False
-        self._wake = asyncio.Event()
+        self._life = LinkLife(
+            place.interface,
+            place.kind,
+            source=place.source,
+            link=link,
+            bound=self._places(link()),
+            context=context,
+            health=health,
+        )
+        self._asked_at = self._sent_at = float("-inf")
+        self._rescanning = False
 
     # When it is asked.
 
     async def run(self) -> None:
         """Ask and listen whenever the interface is usable, until cancelled."""
-        self._context.hook.states[self._place.source] = self._record_link
         expiring = asyncio.create_task(self._expire(), name=f"{self._place.source} expiry")
         try:
-            while True:
-                self._moved = False
-                try:
-                    await self._work(self._link())
-                except (OSError, DiscoveryRetry) as error:
-                    self._failures += 1
-                    self._health.drop("no-socket")
-                    where = f"{self._place.kind} on {self._place.interface}"
-                    log.warning("Failed to listen for %s: %s.", where, error,
-                                extra={"once": f"{where} {error}"})  # fmt: skip
-                await self._pause()
+            await self._life.run(self._work)
         finally:
-            self._context.hook.states.pop(self._place.source, None)
             await cancel_and_wait((expiring,))
             await self._enquiries.clear()
             self._table.stop()
 
     def relinked(self) -> None:
         """Process a change of the interface: once its endpoint has changed, sockets are deaf."""
-        self._record_link()
         link = self._link()
-        if self._places(link) != self._opened_on:
-            self._moved = True
-            self._wake.set()
-        elif self._channel is not None:
+        if not self._life.has_moved(self._places(link)) and self._channel is not None:
             self._channel.relink(link)
 
     def rescan(self) -> None:
         """Ask for all devices, and report all of them again."""
         self._table.renew()
         self._rescanning = True
-        self._wake.set()
+        self._life.wake()
 
     def _places(self, link: LanInterface) -> object:
         """Return what the sockets are bound to."""
@@ -177,11 +161,11 @@ class ProbedInterface:
 
     async def _work(self, link: LanInterface) -> None:
         """Ask again and again, until another endpoint ends it."""
-        self._opened_on, self._opened_at = self._places(link), self._context.now()
+        self._life.bind(self._places(link))
         if not link.is_usable or not asking_addresses(link, self._protocol):
-            self._failures = 0
-            self._health.drop("no-interface")
+            self._life.unusable()
             return
+        self._life.opening()
         self._channel = LinkChannel(
             link,
             self._protocol,
@@ -190,12 +174,12 @@ class ProbedInterface:
             dropped=partial(self._drop, "off-link"),
         )
         try:
-            self._failures = 0
+            self._life.failures = 0
             self.relinked()  # a change while it was opened
-            while not self._moved:
-                await self._sleep(self._sent_at + self._gap)
+            while not self._life.moved:
+                await self._life.sleep(self._sent_at + self._gap)
                 has_failed = await self._round(self._channel)
-                self._failures = self._failures + 1 if has_failed else 0
+                self._life.failures = self._life.failures + 1 if has_failed else 0
                 await self._rest()
         finally:
             self._channel.close()
@@ -211,8 +195,8 @@ class ProbedInterface:
     async def _ask_all(self, asking: AskingSocket) -> bool:
         token, failed = self._new_token(), False
         for probe in islice(self._protocol.probes(token, asking.own), MAX_PROBES):
-            await self._sleep(self._context.now() + probe.after)
-            if self._moved:
+            await self._life.sleep(self._context.now() + probe.after)
+            if self._life.moved:
                 return False
             until = self._context.now() + self._protocol.answer_time
             self._open_tokens.append((probe.token or token, until))
@@ -229,37 +213,11 @@ class ProbedInterface:
         """Return when it is to be asked again, or the interface has changed."""
         spread = 0.9 + 0.2 * self._context.jitter()
         wait = spread * self._probe_every
-        if self._failures:
-            wait = min(wait, FIRST_RETRY * (1 << min(self._failures - 1, 16)))
+        if failures := self._life.failures:
+            wait = min(wait, FIRST_RETRY * (1 << min(failures - 1, 16)))
         end = self._asked_at + wait
-        while self._context.now() < end and not self._moved and not self._rescanning:
-            await self._wait(end - self._context.now())
-
-    async def _sleep(self, until: float) -> None:
-        """Return at a moment, or when the interface has changed."""
-        while (left := until - self._context.now()) > 0 and not self._moved:
-            await self._wait(left)
-
-    async def _wait(self, seconds: float) -> None:
-        """Return after some seconds, or when woken."""
-        self._wake.clear()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-
-    async def _pause(self) -> None:
-        """Wait until the sockets are to be opened again, or the interface has changed."""
-        since = self._context.now()
-        while (left := self._due(since) - self._context.now()) > 0:
-            await self._wait(left)
-
-    def _due(self, since: float) -> float:
-        """Return when to open the sockets again.  since: when they were closed."""
-        if self._moved:
-            return self._opened_at + REOPEN_EVERY
-        if self._failures:
-            return since + min(FIRST_RETRY * (1 << min(self._failures - 1, 8)), CHECK_EVERY)
-        return since + CHECK_EVERY
+        while self._context.now() < end and not self._life.moved and not self._rescanning:
+            await self._life.wait(end - self._context.now())
 
     async def _expire(self) -> None:
         while True:
@@ -344,9 +302,7 @@ class ProbedInterface:
         Raises DiscoveryRetry if it could not be asked, or its answer not be received, on this
         interface: this says nothing of the device.
         """
-        link = self._link()
-        if not link.is_usable:
-            raise DiscoveryRetry(f"{self._place.interface} is down, or has no address", CHECK_EVERY)
+        link = self._life.usable_link()
         places = (*known.addresses, *self._table.former(known))
         expected = _Expected(known, places, asyncio.get_running_loop().create_future())
         self._expected.append(expected)
@@ -354,15 +310,13 @@ class ProbedInterface:
         try:
             await _answered(expected.answer, asking)
         except OSError as error:
-            why = f"{self._place.interface} cannot be asked: {error.strerror}"
-            raise DiscoveryRetry(why, CHECK_EVERY) from error
+            raise self._life.not_asked(error) from error
         finally:
             await cancel_and_wait(asking)
             self._expected.remove(expected)
         if expected.answer.done():
             return self.confirm(*expected.answer.result())
-        if self._link().endpoint != link.endpoint:
-            raise DiscoveryRetry(f"{self._place.interface} has changed meanwhile", CHECK_EVERY)
+        self._life.check_unmoved(link)
         return None
 
     def confirm(self, found: Found, sender: str) -> Sighting | None:
@@ -405,10 +359,6 @@ class ProbedInterface:
     def _drop_enquiry(self, cause: str, where: Where) -> None:
         key, address = where
         self._health.drop(cause, interface=self._place.interface, sender=address, name=key)
-
-    def _record_link(self) -> None:
-        if (observe := self._context.hook.observe) is not None:
-            observe("interface", self._context.now(), self._link().facts)
 
 
 async def _answered(

@@ -13,13 +13,12 @@ import pytest
 
 from gatewayd.discovery.discoverer import Context, Health, Interest, LossReason, Sighting
 from gatewayd.discovery.kernel.interfaces import LanInterface
+from gatewayd.discovery.link.link_life import CHECK_EVERY, REOPEN_EVERY
 from gatewayd.discovery.mdns.backend import NameCallback, PacketJudge
 from gatewayd.discovery.mdns.interface import (
     ASK_EVERY,
     CALM,
-    CHECK_EVERY,
     RENEW_EVERY,
-    REOPEN_EVERY,
     MdnsInterface,
 )
 from gatewayd.discovery.mdns.records import InstanceName, ServiceInfo, sighting
