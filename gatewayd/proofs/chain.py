@@ -29,10 +29,11 @@ async def check_chain(leaf: bytes, others: Sequence[bytes], roots: Sequence[Path
     leaf: DER.  others: DER, of the device, by which it may do so.  roots: files, PEM, read each
     time: each certificate in them may be the end, as in tls.py.
     """
-    await asyncio.to_thread(_check, leaf, others, roots)
+    await asyncio.to_thread(verify, leaf, others, roots)
 
 
-def _check(leaf: bytes, others: Sequence[bytes], roots: Sequence[Path]) -> None:
+def verify(leaf: bytes, others: Sequence[bytes], roots: Sequence[Path]) -> None:
+    """Do what `check_chain` does.  Blocks."""
     crypto = _library()
     store = crypto.X509Store()
     store.set_flags(crypto.X509StoreFlags.PARTIAL_CHAIN)

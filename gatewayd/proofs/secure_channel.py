@@ -143,7 +143,10 @@ class ChannelQuestion:
         return self.fresh[2 * _NUMBER :]
 
     def request(self) -> bytes:
-        """Return the request.  Blocks for some milliseconds."""
+        """Return the request.  Blocks for some milliseconds.
+
+        Raises UnreadableAnswer where the certificate has none that encrypts.
+        """
         shown = hashlib.sha1(self.shown, usedforsecurity=False).digest()
         security = ua.u32(0) + ua.text(self.policy.uri)
         security += ua.octets(self.own.certificate) + ua.octets(shown)
@@ -157,7 +160,10 @@ class ChannelQuestion:
         head = b"OPNF" + ua.u32(opc_ua.HEADER + len(security) + length) + security
         plain += self.own.key.sign(head + plain, self.policy.signature, _SHA256)
         blocks = (plain[at : at + block] for at in range(0, len(plain), block))
-        encrypted = (self.key.encrypt(one, self.policy.encryption) for one in blocks)
+        try:
+            encrypted = [self.key.encrypt(one, self.policy.encryption) for one in blocks]
+        except ValueError as error:  # numbers that are no key
+            raise UnreadableAnswer("garbled") from error
         return head + b"".join(encrypted)
 
     def read(self, header: ChunkHeader, body: bytes) -> tuple[OpenedChannel, bytes]:
@@ -179,14 +185,23 @@ class ChannelQuestion:
             raise KeyNotProven
         encrypted = reader.rest()
         head = b"OPNF" + ua.u32(opc_ua.HEADER + len(body)) + body[: len(body) - len(encrypted)]
-        message = UaReader(self._verified(head, self._decrypted(encrypted)))
-        message.u32()
-        if message.u32() != self._number:
+        return self.read_inside(self._verified(head, self._decrypted(encrypted))), sender
+
+    def read_inside(self, message: bytes) -> OpenedChannel:
+        """Read what was decrypted, and signed with the key: numbers, content and padding.
+
+        Raises KeyNotProven for an answer to another question, and UnreadableAnswer.
+        """
+        if not message or message[-1] >= len(message):
+            raise UnreadableAnswer("garbled")
+        reader = UaReader(message[: -message[-1] - 1])
+        reader.u32()
+        if reader.u32() != self._number:
             raise KeyNotProven
-        opened = opc_ua.read_opened(message)
+        opened = opc_ua.read_opened(reader)
         if opened.handle != self._handle:
             raise KeyNotProven
-        return opened, sender
+        return opened
 
     def _decrypted(self, encrypted: bytes) -> bytes:
         size = self.own.key.key_size // 8
@@ -199,16 +214,14 @@ class ChannelQuestion:
             raise UnreadableAnswer("garbled") from error
 
     def _verified(self, head: bytes, plain: bytes) -> bytes:
-        """Return a message without its signature, which is over its header, too, and padding."""
+        """Return a message without its signature, which is over its header, too."""
         size = self.key.key_size // 8
         message, signature = plain[:-size], plain[-size:]
         try:
             self.key.verify(signature, head + message, self.policy.signature, _SHA256)
         except InvalidSignature as error:
             raise KeyNotProven from error
-        if not message or message[-1] >= len(message):
-            raise UnreadableAnswer("garbled")
-        return message[: -message[-1] - 1]
+        return message
 
     def close(self, opened: OpenedChannel) -> bytes:
         """Return the request to end the channel, which is not answered."""

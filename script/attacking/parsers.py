@@ -61,6 +61,7 @@ from gatewayd.settings.files import Problems
 from script.attacking.fuzzer import Parser
 from script.attacking.lan_parsers import lan_parsers
 from script.attacking.more_parsers import more_parsers
+from script.attacking.proof_parsers import proof_parsers
 
 NAME = CloudName("cloud", "a1product00", "TH20-0001")
 KINDS: Mapping[str, str] = {"mdns": "mdns"}
@@ -97,6 +98,7 @@ def parsers() -> Sequence[Parser]:
         *_of_files(),
         *lan_parsers(),
         *more_parsers(),
+        *proof_parsers(),
     )
 
 

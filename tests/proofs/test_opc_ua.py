@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from gatewayd.device.proof import Proof
@@ -26,6 +28,8 @@ from gatewayd.runtime.clock import SYSTEM_CLOCK
 from gatewayd.testing.waiting import until
 from tests.proofs.test_prover import HERE, closing, serving, silent, text
 from tests.support.device_certificates import (
+    BEGUN,
+    NO_END,
     DeviceCertificate,
     ago,
     pem,
@@ -255,6 +259,17 @@ UNFIT = {
 async def test_a_server_without_a_policy_that_proves_a_key_says_so(site: Site, name: str) -> None:
     async with serving(UNFIT[name].serve) as served:
         assert (await site.proven(served.port)).reason == reasons.NO_POLICY
+
+
+async def test_a_key_that_encrypts_nothing_is_no_fault_of_gatewayd(site: Site) -> None:
+    """A certificate with numbers that are no key of RSA, which libraries read all the same."""
+    key = rsa.RSAPublicNumbers(3, 1 << 2047).public_key()
+    builder = x509.CertificateBuilder(
+        PRESS.certificate.issuer, PRESS.certificate.subject, key, 7, BEGUN, NO_END
+    )
+    hollow = DeviceCertificate(builder.sign(KEY, hashes.SHA256()), KEY)
+    async with serving(SecureServer(hollow).serve) as served:
+        assert (await site.proven(served.port)).reason == reasons.NO_CHANNEL
 
 
 async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
