@@ -11,7 +11,7 @@ import socket
 import struct
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from gatewayd.discovery.kernel.netlink import attributes, follow, messages
 
@@ -28,10 +28,11 @@ NEW_ADDRESS, DELETED_ADDRESS, GET_ADDRESS = 20, 21, 22
 _GROUPS = 0x1 | 0x10 | 0x100  # RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV6_IFADDR
 _UP, _RUNNING = 0x1, 0x40  # IFF_*, netdevice(7)
 _NAME = 3  # IFLA_IFNAME
-_ADDRESS, _LOCAL, _FLAGS = 1, 2, 8  # IFA_*, linux/if_addr.h
+_ADDRESS, _LOCAL, _TIMES, _FLAGS = 1, 2, 6, 8  # IFA_*, linux/if_addr.h
 _OPTIMISTIC, _FAILED, _TENTATIVE = 0x04, 0x08, 0x40  # IFA_F_*
 _LINK = struct.Struct("=BxHiII")  # ifinfomsg: family, type, index, flags, change
 _OWNED = struct.Struct("=BBBBi")  # ifaddrmsg: family, prefix length, flags, scope, index
+_CACHE = struct.Struct("=IIII")  # ifa_cacheinfo: lifetimes, made, updated
 _WORD = struct.Struct("=I")
 _LENGTHS = {socket.AF_INET: 4, socket.AF_INET6: 16}
 
@@ -61,6 +62,7 @@ class LanInterface:
     is_running: whether it is up, and has a carrier.
     addresses: those that can be used, the kernel's first one first.
     is_alone: whether no other interface has an IPv6 address of it, as a bridge and its port do.
+    made: when each address was made, in hundredths of a second of the kernel's clock.
     """
 
     name: str
@@ -68,6 +70,7 @@ class LanInterface:
     is_running: bool = False
     addresses: tuple[OwnAddress, ...] = ()
     is_alone: bool = True
+    made: tuple[int, ...] = ()
 
     @property
     def ipv4(self) -> str:
@@ -103,16 +106,39 @@ class LanInterface:
                 "addresses": addresses}  # fmt: skip
 
     @property
-    def endpoint(self) -> tuple[int, str, str]:
-        """What sockets are bound to: once it differs, they are deaf."""
-        return (self.index, self.ipv4, self.ipv6) if self.is_usable else (0, "", "")
+    def endpoint(self) -> tuple[int, str, str, int, int]:
+        """What sockets are bound to: once it differs, they are deaf.
+
+        An interface that was made again may have the index and the addresses of before; but these
+        were made later.  The kernel may not have said that it was gone, if it had much to say.
+        """
+        if not self.is_usable:
+            return 0, "", "", 0, 0
+        return self.index, self.ipv4, self.ipv6, self._made(self.ipv4), self._made(self.ipv6)
+
+    def _made(self, address: str) -> int:
+        known = zip(self.addresses, self.made, strict=False)
+        return next((at for one, at in known if str(one.ip) == address), 0)
+
+
+class ReadAddress(NamedTuple):
+    """An address in a message.  interface: its index.  made: as in `LanInterface`.
+
+    is_usable: False for one that is still in doubt.
+    """
+
+    kind: int
+    interface: int
+    own: OwnAddress
+    made: int
+    is_usable: bool
 
 
 @dataclass(slots=True)
 class _Entry:
     name: str = ""
     flags: int = 0
-    addresses: dict[tuple[int, int], OwnAddress] = field(default_factory=dict)
+    addresses: dict[tuple[int, int], ReadAddress] = field(default_factory=dict)
 
 
 def parse_links(packet: bytes) -> Iterator[tuple[int, int, int, str]]:
@@ -125,8 +151,8 @@ def parse_links(packet: bytes) -> Iterator[tuple[int, int, int, str]]:
                 yield kind, index, flags, name.decode(errors="replace")
 
 
-def parse_addresses(packet: bytes) -> Iterator[tuple[int, int, OwnAddress, bool]]:
-    """Yield kind, index, address and whether it can be used, for each address in a packet."""
+def parse_addresses(packet: bytes) -> Iterator[ReadAddress]:
+    """Yield the addresses in a packet."""
     for kind, _, _, body in messages(packet):
         if kind in (NEW_ADDRESS, DELETED_ADDRESS) and len(body) >= _OWNED.size:
             family, prefix, flags, _, index = _OWNED.unpack_from(body)
@@ -138,7 +164,9 @@ def parse_addresses(packet: bytes) -> Iterator[tuple[int, int, OwnAddress, bool]
                 (flags,) = _WORD.unpack(found[_FLAGS])
             waits = flags & _TENTATIVE and not flags & _OPTIMISTIC
             made = ipaddress.ip_interface((raw, prefix))
-            yield kind, index, made, not (waits or flags & _FAILED)
+            times = found.get(_TIMES, b"")
+            at = _CACHE.unpack(times)[2] if len(times) == _CACHE.size else 0
+            yield ReadAddress(kind, index, made, at, not (waits or flags & _FAILED))
 
 
 class InterfaceTable:
@@ -179,8 +207,8 @@ class InterfaceTable:
         """Apply one packet of netlink messages from the kernel."""
         for kind, index, flags, name in parse_links(packet):
             self._apply_link(kind, index, flags, name)
-        for kind, index, address, is_usable in parse_addresses(packet):
-            self._apply_address(kind, index, address, is_usable=is_usable)
+        for one in parse_addresses(packet):
+            self._apply_address(one)
         if self._is_complete:
             self._publish()
 
@@ -190,17 +218,15 @@ class InterfaceTable:
         elif entry := self._entry(index, name):
             entry.name, entry.flags = name or entry.name, flags
 
-    def _apply_address(
-        self, kind: int, index: int, address: OwnAddress, *, is_usable: bool
-    ) -> None:
-        key = address.version, int(address.ip)
-        if kind == DELETED_ADDRESS or not is_usable:
-            if entry := self._entries.get(index):
+    def _apply_address(self, one: ReadAddress) -> None:
+        key = one.own.version, int(one.own.ip)
+        if one.kind == DELETED_ADDRESS or not one.is_usable:
+            if entry := self._entries.get(one.interface):
                 entry.addresses.pop(key, None)
-        elif (entry := self._entry(index, "")) and (
+        elif (entry := self._entry(one.interface, "")) and (
             key in entry.addresses or len(entry.addresses) < MAX_ADDRESSES
         ):
-            entry.addresses[key] = address
+            entry.addresses[key] = one
 
     def _entry(self, index: int, name: str) -> _Entry | None:
         if index not in self._entries and (len(self._entries) < MAX_LINKS or name in self._names):
@@ -221,5 +247,6 @@ class InterfaceTable:
         own = {key for key in entry.addresses if key[0] == IPV6}
         others = (one for other, one in self._entries.items() if other != index)
         is_alone = all(own.isdisjoint(one.addresses) for one in others)
-        addresses = tuple(entry.addresses.values())
-        return LanInterface(entry.name, index, bool(is_running), addresses, is_alone)
+        addresses = tuple(one.own for one in entry.addresses.values())
+        made = tuple(one.made for one in entry.addresses.values())
+        return LanInterface(entry.name, index, bool(is_running), addresses, is_alone, made)

@@ -46,8 +46,9 @@ def link(
 
 
 def address(
-    index: int, text: str, *, kind: int = NEW_ADDRESS, flags: int = 0, peer: str = ""
-) -> bytes:
+    index: int, text: str, *, kind: int = NEW_ADDRESS, flags: int = 0, peer: str = "",
+    made: int = 7,
+) -> bytes:  # fmt: skip
     """One message on an address."""
     one = ipaddress.ip_interface(text)
     family = socket.AF_INET if one.version == 4 else socket.AF_INET6
@@ -55,7 +56,8 @@ def address(
     found = {1: (ipaddress.ip_address(peer) if peer else one.ip).packed}
     if peer or one.version == 4:
         found[2] = one.ip.packed
-    return _message(kind, body, found | {8: struct.pack("=I", flags)})
+    times = struct.pack("=IIII", 0xFFFFFFFF, 0xFFFFFFFF, made, made + 5)
+    return _message(kind, body, found | {6: times, 8: struct.pack("=I", flags)})
 
 
 class Kernel:
@@ -175,6 +177,22 @@ def test_while_all_is_read_again_what_was_known_is_shown() -> None:
     assert kernel.dumps(link(2)) != before
 
 
+def test_an_interface_that_was_made_again_is_another_though_no_event_said_so() -> None:
+    """With the index and the addresses of before, after events were lost."""
+    kernel = Kernel()
+    before = kernel.dumps(link(2), address(2, "10.77.0.1/16"), address(2, "fe80::1/64"))
+    same = kernel.dumps(link(2), address(2, "10.77.0.1/16"), address(2, "fe80::1/64"))
+    assert same.endpoint == before.endpoint
+    again = (
+        link(2), address(2, "10.77.0.1/16", made=9), address(2, "fe80::1/64", made=9),
+        address(2, "192.0.2.1/24"),
+    )  # fmt: skip
+    assert kernel.dumps(*again).endpoint != before.endpoint
+    changes = kernel.changes
+    kernel.says(link(2, kind=DELETED_LINK), *again, address(2, "10.77.0.1/16", made=12))
+    assert kernel.changes == changes + 1, "though it was never seen to be gone"
+
+
 def test_the_table_is_bounded_and_what_is_asked_for_has_room() -> None:
     kernel = Kernel()
     many = [link(n, f"veth{n}") for n in range(10, 10 + 2 * MAX_LINKS)]
@@ -252,6 +270,17 @@ async def main():
     await until(lambda: link().is_usable)
     assert link().index == first
     assert restarts > 1
+    # Made again between two changes that are lost, with its index and its addresses.
+    await until(lambda: link().ipv4 == "10.77.0.1")
+    before = link()
+    lines = "".join(f"link add v{n} type bridge\\nlink del v{n}\\n" for n in range(400))
+    lines += "link del lan0\\n"
+    lines += f"link add lan0 index {first} type veth peer name far0\\nlink set far0 up\\n"
+    lines += "link set lan0 up\\naddr add 10.77.0.1/16 dev lan0\\n"
+    subprocess.run(["ip", "-batch", "-"], input=lines, text=True, check=True)
+    await until(lambda: link().is_usable and link().made[:1] != before.made[:1])
+    assert link().index == first
+    assert link().endpoint != before.endpoint
     task.cancel()
 
 asyncio.run(main())
