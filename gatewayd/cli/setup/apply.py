@@ -26,6 +26,7 @@ from gatewayd.cli.setup.questions import (
     MQTT,
     Answers,
     MachineFacts,
+    by_certificate,
     split_user,
 )
 from gatewayd.cli.systemd_creds import SERVICE, SystemdCredentials
@@ -225,7 +226,7 @@ def probe(answers: Answers, context: PreflightContext) -> Iterator[tuple[bool, s
     settings = cloud_settings(answers)
     if answers["cloud"] == ALIBABA:
         settings["products"] = {answers["product"]: AlibabaProduct()}
-    if answers["cloud"] == MQTT:
+    if answers["cloud"] == MQTT and not by_certificate(answers):
         settings["management"] = BrokerManagement(split_user(answers["endpoint"])[0])
 
     async def found() -> list[Check]:

@@ -19,6 +19,7 @@ from gatewayd.cli.setup.questions import (
     MQTT,
     WINDOW,
     Answers,
+    by_certificate,
     is_instance,
     is_region,
     split_port,
@@ -26,6 +27,7 @@ from gatewayd.cli.setup.questions import (
     topics_below,
     words,
 )
+from gatewayd.cloud.mqtt_broker.settings import CERTIFICATE
 from gatewayd.device.lifecycle import State
 
 NAME = "50-setup"
@@ -75,6 +77,8 @@ def credential_of(answers: Answers) -> str:
     """Return the name of the credential that the answers need; "" for none."""
     if answers.get("cloud") == ALIBABA:
         return f"product.{answers.get('product', '')}"
+    if by_certificate(answers):
+        return ""
     if answers.get("cloud") == MQTT:
         return f"management.{MQTT}"
     return f"gateway.{HUAWEI}" if answers.get("gateway") else ""
@@ -91,6 +95,8 @@ def cloud_settings(answers: Answers) -> dict[str, Any]:
         found = {"host": host}
     if port:
         found["port"] = int(port)
+    if answers["cloud"] == MQTT and by_certificate(answers):
+        found["identity"] = CERTIFICATE
     if answers.get("ca_file"):
         found["ca_file"] = Path(answers["ca_file"])
     return found
@@ -120,7 +126,7 @@ def answers_of(configuration: Mapping[str, Any], rules: Mapping[str, Any]) -> di
         found["template"] = str(_table(cloud, "certificates").get("template_file", ""))
     if kind == MQTT:
         user, up = str(_table(cloud, "management").get("user", "")), str(cloud.get("up", ""))
-        found["endpoint"] = f"{user}@{found['endpoint']}"
+        found["endpoint"] = f"{user}@{found['endpoint']}" if user else found["endpoint"]
         found["topics"] = up.removesuffix(topics_below("")[0])
     found["serial"] = str(_table(rule, "extract").get("serial", "")).removeprefix("txt.")
     found["list"] = str(rule.get("list", ""))
@@ -136,7 +142,7 @@ def answers_of(configuration: Mapping[str, Any], rules: Mapping[str, Any]) -> di
 def next_steps(answers: Answers) -> Iterator[str]:
     """Yield what is left to do at the platform, a line each."""
     if answers["cloud"] == MQTT:
-        yield "The broker needs that user, and a role for it.  What makes both, for its machine:"
+        yield "The broker must know this gateway.  What it needs for that, and where:"
         yield "  gatewayctl broker-config"
     if answers["cloud"] != HUAWEI or answers.get("gateway"):
         return
@@ -189,9 +195,10 @@ def _configuration(answers: Answers) -> Iterator[str]:
     if name == MQTT:
         up, down = topics_below(answers["topics"])
         yield _line("up", up) + _line("down", down)
-        yield f"\n[cloud.{name}.management]\n"
-        yield _line("user", split_user(answers["endpoint"])[0])
-        yield _line("password_credential", credential_of(answers))
+        if not by_certificate(answers):
+            yield f"\n[cloud.{name}.management]\n"
+            yield _line("user", split_user(answers["endpoint"])[0])
+            yield _line("password_credential", credential_of(answers))
     elif answers["gateway"]:
         product, _, device = answers["gateway"].partition("/")
         yield f"\n[cloud.{name}.gateway]\n"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from gatewayd.cloud.alibaba.settings import PRODUCT_KEY
 from gatewayd.cloud.huawei import settings as huawei
 from gatewayd.cloud.mqtt_broker import templates
+from gatewayd.cloud.mqtt_broker.settings import CERTIFICATE, MqttBrokerSettings
 from gatewayd.settings import grammar
 
 Answers = Mapping[str, str]
@@ -160,15 +161,9 @@ def _endpoint(answer: str, answers: Answers, _machine: MachineFacts) -> str:
         found = huawei.HuaweiSettings(host=host).problems()
         return next((fault.removeprefix("host ") for fault in found), "")
     if answers.get("cloud") == MQTT:
-        return _user(user) or grammar.host(host)
+        fault = templates.part_fault(user) if "@" in answer else ""
+        return f"has a user before the host, who {fault}" if fault else grammar.host(host)
     return grammar.label(host) if is_region(host) or is_instance(host) else grammar.host(host)
-
-
-def _user(user: str) -> str:
-    if not user:
-        return "must have the user before the host, as gateway-1@broker.example"
-    fault = templates.part_fault(user)
-    return f"must have a user that is good: it {fault}" if fault else ""
 
 
 def _file(answer: str, _answers: Answers, machine: MachineFacts) -> str:
@@ -183,8 +178,12 @@ def _product(answer: str, answers: Answers, _machine: MachineFacts) -> str:
     return "" if PRODUCT_KEY.fullmatch(answer) else "must be 1 to 20 letters and digits"
 
 
-def _topics(answer: str, _answers: Answers, _machine: MachineFacts) -> str:
-    return next(filter(None, map(templates.topic_template, topics_below(answer))), "")
+def _topics(answer: str, answers: Answers, _machine: MachineFacts) -> str:
+    up, down = topics_below(answer)
+    if (fault := templates.topic_template(up)) or not by_certificate(answers):
+        return fault
+    known = MqttBrokerSettings("localhost", identity=CERTIFICATE, up=up, down=down).templates
+    return next((one.removeprefix("up ") for one in known.mistakes_of_users(several=False)), "")
 
 
 def _gateway(answer: str, _answers: Answers, _machine: MachineFacts) -> str:
@@ -211,7 +210,10 @@ def _at_broker(answers: Answers) -> bool:
     return answers.get("cloud") == MQTT
 
 
-def _by_certificate(answers: Answers) -> bool:
+def by_certificate(answers: Answers) -> bool:
+    """Whether each device proves who it is by a certificate of this gateway's CA."""
+    if _at_broker(answers):
+        return not split_user(answers.get("endpoint", ""))[0]
     return _at_huawei(answers) and not answers.get("gateway")
 
 
@@ -232,7 +234,8 @@ QUESTIONS: Sequence[Question] = (
     Question("endpoint", "Where is it?",
              "Alibaba: a region as cn-shanghai, the ID of an instance as iot-06z, or a host; "
              "Huawei: the domain name of the instance; a broker: this gateway's user there and the "
-             "host, as gateway-1@broker.example; a host may have a port, as host:8883",
+             "host, as gateway-1@broker.example, or the host alone if each device gets a "
+             "certificate; a host may have a port, as host:8883",
              check=_endpoint),
     Question("ca_file", "Which root certificates is it to be trusted by?",
              "a PEM file; empty for those of the system", "", check=_file),
@@ -247,11 +250,12 @@ QUESTIONS: Sequence[Question] = (
              "certificate of its own", "", check=_gateway, asked=_at_huawei, unsettles=("secret",)),
     Question("template", "Where is the provisioning template?",
              "a JSON file, as it was created at the platform; gatewayctl huawei template new "
-             "writes one", check=_file, asked=_by_certificate),
+             "writes one", check=_file,
+             asked=lambda answers: _at_huawei(answers) and by_certificate(answers)),
     Question("secret", "What is the secret?",
              "Alibaba: the productSecret; Huawei: the gateway's own device secret; a broker: the "
              "password of this gateway's user",
-             asked=lambda answers: not _by_certificate(answers), secret=True),
+             asked=lambda answers: not by_certificate(answers), secret=True),
     Question("admission", "What may join by itself?",
              "list: what is in a list of serial numbers; window: what comes while a window is "
              "open; approval: nothing, an operator approves each",

@@ -65,6 +65,10 @@ CLOUDS: Mapping[str, Mapping[str, str]] = {
         "cloud": "mqtt", "endpoint": "gw.2@127.0.0.1:18883", "ca_file": "/ca.pem",
         "product": "meter", "topics": "site-1/{product}/{device}", "secret": SECRET,
     },
+    "a broker, by certificates": {
+        "cloud": "mqtt", "endpoint": "broker.plant.example:18883", "product": "meter",
+        "topics": "site-1/{product}/{device}",
+    },
 }  # fmt: skip
 WAYS: Mapping[str, Mapping[str, str]] = {
     "list": {"admission": "list", "list": "/etc/gatewayd/serials.txt"},
@@ -179,7 +183,7 @@ def test_huawei_has_rules_of_its_own(key: str, bad: str) -> None:
 @pytest.mark.parametrize(
     ("key", "bad"),
     [
-        ("endpoint", "broker.example"), ("endpoint", "@broker.example"), ("endpoint", "a b@x.y"),
+        ("endpoint", "@broker.example"), ("endpoint", "a b@x.y"),
         ("endpoint", "a@b@x.y"), ("endpoint", "gateway-1@"), ("endpoint", "gateway-1@a b"),
         ("endpoint", "gateway-1@x.y:0"), ("product", "a/b"), ("product", "+"),
         ("topics", "site/{product}"), ("topics", "/{device}"), ("topics", "{device}/#"),
@@ -189,6 +193,16 @@ def test_huawei_has_rules_of_its_own(key: str, bad: str) -> None:
 def test_a_broker_has_rules_of_its_own(key: str, bad: str) -> None:
     site = {"interface": "lan0", **CLOUDS["a broker"], **WAYS["list"], key: bad}
     assert [fault for fault in complete(site, MACHINE)[1] if fault.startswith(f"{key} ")]
+
+
+def test_a_broker_knows_a_certificate_by_the_levels_of_its_topics() -> None:
+    site = {"interface": "lan0", **CLOUDS["a broker, by certificates"], **WAYS["list"]}
+    answers = answered(site)
+    assert plan(answers).credential == ""
+    _, faults = complete({**site, "topics": "site/{device}"}, MACHINE)
+    assert [fault.split()[0] for fault in faults] == ["topics"]
+    assert not complete({**site, "endpoint": "gw@x.y", "secret": SECRET,
+                         "topics": "site/{device}"}, MACHINE)[1]  # fmt: skip
 
 
 def test_the_topics_of_a_broker_are_those_of_gatewayd_unless_others_are_named() -> None:
