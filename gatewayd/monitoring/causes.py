@@ -14,6 +14,9 @@ from gatewayd.monitoring.settings import NoticeSettings
 
 MICRO = 1_000_000
 DAY = 86_400
+RESTART = 300.0
+"""Seconds for which at least a cause has to be gone after a restart, until it is over: a gateway
+that starts has yet to see its children, and to reach its clouds."""
 SLACK = 10
 """Percent by which the outbox has to be emptier than where it was noticed, until that is over."""
 
@@ -31,7 +34,7 @@ class Cause(StrEnum):
 
 
 class Subject(NamedTuple):
-    """What a cause is about.  name: of the cloud; "" for causes of the gateway as a whole."""
+    """What a cause is about.  name: of a cloud, or the state of the store; "" for all else."""
 
     cause: Cause
     name: str = ""
@@ -54,7 +57,7 @@ class PendingChildren:
         self._since = {one: before.get(one, now) for one in figures.pending} | judged
 
     def longer(self, seconds: float, now: float) -> int:
-        """Return how many wait for longer than that."""
+        """Return how many wait for so long, or longer."""
         return sum(now - since >= seconds for since in self._since.values())
 
 
@@ -86,7 +89,10 @@ def found(
                 (f"A certificate for cloud {cloud.id} expires on {day:%Y-%m-%d}"),
             )
     if figures.store != "unsealed":
-        yield Subject(Cause.STORE), f"The secret store is {figures.store}: {figures.explanation}"
+        yield (
+            Subject(Cause.STORE, figures.store),
+            f"The secret store is {figures.store}: {figures.explanation}",
+        )
     used, capacity = figures.messages.total.bytes, figures.messages.capacity
     outbox = Subject(Cause.OUTBOX)
     bound = settings.outbox_percent - (SLACK if outbox in standing else 0)
@@ -99,25 +105,36 @@ class StandingCauses:
     """What stands: noticed once, and over once it has been gone for a while.
 
     hold: seconds for which something must be so, or not, until that counts.
-    standing: what was noticed, also by an earlier run.
+    standing: what was noticed.  earlier: what of it by an earlier run, and was not so since.
     """
 
     hold: float
     standing: set[Subject] = field(default_factory=set)
+    earlier: set[Subject] = field(default_factory=set)
     texts: dict[Subject, str] = field(default_factory=dict)
     _changing: dict[Subject, float] = field(default_factory=dict)
+
+    def inherit(self, subjects: Iterable[Subject]) -> None:
+        """Take what an earlier run has noticed."""
+        self.earlier.update(subjects)
+        self.standing |= self.earlier
 
     def update(self, now_so: Mapping[Subject, str], now: float) -> set[Subject]:
         """Note what is so now; return what has to be noticed.  now: seconds of a steady clock."""
         self.texts.update(now_so)
+        self.earlier -= now_so.keys()
         differs = now_so.keys() ^ self.standing
         self._changing = {one: self._changing.get(one, now) for one in differs}
-        due = {one for one, since in self._changing.items() if now - since >= self.hold}
+        due = {one for one, since in self._changing.items() if now - since >= self._hold(one)}
         begun = due - self.standing
         self.standing ^= due
+        self.earlier &= self.standing
         known = self.standing | now_so.keys()
         self.texts = {one: text for one, text in self.texts.items() if one in known}
         return begun
+
+    def _hold(self, subject: Subject) -> float:
+        return max(self.hold, RESTART) if subject in self.earlier else self.hold
 
     def lines(self, cause: Cause) -> list[str]:
         """Return the sentences of a cause that stands, in the order of what they are about."""

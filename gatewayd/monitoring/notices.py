@@ -67,7 +67,7 @@ class NoticeWriter:
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
-        self._causes.standing |= await asyncio.to_thread(_read, self._directory / NOTES)
+        self._causes.inherit(await asyncio.to_thread(_read, self._directory / NOTES))
         while True:
             self._look()
             await self._write()
@@ -76,7 +76,8 @@ class NoticeWriter:
     def _look(self) -> None:
         figures, now, settings = self._figures(), self._now(), self._settings
         self._pending.update(figures, now)
-        waiting = self._pending.longer(settings.pending_after, now)
+        is_noticed = Subject(Cause.PENDING) in self._causes.standing
+        waiting = self._pending.longer(0.0 if is_noticed else settings.pending_after, now)
         now_so = dict(found(figures, waiting, settings, self._causes.standing))
         begun = self._causes.update(now_so, now)
         for subject in sorted(begun):

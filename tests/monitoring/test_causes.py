@@ -8,7 +8,14 @@ import pytest
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import MessageCounts, MessageStatistics, ProviderView
-from gatewayd.monitoring.causes import Cause, PendingChildren, StandingCauses, Subject, found
+from gatewayd.monitoring.causes import (
+    RESTART,
+    Cause,
+    PendingChildren,
+    StandingCauses,
+    Subject,
+    found,
+)
 from gatewayd.monitoring.figures import GatewayFigures
 from gatewayd.monitoring.settings import NoticeSettings
 
@@ -52,7 +59,7 @@ def test_a_gateway_that_is_well_notices_nothing() -> None:
      "A certificate for cloud ali expires on 2025-12-13"),
     (replace(WELL, clouds=[cloud("idle", -3)]), "certificate ali",
      "A certificate for cloud ali expires on 2025-11-27"),
-    (replace(WELL, store="sealed", explanation="No key."), "store",
+    (replace(WELL, store="sealed", explanation="No key."), "store sealed",
      "The secret store is sealed: No key."),
     (outbox(801), "outbox", "The outbox is 80 % full. See gatewayctl messages"),
 ])  # fmt: skip
@@ -128,6 +135,29 @@ def test_another_cloud_is_another_notice() -> None:
 
 
 def test_an_earlier_run_has_noticed_already() -> None:
-    causes = StandingCauses(5.0, {PENDING})
+    causes = StandingCauses(5.0)
+    causes.inherit({PENDING})
     assert not causes.update({PENDING: "1 child waits"}, 0)
     assert causes.lines(Cause.PENDING) == ["1 child waits"]
+    causes.update({}, 1)
+    causes.update({}, 6)
+    assert not causes.standing
+
+
+def test_after_a_restart_children_and_clouds_are_waited_for() -> None:
+    causes = StandingCauses(5.0)
+    causes.inherit({PENDING, OUTBOX})
+    for now in (0.0, 6.0, RESTART - 1):
+        assert not causes.update({}, now)
+        assert causes.standing == {PENDING, OUTBOX}
+    assert not causes.update({PENDING: "1 child waits"}, RESTART)
+    assert causes.standing == {PENDING}
+    assert not causes.update({PENDING: "1 child waits"}, RESTART + 9)
+
+
+def test_a_store_that_is_sealed_is_another_notice_than_one_that_is_degraded() -> None:
+    causes = StandingCauses(0.0)
+    for now, state in enumerate(("degraded", "sealed", "sealed")):
+        figures = replace(WELL, store=state, explanation="Why.")
+        begun = causes.update(dict(found(figures, 0, SETTINGS)), now)
+        assert bool(begun) == (now < 2)

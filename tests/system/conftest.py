@@ -24,6 +24,8 @@ from tests.system.plant import Plant, plant
 
 TOP = Path(__file__).parents[2]
 CHILDREN = 3
+EXPORTER = "prometheus-node-exporter"
+"""What serves metrics; its service is not installed, as it would be in all that is booted."""
 NOT_BOOTED = "no gateway is booted"
 
 
@@ -79,7 +81,8 @@ def gateway_root(release: str, packages: Path) -> Path:
 
     What an earlier one needs besides is not installed, so that ours are not tried with it.
     """
-    return roots.root(release, gateway_packages(packages), spare=former_gatewayd.NEEDS)
+    spare = (*former_gatewayd.NEEDS, EXPORTER)
+    return roots.root(release, gateway_packages(packages), spare=spare)
 
 
 @pytest.fixture(scope="session")

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from gatewayd.simulator.site import MANAGER
+from tests.integration.lan import GATEWAY
 from tests.system.box import Box, Failed
 from tests.system.plant import Plant
 
@@ -157,6 +159,25 @@ class Gateway:
     def await_state(self, state: str) -> None:
         """Return when the daemon is in this state.  Raises TimeoutError."""
         self.box.until(lambda: self.property("State") == state, f"gatewayd to be {state}")
+
+    def publish(
+        self,
+        child: str,
+        password: str,
+        authority: Path,
+        payload: str = '{"CurrentTemperature": 21.5}',
+    ) -> int:
+        """Publish as a child does, from its side of the LAN; return the status of mosquitto_pub.
+
+        authority: the file with the CA of gatewayd's own broker, outside of the box.
+        """
+        outside = self.namespace.replace("gw-", "children-")
+        command = [
+            "ip", "netns", "exec", outside, "mosquitto_pub", "-h", GATEWAY, "-p", "8883", "-q", "1",
+            "--cafile", str(authority), "-u", child, "-P", password,
+            "-t", f"c/{child}/up/properties", "-m", payload,
+        ]  # fmt: skip
+        return subprocess.run(command, check=False, capture_output=True, timeout=30).returncode
 
     def journal(self, *options: str) -> str:
         """Return what the daemon has logged."""

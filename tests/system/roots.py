@@ -75,9 +75,9 @@ def root(
     return kept
 
 
-def spares(root: Path) -> list[Path]:
-    """Return the packages that a root has ready without having them installed."""
-    return sorted((root / SPARE).glob("*.deb"))
+def spares(root: Path, names: Iterable[str]) -> list[Path]:
+    """Return those of these packages that a root has ready without having them installed."""
+    return [path for name in names for path in (root / SPARE).glob(f"{name}_*.deb")]
 
 
 def _replace(

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.integration.lan import GATEWAY
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import Gateway
 
@@ -30,17 +28,6 @@ MODES = {
     "/var/lib/gatewayd/broker-users.json": "600 gatewayd gatewayd",
 }
 """Mode, owner and group: a program in the group can connect, and read or write nothing."""
-
-
-def _publish(gateway: Gateway, child: str, password: str, authority: Path) -> int:
-    """Publish as a child does, from its side of the LAN; return the status of mosquitto_pub."""
-    outside = gateway.namespace.replace("gw-", "children-")
-    command = [
-        "ip", "netns", "exec", outside, "mosquitto_pub", "-h", GATEWAY, "-p", "8883", "-q", "1",
-        "--cafile", str(authority), "-u", child, "-P", password,
-        "-t", f"c/{child}/up/properties", "-m", '{"CurrentTemperature": 21.5}',
-    ]  # fmt: skip
-    return subprocess.run(command, check=False, capture_output=True, timeout=30).returncode
 
 
 def _state(gateway: Gateway, unit: str = BROKER) -> str:
@@ -72,8 +59,8 @@ def test_a_child_publishes_with_what_gatewayctl_makes(gateway: Gateway, tmp_path
     password = box.run("gatewayctl", "door", "password", child)
     authority = tmp_path / "ca.pem"
     authority.write_text(box.run("gatewayctl", "door", "authority"))
-    box.until(lambda: _publish(gateway, child, password, authority) == 0, "the child to publish")
-    assert _publish(gateway, child, "wrong", authority) != 0
+    box.until(lambda: gateway.publish(child, password, authority) == 0, "the child to publish")
+    assert gateway.publish(child, "wrong", authority) != 0
     sent = ("org.gatewayd1", "/org/gatewayd1/messages", "org.gatewayd1.Messages", "Sent")
     box.until(lambda: box.run("busctl", "get-property", *sent) == "t 1", "the cloud to have it")
 
@@ -83,24 +70,24 @@ def test_a_child_publishes_with_what_gatewayctl_makes(gateway: Gateway, tmp_path
     box.until(lambda: gateway.shown("MainPID") not in (pid, "0"), "gatewayd to be started again")
     gateway.await_online(CHILDREN)
     assert box.run("systemctl", "show", "--value", "-p", "MainPID", BROKER) == broker
-    box.until(lambda: _publish(gateway, child, password, authority) == 0, "it to be served")
+    box.until(lambda: gateway.publish(child, password, authority) == 0, "it to be served")
 
     box.run("systemctl", "kill", "--signal=SIGKILL", "--kill-whom=main", BROKER)
     box.until(lambda: _restarts(gateway) == "1", "another broker")
-    box.until(lambda: _publish(gateway, child, password, authority) == 0, "it to be served again")
+    box.until(lambda: gateway.publish(child, password, authority) == 0, "it to be served again")
 
     pid = box.run("systemctl", "show", "--value", "-p", "MainPID", BROKER)
     box.run("sh", "-c", "echo '# changed' >> /run/gatewayd-door/listeners.conf")
     box.run("systemctl", "reload", BROKER)
     box.until(lambda: _restarts(gateway) == "2", "a broker with other listeners")
     assert box.run("systemctl", "show", "--value", "-p", "MainPID", BROKER) != pid
-    box.until(lambda: _publish(gateway, child, password, authority) == 0, "these to be served")
+    box.until(lambda: gateway.publish(child, password, authority) == 0, "these to be served")
 
     # What gatewayd writes has no longer the line that was added: other listeners, once more.
     box.run("gatewayctl", "door", "revoke", child)
     box.until(lambda: _restarts(gateway) == "3", "a broker with the listeners of before")
     _until(gateway, "active")
-    box.until(lambda: _publish(gateway, child, password, authority) != 0, "it to be refused")
+    box.until(lambda: gateway.publish(child, password, authority) != 0, "it to be refused")
 
     table = box.run("nft", "list", "table", "inet", "gatewayd_broker")
     assert "ct count over 64" in table

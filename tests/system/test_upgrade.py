@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.lan import namespaces
-from tests.support.former_gatewayd import COMMIT, unpack
+from tests.support.former_gatewayd import COMMIT, NEEDS, unpack
 from tests.system import roots
 from tests.system.conftest import CHILDREN, booted
 from tests.system.gateway import KEY, STATE, Gateway, apt, install
@@ -159,7 +159,7 @@ def test_an_upgrade_keeps_everybody_online_and_a_downgrade_is_guarded(
 def test_the_earliest_package_is_upgraded_with_its_children(
     fifty: Gateway, root: Path, former: Path, package: Path
 ) -> None:
-    install(fifty.box, former, *roots.spares(root))
+    install(fifty.box, former, *roots.spares(root, NEEDS))
     fifty.write_key("--with-key=host")
     fifty.configure()
     fifty.await_online(FIFTY)
