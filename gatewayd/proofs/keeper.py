@@ -88,7 +88,7 @@ class ProofKeeper:
         self._clock, self._post, self._proof_of = clock, post, proof_of
         self._waiting: dict[DeviceId, float] = {}
         self._asked: dict[DeviceId, frozenset[Place]] = {}
-        self._moved: dict[DeviceId, asyncio.Event] = {}
+        self._moved: dict[DeviceId, set[asyncio.Event]] = {}
         self._wanted: dict[DeviceId, None] = {}
         self._checking: set[DeviceId] = set()
         self._wake = asyncio.Event()
@@ -158,8 +158,8 @@ class ProofKeeper:
         places = frozenset(_places(self._devices.evidence(device)))
         if places <= self._asked.get(device, frozenset()):
             return
-        if (moved := self._moved.get(device)) is not None:
-            moved.set()
+        if device in self._moved:
+            self._wake_up(device)
         elif state in _WATCHED and record.is_in_force and device not in self._checking:
             self._wanted[device] = None
             self._wake.set()
@@ -182,8 +182,8 @@ class ProofKeeper:
         """Ask again who has failed: the vendor's files, or the rules, are others now."""
         self._prover.reread()
         self._waiting.clear()
-        for moved in self._moved.values():
-            moved.set()
+        for device in self._moved:
+            self._wake_up(device)
 
     async def repin(self, device: DeviceId) -> None:
         """Pin the other key that a frozen child has shown.  Raises WrongState, StoreError."""
@@ -252,14 +252,22 @@ class ProofKeeper:
 
     async def _until_moved(self, device: DeviceId, seconds: float) -> None:
         """Wait, but no longer than until the child answers elsewhere, or files have changed."""
-        moved = self._moved[device] = asyncio.Event()
+        moved = asyncio.Event()
+        waiting = self._moved.setdefault(device, set())  # one that is watched may be back, too
+        waiting.add(moved)
         try:
             async with asyncio.timeout(seconds):
                 await moved.wait()
         except TimeoutError:
             pass
         finally:
-            self._moved.pop(device, None)
+            waiting.remove(moved)
+            if not waiting:
+                del self._moved[device]
+
+    def _wake_up(self, device: DeviceId) -> None:
+        for moved in self._moved[device]:
+            moved.set()
 
     def _name(self, record: Record | None) -> str:
         """Return the proof that a child makes; "" for none."""
@@ -294,7 +302,7 @@ class ProofKeeper:
                 newer = replace(pin if others else completed(pin, proof), address=proof.address)
                 if newer != pin:
                     await self._replace(device, pin, newer)
-                return NONE
+                return KEY_CHANGED if self._is_frozen(device) else NONE
             case PinCheck.CHANGED:
                 return await self._freeze(device, pin, proof)
             case PinCheck.UNPROVEN:
@@ -309,9 +317,14 @@ class ProofKeeper:
 
     async def _freeze(self, device: DeviceId, pin: Pin, proof: Proof) -> Reason:
         others = self._pins.others(device, proof)
-        if not await self._replace(device, pin, replace(pin, refused=proof.key)):
-            return NONE  # an operator has decided meanwhile
         why = KEY_OF_ANOTHER if others else KEY_CHANGED
+        while not await self._replace(device, pin, replace(pin, refused=proof.key)):
+            record = self._records.get(device)
+            if record is None or record.pin is None or record.pin.key == proof.key:
+                return NONE  # an operator has decided meanwhile
+            if record.pin.refused:
+                return why  # so has another question
+            pin = record.pin
         log.warning(
             "Device %s is frozen: at %s it has shown the key %s%s; pinned is %s.",
             device,
@@ -322,6 +335,11 @@ class ProofKeeper:
             extra={"device": device},
         )
         return why
+
+    def _is_frozen(self, device: DeviceId) -> bool:
+        """Whether another question has frozen a child meanwhile."""
+        record = self._records.get(device)
+        return record is not None and record.is_frozen
 
     async def _replace(self, device: DeviceId, before: Pin | None, pin: Pin) -> bool:
         """Put another pin on record; return whether it was still the one of before."""

@@ -1,7 +1,8 @@
 """Connections to devices that prove their keys: bounded, one at a time to each place.
 
 The key of a device is asked for where it answers.  What came of it is kept for a moment, since many
-devices, or many announcements of one, may be at one address.
+devices, or many announcements of one, may be at one address.  For a child on record there is a
+connection besides that for strangers.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ class Prover:
         self._keys = VendorRoots(())
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._for_strangers = asyncio.Semaphore(STRANGERS)
-        self._attempts: OrderedDict[tuple[str, Place], _Attempt] = OrderedDict()
+        self._attempts: OrderedDict[tuple[str, Place, bool], _Attempt] = OrderedDict()
 
     async def prove(
         self, name: str, places: Sequence[Place], *, known: bool, asked: Asked, key: str = ""
@@ -122,8 +123,12 @@ class Prover:
     async def _at(
         self, name: str, place: Place, asked: Asked, since: float, *, known: bool
     ) -> Proof:
-        """Return what is proven at a place.  since: when that was asked for."""
-        while (attempt := self._attempts.get((name, place))) is not None:
+        """Return what is proven at a place.  since: when that was asked for.
+
+        A child on record does not wait for the turn of a stranger who is announced there, too.
+        """
+        key = name, place, known
+        while (attempt := self._attempts.get(key)) is not None:
             if attempt.made.done():
                 break
             made = await asyncio.shield(attempt.made)
@@ -131,8 +136,8 @@ class Prover:
                 return made
         if attempt is None or not self._counts(name, attempt, asked):
             task = asyncio.create_task(self._make(name, place, known=known), name="prove")
-            attempt = self._attempts[name, place] = _Attempt(task, self._clock.now())
-            self._attempts.move_to_end((name, place))
+            attempt = self._attempts[key] = _Attempt(task, self._clock.now())
+            self._attempts.move_to_end(key)
             task.add_done_callback(partial(self._ended, attempt))
             self._make_room()
         return await asyncio.shield(attempt.made)

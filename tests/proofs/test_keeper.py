@@ -181,6 +181,46 @@ async def test_another_key_is_on_record_before_the_child_is_frozen() -> None:
     assert site.pin == replace(PIN, refused=NEW)
 
 
+async def test_of_two_questions_at_once_none_lets_a_child_go_on_that_the_other_freezes() -> None:
+    """One that is watched leaves and is back, before the answer is there."""
+    site = Site()
+    site.prover.keys[HERE] = replace(GENUINE, key=NEW)
+
+    async def slow(*words: Any, **facts: Any) -> Proof:
+        await asyncio.sleep(1)
+        return await FakeProver.prove(site.prover, *words, **facts)
+
+    site.prover.prove = slow  # type: ignore[method-assign]  # both ask before either is answered
+    run = asyncio.create_task(site.keeper.run())
+    site.keeper.shown(ME, State.ONLINE, present=True)
+    await asyncio.sleep(0.5)
+    posted = await site.settled()
+    await cancel_and_wait([run])
+    assert kinds(posted) == ["Frozen"]
+    assert kinds(site.frozen()) == ["Frozen"]
+    assert site.pin == replace(PIN, refused=NEW)
+
+
+@pytest.mark.parametrize(
+    ("key", "meanwhile"),
+    [(NEW, replace(PIN, address=THERE)), (OLD, replace(PIN, refused=NEW))],
+    ids=["its address", "frozen"],
+)
+async def test_a_pin_that_another_question_changes_meanwhile_frees_no_child(
+    key: str, meanwhile: Pin
+) -> None:
+    site = Site()
+    site.prover.keys[HERE] = replace(GENUINE, key=key)
+
+    async def proves(*words: Any, **facts: Any) -> Proof:
+        site.add(ME, meanwhile)
+        return await FakeProver.prove(site.prover, *words, **facts)
+
+    site.prover.prove = proves  # type: ignore[method-assign]  # another question is faster
+    assert kinds(await site.settled()) == ["Frozen"]
+    assert site.pin == replace(meanwhile, refused=NEW)
+
+
 async def test_a_freeze_that_the_disk_refuses_lets_no_child_go_on() -> None:
     site = Site()
     site.prover.keys[HERE] = replace(GENUINE, key=NEW)
@@ -297,6 +337,21 @@ async def test_a_child_online_that_cannot_be_asked_is_asked_again_and_keeps_its_
     await asyncio.sleep(600)
     assert len(site.prover.asked) <= 4
     await cancel_and_wait([run])
+
+
+async def test_whoever_waits_for_a_child_learns_that_it_has_moved() -> None:
+    """One that is watched, and that is back meanwhile: both questions wait."""
+    site = Site()
+    run = asyncio.create_task(site.keeper.run())
+    site.keeper.shown(ME, State.ONLINE, present=True)
+    await asyncio.sleep(50)
+    back = asyncio.create_task(site.settled(62))
+    await asyncio.sleep(60)
+    site.addresses[ME], site.prover.keys[THERE] = THERE, GENUINE
+    site.keeper.shown(ME, State.ONLINE, present=True)
+    posted = await back
+    await cancel_and_wait([run])
+    assert kinds(posted)[-1] == "ActivationStarted"
 
 
 async def test_a_stranger_that_fails_is_evaluated_again_later() -> None:
