@@ -25,7 +25,7 @@ from gatewayd.simulator.account import CERTIFICATES, LOOPBACK
 from gatewayd.simulator.control import ControlSocket, ask
 from gatewayd.simulator.lan import replay
 from gatewayd.simulator.lan.child import NETWORK, fleet
-from gatewayd.simulator.plant import ACCOUNTS, Plant, PlantLayout
+from gatewayd.simulator.plant import ACCOUNTS, IDENTITIES, Plant, PlantLayout
 from gatewayd.simulator.site_files import InstalledSite
 
 NODES = ("direct", "sub-device")
@@ -47,6 +47,7 @@ _TEXTS: Sequence[tuple[str, str, Collection[str], str]] = (
     ("--network", NETWORK, (), "the children's addresses"),
     ("--address", LOOPBACK, (), "IP address that the cloud listens on"),
     ("--certificate", "good", CERTIFICATES, "the cloud's certificate"),
+    ("--identity", "password", IDENTITIES, "how children prove who they are at a broker"),
     ("--node", "direct", NODES, "node type of the children at the cloud"),
     ("--faults", "", (), "the faults, in the syntax of simulator/faults.py"),
 )

@@ -21,6 +21,7 @@ from pathlib import Path
 from gatewayd.simulator import mistakes, story
 from gatewayd.simulator.broker.site_broker import TOPIC
 from gatewayd.simulator.mistakes import MISTAKES, SiteMistake
+from gatewayd.simulator.plant import IDENTITIES
 from gatewayd.simulator.site import Site
 from gatewayd.simulator.story import (
     Measurement,
@@ -107,17 +108,27 @@ class Screen:
 
 
 async def main(
-    children: int, cloud: str, *, keep: bool, mistake: str = "", outage: float = OUTAGE
+    children: int,
+    cloud: str,
+    identity: str = "password",
+    *,
+    keep: bool,
+    mistake: str = "",
+    outage: float = OUTAGE,
 ) -> int:
     """Run the demo; return the exit status.
 
+    identity: how children prove who they are, where the cloud is a broker.
     mistake: the name of one that the site is to have; then the demo fails, and says why.
     outage: seconds for which the link to the cloud is cut.
     """
     made = MISTAKES[cloud].get(mistake, SiteMistake())
     with tempfile.TemporaryDirectory(prefix="gatewayd-demo-") as directory:
         plant = ("--children", str(children - 2), "--late", "2", "--unlisted", "1", *made.plant)
-        site = Site(Path(directory), plant_options=plant, cloud=cloud, speaks=True, commanded=True)
+        site = Site(
+            Path(directory), plant_options=plant, cloud=cloud, identity=identity, speaks=True,
+            commanded=True,
+        )  # fmt: skip
         async with site.open():
             await made.spoil(site)
             try:
@@ -175,6 +186,9 @@ async def _prepare(site: Site, screen: Screen) -> None:
         for instance in site.plant["hosts"]:
             await site.enrol(instance)
             screen.say(f"✓ A device CA was made for instance {instance}, which verified it.")
+    if site.identity == "certificate":
+        await site.certify()
+        screen.say("✓ A device CA was made, and the broker trusts it.")
 
 
 @contextlib.asynccontextmanager
@@ -316,6 +330,10 @@ def run(arguments: Sequence[str]) -> int:
     )
     known = sorted({name for names in MISTAKES.values() for name in names})
     parser.add_argument(
+        "--identity", choices=IDENTITIES, default=IDENTITIES[0],
+        help="how children prove who they are, where the cloud is mqtt (default: %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
         "--mistake", choices=known, default="", help="misconfigure the site: the demo then fails"
     )
     parser.add_argument(
@@ -328,12 +346,15 @@ def run(arguments: Sequence[str]) -> int:
         parser.error(f"--children takes {POSSIBLE[0]} to {POSSIBLE[-1]}")
     if options.mistake and options.mistake not in MISTAKES[options.cloud]:
         parser.error(f"--mistake takes {', '.join(MISTAKES[options.cloud])} for {options.cloud}")
+    if options.identity != IDENTITIES[0] and options.cloud != "mqtt":
+        parser.error(f"--identity {options.identity} is for mqtt")
     if not 0 <= options.outage <= MAX_OUTAGE:
         parser.error(f"--outage takes 0 to {MAX_OUTAGE:.0f}")
     return asyncio.run(
         main(
             options.children,
             options.cloud,
+            options.identity,
             keep=options.keep,
             mistake=options.mistake,
             outage=options.outage,

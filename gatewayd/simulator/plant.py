@@ -22,6 +22,7 @@ from gatewayd.simulator import pki
 from gatewayd.simulator.account import LOOPBACK, AccountOptions, CloudAccount
 from gatewayd.simulator.alibaba.account import SimulatedAlibabaAccount
 from gatewayd.simulator.broker.account import BrokerAccount
+from gatewayd.simulator.broker.certified import CertifiedBrokerAccount
 from gatewayd.simulator.huawei.account import SimulatedHuaweiAccount
 from gatewayd.simulator.lan.attacker import UNUSABLE_SERIALS, Attacker, similar_serials
 from gatewayd.simulator.lan.child import NETWORK, clone, fleet
@@ -34,6 +35,8 @@ ACCOUNTS: Mapping[str, Callable[[AccountOptions], CloudAccount]] = {
     "mqtt": BrokerAccount,
 }
 """The clouds that can be simulated, or run."""
+IDENTITIES = ("password", "certificate")
+"""How children may prove who they are, where the cloud is a broker."""
 KEPT = "kept-state"
 """The file of what outlives a restart."""
 VERSION = 1
@@ -69,6 +72,7 @@ class PlantLayout:
     address: IP address the cloud listens on; certificate: a key of account.CERTIFICATES.
     unlisted: the number of the last children that are left out of serials.txt.
     node: the node type of the children's product: "direct", or "sub-device" of a gateway.
+    identity: how children prove who they are at a broker: "password", or "certificate".
     rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
     port: that the cloud listens on; 0 takes a free one, or that of before.
     keep: whether the cloud's state is kept in the directory, and a restart goes on with it.
@@ -86,6 +90,7 @@ class PlantLayout:
     certificate: str = "good"
     faults: str = ""
     node: str = "direct"
+    identity: str = "password"
     rate: int = 5
     port: int = 0
     keep: bool = False
@@ -180,7 +185,8 @@ class Plant:
             if kept is None
             else pki.read_ca(kept.authority)
         )
-        self.cloud = ACCOUNTS[layout.cloud](
+        certified = layout.cloud == "mqtt" and layout.identity == "certificate"
+        self.cloud = (CertifiedBrokerAccount if certified else ACCOUNTS[layout.cloud])(
             AccountOptions(
                 self.serials, layout.node, layout.address, layout.certificate,
                 self._authority, now, layout.rate,

@@ -35,6 +35,7 @@ class Site:
     ("ip", "netns", "exec", NAME).  interface: what gatewayd listens on.
     plant_options: more arguments for the simulator.  cloud: the simulated one.
     route: that of all rules; "" leaves it to each.
+    identity: how children prove who they are, where the cloud is a broker.
     key_algorithm: of the devices' certificates.  policies: of the message bus.
     speaks: whether the site has a broker of MQTT, to which its children publish.
     commanded: whether they get commands there, too: that properties be set.
@@ -47,6 +48,7 @@ class Site:
     plant_options: Sequence[str] = ()
     cloud: str = "alibaba"
     route: str = ""
+    identity: str = "password"
     key_algorithm: str = "ec-p256"
     speaks: bool = False
     commanded: bool = False
@@ -133,6 +135,18 @@ class Site:
         proof = await self.authority(cloud, "Prove", "s", code)
         await self.ask(do="verify", instance=cloud, pem=proof)
 
+    async def certify(self) -> None:
+        """Make the device CA of a broker, and give that to it, as an operator does."""
+        made = ("2", "common-name", "s", "plant devices", "algorithm", "s", self.key_algorithm)
+        pem = await self.authority("plant", "Make", "a{sv}", *made)
+        await self.revoke(pem)
+
+    async def revoke(self, pem: str = "") -> None:
+        """Give the broker the list of what its CA has revoked.  pem: the CA; "" for that of now."""
+        shown = pem or (await self.authority("plant", "Show"))["Certificate"]["data"]
+        listed = await self.authority("plant", "ListRevoked")
+        await self.ask(do="trust", pem=shown, revoked=listed)
+
     async def say(self, child: str, **values: float) -> None:
         """Have a child publish values to the site's broker.  Raises OSError."""
         assert self.broker is not None, "the site has one"
@@ -188,7 +202,7 @@ class Site:
         return dict(await self.ask(do="ledger", child=child))
 
     async def _start_plant(self) -> None:
-        options = ["--cloud", self.cloud, *self.plant_options]
+        options = ["--cloud", self.cloud, "--identity", self.identity, *self.plant_options]
         if self.route.startswith("sub-device"):
             options += ["--node", "sub-device"]
         self._simulator = await asyncio.create_subprocess_exec(

@@ -97,6 +97,9 @@ host = "{site.plant[host]}"
 port = {site.plant[port]}
 ca_file = "{site.directory}/ca.pem"
 products = ["{site.plant[product]}"]
+identity = "{site.plant[identity]}"
+"""
+_MANAGEMENT = """\
 [cloud.plant.management]
 user = "{site.plant[manager]}"
 password_file = "{site.directory}/management-password"
@@ -285,7 +288,8 @@ def _huawei(site: Site | InstalledSite) -> str:
 
 
 def _mqtt(site: Site | InstalledSite) -> str:
-    return _MQTT.format(site=site)
+    by_password = "manager" in site.plant
+    return (_MQTT + _MANAGEMENT if by_password else _MQTT).format(site=site)
 
 
 _CLOUDS: Mapping[str, Callable[[Site | InstalledSite], str]] = {

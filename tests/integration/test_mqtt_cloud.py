@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from gatewayd.simulator import story
 from gatewayd.simulator.site import Site, run
@@ -16,15 +17,21 @@ from tests.support.sites import kill_at
 pytestmark = pytest.mark.integration
 
 
-def site_of(directory: Path, *plant: str, speaks: bool = False) -> Site:
-    return Site(directory, plant_options=plant, cloud="mqtt", speaks=speaks)
+IDENTITIES = ("password", "certificate")
 
 
-async def test_the_story(tmp_path: Path) -> None:
+def site_of(directory: Path, *plant: str, speaks: bool = False, identity: str = "password") -> Site:
+    return Site(directory, plant_options=plant, cloud="mqtt", speaks=speaks, identity=identity)
+
+
+@pytest.mark.parametrize("identity", IDENTITIES)
+async def test_the_story(identity: str, tmp_path: Path) -> None:
     plant = ("--children", "0", "--late", "2", "--unlisted", "1")
-    site = site_of(tmp_path, *plant, speaks=True)
+    site = site_of(tmp_path, *plant, speaks=True, identity=identity)
     async with site.open():
         await site.start()
+        if identity == "certificate":
+            await site.certify()
         world = SiteWorld(site, *site.plant["serials"])
         assert len([sentence async for sentence in story.perform(world)]) == 10
         assert await site.stop() == 0
@@ -41,6 +48,53 @@ async def test_a_child_survives_a_kill_at_any_step(step: str, tmp_path: Path) ->
         assert await site.ledger(child) == {"online": True, "registrations": 1}
         assert (await site.describe(child))["SecretState"] == "stored"
         assert await site.stop() == 0
+
+
+async def test_children_with_certificates_survive_a_kill_at_each_step(tmp_path: Path) -> None:
+    site = site_of(tmp_path, "--children", "0", "--late", str(len(STEPS)), identity="certificate")
+    async with site.open():
+        await site.start()
+        await site.certify()
+        assert await site.stop() == 0
+        for step, child in zip(STEPS, site.plant["serials"], strict=True):
+            await kill_at(step, site, child)
+        await site.start()
+        for child in site.plant["serials"]:
+            await site.wait_for(child, "online")
+            assert (await site.describe(child))["SecretState"] == "stored"
+        assert await site.stop() == 0
+
+
+async def test_a_certificate_is_renewed_and_one_of_a_forgotten_child_is_refused(
+    tmp_path: Path,
+) -> None:
+    site = site_of(tmp_path, "--children", "1", identity="certificate")
+    async with site.open():
+        (child,) = site.plant["serials"]
+        await site.start()
+        await site.certify()
+        await site.wait_for(child, "online")
+        device, _ = (await site.devices())[child]
+        await site.authority("plant", "Renew", "s", device)
+
+        async def renewed() -> bool:
+            history = await site.call("DescribeDevice", "s", device)
+            return "secret-renewed" in str(history)
+
+        await site.until(renewed, "the certificate to be renewed")
+        await site.wait_for(child, "online")
+        before = serials(await site.authority("plant", "ListRevoked"))
+        await site.call("Forget", "s", device)
+        revoked = serials(await site.authority("plant", "ListRevoked"))
+        assert (len(before), len(revoked)) == (0, 2), "the one before it was renewed, too"
+        await site.revoke()
+        await site.wait_for(child, "online")
+        assert await site.stop() == 0
+
+
+def serials(lists: str) -> set[int]:
+    """Return the serial numbers on one list of revoked certificates."""
+    return {one.serial_number for one in x509.load_pem_x509_crl(lists.encode())}
 
 
 async def test_a_child_that_is_forgotten_leaves_the_broker_and_comes_back(tmp_path: Path) -> None:

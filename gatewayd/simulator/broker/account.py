@@ -77,6 +77,7 @@ class BrokerAccount:
         self._reading: asyncio.Task[None] | None = None
         self._said: list[Mapping[str, Any]] = []
         self._online: set[str] = set()
+        self._seen: set[str] = set()
         self._read_log = 0
         self._last_written = ""
         self._numbers = count(1)
@@ -89,11 +90,23 @@ class BrokerAccount:
         issued = CERTIFICATES[options.certificate](options.authority, options.now)
         (own / "ca.pem").write_text(options.authority.pem)
         (own / "server.pem").write_text(issued.certificate_pem)
-        _write_private(own / "server.key", issued.key_pem)
-        kept = options.kept["clients"] if isinstance(options.kept, dict) else None
+        write_private(own / "server.key", issued.key_pem)
+        self._write_users(directory)
+
+    def _write_users(self, directory: Path) -> None:
+        """Write the broker's file of users, and the manager's password for gatewayd."""
+        kept = self._options.kept["clients"] if isinstance(self._options.kept, dict) else None
         self._last_written = kept or json.dumps(self._clients())
-        _write_private(own / "clients.json", self._last_written)
-        _write_private(directory / "management-password", self._password[MANAGER])
+        write_private(self._directory / "clients.json", self._last_written)
+        write_private(directory / "management-password", self._password[MANAGER])
+
+    def password(self, user: str) -> str:
+        """Return the password of one of the two users."""
+        return self._password[user]
+
+    def hashed(self, user: str) -> Mapping[str, object]:
+        """Return it as mosquitto keeps it: salt, digest and iterations."""
+        return _hashed(self._password[user])
 
     def _clients(self) -> Mapping[str, object]:
         """Return what mosquitto_ctrl(1) writes by "dynsec init", and a client that watches."""
@@ -112,25 +125,32 @@ class BrokerAccount:
         }  # fmt: skip
 
     async def __aenter__(self) -> Self:
-        directory = self._directory
-        self._inner = await asyncio.to_thread(_free_port)
-        text = _CONFIG.format(port=self._inner, directory=directory, plugin=_plugin())
+        self._inner = await asyncio.to_thread(free_port)
+        text = _CONFIG.format(port=self._inner, directory=self._directory, plugin=_plugin())
+        await self._run(text, self._inner)
+        await self._link()
+        return self
+
+    async def _run(self, text: str, port: int) -> None:
+        """Run the broker, and who watches it.  port: one that it listens on."""
 
         async def connect() -> tuple[object, asyncio.StreamWriter]:
-            return await asyncio.open_connection(LOOPBACK, self._inner)
+            return await asyncio.open_connection(LOOPBACK, port)
 
-        self._broker = MosquittoProcess(directory, text, connect)
+        self._broker = MosquittoProcess(self._directory, text, connect)
         await self._broker.start()
-        await self._link()
         self._observer = await asyncio.create_subprocess_exec(
             find(SUBSCRIBER), *self._where(OBSERVER), "-q", "1", "-F", "%j", "-t", "devices/#",
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, limit=SAID_LIMIT,
         )  # fmt: skip
         self._reading = asyncio.create_task(self._observe(self._observer))
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         self._cut()
+        await self._end()
+
+    async def _end(self) -> None:
+        """Stop the broker, and who watches it."""
         if self._observer is not None and self._reading is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._observer.terminate()
@@ -153,7 +173,10 @@ class BrokerAccount:
 
     def facts(self) -> Mapping[str, object]:
         """Return what gatewayd's configuration needs."""
-        return {"host": "localhost", "port": self.port, "product": PRODUCT, "manager": MANAGER}
+        return {
+            "host": "localhost", "port": self.port, "product": PRODUCT, "manager": MANAGER,
+            "identity": "password",
+        }  # fmt: skip
 
     def truth(self) -> Mapping[str, Any]:
         """Return the state of each child."""
@@ -167,15 +190,22 @@ class BrokerAccount:
 
     def _ledgers(self, children: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
         self._read_log_on()
+        counts = self._counts(children)
+        return {
+            child: {"online": self._user(child) in self._online, "registrations": counts[child]}
+            for child in children
+        }
+
+    def _user(self, child: str) -> str:
+        """Return the user name of a child, which is its client id, too."""
+        return f"{PRODUCT}-{child}"
+
+    def _counts(self, children: Sequence[str]) -> Mapping[str, int]:
+        """Return how often each child was registered."""
         clients = json.loads(self._written())["clients"]
         marks = {one["username"]: str(one.get("textdescription")) for one in clients}
-        ledgers = {}
-        for child in children:
-            user = f"{PRODUCT}-{child}"
-            found = _NUMBER.search(marks.get(user, ""))
-            registrations = int(found[1]) if found else 0
-            ledgers[child] = {"online": user in self._online, "registrations": registrations}
-        return ledgers
+        found = {child: _NUMBER.search(marks.get(self._user(child), "")) for child in children}
+        return {child: int(number[1]) if number else 0 for child, number in found.items()}
 
     def kept(self) -> object:
         """Return what outlives a restart."""
@@ -232,6 +262,7 @@ class BrokerAccount:
         for line in whole.decode(errors="replace").splitlines():
             if found := _CONNECTED.search(line):
                 self._online.add(found[1])
+                self._seen.add(found[1])
             elif _STAYS not in line and (found := _GONE.search(line)):
                 self._online.discard(found[1])
 
@@ -299,7 +330,8 @@ def _hashed(password: str) -> Mapping[str, object]:
     return {"password": hashed, "salt": shown, "iterations": _ITERATIONS}
 
 
-def _write_private(path: Path, text: str) -> None:
+def write_private(path: Path, text: str) -> None:
+    """Write a new file that no other user can read."""
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(text)
@@ -313,7 +345,7 @@ def _plugin() -> str:
     return str(found)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     """Return a port that nothing listens on now."""
     with socket.socket() as sock:
         sock.bind((LOOPBACK, 0))

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import shutil
+import signal
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -50,6 +51,11 @@ class MosquittoProcess:
         except BaseException:
             await self.stop()
             raise
+
+    def reload(self) -> None:
+        """Have it read its files again, lists of revoked certificates among them."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGHUP)
 
     async def stop(self) -> None:
         """Stop it; it keeps what waits for clients that are away."""
