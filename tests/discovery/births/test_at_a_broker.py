@@ -20,7 +20,6 @@ from gatewayd.discovery.helper.messages import decode_to_gatewayd, encode_to_gat
 from gatewayd.errors import DiscoveryRetry
 from gatewayd.lan_discovery import MOST_ASKED
 from gatewayd.testing.contracts.discoverer import (
-    DiscovererContract,
     DiscovererTestbed,
     RecordingSink,
     running,
@@ -38,6 +37,7 @@ from tests.discovery.births.published import ALL, VECTORS, payload_of, tasmota
 from tests.messages.broker.client import Place, connected
 from tests.support.household import household
 from tests.support.mosquitto import Mosquitto, mosquitto
+from tests.support.source_contract import SourceContract
 from tests.support.tasks import in_background
 
 pytestmark = pytest.mark.integration
@@ -86,7 +86,7 @@ async def put_plugs(broker: Mosquitto, *numbers: int, says: bytes = b"Online") -
     await keep(broker, [(f"tele/plug{number}/LWT", says) for number in numbers])
 
 
-class TestBirths(DiscovererContract):
+class TestBirths(SourceContract):
     @pytest.fixture(autouse=True)
     def _at(self, broker: Mosquitto) -> None:
         self.broker = broker

@@ -15,9 +15,10 @@ from gatewayd.discovery.kernel.neighbour_source import KernelNeighbours, Neighbo
 from gatewayd.discovery.link.witnessed_link import formatted
 from gatewayd.discovery.probing.protocol import SUSPECT
 from gatewayd.errors import ConfigError, DiscoveryRetry
-from gatewayd.testing.contracts.discoverer import DiscovererContract, running
+from gatewayd.testing.contracts.discoverer import running
 from gatewayd.testing.waiting import until
 from tests.support.bridged_lan import GATEWAY, INTERFACE, BridgedLan, LanHost, bridged_lan
+from tests.support.source_contract import SourceContract
 
 pytestmark = pytest.mark.namespace
 
@@ -66,7 +67,7 @@ def two_hosts() -> Iterator[BridgedLan]:
         yield lan
 
 
-class TestNeighboursByTheContract(DiscovererContract):
+class TestNeighboursByTheContract(SourceContract):
     @pytest.fixture(autouse=True)
     def _on_a_lan(self) -> Iterator[None]:
         with two_hosts() as self.lan:
@@ -93,7 +94,7 @@ async def test_a_neighbour_is_its_mac_with_the_vendor_of_its_network_chip() -> N
     assert seen.label == "Siemens AG, 00:1b:1b:34:34:cb"
 
 
-async def test_a_neighbour_that_is_renumbered_stays_the_same() -> None:
+async def test_a_neighbour_that_is_renumbered_and_restarted_stays_the_same() -> None:
     with two_hosts() as lan:
         testbed, host = NeighbourTestbed(lan), lan.hosts[0]
         async with running(testbed.discoverer) as sink:
@@ -101,10 +102,13 @@ async def test_a_neighbour_that_is_renumbered_stays_the_same() -> None:
             host.address("10.77.0.77/24", "fe80::7/64")
             speak(host, "10.77.0.77")
             await until(lambda: "10.77.0.77" in sink.seen[MAC].addresses)
-            assert len(sink.seen) == 2
+            for state in ("down", "up"):
+                host.run("ip", "link", "set", INTERFACE, state)
+            speak(host, "10.77.0.77")
             found = await testbed.discoverer.verify(sink.seen[MAC])
             assert found is not None
             assert found.key == MAC
+            assert len(sink.seen) == 2
 
 
 async def test_of_one_neighbour_eight_addresses_are_kept() -> None:

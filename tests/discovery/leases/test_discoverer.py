@@ -23,7 +23,6 @@ from gatewayd.discovery.link.witnessed_link import formatted
 from gatewayd.discovery.probing.protocol import SUSPECT
 from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.testing.contracts.discoverer import (
-    DiscovererContract,
     RecordingSink,
     running,
     want_all,
@@ -31,6 +30,7 @@ from gatewayd.testing.contracts.discoverer import (
 from gatewayd.testing.waiting import until
 from tests.support.bridged_lan import GATEWAY, INTERFACE, BridgedLan, bridged_lan, open_directory
 from tests.support.reportable import assert_reportable
+from tests.support.source_contract import SourceContract
 
 pytestmark = pytest.mark.namespace
 
@@ -108,7 +108,7 @@ class LeaseTestbed:
         await asyncio.sleep(2.5)  # by then it was read
 
 
-class TestLeasesByTheContract(DiscovererContract):
+class TestLeasesByTheContract(SourceContract):
     @pytest.fixture(autouse=True)
     def _on_a_lan(self, file: LeaseFile) -> Iterator[None]:
         for mac in ADDRESSES:

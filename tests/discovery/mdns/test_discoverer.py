@@ -27,12 +27,12 @@ from gatewayd.simulator.lan.child import LanChild, fleet
 from gatewayd.simulator.lan.lan import SimulatedLan
 from gatewayd.simulator.lan.records import records
 from gatewayd.testing.contracts.discoverer import (
-    DiscovererContract,
     DiscovererTestbed,
     RecordingSink,
     running,
 )
 from gatewayd.testing.waiting import until
+from tests.support.source_contract import SourceContract
 
 pytestmark = pytest.mark.integration
 
@@ -83,7 +83,7 @@ def pointer(type_: str, instance: bytes) -> bytes:
     return wire.encode(dns.DnsMessage(answers=(record,), flags=dns.RESPONSE))
 
 
-class TestContract(DiscovererContract):
+class TestContract(SourceContract):
     def make_testbed(self) -> AbstractAsyncContextManager[DiscovererTestbed]:
         return simulated()
 

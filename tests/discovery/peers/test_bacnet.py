@@ -21,7 +21,6 @@ from gatewayd.discovery.probing.discoverer import DatagramDiscoverer
 from gatewayd.discovery.protocols.bacnet.discoverer import Bacnet, BacnetProtocol, BacnetSettings
 from gatewayd.discovery.protocols.bacnet.messages import who_is
 from gatewayd.testing.contracts.discoverer import (
-    DiscovererContract,
     DiscovererTestbed,
     RecordingSink,
     running,
@@ -29,6 +28,7 @@ from gatewayd.testing.contracts.discoverer import (
 from gatewayd.testing.waiting import until
 from tests.support.cable import BROADCAST, CHILD, Cable, laid
 from tests.support.household import household
+from tests.support.source_contract import SourceContract
 
 pytestmark = pytest.mark.namespace
 
@@ -183,7 +183,7 @@ class BacnetTestbed:
         await until(lambda: self.discoverer.health.dropped.get("truncated"))
 
 
-class TestBacnet(DiscovererContract):
+class TestBacnet(SourceContract):
     @pytest.fixture(autouse=True)
     def plant(self, cable: Cable) -> Iterator[None]:
         self._cable = cable

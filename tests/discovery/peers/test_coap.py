@@ -16,7 +16,6 @@ from gatewayd.discovery.discoverer import Sighting
 from gatewayd.discovery.protocols.coap.discoverer import GROUPS, PORT, Coap, CoapSettings
 from gatewayd.errors import ConfigError
 from gatewayd.testing.contracts.discoverer import (
-    DiscovererContract,
     DiscovererTestbed,
     RecordingSink,
     running,
@@ -26,6 +25,7 @@ from tests.support.cable import CHILD, CHILD6, INTERFACE, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.cable_peer import CablePeer
 from tests.support.household import PATIENCE, household
+from tests.support.source_contract import SourceContract
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
@@ -57,7 +57,7 @@ def answer(question: bytes, body: str) -> list[bytes]:
     return [head + b"\xc1\x28\xff" + body.encode()]
 
 
-class TestContract(DiscovererContract):
+class TestContract(SourceContract):
     @pytest.fixture(autouse=True)
     def lay(self, cable: Cable) -> None:
         for address in (OTHER, STRANGER):

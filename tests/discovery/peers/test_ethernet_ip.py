@@ -19,7 +19,6 @@ from gatewayd.discovery.protocols.ethernet_ip.messages import PORT
 from gatewayd.discovery.resolver import MOVED_OR_CLONED
 from gatewayd.testing.contracts.discoverer import (
     VERIFY,
-    DiscovererContract,
     DiscovererTestbed,
     running,
 )
@@ -28,6 +27,7 @@ from tests.support.cable import BROADCAST, CHILD, INTERFACE, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.cable_peer import CablePeer
 from tests.support.household import household
+from tests.support.source_contract import SourceContract
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
@@ -61,7 +61,7 @@ def answering(*serials: int, vendor: int = 5) -> Callable[[bytes], Iterable[byte
     return lambda question: [identity(one, question[12:20], vendor) for one in serials]
 
 
-class TestContract(DiscovererContract):
+class TestContract(SourceContract):
     @pytest.fixture(autouse=True)
     def lay(self, cable: Cable) -> None:
         for address in (OTHER, STRANGER):

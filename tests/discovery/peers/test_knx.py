@@ -14,12 +14,13 @@ import pytest
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.protocols.knx.discoverer import Knx, KnxSettings
 from gatewayd.discovery.protocols.knx.messages import GROUP, PORT
-from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
+from gatewayd.testing.contracts.discoverer import DiscovererTestbed, running
 from gatewayd.testing.waiting import until
 from tests.support.cable import CHILD, INTERFACE, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.cable_peer import CablePeer
 from tests.support.household import household
+from tests.support.source_contract import SourceContract
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
@@ -69,7 +70,7 @@ def answer(question: bytes, serial: int) -> list[bytes]:
     return [struct.pack("!BBHH", 6, 0x10, kinds[question[:4]], 6 + len(body)) + body]
 
 
-class TestContract(DiscovererContract):
+class TestContract(SourceContract):
     @pytest.fixture(autouse=True)
     def lay(self, cable: Cable) -> None:
         for address in (OTHER, STRANGER):

@@ -105,7 +105,7 @@ def directory() -> Iterator[Path]:
         yield made
 
 
-async def test_a_renamed_and_restarted_switch_stays_one(directory: Path) -> None:
+async def test_a_renamed_renumbered_and_restarted_switch_stays_one(directory: Path) -> None:
     with cabled(directory) as (ours, theirs, host):
         source = Lldp("cables", LldpSettings((INTERFACE,), directory / "neighbours.json"))
         write_report(ours, directory)
@@ -122,4 +122,7 @@ async def test_a_renamed_and_restarted_switch_stays_one(directory: Path) -> None
                 host.run("busybox", "ping", "-c", "1", "-W", "2", GATEWAY)
                 shown = await switch.until(lambda one: bool(one.addresses))
                 assert shown.addresses == ("10.77.0.2",)
+                host.address("10.77.0.9/24")
+                host.run("busybox", "ping", "-c", "1", "-W", "2", GATEWAY)
+                await switch.until(lambda one: one.addresses == ("10.77.0.9",))
             assert set(sink.seen) == {MAC}

@@ -19,7 +19,6 @@ from gatewayd.discovery.raw_link.helper import MAX_OF_ONE
 from gatewayd.discovery.raw_link.profinet import Profinet, ProfinetSettings, link_client
 from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.testing.contracts.discoverer import (
-    DiscovererContract,
     DiscovererTestbed,
     RecordingSink,
     running,
@@ -28,6 +27,7 @@ from gatewayd.testing.waiting import until
 from tests.discovery.peers.dcp_devices import answer
 from tests.integration.lan import namespaces
 from tests.support.household import household
+from tests.support.source_contract import SourceContract
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
@@ -336,7 +336,7 @@ class ProfinetTestbed:
         await asyncio.to_thread(self._cable.command, devices=devices)
 
 
-class TestProfinet(DiscovererContract):
+class TestProfinet(SourceContract):
     @pytest.fixture(autouse=True)
     def lay(self, cable: Cable) -> None:
         self._cable = cable

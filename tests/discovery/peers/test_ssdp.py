@@ -18,12 +18,13 @@ from gatewayd.discovery.presence import PresenceState
 from gatewayd.discovery.probing.fetch import GuardedFetcher
 from gatewayd.discovery.protocols.upnp.discoverer import Ssdp, SsdpSettings
 from gatewayd.discovery.protocols.upnp.ssdp import GROUP4, GROUP6, PORT, ROOT
-from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
+from gatewayd.testing.contracts.discoverer import DiscovererTestbed, running
 from gatewayd.testing.waiting import until
 from tests.support.bridged_lan import bridged_lan
 from tests.support.cable import BROADCAST, CHILD, CHILD6, GATEWAY, INTERFACE, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.household import household
+from tests.support.source_contract import SourceContract
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
@@ -143,7 +144,7 @@ def answering(udn: str, location: str = "") -> Callable[[bytes], Iterable[bytes]
     return answer
 
 
-class TestContract(DiscovererContract):
+class TestContract(SourceContract):
     @pytest.fixture(autouse=True)
     def lay(self, cable: Cable) -> None:
         self.cable = cable

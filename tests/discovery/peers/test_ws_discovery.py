@@ -32,11 +32,12 @@ from gatewayd.discovery.protocols.ws_discovery.messages import (
     DISCOVERY,
     SOAP,
 )
-from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
+from gatewayd.testing.contracts.discoverer import DiscovererTestbed, running
 from gatewayd.testing.waiting import until
 from tests.support.cable import BROADCAST, CHILD, CHILD6, INTERFACE, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.household import household
+from tests.support.source_contract import SourceContract
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
@@ -160,7 +161,7 @@ def answering(epr: str) -> Callable[[bytes], Iterable[bytes]]:
     return answer
 
 
-class TestContract(DiscovererContract):
+class TestContract(SourceContract):
     @pytest.fixture(autouse=True)
     def lay(self, cable: Cable) -> None:
         self.cable = cable

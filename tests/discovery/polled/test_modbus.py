@@ -22,9 +22,10 @@ from gatewayd.discovery.polled.modbus import (
 )
 from gatewayd.discovery.protocols.modbus.messages import HEADER
 from gatewayd.errors import ConfigError, DiscoveryRetry
-from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
+from gatewayd.testing.contracts.discoverer import DiscovererTestbed, running
 from gatewayd.testing.waiting import until
 from tests.support.listed_hosts import HostsBed, TcpHosts, tcp_hosts
+from tests.support.source_contract import SourceContract
 
 pytestmark = pytest.mark.integration
 
@@ -97,7 +98,7 @@ async def two_meters() -> AsyncIterator[HostsBed]:
         yield HostsBed(made, 2, 64, hosts.silence, hurt)
 
 
-class TestContract(DiscovererContract):
+class TestContract(SourceContract):
     def make_testbed(self) -> AbstractAsyncContextManager[DiscovererTestbed]:
         return two_meters()
 

@@ -25,9 +25,10 @@ from gatewayd.discovery.protocols.opc_ua.messages import (
     Encoding,
 )
 from gatewayd.errors import ConfigError
-from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
+from gatewayd.testing.contracts.discoverer import DiscovererTestbed, running
 from gatewayd.testing.waiting import until
 from tests.support.listed_hosts import HostsBed, TcpHosts, tcp_hosts
+from tests.support.source_contract import SourceContract
 
 pytestmark = pytest.mark.integration
 
@@ -137,7 +138,7 @@ async def two_plcs() -> AsyncIterator[HostsBed]:
         yield HostsBed(discoverer(hosts, FIRST, SECOND), 2, 64, hosts.silence, hurt)
 
 
-class TestContract(DiscovererContract):
+class TestContract(SourceContract):
     def make_testbed(self) -> AbstractAsyncContextManager[DiscovererTestbed]:
         return two_plcs()
 

@@ -29,10 +29,11 @@ from gatewayd.discovery.protocols.snmp.identity import (
 )
 from gatewayd.discovery.protocols.snmp.messages import SnmpVersion
 from gatewayd.errors import ConfigError
-from gatewayd.testing.contracts.discoverer import DiscovererContract, DiscovererTestbed, running
+from gatewayd.testing.contracts.discoverer import DiscovererTestbed, running
 from gatewayd.testing.waiting import until
 from tests.support.listed_hosts import HostsBed
 from tests.support.snmp_agent import SWITCH, SnmpAgent, agents
+from tests.support.source_contract import SourceContract
 
 pytestmark = pytest.mark.integration
 
@@ -59,7 +60,7 @@ async def two_switches() -> AsyncIterator[HostsBed]:
         yield HostsBed(discoverer(port, FIRST, SECOND), 2, 64, silence, hurt)
 
 
-class TestContract(DiscovererContract):
+class TestContract(SourceContract):
     def make_testbed(self) -> AbstractAsyncContextManager[DiscovererTestbed]:
         return two_switches()
 

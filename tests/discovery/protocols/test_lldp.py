@@ -28,13 +28,13 @@ from gatewayd.discovery.protocols.lldp.discoverer import (
 from gatewayd.discovery.protocols.lldp.report import MAX_NEIGHBOURS, LldpNeighbour, neighbours
 from gatewayd.errors import ConfigError, DiscoveryRetry
 from gatewayd.testing.contracts.discoverer import (
-    DiscovererContract,
     RecordingSink,
     running,
     want_all,
 )
 from gatewayd.testing.waiting import until
 from tests.support.reportable import assert_reportable
+from tests.support.source_contract import SourceContract
 
 VECTORS = json.loads((Path(__file__).parent / "vectors/lldp.json").read_text())
 MAC = "001b1b3434cb"
@@ -214,7 +214,7 @@ class LldpTestbed:
         await asyncio.sleep(2.5)  # by then it was read
 
 
-class TestLldpByTheContract(DiscovererContract):
+class TestLldpByTheContract(SourceContract):
     @pytest.fixture(autouse=True)
     def _with_a_report(self, written: Report) -> None:
         self.written = written
