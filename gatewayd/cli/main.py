@@ -39,7 +39,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "discover.commands": ("discover",),
     "rules": ("rules",),
     "clouds": ("cloud", "clouds", "preflight"),
-    "broker_config": ("broker-config",),
+    "cloud_setup.broker_config": ("broker-config",),
     "messages": ("messages",),
     "door": ("door",),
     "credentials": ("credential",),
@@ -49,7 +49,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "watching.dump": ("dump",),
     "vault.commands": ("vault",),
     "huawei.template": ("huawei",),
-    "ca": ("ca", "huawei"),
+    "cloud_setup.ca": ("ca", "huawei"),
 }  # fmt: skip
 """The modules of commands, below gatewayd.cli, and the first words of their commands.
 

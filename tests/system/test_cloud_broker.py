@@ -18,7 +18,7 @@ import pytest
 pytestmark = pytest.mark.system
 
 TOP = Path(__file__).parents[2]
-TESTED = ("test_management.py", "test_document.py")
+TESTED = ("test_management.py", "test_certificates.py", "test_document.py")
 VERSIONS: Mapping[str, str] = {"bookworm": "2.0.11", "trixie": "2.0.21"}
 PROGRAMS = ("mosquitto", "mosquitto_ctrl")
 FOREIGN = """\

@@ -1,1 +1,1 @@
-"""The commands for Huawei Cloud IoTDA: its provisioning templates, and the device CA."""
+"""The commands for Huawei Cloud IoTDA: its provisioning templates."""

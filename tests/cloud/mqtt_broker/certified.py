@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.ca.authority import Authority
-from gatewayd.cli.broker_config import access_lines, configuration_lines
+from gatewayd.cli.cloud_setup.broker_config import access_lines, configuration_lines
 from gatewayd.cloud.ca.issued import IssuedCertificates
 from gatewayd.cloud.ca.service import slots_of
 from gatewayd.cloud.ca.store import AuthorityStore
