@@ -47,6 +47,8 @@ class IdentityConflicts:
         self._manager, self._admission = manager, admission
         self._records, self._devices = records, devices
         self._turn = asyncio.Lock()  # two that are merged into each other would both be gone
+        self._merging: frozenset[DeviceId] = frozenset()
+        self._leaving: set[DeviceId] = set()
 
     async def split(self, child: Child, other: Child | None, caller: str) -> None:
         """Have two children be two; other: None for what one shows at two places.
@@ -65,7 +67,14 @@ class IdentityConflicts:
         Raises WrongState, CloudUnreachable, StoreError.
         """
         async with self._turn:
-            await self._merge(kept, gone, caller)
+            ids = frozenset(one.id for one in (kept, gone) if one is not None)
+            for device in sorted(ids & self._leaving):
+                raise WrongState(f"Device {device} is being forgotten: wait until it is")
+            self._merging = ids
+            try:
+                await self._merge(kept, gone, caller)
+            finally:
+                self._merging = frozenset()
         log.info("Device %s was merged by %s.", kept.id, caller, extra={"device": kept.id})
 
     async def _merge(self, kept: Child, gone: Child | None, caller: str) -> None:
@@ -84,10 +93,16 @@ class IdentityConflicts:
     async def forget(self, child: Child) -> None:
         """Forget a child, and the answers that something is its own.
 
-        Raises CloudUnreachable, StoreError; then nothing is forgotten.
+        Raises WrongState, CloudUnreachable, StoreError; then nothing is forgotten.
         """
-        own = self._answered_to(child)
-        await self._admission.forget(child.id)
+        if child.id in self._merging:  # both would be gone
+            raise WrongState(f"Device {child.id} is being merged: wait until it is")
+        self._leaving.add(child.id)
+        try:
+            own = self._answered_to(child)
+            await self._admission.forget(child.id)
+        finally:
+            self._leaving.discard(child.id)
         self._devices.answer(dict.fromkeys(own))
 
     def consequences_of_split(self, child: Child, other: Child | None) -> Iterator[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from gatewayd.device.identity import NO_DEVICE, Claim, DeviceId
+from gatewayd.device.record import CloudName
 from gatewayd.errors import StoreFull, WrongState
 from gatewayd.manager import identity_conflicts
 from tests.support.fakes import FakeCloud, MemoryRecords
@@ -117,6 +119,30 @@ async def test_two_that_are_merged_into_each_other_at_once_are_one(stage: Stage)
     assert set(stage.records.rows) == {one}
     assert {ref.device for ref in stage.records.slots} == {one}
     await stage.tape.wait_for(one, "online")
+
+
+@pytest.mark.parametrize("begun", ["merged", "forgotten"])
+async def test_one_that_is_forgotten_while_it_is_merged_does_not_take_both_away(
+    stage: Stage, begun: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, two = await pair(stage, "TH20-1", "TH20-2")
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def unbind(_: CloudName) -> None:
+        asked.set()
+        await answered.wait()
+
+    monkeypatch.setattr(stage.cloud, "unbind", unbind)
+    merge = partial(stage.app.commands.merge, one, two, "uid 0")
+    forget = partial(stage.app.commands.forget, one, "uid 0")
+    first, second = (merge, forget) if begun == "merged" else (forget, merge)
+    under_way = asyncio.create_task(first())
+    await asked.wait()
+    with pytest.raises(WrongState, match=f"{one} is being {begun}: wait"):
+        await second()
+    answered.set()
+    await under_way
+    assert set(stage.records.rows) == {one if begun == "merged" else two}
 
 
 async def test_of_a_merger_into_a_rejected_child_it_is_said_that_it_stays_so(stage: Stage) -> None:
