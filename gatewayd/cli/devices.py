@@ -72,8 +72,10 @@ def _row(row: output.DeviceRow) -> Record:
 def _listed(connect: Connect, arguments: Namespace) -> Iterator[Record]:
     client = connect()
     attempts = client.call("ListNextAttempts")
+    targets = {move[0]: move[2] for move in client.call("ListMoves", 0)}
     for row in device_rows(client, arguments.state):
-        yield {**_row(row), "NextAttemptTimestamp": attempts.get(row[0], 0)}
+        more = {"MovingTo": targets[row[0]]} if row[0] in targets else {}
+        yield {**_row(row), "NextAttemptTimestamp": attempts.get(row[0], 0), **more}
 
 
 def _list(connect: Connect, arguments: Namespace) -> Iterable[str]:
@@ -188,6 +190,11 @@ def _settle(method: str, question: str) -> Run:
 
 def _forget(connect: Connect, arguments: Namespace) -> Iterable[str]:
     client = connect()
+    if arguments.dormant is not None:
+        does = f"ForgetDormant {arguments.dormant}"
+        confirm(arguments, client.call("Consequences", arguments.id, does), "Forget that?")
+        client.call("ForgetDormant", arguments.id, arguments.dormant)
+        return ()
     confirm(arguments, client.call("Consequences", arguments.id, "Forget"), "Forget it?")
     client.call("Forget", arguments.id)
     return ()
@@ -315,6 +322,7 @@ _DEVICE = (
     anything("Sightings", "what each source shows of it, by the keys of gatewayd-rules(5)",
              FieldKind.OBJECTS),
     *maybe(anything("Messages", "as of `messages ID`"),
+           anything("Move", "where it moves, and where it is dormant"),
            anything("Proof", "what it has proven with a key of its own")),
 )  # fmt: skip
 _ROW = (
@@ -331,7 +339,8 @@ _ROW = (
 # fmt: off
 COMMANDS: tuple[Command, ...] = (
     Command("list", "list the devices", _STATE, _list, _listed,
-            (*_ROW, number_field("NextAttemptTimestamp", "when it is tried again by itself"))),
+            (*_ROW, number_field("NextAttemptTimestamp", "when it is tried again by itself"),
+             *maybe(text("MovingTo", "the cloud to which it moves")))),
     Command("watch", "print each change as it happens", _STATE, _watch, _changes,
             (*_ROW, *maybe(flag("Removed", "true for a device that is gone")))),
     Command("show", "print all properties of a device", add_id, _show, _described, _DEVICE),
@@ -364,7 +373,11 @@ COMMANDS: tuple[Command, ...] = (
            arguments(add_id, _OTHER, add_yes), _settle("Split", "Split them?")),
     action("merge", "have two devices be one: the first is kept, the other is forgotten",
            arguments(add_id, _OTHER, add_yes), _settle("Merge", "Merge them?")),
-    action("forget", "remove the record and the secrets of a device", arguments(add_id, add_yes),
+    action("forget", "remove the record and the secrets of a device",
+           arguments(add_id,
+                     argument("--dormant", metavar="CLOUD",
+                              help="only what it has at this cloud, from which it has moved away"),
+                     add_yes),
            _forget),
     Command("permit-join", "open the join window: rules with window = true register for a while",
             _window, _permit_join, _permitted,

@@ -36,6 +36,7 @@ MODULES: Mapping[str, Sequence[str]] = {
         "list", "show", "explain", "log", "watch", "approve", "reject", "retry", "forget",
         "rename", "reregister", "repin", "split", "merge", "permit-join", "reload",
     ),
+    "moves": ("move",),
     "discover.commands": ("discover",),
     "rules": ("rules",),
     "clouds": ("cloud", "clouds", "preflight"),

@@ -113,6 +113,7 @@ REJECT_GATEWAY: Final = f"{NAME}.reject-gateway"
 REREGISTER: Final = f"{NAME}.reregister-device"
 FORGET: Final = f"{NAME}.forget-device"
 REPIN: Final = f"{NAME}.repin-device"
+MOVE: Final = f"{NAME}.move-device"
 SPLIT: Final = f"{NAME}.split-devices"
 MERGE: Final = f"{NAME}.merge-devices"
 PERMIT_JOIN: Final = Permission(f"{NAME}.permit-join")
@@ -285,6 +286,19 @@ MANAGER_METHODS: Final = MethodTable[ManagerCommands](MANAGER, (
     Method("Repin", Permission(REPIN, device=0),
            lambda manager, call: manager.repin(call.text(0), call.caller),
            Logged(DecisionKind.REPINNED)),
+    Method("Move", Permission(MOVE, device=0, provider=1),
+           lambda manager, call: manager.move(
+               call.text(0), call.text(1), call.options(2), call.caller),
+           Logged(DecisionKind.MOVED, note=1)),
+    Method("CancelMove", Permission(MOVE, device=0),
+           lambda manager, call: manager.cancel_move(call.text(0), call.caller),
+           Logged(DecisionKind.MOVE_CANCELLED)),
+    Method("ForgetDormant", Permission(FORGET, device=0, provider=1),
+           lambda manager, call: manager.forget_dormant(
+               call.text(0), call.text(1), call.caller),
+           Logged(DecisionKind.DORMANT_FORGOTTEN, note=1)),
+    Method("ListMoves", EVERYBODY,
+           lambda manager, call: _single(manager.list_moves(call.number(0)))),
     Method("Split", Permission(SPLIT, device=0),
            lambda manager, call: manager.split(call.text(0), call.text(1), call.caller),
            Logged(DecisionKind.SPLIT, note=1)),

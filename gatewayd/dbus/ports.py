@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.views import Facts
+from gatewayd.device.views import Facts, MoveRow
 
 
 class ManagerCommands(Protocol):
@@ -41,6 +41,23 @@ class ManagerCommands(Protocol):
 
     async def repin(self, device: str, caller: str) -> None:
         """Pin the other key that a frozen child has shown.  On record when it returns."""
+
+    async def move(
+        self, device: str, provider: str, options: Mapping[str, object], caller: str
+    ) -> None:
+        """Have a child move to another cloud.  On record when it returns.
+
+        options: the texts "product" and "route".
+        """
+
+    async def cancel_move(self, device: str, caller: str) -> None:
+        """Call the move of a child off: it stays where it is.  On record when it returns."""
+
+    async def forget_dormant(self, device: str, provider: str, caller: str) -> None:
+        """Remove what a child has at a cloud where it is dormant, with the secret."""
+
+    async def list_moves(self, limit: int) -> Sequence[MoveRow]:
+        """Return the moves that are under way or were refused; limit: 0 for 1000."""
 
     async def split(self, device: str, other: str, caller: str) -> None:
         """Have two children that are in conflict be two; other: "" for one at two places."""
@@ -97,7 +114,7 @@ class ManagerCommands(Protocol):
         """Return what a command would do that cannot be undone, a sentence each.
 
         command: "Forget", "Reject" or "Repin"; "Split" or "Merge", with the id of the other child
-        after a space.
+        after a space; "ForgetDormant", with the cloud after a space.
         """
 
     async def list_decisions(

@@ -314,6 +314,8 @@ class ObjectServer:
         more = {"Messages": self._message_facts(device)} if OUTBOX in self._exported else {}
         if proof := self._shown(device).proof:
             more["Proof"] = table(variants(proof))
+        if move := self._shown(device).move:
+            more["Move"] = table(variants(move))
         return self._variants.describe(self._shown(device), more)
 
     def _describe_messages(self, device: str) -> Variant:

@@ -25,6 +25,9 @@ class DecisionKind(StrEnum):
     SPLIT = "split"  # two devices are two, whatever both show
     REPINNED = "repinned"  # another key was accepted
     MERGED = "merged"  # two devices are one
+    MOVED = "moved"  # to another cloud; the note has its name
+    MOVE_CANCELLED = "move-cancelled"
+    DORMANT_FORGOTTEN = "dormant-forgotten"  # what was kept at a cloud where it is not any more
     JOIN_WINDOW = "join-window"
     CREDENTIAL_READ = "credential-read"  # what a child logs in with has left gatewayd
     CREDENTIAL_MADE = "credential-made"  # a password or certificate for the LAN, or a child's

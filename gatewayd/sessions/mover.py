@@ -43,7 +43,8 @@ KEPT_OUT = Reason("move-waits-for-verdict", "It moves once an operator has let i
 SECRET_GONE_THERE = Reason(
     "move-secret-lost",
     "The other cloud knows this child by a secret that this gateway no longer has.",
-    "Reset the child at cloud CLOUD, then run gatewayctl reregister CHILD CHILD.",
+    "Reset the child at cloud CLOUD, then run gatewayctl move CHILD --cancel, then gatewayctl "
+    "forget CHILD --dormant CLOUD, and move it again.",
 )
 _REREGISTER = "run gatewayctl reregister CHILD CHILD"
 _START_AGAIN = (

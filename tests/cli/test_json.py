@@ -117,6 +117,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "reject": ("child-1",), "retry": ("child-1",), "reregister": ("child-1a", "child-1a"),
     "rename": ("child-1", "Dock"), "forget": ("child-1",), "permit-join": ("60",),
     "repin": ("child-1",), "split": ("child-1", "child-2"), "merge": ("child-1", "child-2"),
+    "move": ("child-1", "--to", "alibaba"),
     "discover": ("0",), "rules suggest": ("child-1",), "cloud test": ("huawei",),
     "rules check": ("rules.toml",), "rules test": ("sightings", "rules.toml"),
     "door password": ("child-1",), "door program": ("logger", "--children", "child-1a"),

@@ -17,7 +17,7 @@ from gatewayd.dbus.ports import ManagerCommands
 from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
-from gatewayd.device.views import DeviceView, Facts, HistoryEntry, ManagerView
+from gatewayd.device.views import DeviceView, Facts, HistoryEntry, ManagerView, MoveRow
 from gatewayd.errors import NoSuchDevice, NotSupported, WrongState
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.simulator.bus import PrivateBus
@@ -63,6 +63,7 @@ class RecordingCommands:
     def __init__(self, *known: str) -> None:
         self.known = known
         self.hurts: Sequence[str] = ()
+        self.moves: Sequence[MoveRow] = ()
         self.asked: list[tuple[str, ...]] = []
         self.recorded = RECORDED
         self.before: Callable[[], Any] = lambda: None
@@ -95,6 +96,20 @@ class RecordingCommands:
 
     async def repin(self, device: str, caller: str) -> None:
         await self._ask("repin", device, caller)
+
+    async def move(
+        self, device: str, provider: str, options: Mapping[str, object], caller: str
+    ) -> None:
+        await self._ask("move", device, provider, *map(str, options.values()), caller)
+
+    async def cancel_move(self, device: str, caller: str) -> None:
+        await self._ask("cancel-move", device, caller)
+
+    async def forget_dormant(self, device: str, provider: str, caller: str) -> None:
+        await self._ask("forget-dormant", device, provider, caller)
+
+    async def list_moves(self, limit: int) -> Sequence[MoveRow]:
+        return self.moves
 
     async def split(self, device: str, other: str, caller: str) -> None:
         await self._ask("split", device, other, caller)

@@ -59,6 +59,11 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl approve": Way(ASKED),
     "gatewayctl reject": Way(Stage.REJECTING, refused="is rejected"),  # the second time
     "gatewayctl forget": Way(LAST, typed=(("[y/N]", "y"),)),
+    "gatewayctl forget CHILD --dormant": Way(refused="No such device"),  # CHILD stays as it is
+    "gatewayctl forget {} --dormant": Way(refused="No such device"),
+    "gatewayctl move": Way(refused="is not moving"),
+    "gatewayctl move --list": Way(),
+    "gatewayctl move {} --to": Way(refused="No such device"),
     "gatewayctl explain": Way(),
     "gatewayctl list": Way(),
     "gatewayctl watch": Way(endless=True),

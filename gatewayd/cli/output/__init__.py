@@ -52,7 +52,8 @@ def devices(rows: Sequence[Record], terminal: Terminal) -> Iterator[str]:
 def _cells(row: Record, *, waits: bool) -> Sequence[object]:
     since, next_try = when(row["StateChangeTimestamp"]), when(row["NextAttemptTimestamp"])
     waiting = [next_try] if waits else []
-    return row["Id"], row["State"], row["Provider"] or "-", since, *waiting, row["Name"]
+    cloud = f"{row['Provider']} -> {row['MovingTo']}" if "MovingTo" in row else row["Provider"]
+    return row["Id"], row["State"], cloud or "-", since, *waiting, row["Name"]
 
 
 def change(row: Record, terminal: Terminal) -> str:
@@ -72,10 +73,10 @@ def properties(facts: Mapping[str, Any]) -> Iterator[str]:
     """
     said = {
         f"{inside}{name}": value
-        for inside in ("Messages", "Proof")
+        for inside in ("Messages", "Move", "Proof")
         for name, value in facts.get(inside, {}).items()
     }
-    left_out = ("History", "Messages", "Proof", "Sightings")
+    left_out = ("History", "Messages", "Move", "Proof", "Sightings")
     plain = {k: v for k, v in {**facts, **said}.items() if k not in left_out}
     shown = {k: _value(k, v) for k, v in plain.items() if v not in ("", 0, [])}
     width = max(map(len, shown), default=0)
@@ -149,6 +150,25 @@ def _evidence(facts: Mapping[str, Any]) -> Iterator[str]:
     yield f"Admitted by: {safe(facts['Admission'])}{rule}"
     cloud = f"{safe(facts['CloudId'])} at {safe(facts['Provider'])}" if facts["CloudId"] else "-"
     yield f"At the cloud: {cloud}, secret {safe(facts['SecretState'])}"
+    yield from _move(facts.get("Move", {}), safe(facts["Id"]))
+
+
+def _move(move: Mapping[str, Any], device: str) -> Iterator[str]:
+    """Yield where a device moves, why it does not go on, and where it is dormant."""
+    if "To" in move:
+        at = f"{safe(move['ToCloudId'])} at {safe(move['To'])}"
+        yield f"Moving to: {at}, asked for {when(move['AskedTimestamp'])}; {safe(move['Step'])}"
+        why = " ".join(filter(None, (move.get("Explanation"), move.get("Remedy"))))
+        yield from [f"  {safe(why or move['Reason'])}"] if why or move.get("Reason") else []
+        if move.get("NextAttemptTimestamp"):
+            yield f"  Next try: {when(move['NextAttemptTimestamp'])}"
+        yield f"  To go on at once: gatewayctl retry {device}"
+        yield f"  To stay where it is: gatewayctl move {device} --cancel"
+    if move.get("MovedTimestamp"):
+        yield f"Moved here: {when(move['MovedTimestamp'])}, by an operator; no rule undoes that"
+    for one in move.get("Dormant", ()):
+        cloud, _, name = safe(one).partition(" ")
+        yield f"Dormant at {cloud}: {name}; to move back: gatewayctl move {device} --to {cloud}"
 
 
 def _sighting(said: Mapping[str, str]) -> str:

@@ -127,7 +127,7 @@ def test_each_action_belongs_to_us_and_needs_an_administrator(action: ET.Element
     defaults = [d.text for d in action.iterfind("defaults/*")]
     assert defaults[:2] == ["auth_admin", "auth_admin"]
     name = str(action.get("id")).rpartition(".")[2]
-    keeps = name in OPERATORS | {"configure"}
+    keeps = name in OPERATORS | {"configure", "move-device"}
     assert defaults[2] == ("auth_admin_keep" if keeps else "auth_admin")
     assert action.findtext("message")
     assert (f'"{action.get("id")}"' in RULE) is (name in OPERATORS)
