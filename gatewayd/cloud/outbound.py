@@ -103,7 +103,18 @@ class OutboundSettings(NetworkSettings):
         )
 
 
-def proxy_of(settings: NetworkSettings, read_secret: ReadSecret) -> Proxy | None:
+class ProxySettings(Protocol):
+    """The settings of a proxy, as `NetworkSettings` has them."""
+
+    @property
+    def proxy(self) -> str: ...
+    @property
+    def proxy_credential(self) -> str: ...
+    @property
+    def proxy_file(self) -> Path | None: ...
+
+
+def proxy_of(settings: ProxySettings, read_secret: ReadSecret) -> Proxy | None:
     """Return the proxy by which to connect; None for none.
 
     read_secret: see credentials.py; called off the loop, for each connection.

@@ -22,10 +22,11 @@ from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from gatewayd.ca.certificates import RootCertificate, read_roots, span
 from gatewayd.cloud.credentials import ReadSecret, read_secret
-from gatewayd.cloud.outbound import NetworkSettings
+from gatewayd.cloud.outbound import EndpointSettings, ProxySettings, proxy_of, server_of
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 from gatewayd.network import connect_errors, tls
+from gatewayd.network.addresses import AddressBook
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.network.proxy import are_credentials
 from gatewayd.network.websocket_stream import open_websocket
@@ -307,7 +308,7 @@ def clock_check(
     return Check("clock", UNSURE, f"{text}; the clock is not synchronised.", _SYNCHRONISE)
 
 
-async def proxy_checks(settings: NetworkSettings, context: PreflightContext) -> Sequence[Check]:
+async def proxy_checks(settings: ProxySettings, context: PreflightContext) -> Sequence[Check]:
     """Check that user and password for the proxy can be read, if there are any.
 
     Ends with NOT_TRIED where they cannot: a connection would fail for that reason.
@@ -357,3 +358,44 @@ def _unreadable(error: ConfigError) -> Check:
         remedy = f"To see whether gatewayd may, {_AS_GATEWAYD}; give the file to that user."
         return Check("secret", FAILED, str(error), remedy)
     return Check("secret", FAILED, str(error))
+
+
+class ProbedSettings(EndpointSettings, ProxySettings, Protocol):
+    """The settings of a cloud with one endpoint, and of the way to it."""
+
+    @property
+    def ca_file(self) -> Path | None: ...
+
+
+class EndpointPreflight:
+    """The checks with which a cloud of one endpoint begins: endpoint, connection, roots and clock.
+
+    reached: the endpoint, once a connection stands.
+    """
+
+    def __init__(self, settings: ProbedSettings, context: PreflightContext) -> None:
+        self._settings, self._context = settings, context
+        self.reached: tls.Server | None = None
+
+    async def checks(self) -> AsyncGenerator[Check, None]:
+        """Yield them as they are made."""
+        settings, context, attempts = self._settings, self._context, list[EndpointProbe]()
+        address = f", address {settings.address!a}" if settings.address else ""
+        yield Check("endpoint", OK, f"{settings.host!a} port {settings.port}{address}.")
+        of_proxy = await proxy_checks(settings, context)
+        for check in of_proxy:
+            yield check
+        if NOT_TRIED not in of_proxy:
+            trusted = await trust_context(settings.ca_file)
+            proxy = proxy_of(settings, context.read_secret)
+            server = server_of(settings, trusted, AddressBook(), proxy)
+            attempts.append(attempt := await probe_endpoint(server))
+            for check in connection_checks(attempt, settings.port):
+                yield check
+            if attempt.fault is None:
+                self.reached = server
+        now = context.time()
+        show = partial(root_check, now=now, status="is trusted")
+        for check in root_checks(await asyncio.to_thread(load_roots, settings.ca_file), show):
+            yield check
+        yield clock_check(attempts, now, synchronised=context.synchronised())

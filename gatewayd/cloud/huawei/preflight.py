@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Iterator
-from functools import partial
 
 from gatewayd.cloud.huawei import login
 from gatewayd.cloud.huawei.certificate import read_template
@@ -18,27 +18,17 @@ from gatewayd.cloud.huawei.settings import (
 )
 from gatewayd.cloud.huawei.template import ProvisioningTemplate, lint
 from gatewayd.cloud.huawei.template_device import DesiredDevice, solve_subject
-from gatewayd.cloud.outbound import proxy_of, server_of
 from gatewayd.cloud.preflight import (
-    NOT_TRIED,
     NOTHING_REGISTERED,
     Check,
     CheckResult,
     ConfiguredSecret,
+    EndpointPreflight,
     PreflightContext,
-    clock_check,
-    connection_checks,
-    load_roots,
-    probe_endpoint,
-    proxy_checks,
-    root_check,
-    root_checks,
     secret_check,
-    trust_context,
 )
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
-from gatewayd.network.addresses import AddressBook
 
 OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 
@@ -59,24 +49,10 @@ async def preflight(
     settings: HuaweiSettings, around: PreflightContext
 ) -> AsyncGenerator[Check, None]:
     """Yield the checks of endpoint, roots, clock, template and secret.  A Preflight."""
-    yield describe(settings)
-    attempts = []
-    of_proxy = await proxy_checks(settings, around)
-    for check in of_proxy:
-        yield check
-    if NOT_TRIED not in of_proxy:
-        proxy = proxy_of(settings, around.read_secret)
-        trusted = await trust_context(settings.ca_file)
-        attempts.append(
-            attempt := await probe_endpoint(server_of(settings, trusted, AddressBook(), proxy))
-        )
-        for check in connection_checks(attempt, settings.port):
+    first = EndpointPreflight(settings, around)
+    async with contextlib.aclosing(first.checks()) as found:
+        async for check in found:
             yield check
-    now = around.time()
-    show = partial(root_check, now=now, status="is trusted")
-    for check in root_checks(await asyncio.to_thread(load_roots, settings.ca_file), show):
-        yield check
-    yield clock_check(attempts, now, synchronised=around.synchronised())
     own = settings.gateway
     if settings.certificates is None:
         yield NO_CERTIFICATES
@@ -90,12 +66,6 @@ async def preflight(
     if own is not None and own.login == "secret":
         yield await secret_check(gateway_secret(own), around)
     yield NOTHING_REGISTERED
-
-
-def describe(settings: HuaweiSettings) -> Check:
-    """Return the endpoint of the instance."""
-    address = f", address {settings.address!a}" if settings.address else ""
-    return Check("endpoint", OK, f"{settings.host!a} port {settings.port}{address}.")
 
 
 def check_template(settings: HuaweiCertificates, own: HuaweiGateway | None) -> list[Check]:

@@ -5,34 +5,23 @@ Where certificates are to be the identity, it tries a login without one, which m
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
-from functools import partial
 
 from gatewayd.cloud import mqtt
 from gatewayd.cloud.mqtt import Login
 from gatewayd.cloud.mqtt_broker.settings import MqttBrokerSettings
-from gatewayd.cloud.outbound import proxy_of, server_of
 from gatewayd.cloud.preflight import (
-    NOT_TRIED,
     NOTHING_REGISTERED,
     Check,
     CheckResult,
     ConfiguredSecret,
+    EndpointPreflight,
     PreflightContext,
-    clock_check,
-    connection_checks,
-    load_roots,
-    probe_endpoint,
-    proxy_checks,
-    root_check,
-    root_checks,
     secret_check,
-    trust_context,
 )
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.network.addresses import AddressBook
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.network.tls import Server
 
@@ -59,24 +48,10 @@ async def preflight(
     settings: MqttBrokerSettings, around: PreflightContext
 ) -> AsyncGenerator[Check, None]:
     """Yield the checks of endpoint, roots, clock, names and password.  A Preflight."""
-    address = f", address {settings.address!a}" if settings.address else ""
-    yield Check("endpoint", OK, f"{settings.host!a} port {settings.port}{address}.")
-    attempts, endpoint = [], None
-    of_proxy = await proxy_checks(settings, around)
-    for check in of_proxy:
-        yield check
-    if NOT_TRIED not in of_proxy:
-        proxy = proxy_of(settings, around.read_secret)
-        trusted = await trust_context(settings.ca_file)
-        endpoint = server_of(settings, trusted, AddressBook(), proxy)
-        attempts.append(attempt := await probe_endpoint(endpoint))
-        for check in connection_checks(attempt, settings.port):
+    first = EndpointPreflight(settings, around)
+    async with contextlib.aclosing(first.checks()) as found:
+        async for check in found:
             yield check
-    now = around.time()
-    show = partial(root_check, now=now, status="is trusted")
-    for check in root_checks(await asyncio.to_thread(load_roots, settings.ca_file), show):
-        yield check
-    yield clock_check(attempts, now, synchronised=around.synchronised())
     yield names_check(settings)
     own = settings.management
     if own is not None:
@@ -84,9 +59,8 @@ async def preflight(
         yield await secret_check(given, around)
         yield NOT_SEEN
     else:
-        for attempt in attempts:
-            if attempt.fault is None and endpoint is not None:
-                yield asking_check(await answer_without_certificate(settings, endpoint))
+        if first.reached is not None:
+            yield asking_check(await answer_without_certificate(settings, first.reached))
         yield CA_NOT_SEEN
     yield NOTHING_REGISTERED
 
