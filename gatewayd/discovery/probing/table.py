@@ -7,7 +7,7 @@ address.
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -101,7 +101,7 @@ class FoundTable:
         self._entries: dict[str, _Entry] = {}
         self._ranks: EvictionQueue[str] = EvictionQueue()
         self._deadlines: DeadlineQueue[str] = DeadlineQueue()
-        self._at: Counter[str] = Counter()
+        self._at: dict[str, EvictionQueue[str]] = {}
         self._left: OrderedDict[str, Mapping[str, float]] = OrderedDict()
         self._renewed = float("-inf")
         self._has_warned = False
@@ -248,9 +248,9 @@ class FoundTable:
     def _keep(self, sighting: Sighting, sender: str, interest: Interest) -> bool:
         """Add an entry; return whether there was room for it."""
         known, address = self._entries.get(sighting.key), next(iter(sighting.addresses), "")
-        home = sender or address
+        home, rank = sender or address, int(interest in MATCHABLE)
         moves = known is None or known.home != home
-        if home and moves and self._at[home] >= MAX_AT_ONE_ADDRESS:
+        if home and moves and not self._has_room(home, rank):
             self._refuse("crowded-address", sighting.label, sighting.addresses)
             return False
         if known is not None:
@@ -259,10 +259,10 @@ class FoundTable:
         where = {one: before.get(one, sighting.at) for one in sighting.addresses}
         places = self._places(sighting, known)
         self._entries[sighting.key] = entry = _Entry(sighting, home, where, places)
-        self._at[home] += 1
+        self._at.setdefault(home, EvictionQueue()).put(sighting.key, rank)
         self._health.entries += 1
         is_known = bool(address) and self._context.is_known(address)
-        self._ranks.put(sighting.key, KNOWN * is_known + (interest in MATCHABLE))
+        self._ranks.put(sighting.key, KNOWN * is_known + rank)
         self._deadlines.put(sighting.key, sighting.at + sighting.valid_for)
         if len(self) <= self._limit:
             return True
@@ -273,6 +273,19 @@ class FoundTable:
         else:
             self._lose(left.sighting.key, LossReason.EVICTED)
         return left is not entry
+
+    def _has_room(self, home: str, rank: int) -> bool:
+        """Whether another device may be at an address: one that a rule wants takes the place of one
+        that none does, as any host may have forged that."""
+        there = self._at.get(home)
+        if there is None or len(there) < MAX_AT_ONE_ADDRESS:
+            return True
+        lowest = self._entries[there.lowest()].sighting
+        if self._context.interest(lowest.attributes) in MATCHABLE or not rank:
+            return False
+        self._refuse("crowded-address", lowest.label, lowest.addresses)
+        self._lose(lowest.key, LossReason.EVICTED)
+        return True
 
     def _places(self, sighting: Sighting, known: _Entry | None) -> Mapping[str, float]:
         """Return where a device is to be asked.  Those leave first that came last: a stranger may
@@ -318,8 +331,8 @@ class FoundTable:
         self._ranks.discard(key)
         self._deadlines.discard(key)
         self._health.entries -= 1
-        self._at[entry.home] -= 1
-        if not self._at[entry.home]:
+        self._at[entry.home].discard(key)
+        if not len(self._at[entry.home]):
             del self._at[entry.home]
 
     def _refuse(self, cause: str, name: str, addresses: Collection[str]) -> None:

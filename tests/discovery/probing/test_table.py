@@ -287,6 +287,21 @@ def test_one_address_has_a_share_of_the_table(monkeypatch: pytest.MonkeyPatch) -
     assert scene.seen[-1].addresses == (HERE,)
 
 
+def test_at_a_full_address_who_is_wanted_takes_the_place_of_a_stranger(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Any host can forge as many answers from the address of a child as are kept of one."""
+    monkeypatch.setattr(bounds, "MAX_AT_ONE_ADDRESS", 2)
+    scene = Scene(limit=10)
+    for key in ("forged-1", "forged-2", "forged-3"):
+        scene.add(key, "stranger")
+    for key in ("a", "b", "c"):
+        scene.add(key)
+    assert [one.key for one in scene.seen] == ["forged-1", "forged-2", "a", "b"]
+    assert scene.losses == [(f"forged-{n}", LossReason.EVICTED) for n in (1, 2)]
+    assert scene.health.dropped == {"crowded-address": 4}
+
+
 @pytest.mark.parametrize("key", ["", "x" * 513, "a\x1b[2J", "a\nb"])
 def test_a_key_that_is_none_is_refused(key: str) -> None:
     scene = Scene()
