@@ -27,12 +27,22 @@ RENEWAL = (
     "old-secret-deleted",
 )
 """The steps by which a secret takes the place of another."""
+MOVE = (
+    "move-on-record",
+    "move-intent-on-record",
+    "move-secret-issued",
+    "move-secret-in-slot",
+    "move-pointer-on-record",
+    "move-logged-in",
+    "move-switched",
+)
+"""The steps by which a child moves to another cloud."""
 
 
 def main() -> int:
     """Run gatewayd with the other arguments, until the step has been taken for the first time."""
     step, arguments = sys.argv[1], sys.argv[2:]
-    if step not in STEPS + RENEWAL:
+    if step not in STEPS + RENEWAL + MOVE:
         sys.exit(f"no such step: {step}")
 
     def checkpoint(reached: str) -> None:
