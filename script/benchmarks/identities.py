@@ -67,18 +67,38 @@ def _context_cost(secret: Secret) -> tuple[float, float]:
     return used / len(contexts) * 1000, more / len(contexts) * 1000
 
 
+async def issue_at_broker(one: Stage, cloud: str, devices: Sequence[str]) -> list[Identity]:
+    """Have a gatewayd that runs sign certificates of these devices for a broker.
+
+    cloud: its name in the configuration.  The user of a device is "product/device".
+    """
+    product, host = one.site.plant["product"], one.site.plant["host"]
+
+    def made(device: str) -> Identity:
+        return Identity(f"{product}/{device}", host, _certified(one, cloud, product, device))
+
+    return [await asyncio.to_thread(made, device) for device in devices]
+
+
 def _issue(one: Stage, device: str) -> Identity:
-    instance, key = account.home(device), make_key(one.site.key_algorithm)
+    instance = account.home(device)
+    file = _certified(one, instance, account.PRODUCT, device)
+    return Identity(account.device_id(device), one.site.plant["hosts"][instance], file)
+
+
+def _certified(one: Stage, cloud: str, product: str, device: str) -> Path:
+    """Return a file with the key and the certificate of a device, and that of its CA."""
+    key = make_key(one.site.key_algorithm)
     request = x509.CertificateSigningRequestBuilder(x509.Name([])).sign(key, hashes.SHA256())
     pem = request.public_bytes(serialization.Encoding.PEM).decode()
-    options = {"product": Variant("s", account.PRODUCT), "node-id": Variant("s", device)}
+    options = {"product": Variant("s", product), "node-id": Variant("s", device)}
     answer = one.client.ask(
-        NAME, provider_path(instance), AUTHORITY, "Issue",
+        NAME, provider_path(cloud), AUTHORITY, "Issue",
         Variant("(ssa{sv})", ("", pem, options)),
     )  # fmt: skip
     file = one.site.directory / f"{device}.pem"
     file.write_bytes(key_pem(key) + answer.unpack()[0].encode())
-    return Identity(account.device_id(device), one.site.plant["hosts"][instance], file)
+    return file
 
 
 def _cost(algorithm: str, times: int) -> float:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from gatewayd.simulator.site import Site
 from gatewayd.simulator.site_files import config, rules
@@ -39,6 +40,10 @@ attributes = {{ "txt.serial" = "{serial}" }}
 FOUND = 'source = "static"'
 STATE = 1
 """The column of the state in the rows of ListDevices."""
+
+
+Online: TypeAlias = Callable[[], Awaitable[Collection[str]]]
+"""Returns the serial numbers of the children that a cloud shows as online."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +92,28 @@ class Run:
         }  # fmt: skip
 
 
-async def onboard(one: Stage, serials: Iterable[str], speed: Speed) -> Run:
+async def onboard(
+    one: Stage,
+    serials: Iterable[str],
+    speed: Speed,
+    *,
+    cloud: str = "",
+    online: Online | None = None,
+) -> Run:
     """Start gatewayd on a configuration that lists these children; return what that took.
 
+    cloud: tables of it, in place of those of the site; then `online` is what it shows.
     It counts when all are online, by D-Bus and by the cloud, and durable.  Afterwards gatewayd is
     stopped.  Raises RuntimeError, TimeoutError.
     """
     listed = tuple(serials)
-    one.site.configure(_config(one.site, listed, speed), rules(one.site, found=FOUND))
+    shown = online or _online_of(one.site)
+    one.site.configure(_config(one.site, listed, speed, cloud), rules(one.site, found=FOUND))
     began = time.perf_counter()
     ready = await one.start()
     started, empty = family_cpu(one.pid), family_memory(one.pid).pss
     peak = empty
-    for all_online in _signs(one, listed):
+    for all_online in _signs(one, listed, online):
         while not await all_online():
             if time.perf_counter() - began > PATIENCE:
                 raise TimeoutError(f"not all of {len(listed)} came online")
@@ -108,36 +122,43 @@ async def onboard(one: Stage, serials: Iterable[str], speed: Speed) -> Run:
     seconds = time.perf_counter() - began
     await asyncio.sleep(REST)
     used, peak = family_cpu(one.pid), max(peak, family_memory(one.pid).pss)
-    await _check(one, listed)
+    if missing := set(listed) - set(await shown()):
+        raise RuntimeError(f"{len(missing)} children are not online at the cloud")
+    await agree(one)
     return Run(len(listed), ready, seconds, started, used, empty, peak)
 
 
-def _signs(one: Stage, listed: Sequence[str]) -> Iterator[Callable[[], Awaitable[bool]]]:
+def _online_of(site: Site) -> Online:
+    async def online() -> Collection[str]:
+        found = await ledgers(site)
+        return [serial for serial, ledger in found.items() if is_online(ledger)]
+
+    return online
+
+
+def _signs(
+    one: Stage, listed: Sequence[str], online: Online | None
+) -> Iterator[Callable[[], Awaitable[bool]]]:
     """Yield what shows that all are online: the last that is listed, the cloud, and gatewayd.
 
     gatewayd is asked last: before it answers a call it announces the newest step of each child,
     which costs as much as the step, and is no part of the work that others do beside it.
     """
 
+    at_cloud = online or _online_of(one.site)
+
     async def last() -> bool:
+        if online is not None:
+            return listed[-1] in await online()
         return is_online(await one.site.ledger(listed[-1]))
 
     async def cloud() -> bool:
-        ledger = await ledgers(one.site)
-        return all(is_online(ledger[serial]) for serial in listed)
+        return set(listed) <= set(await at_cloud())
 
     async def shown() -> bool:
         return one.client.count("online") - own_names(one.site) == len(listed)
 
     yield from (last, cloud, shown)
-
-
-async def _check(one: Stage, listed: Iterable[str]) -> None:
-    """Compare what D-Bus lists with the cloud and with the store.  Raises RuntimeError."""
-    ledger = await ledgers(one.site)
-    if missing := [serial for serial in listed if not is_online(ledger[serial])]:
-        raise RuntimeError(f"{len(missing)} children are not online at the cloud")
-    await agree(one)
 
 
 async def agree(one: Stage) -> None:
@@ -154,8 +175,11 @@ async def agree(one: Stage) -> None:
         raise RuntimeError(f"{len(shown)} children are online; {len(lasting)} of those are durable")
 
 
-def _config(site: Site, listed: Iterable[str], speed: Speed) -> str:
+def _config(site: Site, listed: Iterable[str], speed: Speed, cloud: str) -> str:
     tuning = TUNING.format(
         in_flight=speed.in_flight, per_minute=PER_MINUTE, connecting=speed.connecting
     )
-    return config(site, tuning) + "".join(DEVICE.format(serial=serial) for serial in listed)
+    text = config(site, tuning)
+    if cloud:
+        text = text.partition("[cloud.")[0] + cloud
+    return text + "".join(DEVICE.format(serial=serial) for serial in listed)

@@ -76,10 +76,13 @@ async def lean(site: Site, devices: Sequence[str], at_once: int) -> Took:
     return await _took(site, "script.benchmarks.lean", facts)
 
 
-async def showing(site: Site, identities: Sequence[Identity]) -> Took:
-    """Let plain paho log devices in that show certificates.  Raises RuntimeError."""
+async def showing(site: Site, identities: Sequence[Identity], cloud: str = "") -> Took:
+    """Let plain paho log devices in that show certificates.  Raises RuntimeError.
+
+    cloud: how, see `DEVICES` in threads.py; "" for that of the site.
+    """
     devices = [{"id": i.device_id, "host": i.host, "file": str(i.file)} for i in identities]
-    return await _threads(site, devices)
+    return await _threads(site, devices, cloud=cloud or site.cloud)
 
 
 async def _threads(site: Site, devices: Sequence[object], **more: str) -> Took:

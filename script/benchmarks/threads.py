@@ -173,6 +173,16 @@ class Created(Device):
         self.stay(Login(identity.client_id, identity.user, password), self._context)
 
 
+class CertifiedUser(Showing):
+    """Shows a certificate at a broker, by which that knows its user."""
+
+    def run(self) -> None:
+        """Use a context that nobody shares, as `Showing`."""
+        context = ssl.create_default_context(cafile=self._ca)
+        context.load_cert_chain(self._file)
+        self.stay(Login(self._id, self._id, Secret(b"")), context)
+
+
 def _registering(facts: dict[str, Any]) -> list[Device]:
     context = ssl.create_default_context(cafile=facts["ca"])
     return [Registering(facts, device, context) for device in facts["devices"]]
@@ -180,6 +190,10 @@ def _registering(facts: dict[str, Any]) -> list[Device]:
 
 def _showing(facts: dict[str, Any]) -> list[Device]:
     return [Showing(facts, device) for device in facts["devices"]]
+
+
+def _certified(facts: dict[str, Any]) -> list[Device]:
+    return [CertifiedUser(facts, device) for device in facts["devices"]]
 
 
 def _created(facts: dict[str, Any]) -> list[Device]:
@@ -193,6 +207,7 @@ DEVICES: Mapping[str, Callable[[dict[str, Any]], list[Device]]] = {
     "alibaba": _registering,
     "huawei": _showing,
     "mqtt": _created,
+    "mqtt by certificate": _certified,
 }
 
 
