@@ -17,6 +17,8 @@ from tests.support.own_network import CLONE_NEWNET
 
 INTERFACE = "lan0"
 GATEWAY, CHILD = "10.77.0.1", "10.77.0.2"
+MOVED = "10.77.0.9"
+"""Where what is at the other end is once it has moved."""
 GATEWAY6, CHILD6 = "fe80::77:1", "fe80::77:2"
 BROADCAST = "10.77.255.255"
 
@@ -53,6 +55,11 @@ class Cable:
     def far_ip(self, *arguments: str) -> None:
         """Run ip at the other end."""
         subprocess.run(["ip", "-n", self.far, *arguments], check=True)
+
+    def move(self) -> None:
+        """Give the other end another address: MOVED in place of CHILD."""
+        self.far_ip("addr", "del", f"{CHILD}/16", "dev", INTERFACE)
+        self.far_ip("addr", "add", f"{MOVED}/16", "broadcast", BROADCAST, "dev", INTERFACE)
 
 
 @contextmanager

@@ -8,9 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from gatewayd.discovery.discoverer import Discoverer
-from tests.support.cable import CHILD, INTERFACE, Cable
+from tests.support.cable import CHILD, INTERFACE, MOVED, Cable
 
-MOVED = "10.77.0.9"
 VENDOR_MAC = "00:1b:0d:63:84:c0"
 """Of a vendor, so that it identifies a device: those of cables are locally administered."""
 START = 30.0
@@ -48,9 +47,8 @@ class FarServer:
 
     def move(self) -> None:
         """Give it another address, from its next start on."""
-        self._cable.far_ip("addr", "del", f"{self.address}/16", "dev", INTERFACE)
+        self._cable.move()
         self.address = MOVED
-        self._cable.far_ip("addr", "add", f"{self.address}/16", "dev", INTERFACE)
 
     async def stop(self) -> None:
         """Unplug the cable, and stop it."""

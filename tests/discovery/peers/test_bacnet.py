@@ -26,7 +26,7 @@ from gatewayd.testing.contracts.discoverer import (
     running,
 )
 from gatewayd.testing.waiting import until
-from tests.support.cable import BROADCAST, CHILD, Cable, laid
+from tests.support.cable import BROADCAST, CHILD, MOVED, Cable, laid
 from tests.support.household import household
 from tests.support.source_contract import SourceContract
 
@@ -38,7 +38,6 @@ SETTINGS = BacnetSettings(interfaces=("lan0",), max_entries=LIMIT)
 ROUTER = {"instance": 5, "vendor": 999, "name": "router", "serial": "R-5"}
 BOILER = {"instance": 7, "vendor": 999, "name": "boiler", "serial": "SN-7", "station": 10}
 FAN = {"instance": 8, "vendor": 15, "name": "fan", "station": 11}
-MOVED = "10.77.0.9"
 KEYS = {"5", "2001/0a/7", "2001/0b/8"}
 
 

@@ -21,7 +21,7 @@ from gatewayd.testing.contracts.discoverer import (
     running,
 )
 from gatewayd.testing.waiting import until
-from tests.support.cable import CHILD, CHILD6, INTERFACE, Cable, laid
+from tests.support.cable import CHILD, CHILD6, INTERFACE, MOVED, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.cable_peer import CablePeer
 from tests.support.household import PATIENCE, household
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
 HERE, TOP = Path(__file__).parent, Path(__file__).parents[3]
 PYTHON = TOP / ".venv-peers/bin/python"
-OTHER, STRANGER, MOVED = "10.77.0.3", "10.77.0.66", "10.77.0.9"
+OTHER, STRANGER = "10.77.0.3", "10.77.0.66"
 MAC = "00:22:d1:04:00:37"
 SERVER = ("coap-server-notls", "-g", GROUPS[0], "-d", "20")
 
@@ -88,8 +88,7 @@ async def peer(cable: Cable) -> AsyncIterator[CablePeer]:
 
 def move(cable: Cable) -> None:
     """Give the other end another address."""
-    cable.far_ip("addr", "del", f"{CHILD}/16", "dev", INTERFACE)
-    cable.far_ip("addr", "add", f"{MOVED}/16", "dev", INTERFACE)
+    cable.move()
     cable.far_ip("route", "replace", "224.0.0.0/4", "dev", INTERFACE)
 
 

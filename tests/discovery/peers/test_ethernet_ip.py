@@ -23,7 +23,7 @@ from gatewayd.testing.contracts.discoverer import (
     running,
 )
 from gatewayd.testing.waiting import until
-from tests.support.cable import BROADCAST, CHILD, INTERFACE, Cable, laid
+from tests.support.cable import BROADCAST, CHILD, INTERFACE, MOVED, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.cable_peer import CablePeer
 from tests.support.household import household
@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
 TOP = Path(__file__).parents[3]
 CPPPO = (str(TOP / ".venv-peers/bin/python"), "-m", "cpppo.server.enip")
-OTHER, STRANGER, MOVED = "10.77.0.3", "10.77.0.66", "10.77.0.9"
+OTHER, STRANGER = "10.77.0.3", "10.77.0.66"
 LIMIT = AnsweringTestbed.limit
 LIST_IDENTITY = b"\x63\0"
 CONTEXT = b"[token!]"
@@ -121,8 +121,7 @@ async def test_a_controller_stays_one_child_renamed_restarted_and_elsewhere(
         await controller.run(0x00C0FFEE, "Line 2")
         await home.shows(lambda one: one.label == "Line 2")
 
-        cable.far_ip("addr", "del", f"{CHILD}/16", "dev", INTERFACE)
-        cable.far_ip("addr", "add", f"{MOVED}/16", "dev", INTERFACE)
+        cable.move()
         await controller.run(0x00C0FFEE, "Line 2")
         last = await home.shows(lambda one: MOVED in one.addresses)
         assert not last.conflict

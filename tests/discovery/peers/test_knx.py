@@ -16,7 +16,7 @@ from gatewayd.discovery.protocols.knx.discoverer import Knx, KnxSettings
 from gatewayd.discovery.protocols.knx.messages import GROUP, PORT
 from gatewayd.testing.contracts.discoverer import DiscovererTestbed, running
 from gatewayd.testing.waiting import until
-from tests.support.cable import CHILD, INTERFACE, Cable, laid
+from tests.support.cable import CHILD, INTERFACE, MOVED, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.cable_peer import CablePeer
 from tests.support.household import household
@@ -24,7 +24,7 @@ from tests.support.source_contract import SourceContract
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
-OTHER, STRANGER, MOVED = "10.77.0.3", "10.77.0.66", "10.77.0.9"
+OTHER, STRANGER = "10.77.0.3", "10.77.0.66"
 MAC = "0022d1040037"
 SEARCH, SEARCH_EXTENDED, DESCRIBE = b"\x06\x10\x02\x01", b"\x06\x10\x02\x0b", b"\x06\x10\x02\x03"
 INI = """
@@ -137,8 +137,7 @@ async def test_a_router_stays_one_child_renamed_restarted_and_elsewhere(
         await knxd.run("hall 2")
         await home.shows(lambda one: one.label == "hall 2")
 
-        router.far_ip("addr", "del", f"{CHILD}/16", "dev", INTERFACE)
-        router.far_ip("addr", "add", f"{MOVED}/16", "dev", INTERFACE)
+        router.move()
         router.far_ip("route", "replace", "224.0.0.0/4", "dev", INTERFACE)
         await knxd.run("hall 2")
         last = await home.shows(lambda one: MOVED in one.addresses)

@@ -12,8 +12,8 @@ import pytest
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.polled.modbus import Modbus, ModbusSettings, SerialRegisters
 from gatewayd.testing.contracts.discoverer import running
-from tests.support.cable import CHILD, CHILD6, INTERFACE, Cable, laid
-from tests.support.far_server import MOVED, VENDOR_MAC, FarServer, asked_until, far_server
+from tests.support.cable import CHILD, CHILD6, INTERFACE, MOVED, Cable, laid
+from tests.support.far_server import VENDOR_MAC, FarServer, asked_until, far_server
 from tests.support.household import household
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]

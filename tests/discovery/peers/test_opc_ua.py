@@ -10,8 +10,8 @@ import pytest
 
 from gatewayd.device.identity import Claim
 from gatewayd.discovery.polled.opc_ua import OpcUa, OpcUaSettings
-from tests.support.cable import CHILD, Cable, laid
-from tests.support.far_server import MOVED, FarServer, far_server
+from tests.support.cable import CHILD, MOVED, Cable, laid
+from tests.support.far_server import FarServer, far_server
 from tests.support.household import household
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]

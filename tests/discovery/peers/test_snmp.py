@@ -11,8 +11,8 @@ from gatewayd.device.identity import Claim, Trust
 from gatewayd.device.secret import Secret
 from gatewayd.discovery.polled.snmp import Snmp, SnmpSettings
 from gatewayd.testing.contracts.discoverer import running
-from tests.support.cable import CHILD, INTERFACE, Cable, laid
-from tests.support.far_server import MOVED, VENDOR_MAC, FarServer, asked_until, far_server
+from tests.support.cable import CHILD, INTERFACE, MOVED, Cable, laid
+from tests.support.far_server import VENDOR_MAC, FarServer, asked_until, far_server
 from tests.support.household import household
 
 pytestmark = [pytest.mark.namespace, pytest.mark.root]

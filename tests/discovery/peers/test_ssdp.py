@@ -21,7 +21,7 @@ from gatewayd.discovery.protocols.upnp.ssdp import GROUP4, GROUP6, PORT, ROOT
 from gatewayd.testing.contracts.discoverer import DiscovererTestbed, running
 from gatewayd.testing.waiting import until
 from tests.support.bridged_lan import bridged_lan
-from tests.support.cable import BROADCAST, CHILD, CHILD6, GATEWAY, INTERFACE, Cable, laid
+from tests.support.cable import CHILD, CHILD6, GATEWAY, INTERFACE, MOVED, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.household import household
 from tests.support.source_contract import SourceContract
@@ -29,7 +29,6 @@ from tests.support.source_contract import SourceContract
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
 UDN = "4d696e69-444c-164e-9d41-b827eb000001"
-MOVED = "10.77.0.9"
 ADDRESSES = (CHILD, "10.77.0.3", "10.77.0.4")
 SETTINGS = SsdpSettings(interfaces=(INTERFACE,), max_entries=50)
 GROUP = (GROUP4, PORT)
@@ -97,8 +96,7 @@ async def test_a_name_an_address_and_a_restart_leave_it_the_same_child(
     async with household(Ssdp("media", SETTINGS)) as home:
         with media_server(cable.prefix, tmp_path, "Hall"):
             before = await home.shows(lambda one: one.label == "Hall")
-        cable.far_ip("addr", "del", f"{CHILD}/16", "dev", INTERFACE)
-        cable.far_ip("addr", "add", f"{MOVED}/16", "broadcast", BROADCAST, "dev", INTERFACE)
+        cable.move()
         with media_server(cable.prefix, tmp_path, "Yard"):
             after = await home.shows(lambda one: one.label == "Yard")
     assert (before.addresses, after.addresses) == ((CHILD,), (MOVED,))

@@ -34,7 +34,7 @@ from gatewayd.discovery.protocols.ws_discovery.messages import (
 )
 from gatewayd.testing.contracts.discoverer import DiscovererTestbed, running
 from gatewayd.testing.waiting import until
-from tests.support.cable import BROADCAST, CHILD, CHILD6, INTERFACE, Cable, laid
+from tests.support.cable import CHILD, CHILD6, INTERFACE, MOVED, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.household import household
 from tests.support.source_contract import SourceContract
@@ -42,7 +42,6 @@ from tests.support.source_contract import SourceContract
 pytestmark = [pytest.mark.namespace, pytest.mark.root]
 
 UUID = "833caecd-32b2-4ac6-9260-bb086f3c377a"
-MOVED = "10.77.0.9"
 ADDRESSES = (CHILD, "10.77.0.3", "10.77.0.4")
 SETTINGS = WsDiscoverySettings(interfaces=(INTERFACE,), max_entries=50)
 
@@ -126,8 +125,7 @@ async def test_a_name_an_address_and_a_restart_leave_it_the_same_child(
             before = await home.shows(lambda one: one.views)
         with peer(cable, "Yard"):
             await home.shows(lambda one: one.views)
-        cable.far_ip("addr", "del", f"{CHILD}/16", "dev", INTERFACE)
-        cable.far_ip("addr", "add", f"{MOVED}/16", "broadcast", BROADCAST, "dev", INTERFACE)
+        cable.move()
         with peer(cable, "Yard", MOVED):
             after = await home.shows(
                 lambda one: one.addresses == (MOVED,) and "yard" in one.label.lower()
