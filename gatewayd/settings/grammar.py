@@ -8,7 +8,7 @@ with it.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import PurePosixPath
 from typing import TypeAlias
@@ -119,6 +119,15 @@ def network(text: str) -> str:
             "must be an IP address, as 192.0.2.7, or a network without host bits, as 192.0.2.0/28"
         )
     return ""
+
+
+def at_least_one(key: str, names: Collection[str], wanted: str) -> Iterator[str]:
+    """Yield what is wrong with a list that is empty, as `problems` of settings does.
+
+    key: of the list.  wanted: what it is to name.
+    """
+    if not names:
+        yield f"{key} must name at least one: {wanted}"
 
 
 def interface(text: str) -> str:

@@ -56,8 +56,7 @@ class NeighbourSettings:
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the settings as a whole."""
-        if not self.interfaces:
-            yield "interfaces must name at least one: those that devices are on"
+        yield from grammar.at_least_one("interfaces", self.interfaces, "those that devices are on")
 
 
 class KernelNeighbours:

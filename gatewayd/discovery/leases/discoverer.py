@@ -69,8 +69,9 @@ class LeaseSettings:
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the settings as a whole."""
-        if not self.interfaces:
-            yield "interfaces must name at least one: those that the server serves"
+        yield from grammar.at_least_one(
+            "interfaces", self.interfaces, "those that the server serves"
+        )
 
 
 class Leases:

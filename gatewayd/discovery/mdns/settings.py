@@ -58,10 +58,9 @@ class MdnsSettings:
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the settings as a whole."""
-        if not self.interfaces:
-            yield "interfaces must name at least one: those that children are on"
-        if not self.types:
-            yield "types must name at least one: the services that children announce"
+        yield from grammar.at_least_one("interfaces", self.interfaces, "those that children are on")
+        wanted = "the services that children announce"
+        yield from grammar.at_least_one("types", self.types, wanted)
         for one in self.types:
             try:
                 service(one)

@@ -42,9 +42,8 @@ class PollSettings:
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the settings as a whole."""
-        if not self.hosts:
-            yield "hosts must name at least one: an address of a device"
-        elif (count := sum(map(size_of, self.hosts))) > MAX_HOSTS:
+        yield from grammar.at_least_one("hosts", self.hosts, "an address of a device")
+        if (count := sum(map(size_of, self.hosts))) > MAX_HOSTS:
             yield f"hosts has {count} addresses, and may have {MAX_HOSTS}: name smaller networks"
         if not all(map(_are_hosts, self.hosts)):
             yield "hosts must be those of devices: leave out multicast and reserved addresses"

@@ -67,8 +67,7 @@ class LldpSettings:
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong with the settings as a whole."""
-        if not self.interfaces:
-            yield "interfaces must name at least one"
+        yield from grammar.at_least_one("interfaces", self.interfaces, "those of the cables")
 
 
 class Lldp:
