@@ -50,7 +50,6 @@ def configuration_lines(settings: MqttBrokerSettings, multiarch: str) -> Sequenc
             "allow_anonymous false",
             f"acl_file {ACCESS}",
             f"listener {settings.port}",
-            *websocket,
             *server,
             f"cafile {_CERTIFICATES}/{DEVICES}",
             f"crlfile {_CERTIFICATES}/{REVOKED}",

@@ -76,11 +76,13 @@ class IssuedCertificates:
                 f"{name.device} has {MAX_OF_ONE} valid certificates. Forget it, or wait for their "
                 "end"
             )
-        device = self._device(name)
-        ref = SecretRef(self._provider, device, made.serial % _ATTEMPTS + 1, ISSUED)
-        await self._slots.put(ref, encode([made]))
+        await self._slots.put(self._issued_slot(name, made.serial), encode([made]))
         for one in ended:
             await self._slots.delete(one)
+
+    async def withdraw(self, name: CloudName, serial: int) -> None:
+        """Remove a certificate that no one has got."""
+        await self._slots.delete(self._issued_slot(name, serial))
 
     async def revoke(self, name: CloudName) -> None:
         """Revoke all certificates of a device.  Raises WrongState where the list is full."""
@@ -146,6 +148,9 @@ class IssuedCertificates:
         """Return under what the certificates of a device are kept; it is no child's id."""
         digest = hashlib.sha256(f"{name.product}/{name.device}".encode()).hexdigest()
         return DeviceId(f"{ISSUED}-{digest[:32]}")
+
+    def _issued_slot(self, name: CloudName, serial: int) -> SecretRef:
+        return SecretRef(self._provider, self._device(name), serial % _ATTEMPTS + 1, ISSUED)
 
     def _slot(self, attempt: int) -> SecretRef:
         return SecretRef(self._provider, DeviceId(f"{REVOKED}-{self._provider}"), attempt, REVOKED)

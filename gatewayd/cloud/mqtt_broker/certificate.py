@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 from cryptography import x509
 
@@ -41,13 +40,14 @@ from gatewayd.cloud.provider import (
     Outcome,
     Refused,
 )
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import CLOCK_NOT_SET, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret
 from gatewayd.errors import InvalidArgs, SecretCorrupt, StoreError, WrongState
 from gatewayd.network import tls
 from gatewayd.network.connect_errors import ConnectError
+from gatewayd.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,6 @@ class CertifiedRoute:
     """Implements Route, HoldableRoute and CertificateIssuer.
 
     sessions: opens those of children.  authority: issues the certificates.
-    wall: seconds since the epoch.
     """
 
     def __init__(
@@ -67,11 +66,11 @@ class CertifiedRoute:
         sessions: BrokerSessions,
         settings: MqttBrokerSettings,
         authority: AuthorityStore,
-        wall: Callable[[], float],
+        clock: Clock,
     ) -> None:
         self.authority = authority
         self._sessions, self._settings = sessions, settings
-        self._templates, self._wall = settings.templates, wall
+        self._templates, self._clock, self._wall = settings.templates, clock, clock.timestamp
         self._how = IssueOptions(settings.issuing.key_algorithm, settings.issuing.days)
 
     def check_name(self, name: CloudName) -> Reason | None:
@@ -97,7 +96,13 @@ class CertifiedRoute:
             return Refused(reasons.TOO_MANY)
         except StoreError as error:
             return Failed(reason_of(error))
-        await keep(identity.secret)
+        try:
+            await keep(identity.secret)
+        except StoreError:
+            raise  # it may be in its slot
+        except Exception:
+            await self.authority.issued.withdraw(name, identity.certificate.serial_number)
+            raise
         return Issued()
 
     def renew_at(self, name: CloudName, secret: Secret) -> float | None:
@@ -153,7 +158,12 @@ class CertifiedRoute:
         )  # fmt: skip
 
     async def unbind(self, name: CloudName) -> Reason | None:
-        """Revoke the child's certificates; return why that failed."""
+        """Revoke the child's certificates; return why that failed.
+
+        By a clock that is not set, those that are valid could seem to have ended.
+        """
+        if not self._clock.is_set():
+            return CLOCK_NOT_SET
         try:
             await self.authority.issued.revoke(name)
         except WrongState:

@@ -59,9 +59,7 @@ class MqttBroker(RoutedProvider):
             )
         else:
             authority = AuthorityStore(clock.timestamp)
-            self._route = self.issuer = CertifiedRoute(
-                sessions, settings, authority, clock.timestamp
-            )
+            self._route = self.issuer = CertifiedRoute(sessions, settings, authority, clock)
         self._routes[settings.identity] = self._route
 
     def status(self) -> ProviderStatus:

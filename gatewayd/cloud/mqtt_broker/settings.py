@@ -144,6 +144,11 @@ class MqttBrokerSettings(OutboundSettings):
         if self.identity == CERTIFICATE:
             yield from self.templates.mistakes_of_users(several=len(self.products) != 1)
             yield from self.issuing.mistakes()
+            if self.websocket:
+                yield (
+                    "transport is websocket, for which mosquitto refuses no revoked certificate: "
+                    'set transport to "tcp", or identity to "password"'
+                )
             if self.management is not None:
                 yield 'management is for identity "password": leave it out'
         elif self.management is None:

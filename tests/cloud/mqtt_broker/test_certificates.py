@@ -26,9 +26,10 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandOutcome
 from gatewayd.device.message import Message
+from gatewayd.device.reason import CLOCK_NOT_SET
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.errors import InvalidArgs
+from gatewayd.errors import InvalidArgs, StoreFull
 from gatewayd.runtime.clock import SYSTEM_CLOCK
 from gatewayd.testing.contracts.cloud import RecordingKeeper
 from gatewayd.testing.waiting import until
@@ -268,6 +269,33 @@ async def test_nothing_is_issued_without_a_ca_or_for_a_name_that_is_too_long() -
 
 
 @integration
+async def test_a_certificate_that_was_not_kept_is_not_on_record() -> None:
+    async with certified_broker() as one:
+        before = dict(one.store.slots)
+
+        async def useless() -> None:
+            raise ValueError("it would end as soon as the one before")
+
+        with pytest.raises(ValueError, match="as soon"):
+            await one.provider.register(ONE, RecordingKeeper(useless).keep)
+        assert one.store.slots == before
+
+        async def full() -> None:
+            raise StoreFull("it may be there all the same")
+
+        with pytest.raises(StoreFull):
+            await one.provider.register(ONE, RecordingKeeper(full).keep)
+        assert len(one.store.slots) == len(before) + 1
+
+
+@integration
+async def test_nothing_is_revoked_by_a_clock_that_is_not_set() -> None:
+    async with certified_broker() as one:
+        unset = replace(SYSTEM_CLOCK, earliest=SYSTEM_CLOCK.wall() + 1_000_000_000)
+        assert await (await one.make(unset)).unbind(ONE) == CLOCK_NOT_SET
+
+
+@integration
 async def test_a_certificate_on_request_is_for_a_child() -> None:
     async with certified_broker() as one:
         assert one.provider.issuer is not None
@@ -313,6 +341,7 @@ async def test_the_preflight_sees_whether_the_broker_wants_certificates(asks: bo
         ({"up": "d/{product}/x/{device}/up/{topic}"}, "up must have the user"),
         ({"certificates": BrokerCertificates(days=5, renew_before=5)}, "less than"),
         ({"identity": "password"}, "management is missing"),
+        ({"transport": "websocket", "port": 443}, "no revoked certificate"),
     ],
 )
 def test_settings_that_an_access_list_cannot_say_are_refused(
