@@ -10,9 +10,10 @@ from gatewayd import __version__
 from gatewayd.cloud.provider import ProviderStatus
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
-from gatewayd.device.views import MessageCounts
+from gatewayd.device.views import MessageCounts, MessageStatistics, MessagesView
 from gatewayd.gateway_status import GatewayStatus
 from gatewayd.secretstore.store import Protection, StoreState
+from tests.support.fakes import MemoryRecords
 
 NOW, DAY = 1_764_444_000_000_000, 86_400_000_000
 COUNTS = MessageCounts(waiting=3, bytes=300)
@@ -82,3 +83,28 @@ def test_which_of_its_own_devices_are_online() -> None:
         child_1=State.ONLINE,
     )  # fmt: skip
     assert list(one.online_gateways()) == ["gateway-a"]
+
+
+def test_figures_leave_out_the_gateways_own_devices() -> None:
+    one = status(
+        {"a": object(), "b": object()},
+        gateway_a=State.ONLINE, child_1=State.PENDING, child_2=State.DISCOVERED,
+        child_3=State.PENDING,
+    )  # fmt: skip
+    messages: Any = SimpleNamespace(view=MessagesView, statistics=MessageStatistics)
+    config: Any = SimpleNamespace(clouds=(), store=SimpleNamespace(kind="vault"))
+    statistics: Any = SimpleNamespace(secrets=7)
+    monitor: Any = SimpleNamespace(contents=None)
+    storage: Any = SimpleNamespace(**vars(one.storage), records=MemoryRecords())
+    found = replace(
+        one,
+        messages=messages,
+        config=config,
+        statistics=statistics,
+        monitor=monitor,
+        storage=storage,
+    ).figures()
+    assert found.children == {("", "pending"): 2, ("", "discovered"): 1}
+    assert (found.pending, found.discovered) == (["child-1", "child-3"], ["child-2"])
+    assert found.own == {"a": True}
+    assert (found.store, found.secrets, found.now) == ("unsealed", 7, NOW)
