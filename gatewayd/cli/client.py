@@ -55,8 +55,8 @@ NOT_THERE = ("Object does not exist", "No such interface")
 ABSENT: Mapping[str, str] = {
     BROKER: "gatewayd's own broker is not enabled."
     "  Set enabled = true in [messages] and in [messages.broker], and restart gatewayd.",
-    AUTHORITY: "there is no such cloud, or it has no device CA: only one of kind huawei has."
-    "  See gatewayctl clouds, and name it by --cloud.",
+    AUTHORITY: "there is no such cloud, or it has no device CA: those of kind huawei and mqtt can"
+    " have one.  See gatewayctl clouds, and name it by --cloud.",
 }
 """What it means that an interface is not there, for those that depend on the configuration."""
 

@@ -100,6 +100,8 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl huawei ca prove --cloud": Way(fills={"{}": "huawei"}),
     "gatewayctl ca show": Way(),
     "gatewayctl ca revoked --cloud": Way(fills={"{}": "huawei"}),
+    "gatewayctl ca make --cloud plant": Way(refused="no such cloud"),  # of another page
+    "gatewayctl ca revoked --cloud plant": Way(refused="no such cloud"),
     "gatewayctl ca renew": Way(refused="does not belong to this cloud"),
     "gatewayctl huawei template lint": Way(fills={"FILE": "/root/template.json"}),
     "gatewayctl huawei template new": Way(
