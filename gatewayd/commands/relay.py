@@ -111,6 +111,7 @@ class CommandRelay:
         self._form = form
         self._doors: CommandDoors | None = None
         self._sessions: dict[DeviceId, SupportsCommands] = {}
+        self._forms: dict[DeviceId, SupportsAnswers | None] = {}
         self._pending, self._ended = PendingCommands(), EndedCommands()
         self._journal = CommandJournal(clock)
         self._timers: dict[PendingCommand, asyncio.TimerHandle] = {}
@@ -137,6 +138,7 @@ class CommandRelay:
     def session_opened(self, device: DeviceId, session: Session) -> None:
         """Receive the commands of a child from now on."""
         self._sessions.pop(device, None)
+        self._leave_other_cloud(device)
         self._expect(device, session)
         if isinstance(session, SupportsCommands):
             self._sessions[device] = session
@@ -144,6 +146,15 @@ class CommandRelay:
             for one in self._ended.take_awaited(device, self._clock.now()):
                 self._journal.unanswered -= 1
                 self._answer(device, one.command, one.answer, one.until)
+
+    def _leave_other_cloud(self, device: DeviceId) -> None:
+        """Let nothing wait of a cloud from which a child has moved: no other takes the answer."""
+        form = self._form(device)
+        if self._forms.get(device, form) is not form:
+            for pending in self._pending.of(device):
+                self._leave(pending)
+            self._ended.forget(device)
+        self._forms[device] = form
 
     def session_closed(self, device: DeviceId) -> None:
         """Receive no commands of a child; those that wait may be answered by its next session."""
@@ -166,6 +177,7 @@ class CommandRelay:
             self._conclude(pending, refusal(CommandOutcome.NOT_ALLOWED))
         self._ended.forget(device)
         self._journal.forget(device)
+        self._forms.pop(device, None)
 
     # The way to the child.
 

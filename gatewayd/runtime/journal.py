@@ -40,6 +40,8 @@ MESSAGE_IDS: Mapping[str, str] = {
     "device-rejected": "cdcbbde4cbd84300b67cbb7ffd7ecb1d",
     "device-retired": "060e358b374f4df0aef242dc467e53bd",
     "device-frozen": "cbd923e9c9634170bc7d7fb3424d314f",
+    "device-moved": "317f14fba3794ad98ba1d11193dabcec",
+    "move-refused": "9ff10c7f09b1419ab1b010d6689a6c6a",
     "device-flapping": "b29361db4eee4557a611be1cb63aa34e",
     "secret-lost": "e0aa4fd2db0c4fd5b75fc0303bc04628",
     "secret-damaged": "b7b5fb9b57f24400b91ee86edfb1f4d6",

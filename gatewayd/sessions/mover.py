@@ -17,7 +17,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRefused
+from gatewayd.cloud.provider import NO_PROVIDER, LoginError, LoginFailed, LoginRefused
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import PostEvent, State
@@ -45,6 +45,12 @@ SECRET_GONE_THERE = Reason(
     "The other cloud knows this child by a secret that this gateway no longer has.",
     "Reset the child at cloud CLOUD, then run gatewayctl move CHILD --cancel, then gatewayctl "
     "forget CHILD --dormant CLOUD, and move it again.",
+)
+NO_TARGET = Reason(
+    "move-cloud-not-configured",
+    "The cloud to which it is to move is not configured.",
+    "Configure it under [cloud], run systemctl restart gatewayd, then gatewayctl retry CHILD; or "
+    "run gatewayctl move CHILD --cancel.",
 )
 _REREGISTER = "run gatewayctl reregister CHILD CHILD"
 _START_AGAIN = (
@@ -245,17 +251,18 @@ class Mover:
     async def _or_asked(self, work: Coroutine[Any, Any, None], moving: _Mover) -> None:
         """Do some work to its end, or until an operator asks while it sleeps."""
         task = asyncio.ensure_future(work)
+        asked = asyncio.ensure_future(moving.asked.wait())
         try:
             while not task.done():
-                asked = asyncio.ensure_future(moving.asked.wait())
                 await asyncio.wait({task, asked}, return_when=asyncio.FIRST_COMPLETED)
-                await cancel_and_wait([asked])
-                if moving.asleep and moving.asked.is_set():
+                if asked.done() and moving.asleep:
                     return
-                moving.asked.clear()
+                if asked.done():  # it works, and need not be asked
+                    moving.asked.clear()
+                    asked = asyncio.ensure_future(moving.asked.wait())
             task.result()
         finally:
-            await cancel_and_wait([task])
+            await cancel_and_wait([task, asked])
 
     async def _log_in(self, record: Record, moving: _Mover, failures: int) -> int:
         """Log in at the other cloud, and switch; return how many tries have failed in a row."""
@@ -340,8 +347,7 @@ class Mover:
     async def _refuse(self, device: DeviceId, reason: Reason) -> None:
         """Record that the other cloud would not have the child, which stays where it is."""
         to = self._targets[device].generation().provider
-        remedy = reason.remedy.replace(_REREGISTER, _START_AGAIN)
-        why = addressed(replace(reason, remedy=remedy, substate=""), device, to)
+        why = _for_target(reason, device, to)
 
         def refused(record: Record | None) -> Record:
             same = unchanged(record)
@@ -368,6 +374,19 @@ class Mover:
 
     def _note(self, device: DeviceId, moving: _Mover, reason: Reason, until: float = 0.0) -> None:
         """Note why a move waits, and show it where that is another reason than before."""
-        before, moving.reason, moving.until = moving.reason, reason, until
-        if reason.code and reason.code != before.code:
-            self._children.note(device, "MoveDelayed", reason)
+        target = self._targets.get(device)
+        to = target.cloud.provider if target is not None and target.cloud is not None else ""
+        before, moving.reason, moving.until = moving.reason, _for_target(reason, device, to), until
+        if reason.code and moving.reason.code != before.code:
+            self._children.note(device, "MoveDelayed", moving.reason)
+
+
+def _for_target(reason: Reason, device: DeviceId, to: str) -> Reason:
+    """Return a reason of a cloud for a child that is not there yet.
+
+    to: the name of that cloud; "" where it is not known.
+    """
+    if reason.code == NO_PROVIDER.code:
+        reason = NO_TARGET
+    remedy = reason.remedy.replace(_REREGISTER, _START_AGAIN)
+    return addressed(replace(reason, remedy=remedy, substate=""), device, to)

@@ -15,7 +15,15 @@ from gatewayd.commands.pending import MESSAGES_OF_CHILD, MOST, MOST_OF_CHILD
 from gatewayd.commands.relay import ANSWERING, ANSWERING_BYTES
 from gatewayd.device.command import REFUSALS, CommandAnswer, CommandKind, CommandOutcome
 from gatewayd.device.identity import DeviceId
-from tests.commands.doubles import ALICE, BOB, CommandedSession, RecordedDoors, Relayed, command
+from tests.commands.doubles import (
+    ALICE,
+    BOB,
+    CommandedSession,
+    OwnForm,
+    RecordedDoors,
+    Relayed,
+    command,
+)
 
 DONE, FAILED = CommandOutcome.DONE, CommandOutcome.FAILED
 NO_LISTENER, NO_ANSWER = CommandOutcome.NO_LISTENER, CommandOutcome.NO_ANSWER
@@ -421,3 +429,20 @@ async def test_a_flood_of_refusals_has_a_line_a_minute(caplog: pytest.LogCapture
     assert len(caplog.records) == 2
     assert "49 since" in caplog.records[-1].getMessage()
     assert one.relay.statistics().ended == {"not-allowed": 51}
+
+
+async def test_no_cloud_is_answered_what_another_has_asked() -> None:
+    """A child has moved: what waits is left, and an identifier of before is a new one."""
+    one, form = Relayed(), OwnForm()
+    one.session.send(command("1"))
+    one.relay.session_closed(ALICE)
+    one.relay._form = lambda _: form
+    there = CommandedSession()
+    one.relay.session_opened(ALICE, there)
+    assert one.relay.statistics().waiting == 0
+    assert one.relay.receive(ALICE, "answer/1", b'{"v":1}', b"") is AnswerFate.LATE
+    there.send(command("1"))
+    one.relay.receive(ALICE, "answer/1", b'{"v":2}', b"")
+    await one.settle()
+    assert there.answers == [("1", CommandAnswer(DONE, result={"v": 2}))]
+    assert not one.session.answers

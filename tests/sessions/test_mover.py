@@ -446,3 +446,55 @@ async def test_a_move_survives_a_crash_at_any_step_and_another_one(first: str, s
     assert pair.records.slots[record.slot(record.stored)] == pair.there.activated[THERE]
     (dormant,) = record.moves.dormant
     assert pair.records.slots[dormant.slot(device, dormant.stored)] == pair.here.activated[HERE]
+
+
+async def test_a_target_that_is_no_longer_configured_refuses_and_the_way_out_is_said() -> None:
+    """Not that of a child that is there: forgetting it would cost what is in use."""
+    pair = Pair()
+    pair.there.script["TH20-1"] = ["fail"] * 100
+    async with pair.running() as stage:
+        device = await pair.online(stage)
+        await move(stage, device)
+        await step(stage, device, "cloud-unreachable")
+    pair.here.online.clear()
+    alone = Stage(pair.records, pair.here)
+    async with alone.running(), in_background(alone.app.mover.run()):
+        await pair.online(alone)
+        await step(alone, device, "move-cloud-not-configured")
+        facts = alone.tape.shown[device].move
+        assert facts["Step"] == "refused"
+        assert f"gatewayctl move {device} --cancel" in str(facts["Remedy"])
+        assert "forget" not in str(facts["Remedy"])
+        await alone.app.commands.cancel_move(device, "uid 0")
+        assert alone.records[device].moves.text() == ""
+
+
+async def test_a_cloud_that_is_no_longer_configured_is_left() -> None:
+    pair = Pair()
+    pair.there.down = True
+    async with pair.running() as stage:
+        device = await pair.online(stage)
+        await move(stage, device)
+        await step(stage, device, "cloud-unreachable")
+    pair.there.down = False
+    alone = Stage(pair.records, pair.there)
+    async with alone.running(), in_background(alone.app.mover.run()):
+        alone.announce("TH20-1")
+        await moved(alone, device)
+        assert list(pair.there.online) == [THERE]
+        await alone.app.commands.forget_dormant(device, "cloud", "uid 0")
+
+
+async def test_what_is_under_way_when_gatewayd_stops_goes_on_with_the_next_run() -> None:
+    """In good order: what the cloud is issuing is kept first."""
+    pair = Pair()
+    async with pair.running() as stage:
+        device = await pair.online(stage)
+        await move(stage, device)
+        while "register TH20-1" not in pair.there.calls:
+            await asyncio.sleep(0.01)
+    assert [one.stored for one in stage.records[device].moves.others] == [1]
+    async with pair.running() as stage:
+        await pair.online(stage)
+        await moved(stage, device)
+    assert pair.there.calls.count("register TH20-1") == 1
