@@ -16,6 +16,8 @@ pytestmark = pytest.mark.system
 
 PRODUCT = "6742bf260f2f9030e44210d8"
 SITE = f"""\
+[log]
+level = "debug"
 [metrics]
 enabled = true
 every = 1
@@ -47,7 +49,8 @@ ExecStart=sh -c 'echo "%i: $(cat /run/gatewayd-notices/standing/%i)" >> /root/no
 
 TEXTS = "/var/lib/prometheus/node-exporter"
 SERVE = (
-    "systemd-run", "--quiet", "--unit=exporter", "--property=DynamicUser=yes", EXPORTER,
+    "systemd-run", "--quiet", "--unit=exporter", "--property=DynamicUser=yes",
+    f"/opt/exporter/usr/bin/{EXPORTER}",
     "--collector.disable-defaults", "--collector.textfile",
     f"--collector.textfile.directory={TEXTS}", "--web.listen-address=127.0.0.1:9100",
 )  # fmt: skip
@@ -87,7 +90,7 @@ def have_metrics_served(gateway: Gateway, exporter: Path) -> None:
     """Serve the metrics by node_exporter, as a user who may read what everyone may."""
     box = gateway.box
     (box.path("/opt") / exporter.name).write_bytes(exporter.read_bytes())
-    box.run("dpkg-deb", "--extract", f"/opt/{exporter.name}", "/")
+    box.run("dpkg-deb", "--extract", f"/opt/{exporter.name}", "/opt/exporter")
     box.run("mkdir", "-p", TEXTS)
     box.run("ln", "-s", "/run/gatewayd-metrics/gatewayd.prom", f"{TEXTS}/")
     box.run(*SERVE)
@@ -122,6 +125,7 @@ def test_metrics_are_served_and_each_cause_starts_a_unit_once(
     box.until(lambda: new.publish(child, password, authority, full) == 0, "the child to publish")
     await_notice(new, Cause.OUTBOX)
 
+    key = bytes.fromhex(box.run("sh", "-c", f"systemd-creds decrypt {KEY} - | od -An -v -tx1"))
     new.systemctl("stop")
     box.run("rm", KEY)
     new.systemctl("start")
@@ -130,12 +134,26 @@ def test_metrics_are_served_and_each_cause_starts_a_unit_once(
     counted = _written(new)
     box.until(lambda: _written(new) > counted + 5, "it to look some times more")
     assert sorted(noticed(new)) == sorted([*Cause, Cause.STORE]), new.journal()
+    has_no_secret(new, [password, new.plant.text("product-secret"), key.hex()])
     texts = box.path("/root/noticed").read_text()
     assert f"{CHILDREN} children wait for an operator" in texts
     assert (
         box.run("systemctl", "show", "--value", "-p", "ActiveState", "gatewayd-notices.path")
         == "active"
     )
+
+
+def has_no_secret(gateway: Gateway, secrets: list[str]) -> None:
+    """Look for secrets in the dump, which has the journal of what happened at the lowest level."""
+    dumped = json.loads(gateway.box.run("gatewayctl", "dump", "--no-preflight"))
+    lines = dumped["journal"]["lines"]
+    assert dumped["journal"]["fault"] == ""
+    assert any(" is pending" in line for line in lines)
+    assert any("gatewayd-notices" in line for line in lines)
+    assert dumped["versions"]["packages"]["gatewayd"]
+    text = json.dumps(dumped)
+    assert all(len(one.strip()) >= 8 for one in secrets)
+    assert [one for one in secrets if one.strip() in text] == []
 
 
 def _written(gateway: Gateway) -> int:
