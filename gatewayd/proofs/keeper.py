@@ -22,7 +22,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Protocol, TypeAlias
 
 from gatewayd.device import lifecycle as lc
@@ -43,10 +43,22 @@ log = logging.getLogger(__name__)
 MAX_PLACES = 4
 """Places at which one device is asked for its key."""
 FIRST_RETRY = 15.0
-"""Seconds until a child that could not prove its key is asked again; doubled each time."""
+"""Seconds until one that could not prove its key is asked again; doubled each time."""
 
 _WATCHED = {State.ACTIVATING, State.ONLINE, State.OFFLINE, State.HANDED_OVER}
 """The states in which a child is asked again when its address changes."""
+
+
+@dataclass(slots=True)
+class _Wait:
+    """How long a device waits that is not admitted and was asked.
+
+    until: when it is asked again, seconds of the event loop's clock; 0 where it is not.
+    seconds: how long it waits now; 0 before it does for the first time.
+    """
+
+    until: float = 0.0
+    seconds: float = 0.0
 
 
 Activate: TypeAlias = Callable[[DeviceId, PostEvent], Awaitable[None]]
@@ -86,7 +98,8 @@ class ProofKeeper:
     ) -> None:
         self._prover, self._devices, self._records, self._pins = prover, devices, records, pins
         self._clock, self._post, self._proof_of = clock, post, proof_of
-        self._waiting: dict[DeviceId, float] = {}
+        self._waiting: dict[DeviceId, _Wait] = {}
+        self._due: set[DeviceId] = set()
         self._asked: dict[DeviceId, frozenset[Place]] = {}
         self._moved: dict[DeviceId, set[asyncio.Event]] = {}
         self._wanted: dict[DeviceId, None] = {}
@@ -103,10 +116,11 @@ class ProofKeeper:
         if evidence.conflict not in UNDISPUTED and evidence.proof is None:
             return  # who it is has to be settled first
         places = tuple(_places(evidence))
-        asked = Asked.LATER if device in self._waiting else Asked.SOON
+        is_due = device in self._due or device not in self._waiting
+        asked = Asked.SOON if is_due else Asked.LATER
         proof = await self._prover.prove(name, places, known=False, asked=asked)
         self._devices.note(device, proof)
-        self._waiting.setdefault(device, 0.0)
+        self._waiting.setdefault(device, _Wait())
 
     def try_later(self, device: DeviceId, name: str) -> float:
         """Have a device evaluated again that is held for its proof.
@@ -116,9 +130,13 @@ class ProofKeeper:
         settings = self._prover.settings.get(name)
         if settings is None:
             return 0.0
-        self._waiting[device] = self._clock.now() + settings.retry
-        self._wake.set()
-        return self._waiting[device]
+        wait = self._waiting.setdefault(device, _Wait())
+        if not wait.until:
+            self._due.discard(device)
+            wait.seconds = min(max(2 * wait.seconds, FIRST_RETRY), settings.retry)
+            wait.until = self._clock.now() + wait.seconds
+            self._wake.set()
+        return wait.until
 
     def pin(self, device: DeviceId, name: str) -> Pin | None:
         """Return the key to pin to a device that is admitted by a rule with this proof."""
@@ -149,7 +167,7 @@ class ProofKeeper:
         record = self._records.get(device)
         if record is None:
             return
-        self._waiting.pop(device, None)
+        self._forget_wait(device)
         if record.pin is None:
             return
         if not present:
@@ -166,13 +184,13 @@ class ProofKeeper:
 
     def removed(self, device: DeviceId) -> None:
         """Note that a device has left, or was forgotten: what it has proven was its own."""
-        self._waiting.pop(device, None)
+        self._forget_wait(device)
         self._asked.pop(device, None)
         self._devices.forget(device)
 
     def retry(self, device: DeviceId) -> bool:
         """Have a device asked again now; False where it does not wait for that."""
-        if not self._waiting.pop(device, 0.0):
+        if not self._forget_wait(device):
             return False
         self._prover.reread()
         self._post(device, lc.Changed())
@@ -182,6 +200,7 @@ class ProofKeeper:
         """Ask again who has failed: the vendor's files, or the rules, are others now."""
         self._prover.reread()
         self._waiting.clear()
+        self._due.clear()
         for device in self._moved:
             self._wake_up(device)
 
@@ -201,8 +220,9 @@ class ProofKeeper:
             while True:
                 self._wake.clear()
                 now = self._clock.now()
-                for device in [one for one, until in self._waiting.items() if 0 < until <= now]:
-                    self._waiting[device] = 0.0
+                for device in [d for d, one in self._waiting.items() if 0 < one.until <= now]:
+                    self._waiting[device].until = 0.0
+                    self._due.add(device)
                     self._post(device, lc.Changed())
                 wanted, self._wanted = self._wanted, {}
                 for device in wanted:
@@ -211,13 +231,19 @@ class ProofKeeper:
                 await self._pause()
 
     async def _pause(self) -> None:
-        moments = [until for until in self._waiting.values() if until]
+        moments = [one.until for one in self._waiting.values() if one.until]
         delay = max(min(moments) - self._clock.now(), 0) if moments else None
         try:
             async with asyncio.timeout(delay):
                 await self._wake.wait()
         except TimeoutError:
             pass  # something is due
+
+    def _forget_wait(self, device: DeviceId) -> bool:
+        """Forget for how long a device waits; return whether it does."""
+        self._due.discard(device)
+        wait = self._waiting.pop(device, None)
+        return wait is not None and bool(wait.until)
 
     async def _watch(self, device: DeviceId) -> None:
         """Check a child that has a session; where that cannot be done, again and again."""

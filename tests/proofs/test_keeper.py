@@ -357,21 +357,26 @@ async def test_whoever_waits_for_a_child_learns_that_it_has_moved() -> None:
 async def test_a_stranger_that_fails_is_evaluated_again_later() -> None:
     site = Site()
     site.addresses[OTHER] = THERE
-    await site.keeper.make(OTHER, "axis")
-    assert site.keeper.try_later(OTHER, "axis") == 300.0
-    assert site.notes[OTHER].reason == reasons.REFUSED
-    await watched(site)
+    begun = asyncio.get_running_loop().time()
     run = asyncio.create_task(site.keeper.run())
-    await asyncio.sleep(301)
+    for wait in (FIRST_RETRY, 2 * FIRST_RETRY, 4 * FIRST_RETRY, 8 * FIRST_RETRY, 240.0, 300.0):
+        await site.keeper.make(OTHER, "axis")
+        begun += wait
+        assert site.keeper.try_later(OTHER, "axis") == begun
+        await site.keeper.make(OTHER, "axis")  # it has announced something else
+        assert site.keeper.try_later(OTHER, "axis") == begun
+        await asyncio.sleep(wait + 1)
+        begun += 1
     await cancel_and_wait([run])
-    assert [(d, type(e)) for d, e in site.posted] == [(OTHER, lc.Changed)]
+    assert site.notes[OTHER].reason == reasons.REFUSED
+    assert [(d, type(e)) for d, e in site.posted] == [(OTHER, lc.Changed)] * 6
+    assert [asked for _, asked in site.prover.asked] == [Asked.SOON, Asked.LATER] * 6
     site.prover.keys[THERE] = replace(GENUINE, key=NEW, identity="b")
     await site.keeper.make(OTHER, "axis")
     pin = site.keeper.pin(OTHER, "axis")
     assert pin is not None
     assert (pin.key, pin.identity) == (NEW, "b")
     assert site.keeper.pin(OTHER, "") is None
-    assert [asked for _, asked in site.prover.asked] == [Asked.SOON, Asked.LATER]
 
 
 async def test_an_operator_has_a_stranger_asked_now() -> None:
