@@ -258,7 +258,7 @@ def test_nothing_is_asked(tmp_path: Path, words: Sequence[str], told: str) -> No
         ran = subprocess.run(
             [*GATEWAYCTL, "--bus", "unix:path=/nonexistent", *words, *more, "--json"],
             cwd=tmp_path, stdin=theirs, stdout=subprocess.PIPE, start_new_session=True,
-            text=True, timeout=60, check=False,
+            text=True, timeout=240, check=False,
         )  # fmt: skip
     finally:
         os.close(ours)

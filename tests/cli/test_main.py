@@ -165,7 +165,7 @@ async def test_watch(bus: PrivateBus, service: Bus, as_json: tuple[str, ...]) ->
             await asyncio.sleep(0.05)
 
     changing = asyncio.create_task(change())
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         line = (await watching.stdout.readline()).decode()
     changing.cancel()
     await asyncio.gather(changing, return_exceptions=True)
@@ -174,7 +174,7 @@ async def test_watch(bus: PrivateBus, service: Bus, as_json: tuple[str, ...]) ->
     else:
         assert line.split()[2:4] == ["child-1a", "pending"]
     watching.send_signal(signal.SIGINT)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         await watching.communicate()
     assert watching.returncode == 130
 

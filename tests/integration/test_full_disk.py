@@ -70,7 +70,7 @@ def test_a_full_disk_takes_what_was_issued(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=240,
     )
     assert done.returncode == 0, done.stderr
 

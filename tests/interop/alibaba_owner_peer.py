@@ -24,7 +24,7 @@ class Peer:
         self._facts = facts
         self._client = AcsClient(
             facts["access_key"], facts["secret_key"], facts["region"],
-            port=facts["port"], verify=facts["ca_file"], auto_retry=False, timeout=30,
+            port=facts["port"], verify=facts["ca_file"], auto_retry=False, timeout=240,
         )  # fmt: skip
 
     def call(self, action: str, **parameters: object) -> Any:

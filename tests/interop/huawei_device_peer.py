@@ -25,7 +25,7 @@ from typing import Any
 # The environment of the linters has another version.
 from paho.mqtt import client as mqtt
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 RECORDED: dict[str, Any] = json.loads(
     Path(__file__).with_name("huawei_device_sdk.json").read_text()
 )

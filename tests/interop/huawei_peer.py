@@ -31,7 +31,7 @@ def make_client(facts: dict[str, Any]) -> Any:
 
     An instance's own host wants derived keys, as the vendor's guide has it; the SDK decides.
     """
-    config = HttpConfig(ssl_ca_cert=facts["ca_file"], timeout=20)
+    config = HttpConfig(ssl_ca_cert=facts["ca_file"], timeout=240)
     keys = BasicCredentials(facts["access_key"], facts["secret_key"], facts["project"])
     keys.with_derived_predicate(lambda asked: ".iotda-app." in asked.host)
     region = Region(facts["region"], f"https://{facts['host']}:{facts['port']}")

@@ -16,7 +16,7 @@ from typing import Any
 # The environment of the linters does not have it.
 from linkkit import linkkit  # type: ignore[import-not-found]  # of .venv-vendor
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 REGISTRAR = "iot-auth.cn-shanghai.aliyuncs.com"
 
 

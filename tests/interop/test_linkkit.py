@@ -155,7 +155,7 @@ async def test_a_device_reports_and_obeys(cloud: AlibabaCloud, tmp_path: Path) -
         assert await one.do("wait") == {"Interval": 30}
         call = cloud.invoke(PRODUCT, DIRECT, "Restart", {"Delay": 5})
         assert await one.do("wait") == ["Restart", {"Delay": 5}]
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             assert await setting.reply == {"code": 200, "data": {}}
             assert await call.reply == {"code": 200, "data": {"done": 1}}
 

@@ -72,7 +72,7 @@ def device(cloud: AlibabaCloud, product: str = PRODUCT, name: str = DIRECT) -> A
 
 
 async def outcome(command: ThingCommand) -> Any:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await command.reply
 
 

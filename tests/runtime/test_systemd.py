@@ -96,7 +96,7 @@ async def test_the_watchdog_is_fed_only_if_all_answer(caplog: pytest.LogCaptureF
     feeding = asyncio.create_task(
         feed_watchdog(Notifier(systemd.send), 0.01, {"asyncio": alive, "store": store})
     )
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while len(sent) < 2:
             await asyncio.sleep(0.01)
         stuck = True

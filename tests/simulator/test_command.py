@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from gatewayd.simulator.control import ask
 from tests.simulator.alibaba import client as alibaba
 from tests.simulator.huawei.client import Gateway, Hello
 from tests.simulator.wire import trusting, wire
+from tests.support.mosquitto import free_port
 
 OPTIONS = ("--children", "2", "--network", "10.77.0.0/24")
 MANUAL = Path(__file__).parents[2] / "packaging/man/gatewayd-simulator.1"
@@ -32,7 +32,7 @@ MANUAL = Path(__file__).parents[2] / "packaging/man/gatewayd-simulator.1"
 def refused(*words: str) -> str:
     """What the command says that fails."""
     command = [sys.executable, "-m", "gatewayd.simulator", *words]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
     assert ran.returncode == 1
     return ran.stderr
 
@@ -95,12 +95,6 @@ def running(directory: Path, *options: str) -> Iterator[dict[str, Any]]:
 
 def asked(directory: Path, **request: object) -> Any:  # JSON
     return asyncio.run(ask(directory / "control", **request))
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def test_the_port_can_be_chosen(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from tests.support.simulated_ca import CERTIFICATE
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 def trusting(ca_pem: str = CERTIFICATE.ca_pem) -> ssl.SSLContext:

@@ -31,7 +31,7 @@ from gatewayd.testing.waiting import until
 from tests.support.emulated_tpm import EmulatedTpm
 from tools.config_sample import ours
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds that something may take on a busy machine."""
 
 

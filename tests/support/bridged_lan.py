@@ -66,7 +66,7 @@ class LanHost:
             ("-n", self.namespace, "link", "set", INTERFACE, "down"),  # the rest takes a moment
             ("netns", "del", self.namespace),
         ):
-            subprocess.run(["ip", *command], check=False, capture_output=True, timeout=30)
+            subprocess.run(["ip", *command], check=False, capture_output=True, timeout=240)
 
 
 class BridgedLan:
@@ -91,7 +91,7 @@ class BridgedLan:
         """Give the gateway these addresses, with their prefixes, instead of those that it had."""
         before = subprocess.run(
             ["ip", "-br", "-4", "addr", "show", "dev", INTERFACE],
-            check=True, capture_output=True, text=True, timeout=30,
+            check=True, capture_output=True, text=True, timeout=240,
         ).stdout.split()[2:]  # fmt: skip
         for one in addresses:
             _ip("addr", "add", one, "dev", INTERFACE)
@@ -114,7 +114,7 @@ class BridgedLan:
         """Whether the gateway may use its link-local address by now."""
         shown = subprocess.run(
             ["ip", "-6", "addr", "show", "dev", INTERFACE, "scope", "link", "-tentative"],
-            check=True, capture_output=True, text=True, timeout=30,
+            check=True, capture_output=True, text=True, timeout=240,
         )  # fmt: skip
         return "fe80:" in shown.stdout
 
@@ -201,7 +201,7 @@ def _own_namespace() -> Iterator[None]:
 
 
 def _ip(*arguments: str) -> None:
-    subprocess.run(["ip", *arguments], check=True, timeout=30)
+    subprocess.run(["ip", *arguments], check=True, timeout=240)
 
 
 def _return_to(namespace: int) -> None:

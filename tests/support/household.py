@@ -17,7 +17,7 @@ from gatewayd.testing.contracts.discoverer import want_all
 
 AGAIN = 0.3
 """Seconds until a discoverer is asked to look again."""
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds in which it must have found something."""
 
 

@@ -35,6 +35,7 @@ MAX_SAID = 10_000
 SAID_LIMIT = 1 << 20
 """Bytes of one line of the observer."""
 _ITERATIONS = 101
+_PORTS = range(20_000, 32_000)
 _CONFIG = """\
 allow_anonymous false
 listener {port} 127.0.0.1
@@ -346,7 +347,9 @@ def _plugin() -> str:
 
 
 def free_port() -> int:
-    """Return a port that nothing listens on now."""
-    with socket.socket() as sock:
-        sock.bind((LOOPBACK, 0))
-        return int(sock.getsockname()[1])
+    """Return a port that nothing listens on now, and that the kernel gives to no client."""
+    while True:
+        port = secrets.choice(_PORTS)
+        with contextlib.suppress(OSError), socket.socket() as sock:
+            sock.bind((LOOPBACK, port))
+            return port

@@ -13,7 +13,7 @@ from pathlib import Path
 PROGRAM, PUBLISHER, SUBSCRIBER = "mosquitto", "mosquitto_pub", "mosquitto_sub"
 SYSTEM = "/usr/sbin:/usr/bin"
 """Where Debian has them, if not in PATH."""
-PATIENCE, POLL = 30.0, 0.02
+PATIENCE, POLL = 60.0, 0.02
 """Seconds that the broker may take to listen or to end; seconds between two looks."""
 
 

@@ -130,7 +130,7 @@ class Saying:
 
 
 async def outcomes(tasks: list[asyncio.Task[Any]]) -> list[Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return list(await asyncio.gather(*tasks))
 
 

@@ -312,7 +312,7 @@ asyncio.run(main())
 
 @pytest.mark.namespace
 def test_changes_are_followed_in_a_namespace() -> None:
-    subprocess.run(["unshare", "--net", sys.executable, "-c", FOLLOW], check=True, timeout=60)
+    subprocess.run(["unshare", "--net", sys.executable, "-c", FOLLOW], check=True, timeout=240)
 
 
 class SeenOnce:

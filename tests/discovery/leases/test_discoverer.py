@@ -280,7 +280,7 @@ async def fault(discoverer: Leases) -> str:
     """Why a discoverer cannot run."""
     context = Context(asyncio.get_running_loop().time, lambda: 0.5, want_all)
     with pytest.raises(DiscoveryRetry) as error:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             await discoverer.run(context, RecordingSink())
     return str(error.value)
 

@@ -234,4 +234,4 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
 def test_a_socket_that_its_address_has_bound_to_the_interface_needs_no_rights() -> None:
     """As one of a link-local address: who binds it again needs CAP_NET_RAW, which no helper has."""
     without = WITHOUT_RIGHTS if os.geteuid() == 0 else ()
-    subprocess.run([*without, sys.executable, "-c", BOUND_BEFORE], check=True, timeout=60)
+    subprocess.run([*without, sys.executable, "-c", BOUND_BEFORE], check=True, timeout=240)

@@ -150,7 +150,7 @@ async def test_a_device_that_answers_by_tcp_alone_is_verified(
 ) -> None:
     made, sighting = known
     await controller.run(0x00C0FFEE, "Line 1", "--no-udp")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while (found := await made.verify(sighting)) is None:
             pass  # it is starting
     assert found.claims == sighting.claims

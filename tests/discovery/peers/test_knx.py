@@ -149,7 +149,7 @@ async def test_a_description_shows_what_a_search_does(knxd: Knxd) -> None:
     await knxd.run("hall")
     made = discoverer()
     async with running(made) as sink:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while MAC not in sink.seen:
                 await made.rescan()
                 await asyncio.sleep(0.2)

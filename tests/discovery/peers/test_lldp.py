@@ -56,7 +56,7 @@ def write_report(lldpd: Lldpd, directory: Path) -> None:
     shell = shlex.split(line.removeprefix("ExecStart="))
     shell[-1] = shell[-1].replace("lldpcli ", f"lldpcli -u {lldpd.socket} ")
     subprocess.run(shell, env={"RUNTIME_DIRECTORY": str(directory), "PATH": "/usr/bin:/usr/sbin"},
-                   check=True, timeout=30)  # fmt: skip
+                   check=True, timeout=240)  # fmt: skip
 
 
 @contextmanager

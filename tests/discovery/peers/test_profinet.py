@@ -289,7 +289,7 @@ async def ended(discoverer: Profinet) -> str:
     loop = asyncio.get_running_loop()
     context = Context(loop.time, lambda: 0.5, lambda _: Interest.WANTED)
     with pytest.raises(DiscoveryRetry) as retry:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             await discoverer.run(context, RecordingSink())
     return str(retry.value)
 

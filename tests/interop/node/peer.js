@@ -6,7 +6,7 @@
 const readline = require('readline');
 const iot = require('alibabacloud-iot-device-sdk');
 
-const PATIENCE = 20000;
+const PATIENCE = 60000;
 
 let facts;
 let thing; // the device, or the gateway

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 V311, V5 = 4, 5
 SUCCESS, NOT_AUTHORIZED, REFUSED_311 = 0, 0x87, 5
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds to wait for what has to come."""
 
 

@@ -10,7 +10,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -27,6 +26,7 @@ from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 from gatewayd.runtime.tasks import cancel_and_wait
 from tests.messages.broker.client import PATIENCE, MqttClient, Place, connected
 from tests.support.fakes import MemoryRecords, MemorySecrets
+from tests.support.mosquitto import free_port
 
 CONFIGURATION = Path(__file__).parents[3] / "packaging/mosquitto/broker.conf"
 PROGRAM = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") or "mosquitto"
@@ -37,12 +37,11 @@ ONE, OTHER = DeviceId("child-0123456789ab"), DeviceId("child-ba9876543210")
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ports of this machine that nothing listens on."""
-    with contextlib.ExitStack() as opened:
-        sockets = [opened.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
+    """Return different ports of this machine that nothing listens on, and that no client gets."""
+    found: set[int] = set()
+    while len(found) < count:
+        found.add(free_port())
+    return sorted(found)
 
 
 @dataclass

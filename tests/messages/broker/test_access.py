@@ -29,7 +29,7 @@ from gatewayd.runtime.clock import Clock
 from tests.messages.broker.running import ONE, OTHER, secret_from
 from tests.support.fakes import MemoryRecords, MemorySecrets
 
-DAY, LOOK, PATIENCE = 86_400, 0.02, 30.0
+DAY, LOOK, PATIENCE = 86_400, 0.02, 60.0
 SETTINGS = BrokerSettings(names=("gateway.local", "192.0.2.7"))
 
 

@@ -12,7 +12,7 @@ from gatewayd.device.message import DropReason
 from gatewayd.messages.doors.site.topic_pattern import ChildKey
 from gatewayd.messages.intake import IncomingMessage, Settled
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 CHILD, OTHER = DeviceId("child-0123456789ab"), DeviceId("child-ba9876543210")
 
 

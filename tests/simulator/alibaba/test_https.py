@@ -49,7 +49,7 @@ def post(cloud: AlibabaCloud, fields: dict[str, str]) -> Any:
     """Blocks."""
     url = f"https://localhost:{cloud.https_port}/auth/register/device"
     data = urllib.parse.urlencode(fields).encode()
-    with urllib.request.urlopen(url, data, timeout=20, context=trusting()) as answer:
+    with urllib.request.urlopen(url, data, timeout=240, context=trusting()) as answer:
         return json.load(answer)
 
 

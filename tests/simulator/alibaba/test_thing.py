@@ -262,7 +262,7 @@ async def answer(gw: Gateway, method: str, **body: object) -> Any:
 
 
 async def outcome(command: ThingCommand) -> object:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         return await command.reply
 
 

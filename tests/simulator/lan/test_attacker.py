@@ -32,7 +32,7 @@ from gatewayd.simulator.lan.segment import Segment
 
 SERVICE = f"_h{secrets.token_hex(5)}._tcp.local"
 RATE = 2000.0
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 def dice() -> random.Random:

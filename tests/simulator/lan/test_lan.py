@@ -27,7 +27,7 @@ from gatewayd.simulator.lan.lan import LanPresence, SimulatedLan
 from gatewayd.simulator.lan.records import records
 from gatewayd.testing.waiting import until
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 SEED = secrets.randbits(32)
 NETWORK = f"127.{secrets.randbelow(200) + 16}.0.0/16"
 

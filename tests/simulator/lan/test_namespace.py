@@ -52,7 +52,7 @@ asyncio.run(main())
 
 
 def ip(*words: str) -> None:
-    subprocess.run(["ip", *words], check=True, timeout=30)
+    subprocess.run(["ip", *words], check=True, timeout=240)
 
 
 def python(namespace: str, script: str) -> list[str]:
@@ -76,7 +76,7 @@ def namespaces() -> Iterator[tuple[str, str]]:
         yield names
     finally:
         for name in names:
-            subprocess.run(["ip", "netns", "delete", name], check=False, timeout=30)
+            subprocess.run(["ip", "netns", "delete", name], check=False, timeout=240)
 
 
 def test_children_on_a_real_interface_are_found(namespaces: tuple[str, str]) -> None:
@@ -88,7 +88,7 @@ def test_children_on_a_real_interface_are_found(namespaces: tuple[str, str]) -> 
         assert play.stdin is not None
         assert play.stdout.readline() == "up\n"
         browse = subprocess.run(
-            python(gateway, BROWSE), capture_output=True, text=True, timeout=60, check=True
+            python(gateway, BROWSE), capture_output=True, text=True, timeout=240, check=True
         )
         assert browse.stdout == "20\n"
         play.stdin.close()
