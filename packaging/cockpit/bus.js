@@ -4,6 +4,7 @@
 // What polkit refuses them is asked a second time with administrative access, if it is turned on.
 
 import { errorText, escapedPath, isRefusal } from "./model.js";
+import { records } from "./setup_form.js";
 
 const { cockpit } = window;
 
@@ -123,17 +124,28 @@ function plain(value) {
     return value;
 }
 
-/** Run gatewayctl as an administrator; resolves to what it prints.  Rejects with its message. */
-export function gatewayctl(words, input = null, stream = null) {
-    const process = cockpit.spawn(["gatewayctl", ...words], { superuser: "require", err: "message" });
-    if (stream)
-        process.stream(stream);
+/**
+ * Run gatewayctl as an administrator.  Resolves to the objects that it prints, and rejects with what it
+ * says.  input: for its standard input.  said: is called with all objects so far, whenever there are more.
+ */
+export async function gatewayctl(words, input = null, said = () => {}) {
+    const process = cockpit.spawn(["gatewayctl", "--json", ...words], { superuser: "require", err: "message" });
+    const found = [];
+    let rest = "";
+    process.stream(text => {
+        const [more, unfinished] = records(rest + text);
+        rest = unfinished;
+        found.push(...more);
+        said(found);
+    });
     if (input !== null)
         process.input(input);
-    return new Promise((resolve, reject) => {
-        process.then(resolve, (error, output) => reject(
-            error.problem === "access-denied"
-                ? new Refused("This needs administrative access: turn it on first.")
-                : Object.assign(error, { output })));
-    });
+    try {
+        await process;
+    } catch (error) {
+        if (error.problem === "access-denied")
+            throw new Refused("This needs administrative access: turn it on first.");
+        throw new Error(found.at(-1)?.Message ?? errorText(error));
+    }
+    return found;
 }

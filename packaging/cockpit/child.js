@@ -23,11 +23,12 @@ export function child(page) {
                    h("a", { href: page.link(["children"]), text: "Children", "data-focus": "back" }),
                    h("span", { "aria-hidden": "true", text: "›" }),
                    h("span", { "aria-current": "page" }, foreign(described?.Name || page.state.child.id)));
+    const view = { "data-id": `child ${page.state.child.id}` };
     if (problem)
-        return h("div", {}, back, alert("danger", "This child cannot be shown", problem));
+        return h("div", view, back, alert("danger", "This child cannot be shown", problem));
     if (!described)
-        return h("div", {}, back, h("p", { class: "subtle", text: "Reading…" }));
-    return h("div", {}, back,
+        return h("div", view, back, h("p", { class: "subtle", text: "Reading…" }));
+    return h("div", view, back,
              h("div", { class: "child-head" },
                h("h2", {}, foreign(described.Name || described.Id)), label(deviceState(described.State)),
                h("div", { class: "buttons" }, buttons(page, described))),
@@ -49,7 +50,7 @@ function buttons(page, described) {
 }
 
 function why(page, described, rules) {
-    const doing = described.SubState ? ` (${capitalized(described.SubState).toLowerCase()})` : "";
+    const doing = described.SubState && described.State !== "pending" ? ` (${capitalized(described.SubState).toLowerCase()})` : "";
     const parts = [h("p", { text: `${deviceState(described.State)[0]}${doing} since ${when(described.StateChangeTimestamp)}.` })];
     const reason = described.Explanation || (described.Reason && capitalized(described.Reason));
     if (reason)
@@ -87,13 +88,19 @@ function identity(page, described) {
         ["Id", h("span", { class: "mono break", text: described.Id })],
         ["Identity", described.Identity ? h("span", { class: "break" }, foreign(described.Identity)) : "None"],
         ["Trust", capitalized(described.Trust)],
-        ["Admitted by", described.Rule ? `${capitalized(described.Admission)} ${described.Rule}` : capitalized(described.Admission)],
+        ["Admitted by", admission(described)],
         ["At the cloud", h("span", { class: "break", text: cloud || "–" })],
         ["Secret", capitalized(described.SecretState)],
         ["Registered", described.RegisteredTimestamp ? when(described.RegisteredTimestamp) : ""],
         ["First login", described.ActivatedTimestamp ? when(described.ActivatedTimestamp) : ""],
         ["Proof", described.Proof ? proven(described.Proof) : ""],
     ]));
+}
+
+function admission({ Admission, Rule }) {
+    if (Admission === "none")
+        return "Not admitted";
+    return Rule ? `${capitalized(Admission)} ${Rule}` : capitalized(Admission);
 }
 
 function proven(proof) {

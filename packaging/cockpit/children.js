@@ -14,7 +14,7 @@ export function children(page) {
                 text => h("th", { scope: "col", text })))),
             h("tbody", {}, list.rows.map(row => line(page, row))))
         : none(page);
-    return h("div", {},
+    return h("div", { "data-id": "children" },
              card("All children", h("div", {},
                  h("form", { class: "toolbar", role: "search", onsubmit: event => event.preventDefault() },
                    h("input", {
@@ -53,7 +53,9 @@ function line(page, row) {
 }
 
 function none(page) {
-    const { filter } = page.state.list;
+    const { filter, known } = page.state.list;
+    if (!known)
+        return h("p", { class: "subtle", text: "Reading…" });
     if (!filter.text && !filter.state && !filter.provider)
         return emptyState("No children", "No device was seen yet.");
     return emptyState("No child matches", "No child has all that is searched for.",

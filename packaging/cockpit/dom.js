@@ -1,15 +1,20 @@
 // Elements, and what is made of several.  All text becomes text nodes: what a device announces is
 // never read as HTML.
 
+// What an element does, as `show` copies it.
+const HANDLERS = ["onclick", "onchange", "oninput", "onsubmit"];
+// What the browser or the user sets: it stays when an element is shown again.
+const KEPT = ["open"];
+
 /**
- * Make an element.  options: "class", properties that begin with "on" for listeners, "text", and
- * attributes; one that is false, null or undefined is left out.  children: elements and texts.
+ * Make an element.  options: HANDLERS, "text", and attributes; one that is false, null or undefined
+ * is left out.  children: elements and texts.
  */
 export function h(tag, options = {}, ...children) {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(options)) {
-        if (name.startsWith("on"))
-            element.addEventListener(name.slice(2), value);
+        if (HANDLERS.includes(name))
+            element[name] = value;
         else if (name === "text")
             element.textContent = value;
         else if (value === true)
@@ -17,7 +22,7 @@ export function h(tag, options = {}, ...children) {
         else if (value !== false && value !== null && value !== undefined)
             element.setAttribute(name, value);
     }
-    element.append(...children.flat().filter(child => child !== null && child !== undefined));
+    element.append(...children.flat().filter(child => child));
     return element;
 }
 
@@ -64,22 +69,66 @@ export function emptyState(title, text, ...actions) {
 }
 
 /**
- * Have an element show these children in place of those it has, and keep the focus on the element
- * with the same data-focus.
+ * Have an element show these children in place of those it has.
+ *
+ * An element that is there stays the same one, by its data-id, data-focus or place, and gets what
+ * differs: so the focus, what is being typed, and an open list of choices are left alone, and what
+ * has not changed is not read out again.
  */
 export function show(element, ...children) {
-    const focused = element.contains(document.activeElement) ? document.activeElement : null;
-    const key = focused?.dataset.focus;
-    const selection = focused?.tagName === "INPUT" && focused.type !== "number"
-        ? [focused.selectionStart, focused.selectionEnd]
-        : null;
-    element.replaceChildren(...children.flat().filter(child => child));
-    if (!key)
-        return;
-    const again = [...element.querySelectorAll("[data-focus]")].find(one => one.dataset.focus === key);
-    again?.focus({ preventScroll: true });
-    if (again && selection && again.setSelectionRange)
-        again.setSelectionRange(...selection);
+    const wanted = children.flat().filter(child => child);
+    const present = [...element.childNodes];
+    const byKey = new Map(present.filter(keyOf).map(child => [keyOf(child), child]));
+    const used = new Set();
+    const shown = wanted.map(child => {
+        const found = keyOf(child)
+            ? byKey.get(keyOf(child))
+            : present.find(one => !used.has(one) && isLike(one, child));
+        if (!found || used.has(found) || !isLike(found, child))
+            return child;
+        used.add(found);
+        return morphed(found, child);
+    });
+    // those that stay are not moved where only others go, as a moved element loses the focus
+    present.filter(one => !used.has(one)).forEach(one => one.remove());
+    shown.forEach((child, place) => {
+        const there = element.childNodes[place] ?? null;
+        if (there !== child)
+            element.insertBefore(child, there);
+    });
+}
+
+function keyOf(node) {
+    return node.dataset?.id ?? node.dataset?.focus ?? "";
+}
+
+function isLike(one, other) {
+    return one.nodeName === other.nodeName && keyOf(one) === keyOf(other);
+}
+
+/** Give an element what another one has; return the first. */
+function morphed(element, wanted) {
+    if (element === wanted)
+        return element;
+    if (element.nodeType === Node.TEXT_NODE) {
+        if (element.data !== wanted.data)
+            element.data = wanted.data;
+        return element;
+    }
+    for (const { name } of [...element.attributes]) {
+        if (!wanted.hasAttribute(name) && !KEPT.includes(name))
+            element.removeAttribute(name);
+    }
+    for (const { name, value } of wanted.attributes) {
+        if (element.getAttribute(name) !== value)
+            element.setAttribute(name, value);
+    }
+    for (const name of HANDLERS)
+        element[name] = wanted[name];
+    show(element, ...wanted.childNodes);
+    if ("value" in wanted && element !== document.activeElement && element.value !== wanted.value)
+        element.value = wanted.value;
+    return element;
 }
 
 /** Say something to those who do not see the page change. */
@@ -104,7 +153,7 @@ export function dialog(title, body, action, errorOf) {
                    h("div", { class: "dialog-body" }, body), message,
                    h("div", { class: "dialog-actions" }, submit, cancel));
     const box = h("dialog", { "aria-labelledby": "dialog-title" }, form);
-    form.addEventListener("submit", async event => {
+    form.onsubmit = async event => {
         event.preventDefault();
         if (!action || submit.disabled)
             return;
@@ -114,12 +163,12 @@ export function dialog(title, body, action, errorOf) {
             await action.run();
             close();
         } catch (error) {
-            message.replaceChildren(alert("danger", errorOf(error)));
+            show(message, alert("danger", "Nothing was changed", errorOf(error)));
             submit.disabled = false;
             submit.removeAttribute("aria-busy");
             submit.focus();
         }
-    });
+    };
     box.addEventListener("close", () => {
         box.remove();
         if (before?.isConnected)

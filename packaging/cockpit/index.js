@@ -5,7 +5,7 @@ import { children } from "./children.js";
 import { child } from "./child.js";
 import { alert, announce, button, h, label, show } from "./dom.js";
 import {
-    after, errorText, filters, firstPage, loaded, nextPage, number, partState, previousPage,
+    after, errorText, filters, firstPage, loaded, nextPage, number, partState, plural, previousPage,
 } from "./model.js";
 import { overview, tick } from "./overview.js";
 import { Setup } from "./setup.js";
@@ -19,7 +19,8 @@ const PAUSE = 500;
 const POLL = 5000;
 const TYPING = 250;
 
-const LIST = { rows: [], page: firstPage() };
+// known: whether it was read yet.
+const LIST = { rows: [], page: firstPage(), known: false };
 
 class Page {
     constructor() {
@@ -38,6 +39,7 @@ class Page {
         this.due = null;
         this.busy = false;
         this.again = false;
+        this.newly = [];  // the names of those that wait, until it is said
         this.main = h("main", { id: "main", tabindex: "-1" });
         this.head = h("header", { class: "page-head" });
         this.notice = h("div", { class: "notices" });
@@ -80,8 +82,12 @@ class Page {
         } else if (view === "children") {
             const { text = "", state: wanted = "", provider = "" } = cockpit.location.options;
             const filter = { text, state: wanted, provider };
-            if (JSON.stringify(filter) !== JSON.stringify(list.filter))
-                this.state.list = { rows: list.rows, page: firstPage(), filter };
+            const asked = JSON.stringify(filter);
+            // an address that follows a search may come after the next key was typed
+            if (asked === this.followed)
+                this.followed = "";
+            else if (asked !== JSON.stringify(list.filter))
+                this.state.list = { ...list, page: firstPage(), filter };
         }
         if (this.shownView !== this.path.join("/")) {
             const moved = this.shownView !== undefined;
@@ -101,7 +107,7 @@ class Page {
         if (what === "closed")
             this.failed(value?.message || value?.problem || "The connection was closed");
         if (what === "pending")
-            announce(`${value} waits for approval.`);
+            this.newly.push(value);
         this.refresh();
     }
 
@@ -128,6 +134,12 @@ class Page {
         }
         this.busy = false;
         this.draw();
+        if (this.newly.length) {
+            announce(this.newly.length === 1
+                ? `${this.newly[0]} waits for approval.`
+                : `${plural(this.newly.length, "more child waits", "more children wait")} for approval.`);
+            this.newly = [];
+        }
         if (this.again) {
             this.again = false;
             this.refresh();
@@ -169,7 +181,7 @@ class Page {
             this.again = true;
             return;
         }
-        this.state[which] = { ...list, rows, page: loaded(list.page, next) };
+        this.state[which] = { ...list, rows, page: loaded(list.page, next), known: true };
     }
 
     async readChild(id) {
@@ -184,22 +196,29 @@ class Page {
     }
 
     draw() {
+        const row = document.activeElement?.closest("[data-id]");
+        const place = this.main.contains(row) ? [...row.parentElement.children].indexOf(row) : -1;
         this.drawHead();
         const [view, id] = this.path;
-        const open = [...this.main.querySelectorAll("details[open] > summary")].map(one => one.dataset.focus);
         if (view === "setup")
             this.drawSetup();
         else
             show(this.main, view === "children" ? (id ? child(this) : children(this)) : overview(this));
-        for (const summary of this.main.querySelectorAll("details > summary"))
-            summary.parentElement.open = open.includes(summary.dataset.focus);
+        if (place >= 0 && !row.isConnected)
+            this.refocus(place);
         document.documentElement.dataset.ready = this.lastRead ? "yes" : "";
     }
 
+    /** The row with the focus has gone: the next one gets it, so that the keyboard goes on there. */
+    refocus(place) {
+        const rows = [...this.main.querySelectorAll(".queued, .table tbody tr")];
+        const next = rows[Math.min(place, rows.length - 1)];
+        (next?.querySelector("button, a:not([tabindex])") ?? this.main).focus();
+    }
+
     drawSetup() {
-        const view = this.setup.root.isConnected ? null : this.setup.view();
-        if (view)
-            this.main.replaceChildren(view);
+        if (!this.setup.root.isConnected)
+            this.main.replaceChildren(this.setup.view());
     }
 
     drawHead() {
@@ -264,7 +283,10 @@ class Page {
         this.state.list = { ...list, filter, page: firstPage() };
         window.clearTimeout(this.typing);
         this.typing = window.setTimeout(() => {
+            if (this.path.join("/") !== "children")
+                return;
             const given = Object.fromEntries(Object.entries(filter).filter(([, value]) => value));
+            this.followed = JSON.stringify(filter);
             cockpit.location.replace(["children"], given);
             this.refresh();
         }, TYPING);

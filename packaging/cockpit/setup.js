@@ -4,12 +4,11 @@ import { gatewayctl, Refused } from "./bus.js";
 import { alert, announce, button, card, field, h, show } from "./dom.js";
 import { capitalized, errorText } from "./model.js";
 import {
-    answered, emptyForm, fault, isComplete, isSealed, listed, records, shown, toml,
+    answered, emptyForm, fault, isComplete, isSealed, listed, shown, toml,
 } from "./setup_form.js";
 
 // Lines of what setup says, of which each child that arrives may add one.
 const MOST_LINES = 500;
-const WATCHED = 30;
 
 export class Setup {
     constructor() {
@@ -19,8 +18,7 @@ export class Setup {
         this.lines = [];
         this.state = "new";  // new, reading, ready, running, done or failed
         this.reading = 0;
-        this.root = h("div", {});
-        this.log = h("ol", { class: "log", "aria-label": "What setup says", tabindex: "0" });
+        this.root = h("div", { "data-id": "setup" });
     }
 
     /** The element of the view; the questions are read when it is first shown. */
@@ -40,11 +38,11 @@ export class Setup {
             this.draw();
         }
         try {
-            const output = await gatewayctl(["--json", "setup", "--questions", "--answers", "-"],
-                                            toml(this.form.typed));
+            const questions = await gatewayctl(["setup", "--questions", "--answers", "-"],
+                                               toml(this.form.typed));
             if (mine !== this.reading)
                 return;
-            this.form = listed(this.form, records(output)[0]);
+            this.form = listed(this.form, questions);
             this.state = "ready";
             this.problem = "";
         } catch (error) {
@@ -53,7 +51,7 @@ export class Setup {
             this.state = "denied";
             this.problem = error instanceof Refused
                 ? "Setup writes below /etc and seals secrets: turn on administrative access, and try again."
-                : message(error);
+                : errorText(error);
         }
         this.draw();
     }
@@ -86,8 +84,9 @@ export class Setup {
             return null;
         const states = { running: ["Setting up", "info"], done: ["Done", "success"], failed: ["Failed", "danger"] };
         const [title, tone] = states[this.state] ?? states.failed;
-        this.log.replaceChildren(...this.lines.map(text => h("li", { text })));
-        return card("What setup says", h("div", {}, this.log,
+        const log = h("ol", { class: "log", "aria-label": "What setup says", tabindex: "0" },
+                      this.lines.map(text => h("li", { text })));
+        return card("What setup says", h("div", {}, this.lines.length ? log : null,
                                          this.state === "running" ? null : alert(tone, title, this.problem)));
     }
 
@@ -139,22 +138,17 @@ export class Setup {
         this.lines = [];
         this.problem = "";
         this.draw();
-        let rest = "";
-        const said = text => {
-            const [found, unfinished] = records(rest + text);
-            rest = unfinished;
-            const texts = found.map(record => record.Text ?? record.Message).filter(Boolean);
-            this.lines = [...this.lines, ...texts].slice(-MOST_LINES);
-            this.log.replaceChildren(...this.lines.map(line => h("li", { text: line })));
+        const said = found => {
+            this.lines = found.map(record => record.Text).filter(Boolean).slice(-MOST_LINES);
+            this.draw();
         };
         try {
-            await gatewayctl(["--json", "setup", "--watch", String(WATCHED), "--answers", "-"],
-                             toml(this.form.typed), said);
+            await gatewayctl(["setup", "--answers", "-"], toml(this.form.typed), said);
             this.state = "done";
             announce("This gateway is set up.");
         } catch (error) {
             this.state = "failed";
-            this.problem = message(error);
+            this.problem = errorText(error);
             announce("Setup has failed.");
         }
         this.form = { ...this.form, typed: {} };
@@ -163,16 +157,6 @@ export class Setup {
         await this.read();
         Object.assign(this, { state, problem });
         this.draw();
-    }
-}
-
-/** What gatewayctl has said last: with --json, its last object is the error. */
-function message(error) {
-    try {
-        const found = records(`${error.output ?? ""}\n`)[0].findLast(one => one.Message);
-        return found?.Message ?? errorText(error);
-    } catch {
-        return errorText(error);
     }
 }
 

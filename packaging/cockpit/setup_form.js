@@ -18,7 +18,7 @@ export function listed(form, questions) {
 /** The form with another answer to a question. */
 export function answered(form, key, answer) {
     const question = form.questions.find(one => one.Key === key);
-    const typed = { ...form.typed, [key]: answer.trim() };
+    const typed = { ...form.typed, [key]: answer };
     if (question && untouched(question, answer))
         delete typed[key];
     return { ...form, typed };
@@ -51,7 +51,7 @@ export function isComplete(form) {
 
 /** The answers as TOML, in which a basic string is written as in JSON, but for DEL. */
 export function toml(answers) {
-    const line = ([key, answer]) => `${key} = ${JSON.stringify(answer).replaceAll("\x7f", "\\u007f")}\n`;
+    const line = ([key, answer]) => `${key} = ${JSON.stringify(answer.trim()).replaceAll("\x7f", "\\u007f")}\n`;
     return Object.entries(answers).map(line).join("");
 }
 

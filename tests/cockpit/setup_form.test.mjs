@@ -24,10 +24,10 @@ test("what is typed is sent, and what is as before is not", () => {
     let form = setup.listed(setup.emptyForm(), [CLOUD, PORT]);
     form = setup.answered(form, "cloud", " huawei ");
     form = setup.answered(form, "interface", "eth0");
-    assert.deepEqual(form.typed, { cloud: "huawei", interface: "eth0" });
+    assert.equal(setup.toml(form.typed), 'cloud = "huawei"\ninterface = "eth0"\n');
     assert.equal(setup.shown(form, PORT), "eth0");
     form = setup.answered(form, "interface", "lan0");
-    assert.deepEqual(form.typed, { cloud: "huawei" });
+    assert.deepEqual(Object.keys(form.typed), ["cloud"]);
     assert.equal(setup.shown(form, PORT), "lan0");
 });
 
@@ -66,7 +66,7 @@ test("a fault is shown once an answer was given, or setup was to be run", () => 
 test("answers are TOML, whatever is in them", () => {
     assert.equal(setup.toml({}), "");
     assert.equal(setup.toml({ a: "plain", b: 'quote " and \\' }), 'a = "plain"\nb = "quote \\" and \\\\"\n');
-    assert.equal(setup.toml({ a: "\x7f\n\u0001" }), 'a = "\\u007f\\n\\u0001"\n');
+    assert.equal(setup.toml({ a: "\x7f\n\u0001-" }), 'a = "\\u007f\\n\\u0001-"\n');
 });
 
 test("objects are read a line at a time", () => {

@@ -23,12 +23,23 @@ MOST_TABS = 150
 OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
     "--no-first-run", "--disable-extensions", "--disable-background-networking",
-    "--force-device-scale-factor=1", "--hide-scrollbars",
+    "--force-device-scale-factor=1", "--hide-scrollbars", "--window-size=1440,900",
 )  # fmt: skip
-FOCUSED = """
-const one = document.activeElement;
-return one ? [one.dataset.focus ?? "", one.getAttribute("name") ?? "", one.textContent.trim()] : [];
+TABS_AT_ONCE = 20
+BACK = Keys.SHIFT + Keys.TAB
+DESCRIBE = """
+const describe = one => one ? [
+    one.dataset.focus, one.getAttribute("name"), one.id, one.textContent.trim().slice(0, 80),
+] : [];
 """
+FOCUSED = f"{DESCRIBE} return describe(document.activeElement);"
+TRAIL = f"""{DESCRIBE}
+window.trail = [];
+if (!window.trailed)
+    document.addEventListener("focusin", event => window.trail.push(describe(event.target)));
+window.trailed = true;
+"""
+"""Notes which elements get the focus from now on."""
 
 
 class Browser:
@@ -37,14 +48,21 @@ class Browser:
     def __init__(self, driver: webdriver.Chrome) -> None:
         self.driver = driver
 
-    def open(self, url: str, frame: str = "") -> None:
-        """Show an address, as if nothing was shown before; then what is within a frame of it."""
+    def open(self, url: str) -> None:
+        """Show an address, as if nothing was shown before."""
         self.driver.switch_to.default_content()
         self.driver.get("about:blank")
         self.driver.get(url)
-        if frame:
-            found = self.until(lambda: self._all(f"iframe[name='{frame}']"), f"the frame {frame}")
-            self.driver.switch_to.frame(found[0])
+
+    def into(self, frame: str) -> None:
+        """Show what is within a frame, once it is there."""
+        selector = f"iframe[name='{frame}']"
+        self.until(lambda: self._all(selector), f"the frame {frame}")
+        self.driver.switch_to.frame(self._all(selector)[0])
+
+    def shown(self, selector: str) -> bool:
+        """Whether an element that fits is to be seen."""
+        return any(one.is_displayed() for one in self._all(selector))
 
     def press(self, *keys: str) -> None:
         """Press keys, one after the other."""
@@ -53,26 +71,43 @@ class Browser:
 
     def type(self, text: str) -> None:
         """Type a text where the focus is, in place of what is there."""
-        ActionChains(self.driver).key_down(Keys.CONTROL).send_keys("a").key_up(
-            Keys.CONTROL
-        ).send_keys(text).perform()
+        chain = ActionChains(self.driver).key_down(Keys.CONTROL).send_keys("a").key_up(Keys.CONTROL)
+        chain.send_keys(text or Keys.DELETE).perform()
 
     def focused(self) -> tuple[str, ...]:
         """Return the key, the name and the text of the element that has the focus."""
         return tuple(self.driver.execute_script(FOCUSED))
 
     def tab_to(self, name: str, key: str = Keys.TAB) -> None:
-        """Press Tab until an element has the focus: by its key, its name or its text.
+        """Press Tab until an element has the focus: by its key, its name, its id or its text.
 
-        Raises AssertionError where none is reached.
+        Several presses are sent at once, and those too many are taken back.  Raises AssertionError
+        where none is reached.
         """
-        reached: list[tuple[str, ...]] = []
-        for _ in range(MOST_TABS):
-            if name in (now := self.focused()):
+        opposite = Keys.TAB if key == BACK else BACK
+        reached: list[list[str | None]] = []
+        at_once = TABS_AT_ONCE
+        while len(reached) < MOST_TABS:
+            if name in self.focused():
                 return
-            reached.append(now)
-            self.press(key)
+            self.driver.execute_script(TRAIL)
+            self._press_together(key, at_once)
+            trail = self.driver.execute_script("return window.trail")
+            reached += trail or [[]]
+            found = next((place for place, one in enumerate(trail) if name in one), None)
+            if found is not None:
+                self._press_together(opposite, at_once - 1 - found)
+                at_once = 1  # where the page has changed meanwhile, that was not it
         raise AssertionError(f"{name} is out of reach of the keyboard, which reached {reached}")
+
+    def _press_together(self, key: str, times: int) -> None:
+        chain = ActionChains(self.driver)
+        for _ in range(times):
+            if key == BACK:
+                chain.key_down(Keys.SHIFT).send_keys(Keys.TAB).key_up(Keys.SHIFT)
+            else:
+                chain.send_keys(key)
+        chain.perform()
 
     def use(self, name: str) -> None:
         """Reach a link or a button by Tab, and press Enter."""
@@ -137,6 +172,7 @@ def browser() -> Iterator[Browser]:
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     service = Service("/usr/bin/chromedriver")
     driver = webdriver.Chrome(options=options, service=service)
+    driver.set_page_load_timeout(PATIENCE)
     try:
         yield Browser(driver)
     finally:

@@ -54,14 +54,22 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A directory in memory: what is written there may be a layer, whatever the disk is."""
     if why := obstacle():
         give_up(f"{NOT_BOOTED}: {why}")
-    directory = tmp_path_factory.mktemp("memory")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=False
-    )
-    if mounted.returncode:
-        give_up(f"{NOT_BOOTED}: file systems cannot be mounted")
-    yield directory
-    subprocess.run(["umount", "--lazy", directory], check=True)
+    with contextlib.ExitStack() as stack:
+        try:
+            directory = stack.enter_context(in_memory(tmp_path_factory.mktemp("memory")))
+        except subprocess.CalledProcessError:
+            give_up(f"{NOT_BOOTED}: file systems cannot be mounted")
+        yield directory
+
+
+@contextlib.contextmanager
+def in_memory(directory: Path) -> Iterator[Path]:
+    """Have a directory be in memory until the block ends.  Raises CalledProcessError."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", directory], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
 
 
 @pytest.fixture(scope="session", params=list(roots.RELEASES))
