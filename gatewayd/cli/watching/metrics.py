@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gatewayd.cli.command import Command, Connect
+from gatewayd.cli.output import safe
 from gatewayd.cli.output.fields import FieldKind, Record, anything, number, text
 from gatewayd.errors import GatewayError
 from gatewayd.monitoring.metrics_file import NAME
@@ -51,7 +52,7 @@ def current(path: Path, now: float) -> str:
 
 
 def _lines(_connect: Connect, arguments: Namespace) -> Iterable[str]:
-    return current(arguments.file, time.time()).splitlines()
+    return map(safe, current(arguments.file, time.time()).splitlines())
 
 
 def _samples(_connect: Connect, arguments: Namespace) -> Iterator[Record]:

@@ -32,6 +32,12 @@ def test_it_prints_what_is_written(written: Path, capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == written.read_text()
 
 
+def test_a_terminal_obeys_nothing_of_it(written: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written.write_bytes(b"# \x1b[2J\xff\n")
+    assert main(["metrics", "--file", str(written)], {}) == 0
+    assert capsys.readouterr().out == "# \\x1b[2J\ufffd\n"
+
+
 def test_programs_get_an_object_for_each_sample(
     written: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
