@@ -9,7 +9,7 @@ import pwd
 import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from gatewayd.cli.output import safe
@@ -22,6 +22,7 @@ from gatewayd.cli.setup.plan import (
 )
 from gatewayd.cli.setup.questions import (
     ALIBABA,
+    KEPT,
     LOOPBACK,
     MQTT,
     Answers,
@@ -34,6 +35,7 @@ from gatewayd.cloud.alibaba.settings import AlibabaProduct
 from gatewayd.cloud.mqtt_broker.settings import BrokerManagement
 from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, checks
 from gatewayd.config import check
+from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, GatewayError
 from gatewayd.plugins import CLOUDS, Plugins
 from gatewayd.runtime.private_files import write_private
@@ -46,6 +48,8 @@ MAX_FILE = 1 << 20
 """Bytes of a file that setup has written."""
 STEPS = ("endpoint", "dns", "tcp", "tls", "root", "clock")
 """The steps of a preflight that the first answers suffice for."""
+MANAGEMENT = "management"
+"""The step that needs the password of a broker's user."""
 TIMEOUT = 120.0
 """Seconds that systemctl may take: longer than the start of the daemon."""
 
@@ -226,8 +230,15 @@ def probe(answers: Answers, context: PreflightContext) -> Iterator[tuple[bool, s
     settings = cloud_settings(answers)
     if answers["cloud"] == ALIBABA:
         settings["products"] = {answers["product"]: AlibabaProduct()}
+    shown = {*STEPS}
     if answers["cloud"] == MQTT and not by_certificate(answers):
-        settings["management"] = BrokerManagement(split_user(answers["endpoint"])[0])
+        password = answers.get("secret", KEPT)
+        named = "" if password == KEPT else credential_of(answers)
+        settings["management"] = BrokerManagement(split_user(answers["endpoint"])[0], named)
+        if named:
+            shown.add(MANAGEMENT)
+            secret = Secret(password.encode())
+            context = replace(context, read_secret=lambda *_: secret, credentials=True)
 
     async def found() -> list[Check]:
         async with contextlib.aclosing(
@@ -236,7 +247,7 @@ def probe(answers: Answers, context: PreflightContext) -> Iterator[tuple[bool, s
             return [step async for step in steps]
 
     for step in asyncio.run(found()):
-        if step.step in STEPS:
+        if step.step in shown:
             remedy = f" {step.remedy}" if step.remedy else ""
             yield (
                 step.verdict is not CheckResult.FAILED,

@@ -45,8 +45,9 @@ class Dialogue:
         answers = {key: before[key] for key in before if key in BY_KEY}
         while (question := next_question(answers)) is not None:
             answers[question.key] = self._answer(question, answers)
-            if question.probes and not self._is_good(answers):
-                answers = {key: one for key, one in answers.items() if key not in PROBED}
+            if question.probes(answers) and not self._is_good(answers):
+                void = (*PROBED, question.key)
+                answers = {key: one for key, one in answers.items() if key not in void}
         return {question.key: answers[question.key] for question in asked(answers)}
 
     def changed(self, before: Answers) -> dict[str, str]:
@@ -70,7 +71,8 @@ class Dialogue:
         question = by_word[text]
         answer = self._answer(question, before)
         given = {**settled(before, {question.key: answer}), question.key: answer}
-        if question.key in PROBED and not self._is_good(given):
+        probes = question.key in PROBED or question.probes(given)
+        if probes and not self._is_good(given):
             # the sealed secret is that of the product, which may be another one now
             given = {key: one for key, one in given.items() if key not in (*PROBED, "secret")}
         return self.answers(given)

@@ -141,7 +141,7 @@ def answers_of(configuration: Mapping[str, Any], rules: Mapping[str, Any]) -> di
 
 def next_steps(answers: Answers) -> Iterator[str]:
     """Yield what is left to do at the platform, a line each."""
-    if answers["cloud"] == MQTT:
+    if answers["cloud"] == MQTT and by_certificate(answers):
         yield "The broker must know this gateway.  What it needs for that, and where:"
         yield "  gatewayctl broker-config"
     if answers["cloud"] != HUAWEI or answers.get("gateway"):

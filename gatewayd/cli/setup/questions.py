@@ -70,7 +70,7 @@ class Question:
     suggest: returns a default that the machine leads to; "" for none.
     choices: the answers that there are; empty for any.  check: see `Check`.
     asked: whether it is asked, after those answers.  secret: whether it is not to be echoed.
-    probes: whether the cloud can be tried once this is answered.
+    probes: whether the cloud can be tried once this is answered, after those answers.
     unsettles: the keys of answers that another answer to this makes void.
     """
 
@@ -83,7 +83,7 @@ class Question:
     check: Check = _no_rule
     asked: Callable[[Answers], bool] = lambda _: True
     secret: bool = False
-    probes: bool = False
+    probes: Callable[[Answers], bool] = lambda _: False
     unsettles: Sequence[str] = ()
 
     def default_on(self, machine: MachineFacts) -> str:
@@ -241,7 +241,7 @@ QUESTIONS: Sequence[Question] = (
              "a PEM file; empty for those of the system", "", check=_file),
     Question("product", "Which product are the devices of?",
              "Alibaba: the productKey; Huawei: the product ID; a broker: a name of your choice",
-             check=_product, probes=True, unsettles=("secret",)),
+             check=_product, probes=lambda _: True, unsettles=("secret",)),
     Question("topics", "Below which topics is each device at the broker?",
              "it says what is below up/ there, and receives what is below down/", DEFAULT_TOPICS,
              check=_topics, asked=_at_broker),
@@ -255,7 +255,7 @@ QUESTIONS: Sequence[Question] = (
     Question("secret", "What is the secret?",
              "Alibaba: the productSecret; Huawei: the gateway's own device secret; a broker: the "
              "password of this gateway's user",
-             asked=lambda answers: not by_certificate(answers), secret=True),
+             asked=lambda answers: not by_certificate(answers), secret=True, probes=_at_broker),
     Question("admission", "What may join by itself?",
              "list: what is in a list of serial numbers; window: what comes while a window is "
              "open; approval: nothing, an operator approves each",

@@ -1,16 +1,25 @@
-"""The preflight check of a broker; it creates nothing there, and logs in as no user.
+"""The preflight check of a broker; it creates nothing there, and logs in as no child.
 
-Where certificates are to be the identity, it tries a login without one, which must be refused.
+Where passwords are to be the identity, it logs in as the manager of clients, and looks one up;
+where certificates are, it tries a login without one, which must be refused.
 """
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncGenerator
+from pathlib import Path
 
 from gatewayd.cloud import mqtt
+from gatewayd.cloud.credentials import GivenSecret
 from gatewayd.cloud.mqtt import Login
-from gatewayd.cloud.mqtt_broker.settings import MqttBrokerSettings
+from gatewayd.cloud.mqtt_broker import dynamic_security, reasons
+from gatewayd.cloud.mqtt_broker.dynamic_security import (
+    CommandRefused,
+    DynamicSecurity,
+    ManagementFailed,
+)
+from gatewayd.cloud.mqtt_broker.settings import BrokerManagement, MqttBrokerSettings
 from gatewayd.cloud.preflight import (
     NOTHING_REGISTERED,
     Check,
@@ -22,16 +31,17 @@ from gatewayd.cloud.preflight import (
 )
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.errors import ConfigError
 from gatewayd.network.connect_errors import ConnectError, ConnectFault
 from gatewayd.network.tls import Server
 
-OK, UNSURE = CheckResult.OK, CheckResult.UNSURE
+OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 
 NOT_SEEN = Check(
     "management",
     UNSURE,
-    "Whether the broker accepts the management login, and has the plugin dynamic-security, shows "
-    "only when a child registers.",
+    "Whether the broker accepts the management login, and has the plugin dynamic-security, was "
+    "not tried: the password cannot be used here, or the broker not be reached.",
     "At the broker: mosquitto_ctrl dynsec listClients",
 )
 
@@ -56,13 +66,49 @@ async def preflight(
     own = settings.management
     if own is not None:
         given = ConfiguredSecret(f"user {own.user!a}", own.password_credential, own.password_file)
-        yield await secret_check(given, around)
-        yield NOT_SEEN
+        readable = await secret_check(given, around)
+        yield readable
+        has_password = own.password_credential or own.password_file is not None
+        if first.reached is not None and has_password and readable.verdict is OK:
+            password = await GivenSecret(around.read_secret, *_where(own)).read()
+            yield await management_check(settings, first.reached, own.user, password)
+        else:
+            yield NOT_SEEN
     else:
         if first.reached is not None:
             yield asking_check(await answer_without_certificate(settings, first.reached))
         yield CA_NOT_SEEN
     yield NOTHING_REGISTERED
+
+
+def _where(own: BrokerManagement) -> tuple[str, Path | None]:
+    return own.password_credential, own.password_file
+
+
+async def management_check(
+    settings: MqttBrokerSettings, server: Server, user: str, password: Secret
+) -> Check:
+    """Return whether the broker accepts the manager of clients, and executes its commands.
+
+    It has a client id of its own, and so ends no connection of a gatewayd that runs.
+    """
+    login = Login(f"gatewayd-preflight:{user}", user, password)
+
+    async def log_in(handler: mqtt.Handler) -> mqtt.MqttConnection:
+        most = dynamic_security.MAX_RESPONSE
+        return await mqtt.open_connection(
+            server, login, settings.keepalive, handler, max_packet=most
+        )
+
+    manager = DynamicSecurity(log_in, settings.reply_timeout)
+    try:
+        await dynamic_security.look_up(manager.send, user)
+    except (ConnectError, ConfigError, ManagementFailed, CommandRefused) as error:
+        reason = reasons.management(error, settings.host, settings.port)
+        return Check("management", FAILED, reason.text, reason.remedy)
+    finally:
+        await manager.close()
+    return Check("management", OK, f"The broker lets the user {user!a} manage clients.")
 
 
 ASKED = frozenset({ConnectFault.TLS_REJECTED, ConnectFault.TLS_FAILED, ConnectFault.MQTT_CLOSED})
@@ -92,7 +138,7 @@ def asking_check(answer: ConnectFault | None) -> Check:
     if answer is None or answer is ConnectFault.MQTT_REFUSED:
         return Check(
             "asks",
-            CheckResult.FAILED,
+            FAILED,
             "The broker demands no certificate, so that a child cannot show who it is.",
             "Set require_certificate and use_identity_as_username to true at its listener, as "
             "gatewayctl broker-config prints them, and restart it.",

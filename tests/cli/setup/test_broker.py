@@ -131,14 +131,18 @@ async def test_it_is_asked_on_a_terminal_and_tried_at_once(site: SetupSite) -> N
             ("On which network interface", "lo"), ("Which service", ""), ("Which cloud", "3"),
             ("Where is it", f"{MANAGER}@localhost:1"), *place,
             ("Answer these", ""), ("Where is it", given["endpoint"]), *place,
-            ("Below which topics", TOPICS), ("What is the secret", PASSWORD),
+            ("Below which topics", TOPICS), ("What is the secret", "not the password"),
+            ("Answer these", ""), ("Where is it", given["endpoint"]), *place,
+            ("What is the secret", PASSWORD),
             ("What may join", "1"), ("Which TXT record", ""), ("Where is the", given["list"]),
         )  # fmt: skip
         assert len({question for question, _ in typed}) <= 12, "with the one about writing them"
         shown = await asyncio.to_thread(site.typed, typed)
-    tried, _, found = shown.partition("Answer these")
-    assert "failed  tcp" in tried
-    assert "ok      tls" in found
+    away, refused, found = shown.split("Answer these")
+    assert "failed  tcp" in away
+    assert "ok      tls" in refused
+    assert "failed  management" in refused
+    assert "ok      management" in found
     assert 'password_credential = "management.mqtt"' in found
 
 

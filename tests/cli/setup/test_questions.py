@@ -319,6 +319,21 @@ def test_a_cloud_that_does_not_answer_is_asked_again() -> None:
     assert next(lines, None) is None
 
 
+def test_another_password_of_a_broker_is_tried_at_once() -> None:
+    before = answered({"interface": "lan0", **CLOUDS["a broker"], **WAYS["list"]})
+    before["secret"] = KEPT
+    tried: list[str] = []
+
+    def probe(answers: Answers) -> list[tuple[bool, str]]:
+        tried.append(answers["secret"])
+        return [(True, "tried")]
+
+    said: list[str] = []
+    asks = replace(dialogue(iter(["secret", "another"]), said), probe=probe)
+    assert asks.changed(before) == {**before, "secret": "another"}
+    assert tried == ["another"]
+
+
 def test_again_it_shows_what_is_set_and_changes_one_thing() -> None:
     before = answered({"interface": "lan0", **CLOUDS["alibaba, a host"], **WAYS["list"]})
     before["secret"] = KEPT

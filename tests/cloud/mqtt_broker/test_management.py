@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.cloud.mqtt_broker.dynamic_security import FoundChild, Owner, read_results
+from gatewayd.cloud.mqtt_broker.preflight import preflight
+from gatewayd.cloud.mqtt_broker.provider import MqttBroker
+from gatewayd.cloud.preflight import Check, PreflightContext
 from gatewayd.cloud.provider import (
     Failed,
     Issued,
@@ -46,6 +50,13 @@ async def registered(one: ManagedBroker, name: CloudName = ONE) -> Secret:
 async def outcome(one: ManagedBroker, name: CloudName = ONE) -> tuple[Outcome, RecordingKeeper]:
     kept = RecordingKeeper()
     return await one.provider.register(name, kept.keep), kept
+
+
+async def preflight_of(provider: MqttBroker, one: ManagedBroker) -> dict[str, Check]:
+    context = PreflightContext(
+        "root", one._read, credentials=True, time=time.time, synchronised=lambda: True
+    )
+    return {check.step: check async for check in preflight(provider._settings, context)}
 
 
 async def listener(one: ManagedBroker, secret: Secret, *topics: str) -> asyncio.subprocess.Process:
@@ -244,6 +255,22 @@ async def test_each_mistake_has_a_reason_and_a_remedy(wrong: str, code: str) -> 
         assert ended.reason.remedy
         assert not kept.secrets
         await provider.close()
+        found = (await preflight_of(provider, one))["management"]
+        reached = wrong not in ("down", "ca")
+        assert found.verdict == ("failed" if reached else "unsure")
+        assert (found.text == ended.reason.text) == reached
+
+
+@integration
+async def test_the_preflight_logs_the_manager_in_beside_a_gatewayd_that_runs() -> None:
+    async with managed_broker() as one:
+        await registered(one)
+        before = await asyncio.to_thread(one.store.read_bytes)
+        found = await preflight_of(one.provider, one)
+        assert (found["secret"].verdict, found["management"].verdict) == ("ok", "ok")
+        assert await asyncio.to_thread(one.store.read_bytes) == before
+        await registered(one, OTHER)
+        assert await one.provider.unbind(ONE) is None
 
 
 @integration
