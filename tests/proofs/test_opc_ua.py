@@ -39,7 +39,9 @@ from tests.support.device_certificates import (
 )
 from tests.support.fakes import MemoryRecords
 from tests.support.ua_server import (
+    CHANNEL,
     NONCE,
+    TOKEN,
     URI,
     Opening,
     SecureServer,
@@ -280,6 +282,24 @@ async def endless(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None
         await writer.drain()
 
 
+async def bomb(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer GetEndpoints with chunks that go on, each as it should be."""
+    server = SecureServer(PRESS)
+
+    def goes_on(_: bytes) -> bytes:
+        chunk = ua.u32(CHANNEL, TOKEN, 1, 2) + bytes(CHUNK - HEADER - 16)
+        return message(b"MSGC", chunk) * 32
+
+    server.listed = goes_on
+    await server.serve(reader, writer)
+
+
+async def stall(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answer with the half of a message, and be silent."""
+    writer.write(message(b"ACKF", ua.u32(0, CHUNK, CHUNK, 0, 0))[:14])
+    await silent(reader, writer)
+
+
 async def huge(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """Announce four gigabytes."""
     writer.write(b"ACKF\xff\xff\xff\xff")
@@ -289,7 +309,8 @@ async def huge(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
 @pytest.mark.parametrize(
     ("serve", "reason"),
     [(silent, reasons.TIMED_OUT), (text, reasons.NO_CHANNEL), (closing, reasons.NO_HANDSHAKE),
-     (endless, reasons.NO_CHANNEL), (huge, reasons.NO_CHANNEL)],
+     (endless, reasons.NO_CHANNEL), (huge, reasons.NO_CHANNEL), (bomb, reasons.TOO_MUCH),
+     (stall, reasons.TIMED_OUT)],
 )  # fmt: skip
 async def test_what_is_no_server_has_its_reason(
     site: Site, serve: object, reason: Reason, monkeypatch: pytest.MonkeyPatch

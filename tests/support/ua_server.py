@@ -45,6 +45,7 @@ def unchanged(opening: Opening) -> Opening:
 class SecureServer:
     """A server.  key: with which it signs and decrypts; that of its certificate, unless it lies.
 
+    listed: returns the answer to GetEndpoints, by the number of the request.
     policy, mode: of its only endpoint with security.  uri: of its application.
     changed: what becomes of its answer.  error: the status by which it refuses a channel; 0 for
     none.  repeats: whether it answers each time what it has answered first.
@@ -61,8 +62,12 @@ class SecureServer:
     repeats: bool = False
     opened: int = 0
     closed: int = 0
+    listed: Callable[[bytes], bytes] = field(init=False)
     _nonce: bytes = field(default=b"", init=False)
     _recorded: bytes = field(default=b"", init=False)
+
+    def __post_init__(self) -> None:
+        self.listed = self._endpoints
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection."""
@@ -78,8 +83,7 @@ class SecureServer:
                     return
             elif kind == b"MSGF":
                 assert any(body[22:30]), "open62541 refuses a request without a time"
-                content = ua.u32(CHANNEL, TOKEN, 1) + body[12:16] + self._endpoints()
-                writer.write(message(b"MSGF", content))
+                writer.write(self.listed(body[12:16]))
             elif kind == b"CLOF":
                 self._close(head, body)
                 return
@@ -158,8 +162,9 @@ class SecureServer:
         self.closed += 1
         self._nonce = b""
 
-    def _endpoints(self) -> bytes:
-        return endpoints(self.uri, self.shown.der, self.policy.uri, self.mode)
+    def _endpoints(self, number: bytes) -> bytes:
+        found = endpoints(self.uri, self.shown.der, self.policy.uri, self.mode)
+        return message(b"MSGF", ua.u32(CHANNEL, TOKEN, 1) + number + found)
 
 
 def message(kind: bytes, content: bytes) -> bytes:
