@@ -21,6 +21,8 @@ from gatewayd.device.secret import Secret
 from gatewayd.simulator import pki
 from tests.support.mosquitto import Mosquitto
 
+TIMEOUT = 3.0
+"""Seconds: what is silent is given up after it, and a machine with much else to do answers in it."""
 MANAGER, PASSWORD = "gateway-1", "manage me"
 LINES = [
     "per_listener_settings false", "allow_anonymous false", "listener {port} 127.0.0.1",
@@ -121,7 +123,7 @@ class ManagedBroker:
             BrokerManagement(manager, password_credential="management"),
             **{
                 "port": self.relay.port, "ca_file": self.directory / "ca.pem",
-                "address": "127.0.0.1", "connect_timeout": 0.7, "reply_timeout": 0.7,
+                "address": "127.0.0.1", "connect_timeout": TIMEOUT, "reply_timeout": TIMEOUT,
                 "products": ("meter",), **self._settings, **more,
             },
         )  # fmt: skip

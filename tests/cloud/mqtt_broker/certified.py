@@ -29,7 +29,7 @@ from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 from gatewayd.simulator import pki
 from gatewayd.testing.waiting import until
 from tests.cloud.guarded import device_ca
-from tests.cloud.mqtt_broker.brokers import NAMES, Relay
+from tests.cloud.mqtt_broker.brokers import NAMES, TIMEOUT, Relay
 from tests.support.mosquitto import Mosquitto
 
 READER = "reader", "read"
@@ -109,7 +109,7 @@ class CertifiedBroker:
     def _made_settings(self, port: int, **more: Any) -> MqttBrokerSettings:
         wanted = {
             "port": port, "ca_file": self.directory / "ca.pem", "address": "127.0.0.1",
-            "connect_timeout": 0.7, "reply_timeout": 0.7, "products": ("meter",),
+            "connect_timeout": TIMEOUT, "reply_timeout": TIMEOUT, "products": ("meter",),
             **self._settings, **more,
         }  # fmt: skip
         return MqttBrokerSettings("localhost", identity="certificate", **wanted)
