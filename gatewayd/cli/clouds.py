@@ -118,7 +118,7 @@ def preflight_records(config: Path, cloud: str) -> Iterator[Record]:
     Raises CommandFailed after the last, if any failed; GatewayError.
     """
     plugins, context = Plugins.installed(), local_context(os.environ)
-    problems = check_configuration(arguments.config, plugins)
+    problems = check_configuration(config, plugins)
     for problem in problems:
         verdict = CheckResult.FAILED if problem.fatal else CheckResult.UNSURE
         yield _record("", Check("config", verdict, str(problem)))
