@@ -222,18 +222,21 @@ class InstalledSite:
         plant: its directory.  Raises OSError if the secret cannot be read, and ConfigError for a
         plant that gatewayctl setup cannot set up.
         """
-        facts, instance = self.plant, "east"
+        facts, instance, user = self.plant, "east", ""
         if self.cloud == "huawei":
             host, secret = facts["hosts"][instance], f"{instance}-gateway-secret"
         elif self.cloud == "alibaba" and not self.route:
             host, secret = facts["host"], "product-secret"
+        elif self.cloud == "mqtt" and facts["identity"] == "password":
+            host, secret, user = facts["host"], "management-password", f"{facts['manager']}@"
         else:
             raise ConfigError(
                 "gatewayctl setup cannot set this simulator up. Use --configuration in place of "
                 "--answers"
             )
         answers = {
-            "interface": self.interface, "cloud": self.cloud, "endpoint": f"{host}:{facts['port']}",
+            "interface": self.interface, "cloud": self.cloud,
+            "endpoint": f"{user}{host}:{facts['port']}",
             "ca_file": f"{self.directory}/ca.pem", "product": facts["product"],
             "secret": (plant / secret).read_text().strip(), "admission": "list",
         }  # fmt: skip

@@ -217,6 +217,7 @@ def test_a_configuration_is_printed_that_gatewayd_accepts(
 @pytest.mark.parametrize(("cloud", "secret", "wanted"), [
     ("alibaba", "product-secret", {"product": "a1SimProdKey"}),
     ("huawei", "east-gateway-secret", {"gateway": "6742bf260f2f9030e44210d9/gateway-1"}),
+    ("mqtt", "management-password", {"product": "sensor"}),
 ])  # fmt: skip
 def test_answers_are_printed_that_gatewayctl_setup_accepts(
     tmp_path: Path, cloud: str, secret: str, wanted: dict[str, str]
@@ -231,7 +232,8 @@ def test_answers_are_printed_that_gatewayctl_setup_accepts(
     answers = tomllib.loads(printed)
     assert answers.keys() <= BY_KEY.keys()
     host = facts["hosts"]["east"] if cloud == "huawei" else facts["host"]
-    assert answers["endpoint"] == f"{host}:{facts['port']}"
+    user = f"{facts['manager']}@" if cloud == "mqtt" else ""
+    assert answers["endpoint"] == f"{user}{host}:{facts['port']}"
     assert answers["secret"] == (plant / secret).read_text()
     assert answers.items() >= wanted.items()
 
