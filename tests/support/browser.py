@@ -23,7 +23,8 @@ MOST_TABS = 150
 OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
     "--no-first-run", "--disable-extensions", "--disable-background-networking",
-    "--force-device-scale-factor=1", "--hide-scrollbars", "--window-size=1440,900",
+    "--force-device-scale-factor=1", "--force-prefers-reduced-motion", "--hide-scrollbars",
+    "--window-size=1440,900",
 )  # fmt: skip
 TABS_AT_ONCE = 20
 BACK = Keys.SHIFT + Keys.TAB
