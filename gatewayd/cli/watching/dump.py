@@ -59,11 +59,11 @@ def report(connect: Connect, wanted: Namespace) -> dict[str, Any]:
     with os.fdopen(connect().call("Dump"), "rb") as diagnostics:
         found: dict[str, Any] = json.loads(diagnostics.read())
     with sign_of_life("Trying the clouds", wanted=not wanted.json):
-        preflight = None if wanted.no_preflight else _preflight(wanted.config)
+        checks = None if wanted.no_preflight else preflight(wanted.config)
     return {
         **found,
         "versions": versions(),
-        "preflight": preflight,
+        "preflight": checks,
         "journal": journal(JOURNAL),
     }
 
@@ -95,7 +95,7 @@ def journal(command: Sequence[str]) -> Mapping[str, object]:
     return {"lines": lines[len(lines) - kept :], "left_out": len(lines) - kept, "fault": fault}
 
 
-def _preflight(config: Path) -> Sequence[Record]:
+def preflight(config: Path) -> Sequence[Record]:
     """Return each check that is made, also where a later one fails."""
     checks: list[Record] = []
     try:
@@ -104,6 +104,8 @@ def _preflight(config: Path) -> Sequence[Record]:
         pass  # the checks say which
     except GatewayError as error:
         checks.append({"Fault": str(error)})
+    except Exception as error:  # noqa: BLE001  # border: a report of faults has this one, too
+        checks.append({"Fault": f"The preflight failed: {type(error).__name__}"})
     return checks
 
 

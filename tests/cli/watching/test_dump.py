@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from gatewayd.cli.watching import dump
 from gatewayd.cli.watching.dump import COMMANDS, MAX_JOURNAL, journal, versions
 from gatewayd.dbus.bus import Bus
 from gatewayd.simulator.bus import PrivateBus
@@ -71,6 +72,16 @@ async def test_for_programs(bus: PrivateBus, service: Bus, tmp_path: Path) -> No
     status, printed = await ctl(bus, "dump", "--config", str(tmp_path / "none"), "--json")
     validate(printed, COMMANDS[0].fields, status)
     assert "none" in json.dumps(json.loads(printed)["Diagnostics"]["preflight"])
+
+
+def test_a_fault_of_the_preflight_is_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(config: Path, cloud: str) -> None:
+        raise ZeroDivisionError(f"{config} {cloud}")
+
+    monkeypatch.setattr(dump, "preflight_records", broken)
+    assert dump.preflight(tmp_path) == [{"Fault": "The preflight failed: ZeroDivisionError"}]
 
 
 def test_versions_are_those_of_this_machine() -> None:
