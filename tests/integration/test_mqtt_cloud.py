@@ -10,6 +10,7 @@ from cryptography import x509
 
 from gatewayd.simulator import story
 from gatewayd.simulator.site import Site, run
+from gatewayd.simulator.site_files import config, rules
 from gatewayd.simulator.story import SiteWorld
 from tests.support.kill_points import STEPS
 from tests.support.sites import kill_at
@@ -83,13 +84,26 @@ async def test_a_certificate_is_renewed_and_one_of_a_forgotten_child_is_refused(
 
         await site.until(renewed, "the certificate to be renewed")
         await site.wait_for(child, "online")
+        assert await site.stop() == 0
+        site.configure(config(site) + OTHER_USERS, rules(site))
+        await site.start()
+        await site.wait_for(child, "online")
+        assert not (await site.ledger(child))["online"], "it has another name there"
         before = serials(await site.authority("plant", "ListRevoked"))
         await site.call("Forget", "s", device)
         revoked = serials(await site.authority("plant", "ListRevoked"))
-        assert (len(before), len(revoked)) == (0, 2), "the one before it was renewed, too"
+        assert (len(before), len(revoked)) == (0, 3), "those before it was renewed, too"
         await site.revoke()
         await site.wait_for(child, "online")
         assert await site.stop() == 0
+
+
+OTHER_USERS = """
+user = "{device}"
+up = "devices/{device}/up/{topic}"
+down = "devices/{device}/down/{topic}"
+"""
+"""Further settings of the cloud, by which the access list of the broker stays as it is."""
 
 
 def serials(lists: str) -> set[int]:

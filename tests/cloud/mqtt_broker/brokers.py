@@ -22,7 +22,7 @@ from gatewayd.simulator import pki
 from tests.support.mosquitto import Mosquitto
 
 TIMEOUT = 3.0
-"""Seconds: what is silent is given up after it, and a machine with much else to do answers in it."""
+"""Seconds: what is silent is given up after it; a machine with much else to do answers in it."""
 MANAGER, PASSWORD = "gateway-1", "manage me"
 LINES = [
     "per_listener_settings false", "allow_anonymous false", "listener {port} 127.0.0.1",
