@@ -478,7 +478,7 @@ class Settings:
     label: str = setting("none", "what to report")
 
 class Beacon:
-    Settings = Settings
+    Settings, port_version = Settings, "1.0"
 
     def __init__(self, name, settings):
         self.name, self.settings, self.health = name, settings, Health()
