@@ -11,12 +11,13 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret, SecretRef, SecretSlots
-from gatewayd.errors import SecretCorrupt, SecretNotFound, WrongState
+from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError, WrongState
 
 MAX_OF_ONE = 32
 """Valid certificates that one device may have."""
@@ -85,13 +86,22 @@ class IssuedCertificates:
         await self._slots.delete(self._issued_slot(name, serial))
 
     async def revoke(self, name: CloudName) -> None:
-        """Revoke all certificates of a device.  Raises WrongState where the list is full."""
+        """Revoke all certificates of a device.  Raises WrongState where the list is full.
+
+        After an error those that were not revoked before are not revoked.
+        """
         found = await self._of(name)
-        self._to_revoke |= {one.serial: one for _, one in found if one.ends > self._now()}
-        async with self._lock:
-            await self._write_revoked()
-        for ref, _ in found:
-            await self._slots.delete(ref)
+        own = {one.serial: one for _, one in found if one.ends > self._now()}
+        self._to_revoke |= own
+        try:
+            async with self._lock:
+                await self._write_revoked(own)
+        finally:
+            for serial in own:
+                self._to_revoke.pop(serial, None)
+        with suppress(StoreError):  # what stays would be revoked once more, which is nothing
+            for ref, _ in found:
+                await self._slots.delete(ref)
 
     async def revoked(self) -> Sequence[IssuedCertificate]:
         """Return the revoked certificates that would still be valid."""
@@ -99,26 +109,24 @@ class IssuedCertificates:
             listed = await self._list()
         return [one for one in listed.values() if one.ends > self._now()]
 
-    async def _write_revoked(self) -> None:
+    async def _write_revoked(self, own: Mapping[int, IssuedCertificate]) -> None:
         """Make the list durable; what others revoke at the same time is written with it."""
-        listed = await self._list()
-        if not self._to_revoke.keys() - listed:
-            self._to_revoke.clear()
+        listed, now = await self._list(), self._now()
+        if not own.keys() - listed:
             return
-        added, now = dict(self._to_revoke), self._now()
-        listed = {serial: one for serial, one in ({**listed, **added}).items() if one.ends > now}
-        if len(listed) > MAX_REVOKED:
-            self._to_revoke.clear()
+        kept = {serial: one for serial, one in listed.items() if one.ends > now}
+        longer = {**kept, **self._to_revoke}
+        if len(longer) > MAX_REVOKED:
+            longer = {**kept, **own}
+        if len(longer) > MAX_REVOKED:
             raise WrongState(
                 f"{MAX_REVOKED} certificates are revoked already. Wait until some of them have "
                 "ended"
             )
         before = self._slot(self._attempt)
-        await self._slots.put(self._slot(self._attempt + 1), encode(listed.values()))
+        await self._slots.put(self._slot(self._attempt + 1), encode(longer.values()))
         self._attempt += 1
-        self._revoked = listed
-        for serial in added:
-            self._to_revoke.pop(serial, None)
+        self._revoked = longer
         if before.attempt:
             await self._slots.delete(before)
 

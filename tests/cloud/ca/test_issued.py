@@ -152,6 +152,31 @@ async def test_at_whatever_step_it_is_killed_what_was_issued_can_be_revoked() ->
         assert await serials(ledger(store)) >= set(noted), steps
 
 
+async def test_what_failed_for_one_device_is_not_done_with_the_next() -> None:
+    store = Failing()
+    one = ledger(store)
+    for name, serial in ((ONE, 1), (OTHER, 2)):
+        await one.note(name, made(serial))
+    store.left = 0
+    with pytest.raises(StoreUnavailable):
+        await one.revoke(ONE)
+    store.left = 1_000_000
+    await one.revoke(OTHER)
+    assert await serials(ledger(store)) == {2}, "the first is still in use"
+
+
+async def test_a_full_list_keeps_no_one_else_off_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = Failing()
+    one = ledger(store)
+    for serial in (1, 2, 3):
+        await one.note(ONE, made(serial))
+    await one.note(OTHER, made(4))
+    monkeypatch.setattr(issued, "MAX_REVOKED", 2)
+    ended = await asyncio.gather(one.revoke(ONE), one.revoke(OTHER), return_exceptions=True)
+    assert [type(error) for error in ended] == [WrongState, type(None)]
+    assert await serials(ledger(store)) == {4}
+
+
 async def test_many_at_once_are_all_listed() -> None:
     store = Failing()
     one = ledger(store)
