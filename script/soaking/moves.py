@@ -37,7 +37,7 @@ AMID = 0.5
 """Of the kills: those that come at once.  The others come when all children are online."""
 SOON, LATER = 0.4, 1.0
 """Seconds after which either comes, at most."""
-PAUSE = 15.0
+PAUSE = 8.0
 """Seconds between two values of a child: the observer of the broker remembers 10,000."""
 LOOK = 0.5
 """Seconds between two looks at the sessions."""
@@ -144,8 +144,15 @@ class Speakers:
                 group.create_task(self._speak(child, wait))
 
     async def _speak(self, child: str, wait: float) -> None:
-        assert self._site.broker is not None, "the site has one"
         await asyncio.sleep(wait)
+        while True:
+            with suppress(OSError, EOFError):  # a socket whose queue is full, on a busy machine
+                await self._publish(child)
+            await asyncio.sleep(LOOK)
+
+    async def _publish(self, child: str) -> None:
+        """Publish over one connection.  Raises OSError, EOFError."""
+        assert self._site.broker is not None, "the site has one"
         client = await MqttClient.open_local(self._site.broker.socket, child)
         try:
             while True:
@@ -192,6 +199,9 @@ class MoveCampaign:
             try:
                 await self._move_all(SECOND, other.plant["product"], self._kills // 2)
                 await self._move_all(FIRST, site.plant["product"], self._kills - self._kills // 2)
+                for task in tasks:
+                    if task.done():
+                        task.result()  # it was to go on
                 await cancel_and_wait(tasks[:1])
                 await self._judge(speakers.said)
             finally:
