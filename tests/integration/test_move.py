@@ -115,8 +115,8 @@ async def test_a_move_survives_a_kill_at_each_step_and_the_way_back_registers_no
 
 
 async def test_a_child_moves_through_all_kinds_of_clouds_and_their_routes(tmp_path: Path) -> None:
-    """From one vendor's sub-device to another's, to a certificate of another instance of that one, to
-    a broker, and back to the first by what is dormant there.
+    """From one vendor's sub-device to another's, to a certificate of its other instance, to a
+    broker, and back to the first by what is dormant there.
     """
     async with all_clouds(tmp_path) as (site, platform, broker):
         (child,) = site.plant["serials"]
