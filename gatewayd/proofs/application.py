@@ -18,9 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from gatewayd.ca.certificates import Validity, application, fingerprint, read_certificates, to_pem
 from gatewayd.ca.keys import key_pem, make_key, read_key
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret, SecretRef, SecretSlots
 from gatewayd.errors import InvalidArgs, SecretNotFound, StoreError, StoreUnavailable
+from gatewayd.proofs import reasons
 from gatewayd.proofs.secure_channel import OwnCertificate
 from gatewayd.proofs.tls import ProofFailed
 from gatewayd.runtime.private_files import write_private
@@ -46,6 +46,7 @@ class OwnApplication:
     def __init__(self, slots: SecretSlots, directory: Path, host: str) -> None:
         self._slots, self._file, self._host = slots, directory / FILE, host
         self._made: OwnCertificate | None = None
+        self._fault = ""
         self._lock = asyncio.Lock()
 
     async def get(self) -> OwnCertificate:
@@ -55,7 +56,10 @@ class OwnApplication:
                 try:
                     self._made = await self._read_or_make()
                 except StoreError as error:
-                    raise ProofFailed(reason_of(error)) from error
+                    if str(error) != self._fault:  # many devices may be asked
+                        log.warning("gatewayd's own certificate cannot be used: %s.", error)
+                    self._fault = str(error)
+                    raise ProofFailed(reasons.NO_OWN) from error
                 await asyncio.to_thread(self._publish, self._made.certificate)
             return self._made
 
@@ -67,7 +71,7 @@ class OwnApplication:
             await self._slots.put(SLOT, secret)
             return await asyncio.to_thread(_read, secret)
         except InvalidArgs as error:
-            raise StoreUnavailable(f"The own certificate cannot be used: {error}") from error
+            raise StoreUnavailable(str(error)) from error
 
     def _publish(self, certificate: bytes) -> None:
         try:

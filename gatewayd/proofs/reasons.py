@@ -76,6 +76,11 @@ NO_LIBRARY = Reason(
     "Host keys of SSH are verified by the library asyncssh, which is not installed.",
     "Run apt install python3-asyncssh, then systemctl restart gatewayd.",
 )
+NO_OWN = Reason(
+    "proof-own-certificate",
+    "The secret store does not have gatewayd's own certificate, by which it asks an OPC UA server.",
+    "Check the store with gatewayctl store status.",
+)
 NO_POLICY = Reason(
     "proof-no-policy",
     "It offers no endpoint of OPC UA with a security policy by which it could prove its key.",

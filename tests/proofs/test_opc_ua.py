@@ -13,10 +13,13 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from gatewayd.admission.controller import PROOF_PREFIX
 from gatewayd.device.proof import Proof
 from gatewayd.device.reason import Reason
+from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.discovery.protocols.opc_ua import binary as ua
 from gatewayd.discovery.protocols.opc_ua.messages import CHUNK, HEADER
+from gatewayd.errors import SecretCorrupt, StoreError, StoreSealed
 from gatewayd.proofs import prover as module
 from gatewayd.proofs import reasons
 from gatewayd.proofs.application import FILE, OwnApplication
@@ -333,6 +336,22 @@ async def test_the_own_certificate_stays_the_same_and_is_a_file(site: Site) -> N
     names = read.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == ["urn:gateway:gatewayd"]
     assert names.get_values_for_type(x509.DNSName) == ["gateway"]
+
+
+@pytest.mark.parametrize("error", [StoreSealed, SecretCorrupt])
+async def test_a_store_without_the_own_certificate_is_a_reason_that_is_tried_again(
+    site: Site, error: type[StoreError]
+) -> None:
+    async def fails(ref: SecretRef) -> Secret:
+        raise error("it is not there")
+
+    site.secrets = MemoryRecords().secrets
+    site.secrets.get = fails  # type: ignore[method-assign]  # of this store
+    async with serving(SecureServer(PRESS).serve) as served:
+        proof = await site.proven(served.port)
+    assert proof.reason == reasons.NO_OWN
+    assert proof.reason.code.startswith(PROOF_PREFIX)
+    assert not served.connections
 
 
 def test_keys_are_derived_as_tls_does() -> None:
