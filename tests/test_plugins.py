@@ -10,6 +10,10 @@ import pytest
 
 from gatewayd.errors import PluginError
 from gatewayd.plugins import CLOUDS, DISCOVERERS, GROUPS, PORTS, Plugins, PortVersion, port_fault
+from tools import ports
+
+TOP = Path(__file__).parent.parent
+RECORD = "python -m tools.ports > tests/ports.txt"
 
 GOOD = """
 from dataclasses import dataclass
@@ -123,3 +127,16 @@ def test_another_version_of_a_port_is_refused() -> None:
         assert fault(stated) == f"{said}: {remedy}"
     for unreadable in (None, 3, "3", "3.4.1", "03.4", "3.\u0664", "3.4\n", "3." + "4" * 9):
         assert "does not state" in fault(unreadable)
+
+
+def test_what_a_plugin_was_written_for_is_as_it_was_or_has_another_version() -> None:
+    recorded, present = set((TOP / "tests/ports.txt").read_text().splitlines()), set(ports.lines())
+    broken = recorded - present
+    broken |= {line for line in present - recorded if _implemented(line) in ports.IMPLEMENTED}
+    major = {f"{group} {version.major}" for group, version in PORTS.items()}
+    assert {line.partition(":")[0] for line in recorded} == major, RECORD
+    assert not broken, f"plug-ins of before do not work: raise the first number, then {RECORD}"
+
+
+def _implemented(line: str) -> str:
+    return line.partition(": ")[2].partition(".")[0]
