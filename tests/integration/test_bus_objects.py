@@ -73,6 +73,9 @@ class Ca:
     async def prove(self, code: str, caller: str) -> str:
         return f"{code} {caller}"
 
+    async def list_revoked(self) -> str:
+        return "lists"
+
     async def renew(self, device: str, caller: str) -> None:
         raise InvalidArgs(device)
 

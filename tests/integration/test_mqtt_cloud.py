@@ -99,9 +99,9 @@ async def test_a_certificate_is_renewed_and_one_of_a_forgotten_child_is_refused(
 
 
 OTHER_USERS = """
-user = "{device}"
-up = "devices/{device}/up/{topic}"
-down = "devices/{device}/down/{topic}"
+user = "site/{device}"
+up = "devices/site/{device}/up/{topic}"
+down = "devices/site/{device}/down/{topic}"
 """
 """Further settings of the cloud, by which the access list of the broker stays as it is."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -18,6 +19,8 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret, SecretRef, SecretSlots
 from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError, WrongState
+
+log = logging.getLogger(__name__)
 
 MAX_OF_ONE = 32
 """Valid certificates that one device may have."""
@@ -148,8 +151,13 @@ class IssuedCertificates:
             if (ref.provider, ref.kind) == (self._provider, ISSUED):
                 try:
                     found += [(ref, one) for one in decode(await self._slots.get(ref))]
-                except (SecretNotFound, SecretCorrupt):
-                    continue  # removed meanwhile; or the store has logged it
+                except SecretNotFound:
+                    continue  # removed meanwhile
+                except SecretCorrupt as error:
+                    log.warning(
+                        "What was issued for %s is not known in full, so a certificate of it may "
+                        "be good until it ends: %s.", name, error, extra={"cloud": str(name)},
+                    )  # fmt: skip
         return found
 
     def _device(self, name: CloudName) -> DeviceId:

@@ -121,6 +121,12 @@ class BrokerTemplates:
                 f"{PRODUCT}/{DEVICE}: two children of several products could have one name; or "
                 "name one product"
             )
+        for key, template in (("user", self.user), ("client_id", self.client_id)):
+            if template == DEVICE:
+                yield (
+                    f"{key} must have more than {DEVICE}, as {PRODUCT}/{DEVICE}: a device could "
+                    "bear the name of a program, and have what that may"
+                )
         for key, template in (("up", self.up), ("down", self.down)):
             if self._pattern(template) is None:
                 yield (

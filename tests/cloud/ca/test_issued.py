@@ -91,6 +91,20 @@ async def test_what_has_ended_is_neither_kept_nor_listed() -> None:
     assert [one.serial for one in decode(listed)] == [3]
 
 
+async def test_a_damaged_entry_keeps_no_child_and_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = MemoryStore()
+    one = ledger(store)
+    for serial in (1, 2):
+        await one.note(ONE, made(serial))
+    damaged = next(iter(store.slots))
+    store.slots[damaged] = Secret(b"damaged")
+    await one.revoke(ONE)
+    assert await serials(one) == {2}
+    assert "may be good until it ends" in caplog.text
+
+
 async def test_there_is_a_bound_for_a_device_and_for_the_list(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -246,8 +246,8 @@ async def test_what_another_setting_of_identity_or_user_has_left_is_replaced() -
         with pytest.raises(LoginRefused) as refused:
             await one.provider.connect(ONE, password)
         assert refused.value.reason.code == "certificate-unusable"
-        renamed = await one.make(user="{device}", up="d/{device}/up/{topic}",
-                                 down="d/{device}/down/{topic}")  # fmt: skip
+        renamed = await one.make(user="m/{device}", up="d/m/{device}/up/{topic}",
+                                 down="d/m/{device}/down/{topic}")  # fmt: skip
         assert renamed.renew_at(ONE, secret) == 0.0
         with pytest.raises(LoginRefused) as refused:
             await renamed.connect(ONE, secret)
@@ -339,7 +339,9 @@ async def test_the_preflight_sees_whether_the_broker_wants_certificates(asks: bo
         ({}, ""),
         ({"user": "{device}"}, "user must have {product}"),
         ({"user": "{product}-{device}"}, "user must have {product}"),
-        ({"user": "{device}", "products": ("meter",)}, "up must have the user, {device}"),
+        ({"user": "m-{device}", "products": ("meter",)}, "up must have the user, m-{device}"),
+        ({"user": "{device}", "products": ("meter",)}, "user must have more than {device}"),
+        ({"client_id": "{device}", "products": ("meter",)}, "client_id must have more than"),
         ({"up": "d/{product}/{device}/{product}/up/{topic}"}, "no further field"),
         ({"up": "d/{product}/x/{device}/up/{topic}"}, "up must have the user"),
         ({"certificates": BrokerCertificates(days=5, renew_before=5)}, "less than"),
@@ -360,8 +362,8 @@ def test_the_access_list_has_the_user_for_its_levels() -> None:
     one = MqttBrokerSettings("localhost", identity="certificate")
     assert one.templates.patterns() == ("devices/%u/up/#", "devices/%u/down/#")
     other = MqttBrokerSettings(
-        "localhost", identity="certificate", products=("meter",), user="{device}",
-        up="{device}/says/{topic}", down="{device}/gets/{topic}",
+        "localhost", identity="certificate", products=("meter",), user="m/{device}",
+        up="m/{device}/says/{topic}", down="m/{device}/gets/{topic}",
     )  # fmt: skip
     assert not list(other.problems())
     assert other.templates.patterns() == ("%u/says/#", "%u/gets/#")
