@@ -134,6 +134,7 @@ class Page {
         }
         this.busy = false;
         this.draw();
+        document.documentElement.dataset.ready = "yes";
         if (this.newly.length) {
             announce(this.newly.length === 1
                 ? `${this.newly[0]} waits for approval.`
@@ -206,7 +207,6 @@ class Page {
             show(this.main, view === "children" ? (id ? child(this) : children(this)) : overview(this));
         if (place >= 0 && !row.isConnected)
             this.refocus(place);
-        document.documentElement.dataset.ready = this.lastRead ? "yes" : "";
     }
 
     /** The row with the focus has gone: the next one gets it, so that the keyboard goes on there. */

@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
-from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
 
 PATIENCE = 60.0
@@ -32,6 +31,14 @@ DESCRIBE = """
 const describe = one => one ? [
     one.dataset.focus, one.getAttribute("name"), one.id, one.textContent.trim().slice(0, 80),
 ] : [];
+"""
+PRESENT = f"""{DESCRIBE}
+return [...document.querySelectorAll("a, button, input, select")].some(
+    one => one.getClientRects().length && describe(one).includes(arguments[0]));
+"""
+TEXTS = "return [...document.querySelectorAll(arguments[0])].map(one => one.innerText.trim());"
+SHOWN = """
+return [...document.querySelectorAll(arguments[0])].some(one => one.getClientRects().length);
 """
 FOCUSED = f"{DESCRIBE} return describe(document.activeElement);"
 TRAIL = f"""{DESCRIBE}
@@ -57,13 +64,13 @@ class Browser:
 
     def into(self, frame: str) -> None:
         """Show what is within a frame, once it is there."""
-        selector = f"iframe[name='{frame}']"
-        self.until(lambda: self._all(selector), f"the frame {frame}")
-        self.driver.switch_to.frame(self._all(selector)[0])
+        found = ("css selector", f"iframe[name='{frame}']")
+        self.until(lambda: self.driver.find_elements(*found), f"the frame {frame}")
+        self.driver.switch_to.frame(self.driver.find_element(*found))
 
     def shown(self, selector: str) -> bool:
         """Whether an element that fits is to be seen."""
-        return any(one.is_displayed() for one in self._all(selector))
+        return bool(self.driver.execute_script(SHOWN, selector))
 
     def press(self, *keys: str) -> None:
         """Press keys, one after the other."""
@@ -82,9 +89,10 @@ class Browser:
     def tab_to(self, name: str, key: str = Keys.TAB) -> None:
         """Press Tab until an element has the focus: by its key, its name, its id or its text.
 
-        Several presses are sent at once, and those too many are taken back.  Raises AssertionError
-        where none is reached.
+        It is waited for.  Several presses are sent at once, and those too many are taken back.
+        Raises AssertionError where it is not reached.
         """
+        self.until(lambda: self.driver.execute_script(PRESENT, name), name)
         opposite = Keys.TAB if key == BACK else BACK
         reached: list[list[str | None]] = []
         at_once = TABS_AT_ONCE
@@ -125,21 +133,16 @@ class Browser:
 
     def text(self, selector: str = "body") -> str:
         """Return the text of the first element that fits; "" where none does."""
-        found = self._all(selector)
-        return found[0].text if found else ""
+        return next(iter(self.texts(selector)), "")
 
     def texts(self, selector: str) -> list[str]:
         """Return the texts of all elements that fit."""
-        return [one.text for one in self._all(selector)]
+        return list(self.driver.execute_script(TEXTS, selector))
 
     def until(self, holds: Callable[[], Any], what: str) -> Any:
         """Return what is true of the page, once it is.  Raises AssertionError, with the page."""
-        wait = WebDriverWait(
-            self.driver, PATIENCE, LOOK,
-            ignored_exceptions=(StaleElementReferenceException,),
-        )  # fmt: skip
         try:
-            return wait.until(lambda _: holds())
+            return WebDriverWait(self.driver, PATIENCE, LOOK).until(lambda _: holds())
         except WebDriverException:
             raise AssertionError(f"{what} is not shown:\n{self.text()}") from None
 
@@ -148,8 +151,9 @@ class Browser:
         self.until(lambda: text in self.text(selector), repr(text))
 
     def complaints(self) -> list[str]:
-        """Return what the browser has complained of since it was asked last."""
-        return [one["message"] for one in self.driver.get_log("browser")]
+        """Return the warnings and errors of the browser, as of scripts, since it was asked last."""
+        log = self.driver.get_log("browser")
+        return [one["message"] for one in log if one["level"] in ("WARNING", "SEVERE")]
 
     def picture(self, file: Path, width: int, height: int) -> None:
         """Write what a window of this size shows, in pixels, as PNG."""
@@ -158,9 +162,6 @@ class Browser:
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < height},
         )
         file.write_bytes(self.driver.get_screenshot_as_png())
-
-    def _all(self, selector: str) -> list[WebElement]:
-        return list(self.driver.find_elements("css selector", selector))
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from tests.support.browser import Browser
 from tests.system.gateway import Gateway
 
 PORT = 9090
+ALONE = "/cockpit/@localhost/gatewayd/index.html"
 FRAME = "cockpit1:localhost/gatewayd"
 PASSWORD = "p4ssword-of-a-test"
 
@@ -46,18 +47,17 @@ def give_passwords(gateway: Gateway, *users: str) -> None:
     gateway.box.write("/etc/cockpit/disallowed-users", "")
 
 
-def log_in(browser: Browser, address: str, user: str) -> None:
-    """Log in as a user, by the keyboard, and show the page of gatewayd."""
+def log_in(browser: Browser, address: str, user: str, *, alone: bool = False) -> None:
+    """Log in as a user, by the keyboard, and go into the page of gatewayd, once it shows something.
+
+    alone: without what Cockpit shows around a page.
+    """
     browser.driver.delete_all_cookies()
-    browser.open(f"{address}/gatewayd")
+    browser.open(f"{address}{ALONE if alone else '/gatewayd'}")
     browser.until(lambda: browser.shown("#login-user-input"), "the login")
     browser.tab_to("login-user-input")
     browser.press(*user, Keys.TAB)
     browser.press(*PASSWORD, Keys.ENTER)
-    show(browser)
-
-
-def show(browser: Browser) -> None:
-    """Go into the page of gatewayd, once it shows something."""
-    browser.into(FRAME)
+    if not alone:
+        browser.into(FRAME)
     browser.until(lambda: browser.shown("html[data-ready='yes']"), "the page")
