@@ -110,6 +110,6 @@ def test_where_there_is_no_journal_that_is_said(command: tuple[str, ...], fault:
 
 
 def test_what_a_stranger_had_logged_is_ascii() -> None:
-    found = journal(("printf", r"caf\351 \033[31m red\n"))
+    found = journal(("printf", r"\351t\351 \033[31m red\n"))
     assert json.dumps(found).isascii()
     assert "\x1b" not in json.dumps(found)
