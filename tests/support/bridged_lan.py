@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.own_network import CLONE_NEWNET, enter
+from tests.support.own_network import CLONE_NEWNET, await_running, enter
 
 GATEWAY, GATEWAY_MAC = "10.77.0.1", "24:0a:c4:ff:00:01"
 INTERFACE = "lan0"
@@ -85,6 +85,8 @@ class BridgedLan:
             "peer", "name", INTERFACE, "netns", made.namespace)  # fmt: skip
         _ip("link", "set", made.port, "master", INTERFACE, "up")
         made.connect(mac, *addresses)
+        for one in (made.port, INTERFACE):
+            await_running(one)
         return made
 
     def address(self, *addresses: str) -> None:
@@ -153,6 +155,7 @@ def cable(mac: str, *addresses: str) -> Iterator[LanHost]:
             _ip("link", "set", INTERFACE, "address", GATEWAY_MAC, "up")
             _ip("addr", "add", f"{GATEWAY}/24", "dev", INTERFACE)
             host.connect(mac, *addresses)
+            await_running(INTERFACE)
             yield host
         finally:
             host.switch_off()

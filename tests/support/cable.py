@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 
-from tests.support.own_network import CLONE_NEWNET
+from tests.support.own_network import CLONE_NEWNET, await_running
 
 INTERFACE = "lan0"
 GATEWAY, CHILD = "10.77.0.1", "10.77.0.2"
@@ -82,6 +82,9 @@ def laid() -> Iterator[Cable]:
                 ip("link", "set", INTERFACE, "up")
                 ip("addr", "add", f"{address6}/64", "dev", INTERFACE, "nodad")
             one.far_ip("link", "set", "lo", "up")
+            await_running(INTERFACE)
+            with one.at_the_far_end():
+                await_running(INTERFACE)
             yield one
         finally:
             _enter(before)

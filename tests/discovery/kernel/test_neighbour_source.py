@@ -104,7 +104,6 @@ async def test_a_neighbour_that_is_renumbered_and_restarted_stays_the_same() -> 
             await until(lambda: "10.77.0.77" in sink.seen[MAC].addresses)
             for state in ("down", "up"):
                 host.run("ip", "link", "set", INTERFACE, state)
-            speak(host, "10.77.0.77")
             found = await testbed.discoverer.verify(sink.seen[MAC])
             assert found is not None
             assert found.key == MAC
