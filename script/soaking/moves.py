@@ -297,13 +297,13 @@ class MoveCampaign:
 
         async def look() -> None:
             nonlocal arrived
-            while not set(range(said)) <= {*arrived[0], *arrived[1]}:
+            while True:
                 own = await self._site.ask(do="reports", child=child, skip=0)
                 far = await self._other.ask(do="reports", child=child)
-                arrived = (
-                    _numbers(one["values"] for one in own),
-                    _numbers(one["body"] for one in far),
-                )
+                here, there = (one["values"] for one in own), (one["body"] for one in far)
+                arrived = _numbers(here), _numbers(there)
+                if set(range(said)) <= {*arrived[0], *arrived[1]}:
+                    return
                 await asyncio.sleep(LOOK)
 
         with suppress(TimeoutError):
