@@ -68,6 +68,27 @@ class Gateway:
     def file(self, name: str) -> str:
         return (self.access_directory / name).read_text()
 
+    def written(self) -> tuple[int, int]:
+        """Return what changes whenever the password file is written."""
+        found = (self.access_directory / files.PASSWORDS).stat()
+        return found.st_ino, found.st_mtime_ns
+
+    def pass_time(self, seconds: float) -> None:
+        self.ahead += seconds
+        self.access._stale.set()
+
+    async def copy(self) -> None:
+        """Copy the password file as the broker does, a tick of the clock of files later."""
+        await asyncio.sleep(0.05)
+        content = (self.access_directory / files.PASSWORDS).read_bytes()
+        (self.directory / files.PASSWORDS).write_bytes(content)
+
+    async def read_by_the_broker(self, seconds: float) -> None:
+        """Copy it, and return once it was seen, so many seconds later, that it was read."""
+        await self.copy()
+        self.pass_time(seconds)
+        await self.until(lambda: self.access._writer.pause is None)
+
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         run = asyncio.create_task(self.access.run())
@@ -222,58 +243,43 @@ async def test_a_list_that_cannot_be_read_is_left_alone(gateway: Gateway, conten
 async def test_files_that_the_broker_has_not_read_are_written_again(
     gateway: Gateway, caplog: pytest.LogCaptureFixture
 ) -> None:
-    passwords = gateway.access_directory / files.PASSWORDS
-
-    async def later(seconds: float, holds: Callable[[], bool]) -> None:
-        gateway.ahead += seconds
-        gateway.access._stale.set()
-        await gateway.until(holds)
-
     async with gateway.running():
-        first = passwords.stat().st_ino, passwords.stat().st_mtime_ns
-        await later(3, lambda: (passwords.stat().st_ino, passwords.stat().st_mtime_ns) != first)
+        first = gateway.written()
+        gateway.pass_time(3)
+        await gateway.until(lambda: gateway.written() != first)
         assert not gateway.access.faults()
-        await later(60, lambda: bool(gateway.access.faults()))
-        await asyncio.sleep(0.05)  # a tick of the clock of files
-        (gateway.directory / files.PASSWORDS).write_bytes(passwords.read_bytes())
-        await later(200, lambda: not gateway.access.faults())
+        second = gateway.written()
+        gateway.pass_time(60)
+        await gateway.until(lambda: gateway.written() != second)
+        assert gateway.access.faults()
+        await gateway.read_by_the_broker(200)
+        assert not gateway.access.faults()
         entries = [getattr(one, "message_id", "") for one in caplog.records]
         assert [one for one in entries if one] == ["broker-unread", "broker-read"]
-        last = passwords.stat()
+        last = gateway.written()
         gateway.ahead += 1000
         await asyncio.sleep(10 * LOOK)
-        assert passwords.stat() == last
+        assert gateway.written() == last
 
 
 async def test_what_followed_a_change_at_once_is_written_again_though_it_was_copied(
     gateway: Gateway,
 ) -> None:
-    passwords = gateway.access_directory / files.PASSWORDS
-    times: list[int] = []
-
-    async def look(seconds: float) -> None:
-        """Have the broker copy the files; write down when they were written last, after a look."""
-        await asyncio.sleep(0.05)  # a tick of the clock of files
-        (gateway.directory / files.PASSWORDS).write_bytes(passwords.read_bytes())
-        gateway.ahead += seconds
-        gateway.access._stale.set()
-        await asyncio.sleep(10 * LOOK)
-        times.append(passwords.stat().st_mtime_ns)
-
     async with gateway.running():
         await secret_from(lambda end: gateway.access.set_password(ONE, end, "uid 0"))
         await gateway.until(lambda: f"{ONE}:" in gateway.file(files.PASSWORDS))
-        times.append(passwords.stat().st_mtime_ns)
-        for seconds in (3, 5, 100):
-            await look(seconds)
-        first, again, *later = times
-        assert first < again, "mosquitto may have missed it"
-        assert later == [again, again]
+        first = gateway.written()
+        await gateway.copy()
+        gateway.pass_time(3)
+        await gateway.until(lambda: gateway.written() != first)  # mosquitto may have missed it
+        again = gateway.written()
+        await gateway.read_by_the_broker(5)
+        assert gateway.written() == again
         await secret_from(lambda end: gateway.access.set_password(OTHER, end, "uid 0"))
         await gateway.until(lambda: f"{OTHER}:" in gateway.file(files.PASSWORDS))
-        alone = passwords.stat().st_mtime_ns
-        await look(3)
-        assert times[-1] == alone, "nothing was in the way"
+        alone = gateway.written()
+        await gateway.read_by_the_broker(3)
+        assert gateway.written() == alone, "nothing was in the way"
 
 
 async def test_what_cannot_be_written_is_reported_and_tried_again(gateway: Gateway) -> None:
