@@ -229,7 +229,8 @@ async def closing(_: asyncio.StreamReader, __: asyncio.StreamWriter) -> None:
 async def test_what_is_no_handshake_has_its_reason(
     tmp_path: Path, serve: Serve, reason: Reason, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "TIMEOUT", 0.5)
+    if reason is reasons.TIMED_OUT:
+        monkeypatch.setattr(module, "TIMEOUT", 0.5)
     async with serving(serve) as server:
         proof = await proven(a_prover(tmp_path, server.port))
     assert proof.reason == reason
@@ -350,7 +351,7 @@ async def test_strangers_that_hang_leave_a_turn_for_children(tmp_path: Path) -> 
             for host in [*hosts, "127.0.0.9"]
         ]  # fmt: skip
         tls = context_of(tmp_path, GENUINE)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while under_way < STRANGERS:
                 await asyncio.sleep(0.01)
             genuine = await asyncio.start_server(closing, "127.0.0.9", port, ssl=tls)
