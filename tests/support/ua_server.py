@@ -148,7 +148,7 @@ class SecureServer:
         )
 
     def _close(self, head: bytes, body: bytes) -> None:
-        """Check the end of a channel: OPC 10000-6, 6.7.2.6 and 6.7.5."""
+        """Check the end of a channel: OPC 10000-6, 6.7.2.5 and 6.7.5."""
         if not self._nonce:
             return  # of a channel without security
         keys = derived(NONCE, self._nonce, 32 + self.policy.cipher_key + 16)
