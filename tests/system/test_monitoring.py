@@ -22,7 +22,7 @@ level = "debug"
 enabled = true
 every = 1
 [notices]
-hold = 1
+hold = 2
 pending_after = 1
 certificate_days = 3650
 outbox_percent = 1
