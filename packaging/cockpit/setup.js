@@ -82,8 +82,7 @@ export class Setup {
     result() {
         if (!this.lines.length && !this.problem)
             return null;
-        const states = { running: ["Setting up", "info"], done: ["Done", "success"], failed: ["Failed", "danger"] };
-        const [title, tone] = states[this.state] ?? states.failed;
+        const [title, tone] = this.state === "done" ? ["Done", "success"] : ["Failed", "danger"];
         const log = h("ol", { class: "log", "aria-label": "What setup says", tabindex: "0" },
                       this.lines.map(text => h("li", { text })));
         return card("What setup says", h("div", {}, this.lines.length ? log : null,
@@ -97,7 +96,7 @@ export class Setup {
             onchange: event => this.answer(question.Key, event.target.value),
         };
         let control;
-        if (question.Choices.length && question.Key !== "interface") {
+        if (question.Choices.length) {
             control = h("select", options,
                         value ? null : h("option", { value: "", text: "Choose…" }),
                         question.Choices.map(choice => h("option", {
@@ -110,16 +109,17 @@ export class Setup {
                 placeholder: isSealed(this.form, question) ? "Sealed; empty leaves it as it is" : null,
             });
         }
-        const help = question.Key === "interface" && question.Choices.length
-            ? `${question.Help}: ${question.Choices.join(", ")}`
-            : question.Help;
         const wrong = fault(this.form, question, this.attempted);
-        return field(question.Text, control, capitalizedSentence(help), wrong && `This ${wrong}.`);
+        return field(question.Text, control, sentence(question.Help), wrong && `This ${wrong}.`);
     }
 
     /** Take an answer, and ask what is asked after it. */
     answer(key, value) {
+        if (this.state === "running")
+            return;
         this.form = answered(this.form, key, value);
+        this.lines = [];  // of a run with other answers
+        this.problem = "";
         this.pending = this.read();
     }
 
@@ -144,22 +144,20 @@ export class Setup {
         };
         try {
             await gatewayctl(["setup", "--answers", "-"], toml(this.form.typed), said);
-            this.state = "done";
             announce("This gateway is set up.");
+            this.form = { ...this.form, typed: {} };
+            await this.read();
+            this.attempted = false;
+            this.state = "done";
         } catch (error) {
             this.state = "failed";
             this.problem = errorText(error);
             announce("Setup has failed.");
         }
-        this.form = { ...this.form, typed: {} };
-        this.attempted = false;
-        const { state, problem } = this;
-        await this.read();
-        Object.assign(this, { state, problem });
         this.draw();
     }
 }
 
-function capitalizedSentence(text) {
-    return text ? `${text.charAt(0).toUpperCase()}${text.slice(1)}.` : "";
+function sentence(text) {
+    return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }

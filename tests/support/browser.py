@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 PATIENCE = 60.0
 """Seconds to wait for something to be shown, on a slow machine."""
 LOOK = 0.05
-MOST_TABS = 150
+MOST_TABS = 300
 """Presses of the Tab key after which an element counts as out of reach."""
 OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
@@ -40,6 +40,7 @@ TEXTS = "return [...document.querySelectorAll(arguments[0])].map(one => one.inne
 SHOWN = """
 return [...document.querySelectorAll(arguments[0])].some(one => one.getClientRects().length);
 """
+EXCESS = "return document.documentElement.scrollWidth - window.innerWidth;"
 FOCUSED = f"{DESCRIBE} return describe(document.activeElement);"
 TRAIL = f"""{DESCRIBE}
 window.trail = [];
@@ -155,12 +156,20 @@ class Browser:
         log = self.driver.get_log("browser")
         return [one["message"] for one in log if one["level"] in ("WARNING", "SEVERE")]
 
-    def picture(self, file: Path, width: int, height: int) -> None:
-        """Write what a window of this size shows, in pixels, as PNG."""
+    def resize(self, width: int, height: int) -> None:
+        """Have a window of this size, in pixels, as a phone has it if it is higher than wide."""
         self.driver.execute_cdp_cmd(
             "Emulation.setDeviceMetricsOverride",
             {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < height},
         )
+
+    def excess(self) -> int:
+        """Return by how many pixels the page is wider than the window."""
+        return int(self.driver.execute_script(EXCESS))
+
+    def picture(self, file: Path, width: int, height: int) -> None:
+        """Write what a window of this size shows, in pixels, as PNG."""
+        self.resize(width, height)
         file.write_bytes(self.driver.get_screenshot_as_png())
 
 

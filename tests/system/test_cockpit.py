@@ -19,6 +19,7 @@ OPERATOR, STRANGER = "olga", "mallory"
 METERS = 5000
 HOSTILE = "<img src=x onerror=alert(1)>"
 MAC = "00:80:f4:00:00:01"
+PHONE = (360, 740)
 SITE_RULES = "/etc/gatewayd/rules.d/40-site.toml"
 
 
@@ -63,7 +64,9 @@ def test_the_gateway_is_worked_by_the_keyboard_alone(
     cockpit.log_in(page, address, OPERATOR, alone=True)
     _sees_why_and_approves(gateway, page, first)
     _rejects(gateway, page)
+    _opens_the_window(gateway, page)
     _searches(page)
+    _fits_a_phone(page)
     assert [one for one in page.complaints() if "/gatewayd/" in one] == []
 
 
@@ -138,6 +141,18 @@ def _rejects(gateway: Gateway, page: Browser) -> None:
     assert decision[6] == "not ours"
 
 
+def _opens_the_window(gateway: Gateway, page: Browser) -> None:
+    page.use("join")
+    page.until(lambda: "minutes" in page.focused(), "the dialog")
+    page.type("2")
+    page.press(Keys.ENTER)
+    page.until(lambda: page.text(".clock").startswith("1:"), "the clock")
+    assert gateway.property("JoinState") == "open"
+    page.use("join")
+    page.until(lambda: not page.shown(".clock"), "the end of the window")
+    assert gateway.property("JoinState") == "closed"
+
+
 def _searches(page: Browser) -> None:
     page.use("tab Children")
     page.until(lambda: len(page.texts("tbody tr")) == 50, "the first page")
@@ -155,6 +170,14 @@ def _searches(page: Browser) -> None:
     page.choose("state", "rejected")
     page.until(lambda: page.texts("tbody .label") == ["Rejected", "Rejected"], "the two")
     page.until_text("1–2 of 2", ".pager")  # noqa: RUF001  # as the page has it
+
+
+def _fits_a_phone(page: Browser) -> None:
+    page.resize(*PHONE)
+    for view in ("Setup", "Children", "Overview"):
+        page.use(f"tab {view}")
+        page.until(lambda: page.shown("main .card, main .alert"), view)
+        assert page.excess() <= 0, view
 
 
 def _ignores(gateway: Gateway, page: Browser) -> None:
