@@ -63,7 +63,9 @@ FAULT_DELAY = 30.0
 """Seconds after which a move that failed unexpectedly goes on."""
 DRAIN = 5.0
 """Seconds that requests under way have to end when gatewayd stops."""
-LOOK = 0.5
+GRACE = 2.0
+"""Seconds for which a child that has just gone may come back to its session."""
+LOOK = 0.1
 """Seconds after which it is tried again to see a session kept that was given."""
 
 _SWITCHES = frozenset({State.ONLINE, State.OFFLINE, State.ACTIVATING, State.FAILED})
@@ -312,16 +314,21 @@ class Mover:
         self._children.note(device, "Switched", Reason("moved", f"{text}{now.name}."))
         log.info("Device %s: %s%s.", device, text, now.name,
                  extra={"device": device, "message_id": "device-moved"})  # fmt: skip
-        if self._children.state(device) in _SWITCHES - {State.FAILED}:
-            self._sessions.give(device, opened)
-        else:
-            await opened.session.close()
-        self._children.restart(device)
+        self._sessions.give(device, opened)
+        self._children.restart(device)  # in the same turn: it may be in another state soon
+        end = self._clock.now() + GRACE
         try:
-            while self._sessions.is_given(device) and self._children.state(device) in _SWITCHES:
+            while self._sessions.is_given(device) and self._may_take(device, end):
                 await asyncio.sleep(LOOK)
         finally:
             await self._sessions.take_back(device)
+
+    def _may_take(self, device: DeviceId, end: float) -> bool:
+        """Whether the work for a child may still use its session; end: for one that is away."""
+        record = self._records.get(device)
+        if record is None or not record.is_in_force:
+            return False
+        return self._children.state(device) in _SWITCHES or self._clock.now() < end
 
     # What goes wrong.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 import pytest
@@ -15,7 +16,14 @@ from gatewayd.device.move import MoveStep
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from gatewayd.errors import InvalidArgs, NoSuchProvider, NotAdmitted, WrongState
+from gatewayd.errors import (
+    CallerError,
+    InvalidArgs,
+    NoSuchProvider,
+    NotAdmitted,
+    StoreError,
+    WrongState,
+)
 from gatewayd.storage.reconcile import decide
 from tests.support.fakes import FakeCloud, FakeSession, MemoryRecords
 from tests.support.renewing_cloud import LIFE, HoldableCloud, RenewingCloud
@@ -498,3 +506,55 @@ async def test_what_is_under_way_when_gatewayd_stops_goes_on_with_the_next_run()
         await pair.online(stage)
         await moved(stage, device)
     assert pair.there.calls.count("register TH20-1") == 1
+
+
+CHANCES = ("there", "there", "cloud", "cancel", "retry", "drop", "drop", "away", "down")
+
+
+async def disturb(stage: Stage, pair: Pair, rng: random.Random, name: str) -> None:
+    """Do something to a child, or to a cloud; what is refused is refused."""
+    device, clouds = stage.lan.id_of(name), (pair.here, pair.there)
+    with suppress(CallerError, StoreError):
+        match chance := rng.choice(CHANCES):
+            case "there" | "cloud":
+                await move(stage, device, chance)
+            case "cancel":
+                await stage.app.commands.cancel_move(device, "uid 0")
+            case "retry":
+                await stage.app.commands.retry(device, "uid 0")
+            case "drop":
+                for cloud in clouds:
+                    if any(one.device == name for one in cloud.online):
+                        cloud.drop(name, by_cloud=False)
+            case "away":
+                stage.lose(name)
+                await asyncio.sleep(rng.uniform(0, 1))
+                stage.announce(name)
+            case _:
+                cloud = rng.choice(clouds)
+                cloud.down = not cloud.down
+
+
+@pytest.mark.parametrize("seed", range(25))
+async def test_whatever_happens_at_the_same_time_a_child_ends_with_one_session(seed: int) -> None:
+    """Moves, there and back, called off and resumed; sessions, clouds and children come and go."""
+    rng, pair, names = random.Random(seed), Pair(), [f"TH20-{n}" for n in range(8)]
+    async with pair.running() as stage:
+        devices = [await pair.online(stage, name) for name in names]
+        for _ in range(120):
+            await asyncio.sleep(rng.uniform(0, 0.3))
+            await disturb(stage, pair, rng, rng.choice(names))
+        pair.here.down = pair.there.down = False
+        for device in devices:
+            with suppress(CallerError):
+                await stage.app.commands.retry(device, "uid 0")
+        await asyncio.sleep(3000)
+        for device, name in zip(devices, names, strict=True):
+            record, view = stage.records[device], stage.tape.shown[device]
+            at = [one for c in (pair.here, pair.there) for one in c.online if one.device == name]
+            assert (record.is_moving, view.state) == (False, "online"), view.history
+            assert at == [record.cloud], view.history
+            assert "Stalled" not in [entry.event for entry in view.history]
+    for cloud in (pair.here, pair.there):
+        assert not cloud.contested
+        assert all(len(secrets) == 1 for secrets in cloud.issued.values()), "none registered twice"
