@@ -51,8 +51,10 @@ def test_it_creates_and_refuses_the_clients_of_children(
     found = subprocess.run([*there, "mosquitto", "-h"], capture_output=True, text=True, check=False)
     assert f"mosquitto version {VERSIONS[release]}" in found.stdout
     modules = [f"tests/cloud/mqtt_broker/{name}" for name in TESTED]
+    # a directory of its own, as pytest fails now and then where others clean up the common one
+    options = ("-q", "-p", "no:cacheprovider", "--basetemp", str(tmp_path / "pytest"))
     ended = subprocess.run(
-        [*there, sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *modules],
+        [*there, sys.executable, "-m", "pytest", *options, *modules],
         cwd=TOP, env={**os.environ, "PYTEST_ADDOPTS": ""}, capture_output=True, text=True,
         check=False,
     )  # fmt: skip
