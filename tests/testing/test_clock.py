@@ -96,7 +96,7 @@ def test_marked_tests_are_watched_like_all_others(tmp_path: Path) -> None:
     root = Path(__file__).parents[2]
     pytest_ = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
     ended = subprocess.run(
-        [*pytest_, "-c", "pyproject.toml", tmp_path],
+        [*pytest_, "--basetemp", tmp_path / "pytest", "-c", "pyproject.toml", tmp_path],
         cwd=root, capture_output=True, text=True, timeout=240, check=False,
         env={**os.environ, "COLUMNS": "300"},
     )  # fmt: skip
