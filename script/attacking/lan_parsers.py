@@ -290,14 +290,33 @@ def _of_other_programs() -> Iterator[Parser]:
     )  # fmt: skip
 
 
+LEASES6: Mapping[LeaseServer, bytes] = {
+    LeaseServer.DNSMASQ: (
+        b"duid 00:01:00:01:32:a0:26:c1:24:0a:c4:ff:00:01\n"
+        b"1796041885 456406219 fd77::6a plc 00:03:00:01:00:1b:1b:34:34:cb\n"
+    ),
+    LeaseServer.KEA: (
+        b"address,duid,valid_lifetime,expire,subnet_id,pref_lifetime,lease_type,iaid,hwaddr,state\n"
+        b"fd77::50,00:03:00:01:00:1b:1b:34:34:cb,600,1796042000,1,375,0,456406219,,0\n"
+    ),
+    LeaseServer.ISC: (
+        b'ia-na "\\31344\\033\\000\\003\\000\\001\\000\\033\\03344\\313" {\n  iaaddr fd77::98 {\n'
+        b"    binding state active;\n    ends 1 2026/11/30 12:32:36;\n  }\n}\n"
+    ),
+}
+"""Leases of IPv6, as of tests/discovery/leases/test_formats.py."""
+
+
 def _leases() -> Mapping[LeaseServer, list[bytes]]:
-    """Return the captured files of each server."""
+    """Return the captured files of each server, and one of IPv6."""
     file = VECTORS.parents[1] / "leases/vectors/leases.json"
     kinds = {"dhcp-dnsmasq": LeaseServer.DNSMASQ, "dhcp-kea": LeaseServer.KEA,
              "dhcp-isc": LeaseServer.ISC, "dhcp-networkd": LeaseServer.NETWORKD}  # fmt: skip
     found: dict[LeaseServer, list[bytes]] = {}
     for one in json.loads(file.read_text()):
         found.setdefault(kinds[one["protocol"]], []).append(one["text"].encode())
+    for server, text in LEASES6.items():
+        found[server].append(text)
     return found
 
 
