@@ -149,6 +149,7 @@ class Application:
             records, secrets, providers, sessions, clock, checkpoint, hands_over=rules.hands_over,
         )  # fmt: skip
         self.mover = self._make_mover(sessions, checkpoint)
+        manager.halts_too = self.mover.halted
         shown = self._open_view(devices, reporter, speaking=speaking)
         manager.connect(self._workers(), shown, self.keeper.is_for_holder)
         self.commands = OperatorCommands(

@@ -349,16 +349,27 @@ class AdmissionController:
         provider = self._providers.get(to.provider)
         if provider is None:
             raise NoSuchProvider(f"No cloud {to.provider!r} is configured")
-        if self._index.names.get(to, device) != device:
-            raise NotAdmitted(f"Another child already has the name {to} at cloud {to.provider}")
+        self._demand_own(device, to)
         objection = provider.check_name(to) or await provider.check_ready(to)
         if objection is not None:
             why = addressed(objection, device, to.provider)
             raise NotAdmitted(f"Cloud {to.provider} would not accept {to}: {why}")
 
     async def move(self, device: DeviceId, change: Change) -> Record:
-        """Record what an operator decides about the moves of a child.  Raises StoreError."""
-        record = await self._records.update(device, change)
+        """Record what an operator decides about the moves of a child.
+
+        Its names are taken before that is durable, so that no other child gets one meanwhile.
+        Raises NotAdmitted, StoreError.
+        """
+        planned = change(self._records.get(device))
+        for name in planned.names:
+            self._demand_own(device, name)
+        self._index.update(device, planned)
+        try:
+            record = await self._records.update(device, change)
+        except StoreError:
+            self._index.update(device, self._records.get(device))
+            raise
         self._index.update(device, record)
         return record
 
@@ -380,8 +391,8 @@ class AdmissionController:
         self._discovered.pin(device)
 
     async def _unbind(self, record: Record) -> None:
-        for one in record.generations:
-            if one.registered_at:
+        for number, one in enumerate(record.generations):
+            if one.registered_at or (number and one.may_be_known):
                 await self._unbind_at(record.device, record.name_at(one))
 
     async def _unbind_at(self, device: DeviceId, name: CloudName) -> None:
@@ -439,6 +450,11 @@ class AdmissionController:
             verdict_at=now,
             first_seen=now - int(known_for * 1e6),
         )
+
+    def _demand_own(self, device: DeviceId, name: CloudName) -> None:
+        """Raise NotAdmitted where another child has a name."""
+        if self._index.names.get(name, device) != device:
+            raise NotAdmitted(f"Another child already has the name {name} at cloud {name.provider}")
 
     def _check_name(self, cloud: CloudName) -> Reason | None:
         provider = self._providers.get(cloud.provider)

@@ -20,6 +20,8 @@ ROW = (
 )  # fmt: skip
 POLL = 0.5
 """Seconds between two looks at children that move."""
+SHOWN_WITHIN = 5.0
+"""Seconds within which a child that has moved is shown at its cloud."""
 MOST = 1_000_000
 """More moves than there are."""
 SHOWN = 20
@@ -30,6 +32,16 @@ def _moves(client: Client) -> Sequence[Record]:
     return [dict(zip(ROW, row, strict=True)) for row in client.call("ListMoves", MOST)]
 
 
+def _devices(client: Client, fact: str, value: str) -> Iterator[output.DeviceRow]:
+    """Yield the rows of all devices of which a fact has a value, page by page."""
+    after, wanted = "", {fact: client.variant(value)}
+    while True:
+        rows, after = client.call("ListDevicesFiltered", wanted, after, 0)
+        yield from rows
+        if not after:
+            return
+
+
 def _chosen(client: Client, arguments: Namespace) -> Sequence[str]:
     """Return the ids of the children that are meant, one or all of a rule.  Raises GatewayError."""
     if (arguments.id is None) is (arguments.rule is None):
@@ -38,13 +50,8 @@ def _chosen(client: Client, arguments: Namespace) -> Sequence[str]:
         raise GatewayError("Name the cloud by --to, or call the move off by --cancel")
     if arguments.rule is None:
         return [client.call("DescribeDevice", arguments.id)["Id"]]
-    found: list[str] = []
-    after, wanted = "", {"rule": client.variant(arguments.rule)}
-    while True:
-        rows, after = client.call("ListDevicesFiltered", wanted, after, 0)
-        found += (row[0] for row in rows if arguments.cancel or row[2] != arguments.to)
-        if not after:
-            break
+    rows = _devices(client, "rule", arguments.rule)
+    found = [row[0] for row in rows if arguments.cancel or row[2] != arguments.to]
     if arguments.cancel:
         moving = {move["Id"] for move in _moves(client)}
         found = [device for device in found if device in moving]
@@ -83,19 +90,32 @@ def _recorded(connect: Connect, arguments: Namespace) -> Iterator[Record]:
         yield one
     if arguments.wait is not None and not arguments.cancel:
         ids = {one["Id"] for one in asked if "Error" not in one}
-        for counts in _until_moved(connect(), ids, arguments.wait):
+        for counts in _until_moved(connect(), ids, arguments):
             yield {"Moving": sum(counts.values()) - counts["refused"], "Refused": counts["refused"]}
     _demand_all([one for one in asked if "Error" in one])
 
 
-def _until_moved(client: Client, ids: set[str], seconds: int) -> Iterator[Mapping[str, int]]:
+def _until_moved(
+    client: Client, ids: set[str], arguments: Namespace
+) -> Iterator[Mapping[str, int]]:
     """Yield how many of these children are at each step, until none moves any more.
 
-    Raises CommandFailed where some are refused, or time is over.
+    Raises CommandFailed where some are refused or stay where they are, or time is over.
     """
-    end, before = time.monotonic() + seconds, Counter[str]({"": -1})
+    end, before, settled = time.monotonic() + arguments.wait, Counter[str]({"": -1}), 0.0
     while True:
         rows = [move for move in _moves(client) if move["Id"] in ids]
+        if not rows and (
+            left := ids - {row[0] for row in _devices(client, "provider", arguments.to)}
+        ):
+            settled = settled or time.monotonic()
+            if time.monotonic() > settled + SHOWN_WITHIN:
+                raise CommandFailed(
+                    f"{len(left)} have not moved, as that was called off: see gatewayctl explain "
+                    f"{min(left)}"
+                )
+            time.sleep(POLL)
+            continue
         counts = Counter(str(move["Step"]) for move in rows)
         if counts != before:
             before = counts
@@ -134,7 +154,7 @@ def _move(connect: Connect, arguments: Namespace) -> Iterator[str]:
     yield _said([output.safe(one["Id"]) for one in asked], arguments)
     if arguments.wait is not None and not arguments.cancel and asked:
         ids = {str(one["Id"]) for one in asked}
-        for counts in _until_moved(connect(), ids, arguments.wait):
+        for counts in _until_moved(connect(), ids, arguments):
             done = len(ids) - sum(counts.values())
             steps = (f", {count} {step}" for step, count in sorted(counts.items()))
             yield f"{done} of {len(ids)} have moved{''.join(steps)}"

@@ -59,9 +59,14 @@ class Generation:
     left_at: int = 0
 
     @property
+    def may_be_known(self) -> bool:
+        """Whether the cloud may know the child: a secret is here, was, or may be on its way."""
+        return bool(self.stored or self.attempted_at or self.registered_at)
+
+    @property
     def is_worth_keeping(self) -> bool:
-        """Whether a secret may be there, or on its way."""
-        return bool(self.stored or self.attempted_at)
+        """Whether it has had an attempt: its number, and its slot, are never used again."""
+        return bool(self.attempt)
 
     def slot(self, device: DeviceId, attempt: int) -> SecretRef:
         """Return the slot of an attempt in the secret store."""

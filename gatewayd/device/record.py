@@ -237,7 +237,9 @@ class Record:
         """
         moves = self.without_move().moves
         known = moves.dormant_at(to.provider)
-        target = known or Generation(to.provider, to.product, to.device, to.route)
+        target = Generation(to.provider, to.product, to.device, to.route)
+        if known is not None:
+            target = known if known.may_be_known else replace(target, attempt=known.attempt)
         usable = replace(target, activating=target.stored)  # an earlier version may have left less
         kept = tuple(one for one in moves.dormant if one is not known)
         return replace(self, moves=replace(moves, under_way=Move(usable, now), dormant=kept))

@@ -180,7 +180,8 @@ def move_facts(record: Record, why: Reason, until: int) -> Facts:
             "Step": move.step.value, "AskedTimestamp": move.asked_at, "Reason": why.code,
             "Explanation": why.text, "Remedy": why.remedy, "NextAttemptTimestamp": until,
         }  # fmt: skip
-    facts["Dormant"] = [f"{one.provider} {one.product}/{one.name}" for one in moves.dormant]
+    kept = (one for one in moves.dormant if one.may_be_known)
+    facts["Dormant"] = [f"{one.provider} {one.product}/{one.name}" for one in kept]
     facts["MovedTimestamp"] = moves.moved_at
     return {name: fact for name, fact in facts.items() if fact}
 

@@ -35,6 +35,9 @@ Worker: TypeAlias = Callable[[DeviceId, PostEvent], Awaitable[None]]
 StepListener: TypeAlias = Callable[[DeviceId, State, HistoryEntry], None]
 """Receives the newest history entry of a child, and its state before.  Never blocks."""
 
+HaltOthers: TypeAlias = Callable[[DeviceId], contextlib.AbstractAsyncContextManager[None]]
+"""Ends what else works for a child, until the context ends."""
+
 HISTORY = 24
 """How many of its newest history entries a child remembers."""
 
@@ -127,6 +130,7 @@ class DeviceManager:
 
     It is made before all other stages: discovery's `Listener` and the workers post to it.
     on_step: called for each step of a child; None where nothing counts them.
+    halts_too: what else works for a child, and is halted with its work.
     """
 
     def __init__(self, records: RecordStore, clock: Clock) -> None:
@@ -140,6 +144,7 @@ class DeviceManager:
         self._strangers = SlidingWindow(STRANGERS_LOGGED, 60.0)
         self._running = False
         self.on_step: StepListener | None = None
+        self.halts_too: HaltOthers = lambda _: contextlib.nullcontext()
 
     def connect(
         self,
@@ -305,7 +310,7 @@ class DeviceManager:
         """
         self._stop(child)
         try:
-            async with child.lock:
+            async with child.lock, self.halts_too(child.id):
                 yield
         except BaseException:
             if child.task is None and self.holds(child) and lc.accepts(child.state, lc.Stalled):

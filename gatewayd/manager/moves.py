@@ -13,9 +13,10 @@ from gatewayd.device.lifecycle import State
 from gatewayd.device.move import MAX_DORMANT, Generation
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName, Record, RecordStore, unchanged
+from gatewayd.device.recovery import on_retry
 from gatewayd.device.secret import SecretSlots
 from gatewayd.device.views import MoveRow
-from gatewayd.errors import NoSuchProvider, NotAdmitted, RecordChanged, WrongState
+from gatewayd.errors import InvalidArgs, NoSuchProvider, NotAdmitted, RecordChanged, WrongState
 from gatewayd.manager.cloud_choice import chosen_cloud
 from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager
 from gatewayd.runtime.clock import Clock
@@ -28,6 +29,9 @@ _MOVABLE = frozenset(
 
 GOOD_FOR = 60.0
 """Seconds for which a preflight counts: many children may move together."""
+
+MAX_PART = 256
+"""The most characters of a product or a route that an operator names."""
 
 MOST_MOVES = 1000
 """Moves that are listed where no limit is named."""
@@ -93,6 +97,25 @@ class MoveNotifier:
         self._publisher.remove(device)
 
 
+def _resumed(record: Record | None) -> Record:
+    """Return the facts once a refused move is tried again, as `on_retry` has them there."""
+    again = unchanged(record).with_move_resumed()
+    target = again.at_target()
+    return again if target is None else again.with_target(on_retry(target))
+
+
+def _demand_same(child: Child, to: Generation, options: Mapping[str, object]) -> None:
+    """Raise WrongState where a move is to become another product, or go another route."""
+    if (options.get("product", to.product), options.get("route", to.route)) != (
+        to.product, to.route,
+    ):  # fmt: skip
+        by = f" by route {to.route}" if to.route else ""
+        raise WrongState(
+            f"Device {child.id} is to move there as {to.product}/{to.name}{by}: call that off "
+            f"first, with gatewayctl move {child.id} --cancel"
+        )
+
+
 class OperatorMoves:
     """The commands about moves.
 
@@ -130,6 +153,7 @@ class OperatorMoves:
         record = self._movable(child, provider)
         under_way = record.moves.under_way
         if under_way is not None and under_way.to.provider == provider:
+            _demand_same(child, under_way.to, options)
             await self.resume(child)
             return
         if record.is_moving and under_way is not None:
@@ -159,7 +183,7 @@ class OperatorMoves:
         if record is None or record.moves.under_way is None:
             return False
         if not record.is_moving:
-            await self._admission.move(child.id, lambda r: unchanged(r).with_move_resumed())
+            await self._admission.move(child.id, _resumed)
             self._manager.note(child.id, "MoveBegun", Reason("move-resumed", "It is tried again."))
         self._mover.begin(child.id)
         return True
@@ -301,8 +325,10 @@ class OperatorMoves:
                 f"with gatewayctl forget {record.device} --dormant {kept.dormant[0].provider}"
             )
         assert record.cloud is not None, "a child that can move has a cloud"
-        if known is None:
+        if known is None or not known.may_be_known:
             chosen = chosen_cloud({**options, "provider": provider}, self._products)
+            if any(len(one) > MAX_PART for one in (chosen.product, chosen.route)):
+                raise InvalidArgs(f"Product and route have at most {MAX_PART} characters")
             return CloudName(provider, chosen.product, record.cloud.device, chosen.route)
         if options.get("product", known.product) != known.product:
             raise WrongState(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -52,12 +52,14 @@ NO_TARGET = Reason(
     "Configure it under [cloud], run systemctl restart gatewayd, then gatewayctl retry CHILD; or "
     "run gatewayctl move CHILD --cancel.",
 )
-_REREGISTER = "run gatewayctl reregister CHILD CHILD"
+_REREGISTER = "gatewayctl reregister CHILD CHILD"
 _START_AGAIN = (
-    "run gatewayctl move CHILD --cancel, then gatewayctl forget CHILD --dormant CLOUD, and move it "
+    "gatewayctl move CHILD --cancel, then gatewayctl forget CHILD --dormant CLOUD, and move it "
     "again"
 )
-"""What a remedy of a cloud means for a child that is not there yet: what it has here is in use."""
+_TRY_AGAIN = "gatewayctl retry CHILD"
+"""What a remedy of a cloud means for a child that is not there yet, as what it has here is in use:
+where a secret of that cloud is kept, and where none is."""
 FAULT = Reason("internal-error", "gatewayd has a fault; the journal has the details.")
 FAULT_DELAY = 30.0
 """Seconds after which a move that failed unexpectedly goes on."""
@@ -178,6 +180,19 @@ class Mover:
         moving.asked.set()
         moving.changed.set()
 
+    @contextlib.asynccontextmanager
+    async def halted(self, device: DeviceId) -> AsyncIterator[None]:
+        """End the work on the move of a child; after the block it goes on, if it is to."""
+        moving = self._moving.get(device)
+        if moving is not None and moving.task is not None:
+            await cancel_and_wait([moving.task])
+        try:
+            yield
+        finally:
+            record = self._records.get(device)
+            if record is not None and record.is_moving:
+                self.begin(device)
+
     def shown(self, device: DeviceId) -> None:
         """Note that a child has changed: its move may go on, or is called off."""
         if (moving := self._moving.get(device)) is not None:
@@ -230,6 +245,7 @@ class Mover:
     async def _register(self, device: DeviceId, moving: _Mover) -> None:
         """Have the other cloud issue a secret, and make it durable."""
         ended: list[lc.Event] = []
+        target = self._targets[device]
 
         def post(event: lc.Event) -> None:
             match event:
@@ -248,7 +264,7 @@ class Mover:
         await self._or_asked(self._registration.register(device, post), moving)
         for event in ended:
             lost = isinstance(event, lc.SecretLost)
-            await self._refuse(device, SECRET_GONE_THERE if lost else event.reason)
+            await self._refuse(target, SECRET_GONE_THERE if lost else event.reason)
 
     async def _or_asked(self, work: Coroutine[Any, Any, None], moving: _Mover) -> None:
         """Do some work to its end, or until an operator asks while it sleeps."""
@@ -278,7 +294,7 @@ class Mover:
             await self._refused(target, refusal)
             return 0
         except LoginError as removal:
-            await self._refuse(device, removal.reason)
+            await self._refuse(target, removal.reason)
             return 0
         except (SecretNotFound, SecretCorrupt):
             await self._secret_gone(target)
@@ -337,29 +353,37 @@ class Mover:
         event = on_refused_login(target, refusal.reason, stale=refusal.stale)
         if isinstance(event, lc.SecretStale):
             await self._targets.update(
-                target.device, lambda r: unchanged(r, stored=target.stored).without_stale_secret()
+                target.device,
+                lambda r: unchanged(
+                    r, cloud=target.cloud, stored=target.stored
+                ).without_stale_secret(),
             )
         else:
-            await self._refuse(target.device, event.reason)
+            await self._refuse(target, event.reason)
 
     async def _secret_gone(self, target: Record) -> None:
         """Handle an empty slot: what was never used is requested again."""
         if target.activated_at:
-            await self._refuse(target.device, SECRET_GONE_THERE)
+            await self._refuse(target, SECRET_GONE_THERE)
             return
         await self._targets.update(
-            target.device, lambda r: replace(unchanged(r, stored=target.stored), stored=0)
+            target.device,
+            lambda r: replace(unchanged(r, cloud=target.cloud, stored=target.stored), stored=0),
         )
 
-    async def _refuse(self, device: DeviceId, reason: Reason) -> None:
-        """Record that the other cloud would not have the child, which stays where it is."""
-        to = self._targets[device].generation().provider
-        why = _for_target(reason, device, to)
+    async def _refuse(self, target: Record, reason: Reason) -> None:
+        """Record that the other cloud would not have the child, which stays where it is.
+
+        target: the record there; by now the child may be to move to a third one.
+        """
+        device, to = target.device, target.generation().provider
+        why = _for_target(reason, self._targets.get(device) or target)
 
         def refused(record: Record | None) -> Record:
             same = unchanged(record)
-            if not same.is_moving:
-                raise RecordChanged("the move was called off")
+            there = same.at_target()
+            if there is None or there.cloud != target.cloud:
+                raise RecordChanged("the child is to move elsewhere")
             return same.with_move_refused(why)
 
         await self._records.update(device, refused)
@@ -381,19 +405,18 @@ class Mover:
 
     def _note(self, device: DeviceId, moving: _Mover, reason: Reason, until: float = 0.0) -> None:
         """Note why a move waits, and show it where that is another reason than before."""
-        target = self._targets.get(device)
-        to = target.cloud.provider if target is not None and target.cloud is not None else ""
-        before, moving.reason, moving.until = moving.reason, _for_target(reason, device, to), until
+        before, target = moving.reason, self._targets.get(device)
+        moving.reason = reason if target is None else _for_target(reason, target)
+        moving.until = until
         if reason.code and moving.reason.code != before.code:
             self._children.note(device, "MoveDelayed", moving.reason)
 
 
-def _for_target(reason: Reason, device: DeviceId, to: str) -> Reason:
-    """Return a reason of a cloud for a child that is not there yet.
-
-    to: the name of that cloud; "" where it is not known.
-    """
+def _for_target(reason: Reason, target: Record) -> Reason:
+    """Return a reason of a cloud for a child that is not there yet.  target: its record there."""
     if reason.code == NO_PROVIDER.code:
         reason = NO_TARGET
-    remedy = reason.remedy.replace(_REREGISTER, _START_AGAIN)
-    return addressed(replace(reason, remedy=remedy, substate=""), device, to)
+    known = target.generation()
+    instead = _START_AGAIN if known.may_be_known else _TRY_AGAIN
+    remedy = reason.remedy.replace(_REREGISTER, instead)
+    return addressed(replace(reason, remedy=remedy, substate=""), target.device, known.provider)

@@ -10,7 +10,14 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from gatewayd.cloud.provider import LoginRefused, LoginRemoved, SessionEnd
+from gatewayd.cloud.provider import (
+    KeepSecret,
+    LoginRefused,
+    LoginRemoved,
+    Outcome,
+    Refused,
+    SessionEnd,
+)
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.move import MoveStep
 from gatewayd.device.reason import Reason
@@ -474,7 +481,7 @@ async def test_a_target_that_is_no_longer_configured_refuses_and_the_way_out_is_
         assert f"gatewayctl move {device} --cancel" in str(facts["Remedy"])
         assert "forget" not in str(facts["Remedy"])
         await alone.app.commands.cancel_move(device, "uid 0")
-        assert alone.records[device].moves.text() == ""
+        assert not alone.records[device].moves.under_way
 
 
 async def test_a_cloud_that_is_no_longer_configured_is_left() -> None:
@@ -558,3 +565,146 @@ async def test_whatever_happens_at_the_same_time_a_child_ends_with_one_session(s
     for cloud in (pair.here, pair.there):
         assert not cloud.contested
         assert all(len(secrets) == 1 for secrets in cloud.issued.values()), "none registered twice"
+
+
+async def test_a_secret_that_is_refused_again_and_again_is_given_up_by_a_retry() -> None:
+    pair = Pair()
+    pair.there.script["TH20-1"] = ["issue-another"] * 4
+    async with pair.running() as stage:
+        device = await pair.online(stage)
+        await move(stage, device)
+        await step(stage, device, "secret-repeatedly-stale")
+        await stage.app.commands.retry(device, "uid 0")
+        await moved(stage, device)
+
+
+async def test_two_children_that_move_at_once_do_not_get_one_name() -> None:
+
+    class Slow(Watched):
+        async def check_ready(self, name: CloudName) -> Reason | None:
+            await asyncio.sleep(0.5)
+            return None
+
+    pair = Pair(there=Slow())
+    async with pair.running() as stage:
+        first, second = await pair.online(stage), await pair.online(stage, "TH20-2")
+        record = stage.records[second]
+        pair.records.rows[second] = replace(record, cloud=replace(HERE, product="other"))
+        ended = await asyncio.gather(
+            move(stage, first), move(stage, second), return_exceptions=True
+        )
+        assert [type(one) for one in ended] == [type(None), NotAdmitted]
+
+
+@dataclass
+class Gated(Watched):
+    """A cloud that answers when the gate is open, and then refuses.
+
+    entered: whether it was asked.
+    """
+
+    gate: asyncio.Event = field(default_factory=asyncio.Event)
+    entered: asyncio.Event = field(default_factory=asyncio.Event)
+    at_login: bool = False
+
+    async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
+        if not self.at_login:
+            self.entered.set()
+            await self.gate.wait()
+            return Refused(Reason("cloud-refused", "No."))
+        return await super().register(name, keep)
+
+    async def connect(self, name: CloudName, secret: Secret) -> FakeSession:
+        self.entered.set()
+        await self.gate.wait()
+        raise LoginRefused(Reason("cloud-auth-failed", "No."), stale=True)
+
+
+@pytest.mark.parametrize("at_login", [True, False])
+async def test_what_one_cloud_refuses_is_not_held_against_the_next(at_login: bool) -> None:
+    """The move there was called off meanwhile; what is dormant at the third is as it was."""
+    there, third = Gated(at_login=at_login), Watched(name="third")
+    pair = Pair(there=there)
+    stage = Stage(pair.records, pair.here, others=(there, third))
+    async with stage.running(), in_background(stage.app.mover.run()):
+        device = await pair.online(stage)
+        for cloud in ("third", "cloud"):
+            await move(stage, device, cloud)
+            await moved(stage, device, cloud)
+        await move(stage, device)
+        await there.entered.wait()
+        await stage.app.commands.cancel_move(device, "uid 0")
+        await move(stage, device, "third")
+        there.gate.set()
+        await moved(stage, device, "third")
+    assert third.calls.count("register TH20-1") == 1
+
+
+@pytest.mark.parametrize("run", ["Run", "Reset it, then run"])
+async def test_no_remedy_of_the_other_cloud_costs_what_is_in_use_here(run: str) -> None:
+    """Where nothing of it is kept, a retry is all; where a secret is, that has to be forgotten."""
+    why = Reason("refused", "No.", f"{run} gatewayctl reregister CHILD CHILD.", "needs-reset")
+
+    class Strict(Watched):
+        async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
+            return Refused(why)
+
+    for there, meant in (
+        (Strict(), "gatewayctl retry {}."),
+        (Watched(refuse=why), "gatewayctl forget {} --dormant there"),
+    ):
+        pair = Pair(there=there)
+        async with pair.running() as stage:
+            device = await pair.online(stage)
+            await move(stage, device)
+            await step(stage, device, "refused")
+            remedy = str(stage.tape.shown[device].move["Remedy"])
+            assert meant.format(device) in remedy
+            assert "reregister" not in remedy
+
+
+async def test_a_child_that_is_forgotten_while_it_registers_there_leaves_nothing() -> None:
+    there = Gated()
+    pair = Pair(there=there)
+    async with pair.running() as stage:
+        device = await pair.online(stage)
+        await move(stage, device)
+        await there.entered.wait()
+        stage.lose("TH20-1")
+        await stage.app.commands.forget(device, "uid 0")
+        there.gate.set()
+        await asyncio.sleep(100)
+        assert not stage.records.slots
+        assert "forget TH20-1" in there.calls, "it may have been issued a secret"
+
+
+async def test_a_number_of_an_attempt_is_never_given_out_twice() -> None:
+    """Its slot may hold what the other cloud has refused."""
+    pair = Pair()
+    pair.there.script["TH20-1"] = ["issue-another", "refuse"]
+    async with pair.running() as stage:
+        device = await pair.online(stage)
+        await move(stage, device)
+        await step(stage, device, "cloud-refused")
+        await stage.app.commands.cancel_move(device, "uid 0")
+        assert not decide(list(stage.records.all()), stage.records.slots, 1)
+        await move(stage, device)
+        await moved(stage, device)
+
+
+async def test_another_product_is_not_silently_the_one_of_before() -> None:
+    pair = Pair()
+    pair.there.script["TH20-1"] = ["refuse"]
+    async with pair.running() as stage:
+        device = await pair.online(stage)
+        await move(stage, device, product="wrong")
+        await step(stage, device, "cloud-refused")
+        with pytest.raises(WrongState, match=f"gatewayctl move {device} --cancel"):
+            await move(stage, device)
+        await stage.app.commands.cancel_move(device, "uid 0")
+        await move(stage, device)
+        await moved(stage, device)
+        assert stage.records[device].cloud == THERE
+        other = await pair.online(stage, "TH20-2")
+        with pytest.raises(InvalidArgs, match="at most 256"):
+            await move(stage, other, product="q" * 257)
