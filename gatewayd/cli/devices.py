@@ -49,6 +49,8 @@ SETTLED = ("online", "handed-over")
 GIVEN_UP = ("failed", "rejected", "retired", "frozen")
 POLL = 0.5
 """Seconds between two looks at a device that is waited for."""
+MOST_MOVES = 1_000_000
+"""More moves than there are."""
 NO_JOIN_RULE = "no rule has window = true, so that it admits no device: see gatewayd-rules(5)."
 SCOPE = ("interface", "protocol", "rule", "max-devices")
 STATES = tuple(dict.fromkeys(s.shown for s in State if s is not State.FORGOTTEN))
@@ -72,7 +74,7 @@ def _row(row: output.DeviceRow) -> Record:
 def _listed(connect: Connect, arguments: Namespace) -> Iterator[Record]:
     client = connect()
     attempts = client.call("ListNextAttempts")
-    targets = {move[0]: move[2] for move in client.call("ListMoves", 0)}
+    targets = {move[0]: move[2] for move in client.call("ListMoves", MOST_MOVES)}
     for row in device_rows(client, arguments.state):
         more = {"MovingTo": targets[row[0]]} if row[0] in targets else {}
         yield {**_row(row), "NextAttemptTimestamp": attempts.get(row[0], 0), **more}

@@ -138,6 +138,8 @@ class IdentityConflicts:
         else:
             cloud = f", its name {lost.cloud} at the cloud" if lost.cloud else ""
             yield f"{gone.id} is forgotten{cloud}, and its secret here."
+            for one in lost.moves.dormant:
+                yield f"What it has at cloud {one.provider}, where it is dormant, is deleted, too."
 
     def _if_split(self, child: Child, other: Child | None) -> Answers:
         """Return the answers that split children.  Raises WrongState."""

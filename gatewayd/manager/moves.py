@@ -27,8 +27,9 @@ _MOVABLE = frozenset(
     {State.REGISTERED, State.ACTIVATING, State.ONLINE, State.OFFLINE, State.ABSENT, State.FAILED}
 )
 
-GOOD_FOR = 60.0
-"""Seconds for which a preflight counts: many children may move together."""
+GOOD_FOR, BAD_FOR = 60.0, 10.0
+"""Seconds for which a preflight counts that is good, or has failed: many children may move at once,
+and a cloud that does not answer takes its time with each."""
 
 MAX_PART = 256
 """The most characters of a product or a route that an operator names."""
@@ -140,7 +141,7 @@ class OperatorMoves:
         self._manager, self._admission, self._records = manager, admission, records
         self._secrets, self._mover, self._products = secrets, mover, products
         self._preflight, self._clock, self._checkpoint = preflight, clock, checkpoint
-        self._good: dict[str, float] = {}
+        self._found: dict[str, tuple[float, str]] = {}
 
     async def move(
         self, child: Child, provider: str, options: Mapping[str, object], caller: str
@@ -269,13 +270,14 @@ class OperatorMoves:
         return self._mover.waits_for(record.device)
 
     async def _demand_usable(self, provider: str) -> None:
-        """Raise NotAdmitted where a cloud could not be used now; what was good is for a while."""
+        """Raise NotAdmitted where a cloud could not be used now; what was found is for a while."""
         now = self._clock.now()
-        if now - self._good.get(provider, -GOOD_FOR) < GOOD_FOR:
-            return
-        if why := await self._preflight(provider):
+        until, why = self._found.get(provider, (0.0, ""))
+        if now >= until:
+            why = await self._preflight(provider)
+            self._found[provider] = self._clock.now() + (BAD_FOR if why else GOOD_FOR), why
+        if why:
             raise NotAdmitted(f"Cloud {provider} cannot be used now: {why}")
-        self._good[provider] = now
 
     def stands(self, device: DeviceId) -> str:
         """Return that a child was moved, which no rule undoes; "" where it was not."""

@@ -141,3 +141,15 @@ async def test_forgetting_what_is_dormant_is_a_call_of_its_own(
     status, _ = await ctl(bus, "forget", "child-1", "--dormant", "huawei", "--yes")
     assert status == 0
     assert asked.asked[-1][:3] == ("forget-dormant", "child-1", "huawei")
+
+
+async def test_the_wait_does_not_take_a_child_that_stays_for_one_that_has_moved(
+    bus: PrivateBus, service: Bus, asked: RecordingCommands
+) -> None:
+    asked.moves = ()  # it was called off, or rejected
+    status, said = await ctl(bus, "move", "child-1", "--to", "site", "--wait", "60")
+    assert status == 1
+    assert "1 of 1" not in said
+    assert "1 have not moved, as that was called off: see gatewayctl explain child-1a" in said
+    status, said = await ctl(bus, "move", "child-1", "--to", "alibaba", "--wait", "60")
+    assert (status, "1 of 1 have moved" in said) == (0, True)
