@@ -286,7 +286,7 @@ class Mover:
         """Log in at the other cloud, and switch; return how many tries have failed in a row."""
         device, target = record.device, self._targets[record.device]
         try:
-            opened, _ = await self._login.open(target)
+            opened, renewed = await self._login.open(target)
         except LoginFailed as failure:
             await self._wait(device, moving, failures + 1, failure.reason)
             return failures + 1
@@ -301,17 +301,20 @@ class Mover:
             return 0
         try:
             self._checkpoint("logged-in")
-            await self._switch(record)
+            used = self._targets[device] if renewed else target
+            await self._switch(record, replace(used, cloud=target.cloud))
         except BaseException:
             await opened.session.close()
             raise
         await self._hand_on(device, record, replace(opened, moved=True))
         return 0
 
-    async def _switch(self, record: Record) -> None:
-        """Record that the child belongs to the other cloud: from now on there is no way back."""
+    async def _switch(self, record: Record, target: Record) -> None:
+        """Record that the child belongs to the other cloud: from now on there is no way back.
+
+        target: the record there, as of the login; by now the child may be to move to a third one.
+        """
         now, device = self._clock.stamp(), record.device
-        target = self._targets[device]  # with another secret, perhaps, since the login
 
         def switched(newest: Record | None) -> Record:
             same = unchanged(newest, cloud=record.cloud, verdict=record.verdict, pin=record.pin)
