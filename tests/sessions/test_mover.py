@@ -20,6 +20,7 @@ from gatewayd.cloud.provider import (
 )
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.move import MoveStep
+from gatewayd.device.move import NO_MOVES
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -321,7 +322,7 @@ async def test_what_cannot_move_is_refused_with_a_sentence() -> None:
             await move(stage, device)
         with pytest.raises(WrongState, match="is not moving"):
             await stage.app.commands.cancel_move(device, "uid 0")
-        assert stage.records[device].moves.text() == ""
+        assert stage.records[device].moves == NO_MOVES
 
 
 async def test_two_children_do_not_get_one_name_at_a_cloud() -> None:
@@ -508,7 +509,7 @@ async def test_what_is_under_way_when_gatewayd_stops_goes_on_with_the_next_run()
         await move(stage, device)
         while "register TH20-1" not in pair.there.calls:
             await asyncio.sleep(0.01)
-    assert [one.stored for one in stage.records[device].moves.others] == [1]
+    assert [one.stored for one in stage.records[device].generations][1:] == [1]
     async with pair.running() as stage:
         await pair.online(stage)
         await moved(stage, device)
