@@ -49,7 +49,7 @@ from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
 from gatewayd.manager.identity_conflicts import IdentityConflicts
 from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager, Worker
-from gatewayd.manager.moves import ManagedChildren, MoveNotifier, OperatorMoves, Preflight
+from gatewayd.manager.moves import ManagedChildren, OperatorMoves, Preflight
 from gatewayd.message_stage import USUAL, Allows, MessageStage, nothing
 from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority, names_of_this_host
@@ -217,9 +217,8 @@ class Application:
     ) -> ChildPublisher:
         """Return a publisher that also notifies the stages that look at what children become."""
         publisher: ChildPublisher = DevicePublisher(
-            self._records, devices, self.admission, reporter, self.clock, self.mover.waits_for
+            self._records, devices, self.admission, reporter, self.clock, self.mover.moving
         )
-        publisher = MoveNotifier(publisher, self.mover)
         if speaking:
             publisher = _StandingNotifier(publisher, self._records, self)
         return _ProofNotifier(publisher, self.proofs) if self._proving else publisher

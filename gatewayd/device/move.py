@@ -116,15 +116,8 @@ class Moves:
         """Return the dormant generation at a cloud; None where there is none."""
         return next((one for one in self.dormant if one.provider == provider), None)
 
-    @property
-    def others(self) -> tuple[Generation, ...]:
-        """All generations but the one in use."""
-        return (*self.dormant, *([self.under_way.to] if self.under_way else []))
-
     def text(self) -> str:
-        """Return it as it stands on the disk; "" where there is nothing."""
-        if self == NO_MOVES:
-            return ""
+        """Return it as it stands on the disk."""
         move = self.under_way
         facts = {
             "dormant": [astuple(one) for one in self.dormant],
@@ -138,8 +131,6 @@ class Moves:
     @classmethod
     def parse(cls, text: str) -> Moves:
         """Read what `text` made.  Raises KeyError, TypeError, ValueError."""
-        if not text:
-            return NO_MOVES
         facts = json.loads(text)
         move = None
         if facts["to"] is not None:

@@ -190,7 +190,10 @@ class Record:
     @property
     def generations(self) -> tuple[Generation, ...]:
         """What the child has at each cloud, the one in use first."""
-        return () if self.cloud is None else (self.generation(), *self.moves.others)
+        if self.cloud is None:
+            return ()
+        move = self.moves.under_way
+        return (self.generation(), *self.moves.dormant, *([move.to] if move else []))
 
     @staticmethod
     def name_at(one: Generation) -> CloudName:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
+from typing import Protocol
 
 from gatewayd.admission.controller import AdmissionController, DiscoveredDevices, PolicyVersion
 from gatewayd.device import lifecycle as lc
@@ -38,10 +40,22 @@ STEPS = 2.0
 hundreds come together each takes some seconds, and a signal costs as much as a durable step."""
 
 
+class MovingChild(Protocol):
+    """A move on which is being worked.
+
+    reason: why it does not go on, and until when, seconds of the event loop's clock; 0: not known.
+    changed: set when the child has changed, for which it may wait.
+    """
+
+    reason: Reason
+    until: float
+    changed: asyncio.Event
+
+
 class DevicePublisher:
     """The `ChildPublisher` that makes views for the reporter: of what has changed, when it asks.
 
-    waits_for: why the move of a child does not go on, and until when, as of the mover.
+    moving: the moves on which is being worked.
     """
 
     def __init__(
@@ -51,15 +65,16 @@ class DevicePublisher:
         admission: AdmissionController,
         reporter: Reporter,
         clock: Clock,
-        waits_for: Callable[[DeviceId], tuple[Reason, float]] = lambda _: (NONE, 0.0),
+        moving: Mapping[DeviceId, MovingChild],
     ) -> None:
         self._records, self._devices, self._admission = records, devices, admission
-        self._reporter, self._clock, self._waits_for = reporter, clock, waits_for
+        self._reporter, self._clock, self._moving = reporter, clock, moving
         self._changed: dict[DeviceId, tuple[Child, float]] = {}
         self._trust: dict[DeviceId, tuple[PolicyVersion, Evidence, Trust]] = {}
 
     def show(self, child: Child) -> None:
         """Have a child shown, new or changed."""
+        self._notify(child.id)
         first = not self._changed
         _, since = self._changed.get(child.id, (child, self._clock.now()))
         self._changed[child.id] = child, since
@@ -68,6 +83,7 @@ class DevicePublisher:
 
     def remove(self, device: DeviceId) -> None:
         """Show a child no more."""
+        self._notify(device)
         self._changed.pop(device, None)
         self._trust.pop(device, None)
         self._reporter.remove(device)
@@ -91,9 +107,14 @@ class DevicePublisher:
         passing = child.state in _ON_THE_WAY and not child.until and child.id in self._trust
         return not passing or self._clock.now() - since >= STEPS
 
+    def _notify(self, device: DeviceId) -> None:
+        """Let the move of a child go on that waits for a change of it, or end."""
+        if (moving := self._moving.get(device)) is not None:
+            moving.changed.set()
+
     def _view(self, child: Child) -> DeviceView:
         seen, evidence = self._devices.last_seen(child.id), self._devices.evidence(child.id)
-        record, (why, until) = self._records.get(child.id), self._waits_for(child.id)
+        record = self._records.get(child.id)
         view = device_view(
             child,
             record,
@@ -104,8 +125,9 @@ class DevicePublisher:
         )
         if record is None or record.moves == NO_MOVES:
             return view
-        again = self._clock.to_wall(until) if until else 0
-        return replace(view, move=move_facts(record, why, again))
+        moving = self._moving.get(child.id)
+        again = self._clock.to_wall(moving.until) if moving and moving.until else 0
+        return replace(view, move=move_facts(record, moving.reason if moving else NONE, again))
 
     def _trust_of(self, device: DeviceId, evidence: Evidence) -> Trust:
         """Return how well a child is identified: by policy, once for each change of either."""

@@ -18,7 +18,7 @@ from gatewayd.device.secret import SecretSlots
 from gatewayd.device.views import MoveRow
 from gatewayd.errors import InvalidArgs, NoSuchProvider, NotAdmitted, RecordChanged, WrongState
 from gatewayd.manager.cloud_choice import chosen_cloud
-from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager
+from gatewayd.manager.manager import Child, DeviceManager
 from gatewayd.runtime.clock import Clock
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,6 @@ class MoveService(Protocol):
 
     def waits_for(self, device: DeviceId) -> tuple[Reason, float]:
         """Return why a move does not go on, and until when, seconds of the event loop's clock."""
-
-    def shown(self, device: DeviceId) -> None:
-        """Note that a child has changed: its move may go on, or is called off."""
 
 
 Preflight = Callable[[str], Awaitable[str]]
@@ -79,23 +76,6 @@ class ManagedChildren:
     def note(self, device: DeviceId, event: str, reason: Reason) -> None:
         """Show what has happened to a child, which is no event of its life cycle."""
         self._manager.note(device, event, reason)
-
-
-class MoveNotifier:
-    """A `ChildPublisher` that also notifies what moves children."""
-
-    def __init__(self, publisher: ChildPublisher, mover: MoveService) -> None:
-        self._publisher, self._mover = publisher, mover
-
-    def show(self, child: Child) -> None:
-        """Show a child, new or changed."""
-        self._mover.shown(child.id)
-        self._publisher.show(child)
-
-    def remove(self, device: DeviceId) -> None:
-        """Show a child no more."""
-        self._mover.shown(device)
-        self._publisher.remove(device)
 
 
 def _resumed(record: Record | None) -> Record:

@@ -29,7 +29,7 @@ from gatewayd.errors import RecordChanged, SecretCorrupt, SecretNotFound, StoreE
 from gatewayd.runtime.backoff import delay
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import cancel_and_wait
-from gatewayd.sessions.login import SessionLogin
+from gatewayd.sessions.keeper import SessionLogin
 from gatewayd.sessions.renewal import OpenSession
 from gatewayd.settings.declare import RetrySettings
 
@@ -111,7 +111,7 @@ class GivenSessions(Protocol):
 
 
 @dataclass(slots=True, eq=False)
-class _Mover:
+class MoveWork:
     """The work on one move.
 
     reason: why it does not go on, and until when, seconds of the event loop's clock; 0: not known.
@@ -133,6 +133,8 @@ class Mover:
 
     targets: the records of those children at their targets.  registration, login: on these.
     checkpoint: called with the name of each completed step; tests crash there.
+
+    moving: the moves on which is being worked.
     """
 
     def __init__(  # noqa: PLR0913  # six by keyword
@@ -152,7 +154,7 @@ class Mover:
         self._registration, self._login = registration, login
         self._sessions, self._children = sessions, children
         self._settings, self._clock, self._checkpoint = settings, clock, checkpoint
-        self._moving: dict[DeviceId, _Mover] = {}
+        self.moving: dict[DeviceId, MoveWork] = {}
         self._running = False
 
     async def run(self) -> None:
@@ -166,15 +168,15 @@ class Mover:
         finally:
             self._running = False
             await self._registration.drain(DRAIN)
-            await cancel_and_wait([one.task for one in self._moving.values() if one.task])
+            await cancel_and_wait([one.task for one in self.moving.values() if one.task])
 
     def begin(self, device: DeviceId) -> None:
         """Work on the move of a child, which is on record; go on at once where it waits."""
         if not self._running:
             return
-        moving = self._moving.get(device)
+        moving = self.moving.get(device)
         if moving is None:
-            moving = self._moving[device] = _Mover()
+            moving = self.moving[device] = MoveWork()
             work = self._until_moved(device, moving)
             moving.task = asyncio.get_running_loop().create_task(work, name=f"move {device}")
         moving.asked.set()
@@ -183,7 +185,7 @@ class Mover:
     @contextlib.asynccontextmanager
     async def halted(self, device: DeviceId) -> AsyncIterator[None]:
         """End the work on the move of a child; after the block it goes on, if it is to."""
-        moving = self._moving.get(device)
+        moving = self.moving.get(device)
         if moving is not None and moving.task is not None:
             await cancel_and_wait([moving.task])
         try:
@@ -193,19 +195,14 @@ class Mover:
             if record is not None and record.is_moving:
                 self.begin(device)
 
-    def shown(self, device: DeviceId) -> None:
-        """Note that a child has changed: its move may go on, or is called off."""
-        if (moving := self._moving.get(device)) is not None:
-            moving.changed.set()
-
     def waits_for(self, device: DeviceId) -> tuple[Reason, float]:
         """Return why a move does not go on, and until when, seconds of the event loop's clock."""
-        moving = self._moving.get(device)
+        moving = self.moving.get(device)
         return (NONE, 0.0) if moving is None else (moving.reason, moving.until)
 
     # The steps of one move.
 
-    async def _until_moved(self, device: DeviceId, moving: _Mover) -> None:
+    async def _until_moved(self, device: DeviceId, moving: MoveWork) -> None:
         """Take each step of a move, until it is done, refused or called off."""
         failures = 0
         try:
@@ -224,9 +221,9 @@ class Mover:
                     self._note(device, moving, FAULT, self._clock.now() + FAULT_DELAY)
                     await self._sleep(moving, FAULT_DELAY)
         finally:
-            del self._moving[device]
+            del self.moving[device]
 
-    async def _step(self, record: Record, moving: _Mover, failures: int) -> int:
+    async def _step(self, record: Record, moving: MoveWork, failures: int) -> int:
         """Take the next step, or wait for what it needs; return how many have failed in a row."""
         device, move = record.device, record.moves.under_way
         assert move is not None, "a move is under way"
@@ -242,7 +239,7 @@ class Mover:
             return await self._log_in(record, moving, failures)
         return 0
 
-    async def _register(self, device: DeviceId, moving: _Mover) -> None:
+    async def _register(self, device: DeviceId, moving: MoveWork) -> None:
         """Have the other cloud issue a secret, and make it durable."""
         ended: list[lc.Event] = []
         target = self._targets[device]
@@ -266,7 +263,7 @@ class Mover:
             lost = isinstance(event, lc.SecretLost)
             await self._refuse(target, SECRET_GONE_THERE if lost else event.reason)
 
-    async def _or_asked(self, work: Coroutine[Any, Any, None], moving: _Mover) -> None:
+    async def _or_asked(self, work: Coroutine[Any, Any, None], moving: MoveWork) -> None:
         """Do some work to its end, or until an operator asks while it sleeps."""
         task = asyncio.ensure_future(work)
         asked = asyncio.ensure_future(moving.asked.wait())
@@ -282,7 +279,7 @@ class Mover:
         finally:
             await cancel_and_wait([task, asked])
 
-    async def _log_in(self, record: Record, moving: _Mover, failures: int) -> int:
+    async def _log_in(self, record: Record, moving: MoveWork, failures: int) -> int:
         """Log in at the other cloud, and switch; return how many tries have failed in a row."""
         device, target = record.device, self._targets[record.device]
         try:
@@ -394,19 +391,19 @@ class Mover:
                     extra={"device": device, "message_id": "move-refused"})  # fmt: skip
         self._children.note(device, "MoveRefused", why)
 
-    async def _wait(self, device: DeviceId, moving: _Mover, failures: int, why: Reason) -> None:
+    async def _wait(self, device: DeviceId, moving: MoveWork, failures: int, why: Reason) -> None:
         first, last = self._settings.retry_first, self._settings.retry_last
         wait = delay(failures, first, last, self._clock.jitter())
         self._note(device, moving, why, self._clock.now() + wait)
         await self._sleep(moving, wait)
 
-    async def _sleep(self, moving: _Mover, seconds: float) -> None:
+    async def _sleep(self, moving: MoveWork, seconds: float) -> None:
         """Sleep, but no longer than until an operator asks."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await moving.asked.wait()
 
-    def _note(self, device: DeviceId, moving: _Mover, reason: Reason, until: float = 0.0) -> None:
+    def _note(self, device: DeviceId, moving: MoveWork, reason: Reason, until: float = 0.0) -> None:
         """Note why a move waits, and show it where that is another reason than before."""
         before, target = moving.reason, self._targets.get(device)
         moving.reason = reason if target is None else _for_target(reason, target)

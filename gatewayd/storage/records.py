@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewayd.device.identity import Claim, DeviceId
-from gatewayd.device.move import Moves
+from gatewayd.device.move import NO_MOVES, Moves
 from gatewayd.device.proof import Pin
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict
@@ -287,7 +287,8 @@ def _row(record: Record) -> tuple[Any, ...]:
     texts = (record.device, claims, *(str(getattr(record, name)) for name in _TEXTS[2:]))
     facts = (getattr(record, name) for name in (*_NUMBERS, *_SENTENCES))
     pin = "" if record.pin is None else record.pin.text()
-    return (*texts, *names, *facts, pin, record.moves.text())
+    moves = "" if record.moves == NO_MOVES else record.moves.text()
+    return (*texts, *names, *facts, pin, moves)
 
 
 def _record(row: tuple[Any, ...]) -> Record:
@@ -298,7 +299,7 @@ def _record(row: tuple[Any, ...]) -> Record:
         facts["verdict"] = Verdict(facts["verdict"])
         facts["admission"] = Admission(facts["admission"])
         facts["pin"] = Pin.parse(facts["pin"]) if facts["pin"] else None
-        facts["moves"] = Moves.parse(facts["moves"])
+        facts["moves"] = Moves.parse(facts["moves"]) if facts["moves"] else NO_MOVES
     except (KeyError, TypeError, ValueError) as error:
         raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
     cloud = None if provider is None else CloudName(provider, product, name, route)

@@ -90,7 +90,7 @@ class Publishing:
         self.reporter = PatientReporter()
         admission = cast("AdmissionController", self.policy)
         self.publisher = DevicePublisher(
-            MemoryRecords(), self.lan, admission, self.reporter, self.clock
+            MemoryRecords(), self.lan, admission, self.reporter, self.clock, {}
         )
 
     def child(self, name: str, label: str = "") -> Child:

@@ -19,8 +19,7 @@ from gatewayd.cloud.provider import (
     SessionEnd,
 )
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.move import MoveStep
-from gatewayd.device.move import NO_MOVES
+from gatewayd.device.move import NO_MOVES, MoveStep
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
