@@ -708,3 +708,19 @@ async def test_another_product_is_not_silently_the_one_of_before() -> None:
         other = await pair.online(stage, "TH20-2")
         with pytest.raises(InvalidArgs, match="at most 256"):
             await move(stage, other, product="q" * 257)
+
+
+async def test_a_login_that_was_under_way_switches_to_no_third_cloud() -> None:
+    pair, third = Pair(), FakeCloud(name="third")
+    stage = Stage(pair.records, pair.here, others=(pair.there, third))
+    async with stage.running(), in_background(stage.app.mover.run()):
+        device = await pair.online(stage)
+        await move(stage, device)
+        while "connect TH20-1" not in pair.there.calls:
+            await asyncio.sleep(0.01)
+        await stage.app.commands.cancel_move(device, "uid 0")
+        await move(stage, device, "third")
+        await moved(stage, device, "third")
+        await asyncio.sleep(10)
+        assert stage.records[device].stored == 1
+        assert [len(one.online) for one in (pair.here, pair.there, third)] == [0, 0, 1]
