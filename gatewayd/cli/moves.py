@@ -50,7 +50,10 @@ def _chosen(client: Client, arguments: Namespace) -> Sequence[str]:
         raise GatewayError("Name the cloud by --to, or call the move off by --cancel")
     if arguments.rule is None:
         return [client.call("DescribeDevice", arguments.id)["Id"]]
-    rows = _devices(client, "rule", arguments.rule)
+    if not (rows := list(_devices(client, "rule", arguments.rule))):
+        raise GatewayError(
+            f"Rule {arguments.rule} has admitted no child: see gatewayctl rules list"
+        )
     found = [row[0] for row in rows if arguments.cancel or row[2] != arguments.to]
     if arguments.cancel:
         moving = {move["Id"] for move in _moves(client)}

@@ -90,6 +90,7 @@ async def test_a_move_is_called_off(
         (("child-1", "--rule", "meters", "--to", "site"), "Name one child, or a rule"),
         (("child-1",), "Name the cloud by --to"),
         (("child-1", "--to", "site", "--cancel"), "Name the cloud by --to"),
+        (("--rule", "metres", "--to", "site"), "Rule metres has admitted no child"),
     ],
 )
 async def test_what_is_not_clear_is_refused(

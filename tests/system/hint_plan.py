@@ -1,8 +1,8 @@
 """How each command that we print is run on a booted gateway: the state it is for, and its words.
 
-A command is planned by the words that it begins with; the longest entry counts.  A new command
-without an entry fails tests/test_hints.py, and one that does not end as it should fails
-tests/system/test_hints.py, which runs them all.
+A command is planned by the words that it begins with, where CHILD is any child; the longest entry
+counts.  A new command without an entry fails tests/test_hints.py, and one that does not end as it
+should fails tests/system/test_hints.py, which runs them all.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Way:
 SAMPLES: Mapping[str, str] = {
     "ID": "CHILD", "{}": "CHILD", "%s": "CHILD", "CLOUD": "huawei", "KEY": "credential",
     "SLOT": "SLOT", "WORD": "host", "CODE": "71547125-b4e7-4854-8600-85d92a401a33",
-    "FILE": "/root/new-file",
+    "FILE": "/root/new-file", "TH20-0001A7": "CHILD",
     "east": "huawei", "cloud-name": "alibaba", "NAME": "gatewayd",
 }  # fmt: skip
 """What stands for what an operator fills in; CHILD and SLOT are those of the gateway."""
@@ -59,11 +59,11 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl approve": Way(ASKED),
     "gatewayctl reject": Way(Stage.REJECTING, refused="is rejected"),  # the second time
     "gatewayctl forget": Way(LAST, typed=(("[y/N]", "y"),)),
-    "gatewayctl forget CHILD --dormant": Way(refused="No such device"),  # CHILD stays as it is
-    "gatewayctl forget {} --dormant": Way(refused="No such device"),
-    "gatewayctl move": Way(refused="is not moving"),
+    "gatewayctl forget CHILD --dormant": Way(refused="is not dormant at"),
+    "gatewayctl move CHILD --cancel": Way(refused="is not moving"),
+    "gatewayctl move CHILD --to": Way(refused="is at cloud alibaba already|No cloud"),
     "gatewayctl move --list": Way(),
-    "gatewayctl move {} --to": Way(refused="No such device"),
+    "gatewayctl move --rule": Way(refused="has admitted no child"),
     "gatewayctl explain": Way(),
     "gatewayctl list": Way(),
     "gatewayctl watch": Way(endless=True),
@@ -152,17 +152,18 @@ PLAN: Mapping[str, Way] = {
 
 def entry_of(words: Sequence[str]) -> str:
     """Return the entry by which a command is planned; "" for none."""
-    line = " ".join(words)
+    line = " ".join("CHILD" if SAMPLES.get(word) == "CHILD" else word for word in words)
     return max((start for start in PLAN if f"{line} ".startswith(f"{start} ")), key=len, default="")
 
 
 def filled(words: Sequence[str], way: Way, child: str, slot: str) -> list[str]:
     """Return a command with what stands for what an operator fills in."""
     own = {"CHILD": child, "SLOT": slot}
-    name = len(entry_of(words).split())  # the words of the command itself stay
-    found = (way.fills.get(word, SAMPLES.get(word, word)) for word in words[name:])
+    entry = entry_of(words).split()
+    name = [child if word == "CHILD" else word for word in entry]  # the rest of the command stays
+    found = (way.fills.get(word, SAMPLES.get(word, word)) for word in words[len(entry) :])
     values = (own.get(word, child if word.startswith("child-") else word) for word in found)
-    return [*words[:name], *values]
+    return [*name, *values]
 
 
 def to_run() -> list[tuple[str, ...]]:
