@@ -86,19 +86,19 @@ async def owner(site: Site) -> AsyncIterator[Sdk]:
 
 
 async def gatewayctl(site: Site, *words: str) -> str:
-    return await run(sys.executable, "-c", GATEWAYCTL, "--bus", site.bus, "huawei", *words)
+    return await run(sys.executable, "-c", GATEWAYCTL, "--bus", site.bus, *words)
 
 
 async def prepare(site: Site, sdk: Sdk) -> None:
     """Follow the procedure up to where devices may connect."""
     created = site.directory / "created.json"
-    await gatewayctl(site, "template", "new", *NEW_TEMPLATE, "--output", str(created))
+    await gatewayctl(site, "huawei", "template", "new", *NEW_TEMPLATE, "--output", str(created))
     space = (await sdk.do("add_application", body={"app_name": "plant"}))["app_id"]
     assert await create_product(sdk, space) == PRODUCT
     template = await create_template(sdk, json.loads(created.read_text()))
     await site.start()
     made = await gatewayctl(site, "ca", "make", "--algorithm", "ec-p256")
-    ca = await enrol(sdk, made, lambda code: gatewayctl(site, "ca", "prove", code), space)
+    ca = await enrol(sdk, made, lambda code: gatewayctl(site, "huawei", "ca", "prove", code), space)
     await let_register(sdk, ca, template)
 
 
@@ -140,7 +140,9 @@ async def test_a_certificate_for_a_key_that_is_not_gatewayds(tmp_path: Path) -> 
         named = ("--product", PRODUCT, "--node-id", OTHER, "--algorithm", "ec-p256")
         certificate.write_text(await gatewayctl(site, "ca", "issue", "--new-key", str(key), *named))
         files = ("--template", str(tmp_path / "created.json"), "--cert", str(certificate))
-        assert f"{PRODUCT}_{OTHER}" in await gatewayctl(site, "template", "preview", *files)
+        assert f"{PRODUCT}_{OTHER}" in await gatewayctl(
+            site, "huawei", "template", "preview", *files
+        )
         tls = trusting((tmp_path / "ca.pem").read_text())
         tls.load_cert_chain(certificate, key)
         hello, host = Hello(f"{PRODUCT}_{OTHER}"), site.plant["hosts"][PLATFORM]
