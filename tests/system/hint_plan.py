@@ -90,7 +90,7 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl rules test": Way(fills={"FILE": "/root/sightings"}),
     # clouds
     "gatewayctl clouds": Way(),
-    "gatewayctl preflight": Way(refused="failed"),  # no platform is there
+    "gatewayctl preflight": Way(fills={"NAME": "huawei"}, refused="failed"),  # no platform is there
     "gatewayctl preflight plant": Way(refused="'plant' is not configured"),  # of another page
     "gatewayctl broker-config": Way(refused="No cloud of the kind"),
     "gatewayctl ca make": Way(refused="--replace"),

@@ -23,8 +23,8 @@ pytestmark = pytest.mark.system
 ANY_RELEASE = "trixie"
 """One is enough: the commands are ours, and are the same on all."""
 INTERRUPTED, NOT_ACTIVE = 130, 3
-MOST_SHOWN = 600
-"""Characters of what a command has said, from its end."""
+PART = 600
+"""Characters of what a command has said that are shown of its beginning, and of its end."""
 HUAWEI = "0123456789.st1.iotda-device.cn-north-4.myhuaweicloud.com"
 SITE = f"""\
 [messages]
@@ -149,6 +149,7 @@ def test_every_command_that_is_printed_runs(new: Gateway, tmp_path: Path) -> Non
         scene.enter(stage)
         status, said = scene.run(filled(words, way, scene.child, scene.slot), way)
         if why := fault(way, status, said):
-            wrong.append(f"{' '.join(words)}: {why}: {said[-MOST_SHOWN:]}")
+            shown = said if len(said) <= 2 * PART else f"{said[:PART]} … {said[-PART:]}"
+            wrong.append(f"{' '.join(words)}: {why}: {shown}")
     if wrong:
         pytest.fail("\n".join(wrong), pytrace=False)
