@@ -1,7 +1,8 @@
-"""How exposed the units are, by systemd's own rating, without a booted system."""
+"""How exposed the units are, by systemd's own rating, and what one of them runs."""
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import subprocess
 from pathlib import Path
@@ -55,3 +56,22 @@ def test_the_drop_in_allows_the_operators_networks_and_denies_the_rest() -> None
     ]
     assert lines[:2] == ["[Service]", "IPAddressDeny=any"]
     assert not {"any", "0.0.0.0/0", "::/0"} & {line.partition("=")[2] for line in lines[2:]}
+
+
+@pytest.mark.parametrize("listeners", ["same", "other"])
+def test_a_reload_of_a_broker_that_has_just_ended_is_no_failure(
+    tmp_path: Path, listeners: str
+) -> None:
+    text = (UNITS / "gatewayd-broker.service").read_text()
+    (line,) = [one for one in text.splitlines() if one.startswith("ExecReload=sh -c ")]
+    command = line.removeprefix("ExecReload=").replace("/run", str(tmp_path))
+    for place, content in (("gatewayd-door", listeners), ("gatewayd-broker/listeners", "same")):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "listeners.conf").write_text(content)
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    ran = subprocess.run(
+        shlex.split(command), env={"PATH": "/usr/bin:/bin", "MAINPID": str(ended.pid)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (ran.returncode, ran.stdout, ran.stderr) == (0, "", "")
