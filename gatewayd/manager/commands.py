@@ -84,7 +84,7 @@ class OperatorCommands:
     products: those of each configured cloud; None for one that does not list them.
     """
 
-    def __init__(  # noqa: PLR0913  # six by keyword
+    def __init__(  # noqa: PLR0913  # by keyword: what the root joins
         self,
         manager: DeviceManager,
         admission: AdmissionController,

@@ -105,7 +105,7 @@ class OperatorMoves:
     checkpoint: called with the name of each completed step; tests crash there.
     """
 
-    def __init__(  # noqa: PLR0913  # six by keyword
+    def __init__(  # noqa: PLR0913  # by keyword: what the root joins
         self,
         manager: DeviceManager,
         admission: AdmissionController,

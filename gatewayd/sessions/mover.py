@@ -137,7 +137,7 @@ class Mover:
     moving: the moves on which is being worked.
     """
 
-    def __init__(  # noqa: PLR0913  # six by keyword
+    def __init__(  # noqa: PLR0913  # by keyword: what the root joins
         self,
         records: RecordStore,
         *,

@@ -66,7 +66,7 @@ class BrokerAccess:
     look: seconds between two checks of what changes by itself.
     """
 
-    def __init__(  # noqa: PLR0913  # six by keyword: what the root joins
+    def __init__(  # noqa: PLR0913  # by keyword: what the root joins
         self,
         settings: BrokerSettings,
         places: BrokerPlaces,
