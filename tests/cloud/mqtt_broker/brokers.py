@@ -7,12 +7,11 @@ import json
 import shutil
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from gatewayd.cloud.mqtt_broker.provider import MqttBroker
 from gatewayd.cloud.mqtt_broker.settings import BrokerManagement, MqttBrokerSettings
@@ -171,14 +170,25 @@ class ManagedBroker:
         return {one["username"]: one for one in json.loads(self.store.read_text())["clients"]}
 
 
+class RunnableBroker(Protocol):
+    """A broker of a test, with the provider of its children and a relay in between."""
+
+    broker: Mosquitto
+    provider: MqttBroker
+    relay: Relay
+
+    async def start(self) -> None: ...
+
+
+R = TypeVar("R", bound=RunnableBroker)
+
+
 @asynccontextmanager
-async def managed_broker(
-    lines: Sequence[str] = (), **settings: Any
-) -> AsyncIterator[ManagedBroker]:
-    """Run a broker with dynamic security."""
+async def running_in_own_directory(make: Callable[[Path], R]) -> AsyncIterator[R]:
+    """Run a broker in a directory of its own.  make: makes it there; may block."""
     name = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="mq"))
     try:
-        one = await asyncio.to_thread(partial(ManagedBroker, name, lines, **settings))
+        one = await asyncio.to_thread(make, name)
         try:
             await one.start()
             try:
@@ -190,3 +200,10 @@ async def managed_broker(
             await asyncio.to_thread(one.broker.stop)
     finally:
         await asyncio.to_thread(shutil.rmtree, name)
+
+
+def managed_broker(
+    lines: Sequence[str] = (), **settings: Any
+) -> AbstractAsyncContextManager[ManagedBroker]:
+    """Run a broker with dynamic security."""
+    return running_in_own_directory(lambda name: ManagedBroker(name, lines, **settings))

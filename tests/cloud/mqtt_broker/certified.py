@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import signal
-import tempfile
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +26,7 @@ from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 from gatewayd.simulator import pki
 from gatewayd.testing.waiting import until
 from tests.cloud.guarded import device_ca
-from tests.cloud.mqtt_broker.brokers import NAMES, TIMEOUT, Relay
+from tests.cloud.mqtt_broker.brokers import NAMES, TIMEOUT, Relay, running_in_own_directory
 from tests.support.mosquitto import Mosquitto
 
 READER = "reader", "read"
@@ -162,25 +159,12 @@ class CertifiedBroker:
         self.relay.stop()
 
 
-@asynccontextmanager
-async def certified_broker(
+def certified_broker(
     more: Sequence[str] = (),
     without: Sequence[str] = (),
     **settings: Any,
-) -> AsyncIterator[CertifiedBroker]:
+) -> AbstractAsyncContextManager[CertifiedBroker]:
     """Run a broker that trusts a device CA."""
-    name = Path(await asyncio.to_thread(tempfile.mkdtemp, prefix="mq"))
-    try:
-        own = await asyncio.to_thread(device_ca, "plant device CA")
-        one = await asyncio.to_thread(partial(CertifiedBroker, name, own, more, without, settings))
-        try:
-            await one.start()
-            try:
-                yield one
-            finally:
-                await one.provider.close()
-                one.relay.stop()
-        finally:
-            await asyncio.to_thread(one.broker.stop)
-    finally:
-        await asyncio.to_thread(shutil.rmtree, name)
+    return running_in_own_directory(
+        lambda name: CertifiedBroker(name, device_ca("plant device CA"), more, without, settings)
+    )
