@@ -184,6 +184,7 @@ def interruptible() -> Iterator[Callable[[], None]]:
     def step() -> None:
         context.iteration(True)  # may_block
         if interrupted.is_set():
+            interrupted.clear()
             raise KeyboardInterrupt
 
     try:
@@ -192,6 +193,8 @@ def interruptible() -> Iterator[Callable[[], None]]:
         GLib.source_remove(timer)
         if main:
             signal.signal(signal.SIGINT, before)
+    if interrupted.is_set():  # after the last step
+        raise KeyboardInterrupt
 
 
 class BusRefusal(GatewayError):

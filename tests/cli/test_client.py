@@ -144,3 +144,8 @@ def test_an_interrupt_within_a_callback_is_not_lost() -> None:
             # One step serves what is ready first, which need not be the callback of this test.
             deque(iter(step, object()), maxlen=0)
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_interrupt_after_the_last_step_is_not_lost() -> None:
+    with pytest.raises(KeyboardInterrupt), interruptible():
+        os.kill(os.getpid(), signal.SIGINT)
