@@ -26,7 +26,7 @@ from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 from gatewayd.runtime.tasks import cancel_and_wait
 from tests.messages.broker.client import PATIENCE, MqttClient, Place, connected
 from tests.support.fakes import MemoryRecords, MemorySecrets
-from tests.support.mosquitto import free_port
+from tests.support.mosquitto import end, free_port
 
 CONFIGURATION = Path(__file__).parents[3] / "packaging/mosquitto/broker.conf"
 PROGRAM = shutil.which("mosquitto", path=f"{os.environ['PATH']}:/usr/sbin") or "mosquitto"
@@ -106,11 +106,7 @@ class RunningBroker:
 
     def stop(self) -> None:
         if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(PATIENCE)
-            finally:
-                self.process.kill()
+            end(self.process)
 
     def log(self) -> str:
         return (self.directory / "log").read_text(errors="replace")
