@@ -132,7 +132,9 @@ def _play(
 
 def _attack(kind: str, session: ssl.SSLSocket) -> None:
     """Attack one session.  Raises OSError when it is gone."""
-    print("attacking", flush=True)
+    # One write: print would write the end of the line by itself, after another session's word.
+    sys.stdout.write("attacking\n")
+    sys.stdout.flush()
     sent = 0
     for packets in KINDS[kind]():
         if sent > ENOUGH:
