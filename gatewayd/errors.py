@@ -20,6 +20,8 @@
     ├── DiscoveryError         the administrator of the network, or of the discoverer's settings
     │   ├── DiscoveryFatal         this discoverer cannot work here
     │   └── DiscoveryRetry         none: it is tried again
+    ├── ConsoleError           the operator: a request to the API of a cloud's console failed
+    │   └── ConsoleRefused         the API refuses it, by a code
     └── StoreError             the operator: the disk or the key of the secret store
         ├── StoreSealed            provide the key: without it nothing can be read or written
         ├── StoreRolledBack        restore the newest copy, or accept this one: it is read only
@@ -118,6 +120,22 @@ class DiscoveryRetry(DiscoveryError):
     def __init__(self, text: str, after: float) -> None:
         super().__init__(text)
         self.after = after
+
+
+class ConsoleError(GatewayError):
+    """A request to the API of a cloud's console failed."""
+
+
+class ConsoleRefused(ConsoleError):
+    """The API refuses a request.
+
+    code: the vendor's, as "IOTDA.014000"; "" where it sent none.
+    status: of HTTP; 0 where it says nothing.
+    """
+
+    def __init__(self, text: str, code: str, status: int = 0) -> None:
+        super().__init__(text)
+        self.code, self.status = code, status
 
 
 class StoreError(GatewayError):

@@ -43,6 +43,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "cloud_setup.broker_config": ("broker-config",),
     "messages": ("messages",),
     "door": ("door",),
+    "console.huawei": ("console",),
     "credentials": ("credential",),
     "store": ("store",),
     "watching.metrics": ("metrics",),
@@ -67,6 +68,14 @@ GROUPS: Mapping[str, str] = {
     "huawei": "what Huawei Cloud IoTDA alone needs",
     "huawei template": "write, check and preview provisioning templates",
     "huawei ca": "prove to the platform that the device CA is yours",
+    "console": "set up a cloud's console by its API, from any machine",
+    "console huawei": "the console of Huawei Cloud IoTDA",
+    "console huawei space": "resource spaces",
+    "console huawei product": "products",
+    "console huawei template": "provisioning templates",
+    "console huawei ca": "device CAs",
+    "console huawei policy": "device policies",
+    "console huawei device": "devices",
 }
 """What the commands of each group do."""
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 from urllib.parse import urlencode
 
@@ -21,24 +22,31 @@ MAX_RESPONSE = 16 * 1024
 """Bytes of a response with its header; a real one has some hundred."""
 
 _CHUNK = 4096
-_HTTPS_PORT = 443
+HTTPS_PORT = 443
+
+
+def post_form(
+    server: Server, path: str, form: Mapping[str, str]
+) -> AbstractAsyncContextManager[HttpResponse]:
+    """Send a form, and yield the response: see `exchanged`.  path: as "/a/b"."""
+    return exchanged(server, form_request(server, path, form))
 
 
 @contextlib.asynccontextmanager
-async def post_form(
-    server: Server, path: str, form: Mapping[str, str]
+async def exchanged(
+    server: Server, request: bytes, limit: int = MAX_RESPONSE
 ) -> AsyncIterator[HttpResponse]:
-    """Send a form, and yield the response; the connection is closed when the caller is done.
+    """Send a request, and yield the response; the connection is closed when the caller is done.
 
-    path: as "/a/b".  Cancelled: closes at once.
+    request: whole, as `whole_request` makes it.  limit: bytes of the response with its header.
+    Cancelled: closes at once.
     Raises ConnectError; one of connect_errors.SILENT if the request may have arrived.
     """
     sock = await dial(server)
     address = peer_of(sock)
     try:
         try:
-            request = form_request(server, path, form)
-            response = await _exchange(sock, request, server.reply_timeout)
+            response = await _exchange(sock, request, server.reply_timeout, limit)
         except ConnectError as error:
             if error.fault is not ConnectFault.MQTT_PROTOCOL:
                 try_last(server, address)
@@ -48,11 +56,13 @@ async def post_form(
         sock.close()
 
 
-async def _exchange(sock: ssl.SSLSocket, request: bytes, seconds: float) -> HttpResponse:
+async def _exchange(
+    sock: ssl.SSLSocket, request: bytes, seconds: float, limit: int
+) -> HttpResponse:
     try:
         async with asyncio.timeout(seconds):
             await _send(sock, request)
-            return await _receive(sock)
+            return await _receive(sock, limit)
     except TimeoutError:
         raise ConnectError(ConnectFault.MQTT_TIMEOUT) from None
     except OSError as error:
@@ -66,14 +76,14 @@ async def _send(sock: ssl.SSLSocket, data: bytes) -> None:
         data = data[await when_ready(sock, partial(sock.send, data)) :]
 
 
-async def _receive(sock: ssl.SSLSocket) -> HttpResponse:
+async def _receive(sock: ssl.SSLSocket, limit: int) -> HttpResponse:
     came = bytearray()
     while True:
         data = await when_ready(sock, partial(sock.recv, _CHUNK))
         came += data
         if not came:
             raise ConnectionResetError  # it was closed without a response
-        if len(came) > MAX_RESPONSE:
+        if len(came) > limit:
             raise HttpError("a response that is too large")
         if response := parse_response(bytes(came), ended=not data):
             return response
@@ -82,12 +92,19 @@ async def _receive(sock: ssl.SSLSocket) -> HttpResponse:
 def form_request(server: Server, path: str, form: Mapping[str, str]) -> bytes:
     """Return a POST of a form (application/x-www-form-urlencoded).  Pure."""
     body = urlencode(form).encode("ascii")
-    head = (
-        f"POST {path} HTTP/1.1",
-        f"Host: {authority(server.host, server.port, _HTTPS_PORT)}",
-        "Content-Type: application/x-www-form-urlencoded",
-        f"Content-Length: {len(body)}",
-        "Accept: application/json",
-        "Connection: close",
-    )
-    return "\r\n".join((*head, "", "")).encode("ascii") + body
+    fields = {
+        "Host": authority(server.host, server.port, HTTPS_PORT),
+        "Content-Type": "application/x-www-form-urlencoded",
+        "Accept": "application/json",
+    }
+    return whole_request("POST", path, fields, body)
+
+
+def whole_request(method: str, target: str, fields: Mapping[str, str], body: bytes) -> bytes:
+    """Return a request, after whose response the connection is closed.  Pure.
+
+    target: path and query, encoded.  fields: of its head, with Host; all in ASCII, on one line.
+    """
+    length = {"Content-Length": str(len(body)), "Connection": "close"}
+    lines = [f"{name}: {value}" for name, value in {**fields, **length}.items()]
+    return "\r\n".join((f"{method} {target} HTTP/1.1", *lines, "", "")).encode("ascii") + body

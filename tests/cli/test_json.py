@@ -124,7 +124,7 @@ WORDS: Mapping[str, Sequence[str]] = {
     "door certificate": ("child-1", "--csr", "csr.pem"), "door revoke": ("logger",),
     "store export": ("--output", "export"), "ca import": ("ca.pem",),
     "huawei ca prove": ("1234",), "ca issue": ("--request", "csr.pem"),
-    "ca renew": ("child-1",),
+    "ca renew": ("child-1",), "certificate remove": ("--id", "child-1"),
     "huawei template lint": ("template.json",),
     "huawei template new": ("--product", "p1", "--node-id", "common_name"),
     "store add-recovery": ("public.pem",), "top": ("--once",),
@@ -154,6 +154,11 @@ ELSEWHERE = {
     "broker-config": "tests/cloud/mqtt_broker/test_document.py",
     "metrics": "tests/cli/watching/test_metrics.py",
     "huawei template preview": "tests/cli/huawei/test_huawei_template.py",
+    **{
+        words: f"tests/cli/console/test_console_{words.split()[1]}.py"
+        for words in BY_WORDS
+        if words.startswith("console ")
+    },
 }
 """Those that are validated by a test of their own, and where."""
 FILES: Mapping[str, str] = {

@@ -1,0 +1,1 @@
+"""The APIs of the clouds' consoles: what an owner clicks there, asked for with an access key."""

@@ -1,0 +1,1 @@
+"""The API of Huawei Cloud IoTDA's console."""

@@ -1,0 +1,161 @@
+"""The API of IoTDA for one project: what there is, listed page by page, made, changed and deleted.
+
+Source: the vendor's API reference (api-iothub) and the models of its Python SDK
+(huaweicloudsdkiotda).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+from gatewayd.console.client import Answer, ConsoleClient
+from gatewayd.console.huawei.dialect import api_request
+from gatewayd.console.huawei.signature import segment
+from gatewayd.errors import ConsoleError, ConsoleRefused
+
+PAGE = 50
+"""Entries of a page, at most."""
+MAX_PAGES = 2_000
+"""Pages that are read: an instance has 100,000 devices by default, and all else is less."""
+NOT_YET = "(made before)"
+"""Stands in a dry run for the id of what would be made before."""
+
+PLATFORM = "IOTDA."
+"""How the codes of the platform begin; those of the gateway before it begin otherwise."""
+
+Entry: TypeAlias = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ThingKind:
+    """A kind of things at the platform.
+
+    word: as commands have it.  path: below the project.  listed: where an answer has the list.
+    id, name: the fields that have them.
+    """
+
+    word: str
+    path: str
+    listed: str
+    id: str
+    name: str
+
+
+SPACE = ThingKind("space", "/apps", "applications", "app_id", "app_name")
+PRODUCT = ThingKind("product", "/products", "products", "product_id", "name")
+TEMPLATE = ThingKind(
+    "template", "/provisioning-templates", "templates", "template_id", "template_name"
+)
+CA = ThingKind("ca", "/certificates", "certificates", "certificate_id", "cn_name")
+POLICY = ThingKind("policy", "/device-policies", "policies", "policy_id", "policy_name")
+DEVICE = ThingKind("device", "/devices", "devices", "device_id", "node_id")
+KINDS: Mapping[str, ThingKind] = {
+    kind.word: kind for kind in (SPACE, PRODUCT, TEMPLATE, CA, POLICY, DEVICE)
+}
+
+
+def text_of(entry: Entry, name: str) -> str:
+    """Return a text of an answer; "" where it is missing or no text."""
+    value = entry.get(name)
+    return value if isinstance(value, str) else ""
+
+
+class IotdaApi:
+    """The API, with an access key.  Every method raises ConsoleError.
+
+    project: ID of the project in the instance's region.
+    """
+
+    def __init__(self, client: ConsoleClient, project: str) -> None:
+        self.client = client
+        self._base = f"/v5/iot/{segment(project)}"
+
+    async def listed(self, kind: ThingKind, **wanted: str) -> AsyncIterator[Entry]:
+        """Yield all of a kind, the newest first.
+
+        wanted: parameters of the API, as app_id; those that are "" are left out.
+        """
+        query = {name: value for name, value in wanted.items() if value}
+        if kind is SPACE:  # the one list without pages
+            answer = await self.read(kind.path, query)
+            for entry in _entries(answer, kind.listed):
+                yield entry
+            return
+        marker: dict[str, str] = {}
+        for _ in range(MAX_PAGES):
+            answer = await self.read(kind.path, {**query, "limit": str(PAGE), **marker})
+            found = _entries(answer, kind.listed)
+            for entry in found:
+                yield entry
+            page = answer.get("page")
+            last = text_of(page, "marker") if isinstance(page, Mapping) else ""
+            if len(found) < PAGE or not last or last == marker.get("marker"):
+                return
+            marker = {"marker": last}
+        raise ConsoleError(
+            f"The list of {kind.listed} is not read to its end: there are more than {MAX_PAGES} "
+            "pages. Narrow it, as by --product"
+        )
+
+    async def find(self, kind: ThingKind, word: str, **wanted: str) -> Entry | None:
+        """Return the one of an id, or else of a name; None where there is none.
+
+        Raises ConsoleError where several have the name, which need not be unique.
+        """
+        if kind is DEVICE:
+            return await self.shown(kind, word)
+        found = [
+            entry
+            async for entry in self.listed(kind, **wanted)
+            if word in (text_of(entry, kind.id), text_of(entry, kind.name))
+        ]
+        exact = [entry for entry in found if text_of(entry, kind.id) == word] or found
+        if len(exact) > 1:
+            ids = ", ".join(text_of(one, kind.id) for one in exact)
+            raise ConsoleError(
+                f"Several {kind.listed} are called {word!a}. Name one by its id: {ids}"
+            )
+        return exact[0] if exact else None
+
+    async def get(self, kind: ThingKind, word: str, **wanted: str) -> Entry:
+        """Return the one of an id, or of a name.  Raises ConsoleError where there is none."""
+        if (found := await self.find(kind, word, **wanted)) is not None:
+            return found
+        raise ConsoleError(
+            f"There is no {kind.word} {word!a} at this instance. Run gatewayctl console huawei "
+            f"{kind.word} list"
+        )
+
+    async def shown(self, kind: ThingKind, id_: str) -> Entry | None:
+        """Return all of the one with this id; None where there is none."""
+        try:
+            return await self.read(f"{kind.path}/{segment(id_)}")
+        except ConsoleRefused as refusal:
+            if refusal.status != HTTPStatus.NOT_FOUND or not refusal.code.startswith(PLATFORM):
+                raise
+            return None
+
+    async def read(self, path: str, query: Mapping[str, str] | None = None) -> Answer:
+        """Return what is there.  path: below the project, with its variables encoded."""
+        return await self.client.read(api_request("GET", self._base + path, query or {}, None))
+
+    async def change(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        query: Mapping[str, str] | None = None,
+        foreseen: Answer | None = None,
+    ) -> Answer:
+        """Change something: see `ConsoleClient.change`."""
+        request = api_request(method, self._base + path, query or {}, body)
+        return await self.client.change(request, foreseen)
+
+
+def _entries(answer: Answer, name: str) -> Sequence[Entry]:
+    found = answer.get(name)
+    return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
