@@ -39,7 +39,7 @@ IDENTITIES = ("password", "certificate")
 """How children may prove who they are, where the cloud is a broker."""
 KEPT = "kept-state"
 """The file of what outlives a restart."""
-VERSION = 1
+VERSION = 2
 """Of that file."""
 OURS = "gatewayd.simulator."
 HOLDING = tuple(

@@ -26,6 +26,7 @@ from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.simulator.alibaba.account import PRODUCT as PLANT_PRODUCT
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
+from gatewayd.simulator.alibaba.open_api.management import OpenApiOptions
 from gatewayd.simulator.alibaba.open_api.server import OpenApi
 from gatewayd.testing.waiting import until
 from tests.cloud.alibaba.direct import furnish, settings_for
@@ -54,7 +55,7 @@ async def owner(cloud: AlibabaCloud, folder: Path, **changed: str) -> AsyncItera
         cloud,
         authority=AUTHORITY,
         credentials={KEYS["access_key"]: KEYS["secret_key"]},
-        region=REGION,
+        options=OpenApiOptions(REGION),
         wall=time.time,
     )
     async with served:

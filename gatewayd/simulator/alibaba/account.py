@@ -15,6 +15,7 @@ from gatewayd.simulator import pki
 from gatewayd.simulator.account import CERTIFICATES, LOOPBACK, AccountOptions, CloudVerb
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud, AlibabaCloudOptions
 from gatewayd.simulator.alibaba.devices import AlibabaNodeType
+from gatewayd.simulator.alibaba.open_api.management import OpenApiOptions
 from gatewayd.simulator.alibaba.open_api.server import OpenApi
 from gatewayd.simulator.alibaba.rules import AlibabaRules
 from gatewayd.simulator.alibaba.thing import specification
@@ -81,6 +82,7 @@ class SimulatedAlibabaAccount:
             "reports": self._reports,
             "report": self._report,
             "model": self._model,
+            "dynreg": self._dynreg,
         }
         self._serials = options.serials
         self._cloud = AlibabaCloud(
@@ -107,7 +109,7 @@ class SimulatedAlibabaAccount:
             self._cloud,
             authority=options.authority,
             credentials={self._keys["access_key"]: self._keys["secret_key"]},
-            region=REGION,
+            options=OpenApiOptions(REGION, limited=bool(options.rate)),
             wall=time.time,
             address=options.address,
         )
@@ -192,6 +194,10 @@ class SimulatedAlibabaAccount:
         """Have a child's reading arrive; return what of it does not fit, or ""."""
         faults = self._cloud.read(PRODUCT, request["child"], READING)
         return "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+
+    async def _dynreg(self, request: Mapping[str, Any]) -> None:
+        """Switch dynamic registration of a product on or off, as only the console can."""
+        self._cloud.set_dynreg(request.get("product", PRODUCT), on=bool(request["on"]))
 
     async def _model(self, request: Mapping[str, Any]) -> None:
         self._cloud.set_model(PRODUCT, request["tsl"])

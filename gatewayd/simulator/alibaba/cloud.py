@@ -187,6 +187,11 @@ class AlibabaCloud(AlibabaConsole):
         direct = {(product, device) for product, device, _ in self._sessions}
         return direct | set(self._messages.sessions)
 
+    def is_online(self, name: Name) -> bool:
+        """Whether a device is logged in, directly or through a gateway."""
+        behind = self._messages.sessions.gateway_of(name) is not None
+        return behind or any(key[:2] == name for key in self._sessions)
+
     def set_faults(self, text: str, seed: int = 0) -> None:
         """Plan faults from now on, as faults.py says; "" for none.  Raises ConfigError."""
         self.plan.replace(faults.parse(text, _AnyRequest()), seed)

@@ -26,14 +26,18 @@ class AlibabaConsole:
         self._registry, self._messages = registry, messages
 
     def state(self) -> object:
-        """Return the devices and their topology, to be pickled."""
+        """Return the products, the devices and their topology, to be pickled."""
         registry = self._registry
-        return registry.devices, registry.deleted, registry.strangers, self._messages.topology
+        return (
+            registry.products, registry.devices, registry.deleted, registry.strangers,
+            self._messages.topology,
+        )  # fmt: skip
 
     def go_on(self, state: Any) -> None:  # noqa: ANN401  # what state() has returned
         """Go on with such a state."""
         registry = self._registry
-        devices, deleted, strangers, topology = state
+        products, devices, deleted, strangers, topology = state
+        registry.products.update(products)
         registry.devices.clear()
         registry.devices.update(devices)
         registry.deleted.update(deleted)
@@ -49,9 +53,14 @@ class AlibabaConsole:
         self._registry.products[product].dynamic = on
 
     def reset(self, product: str, device: str) -> None:
-        """ResetThing: detach an activated device from its gateway, and let it register again."""
-        self._registry.reset((product, device))
-        self._messages.notifier.evict((product, device))
+        """ResetThing: detach an activated device from its gateway, and let it register again.
+
+        A gateway loses its sub-devices ("ResetThing", 155680).
+        """
+        name = (product, device)
+        self._registry.reset(name)
+        for one in (name, *self._messages.topology.children(name)):
+            self._messages.notifier.evict(one)
 
     def disable(self, product: str, device: str) -> None:
         """Disable a device, and close its session."""
@@ -162,6 +171,15 @@ class AlibabaConsole:
     def push_error(self, child: Name, code: int) -> None:
         """Force a sub-device offline with any code, listed by the vendor or not."""
         self._messages.notifier.force_off(child, code)
+
+    @property
+    def registry(self) -> AlibabaRegistry:
+        """The products and the devices, for the calls of the owner's programs."""
+        return self._registry
+
+    def is_online(self, name: Name) -> bool:
+        """Whether a device is logged in, directly or through a gateway."""
+        raise NotImplementedError
 
     def _known(self, product: str, device: str) -> Name:
         if (product, device) not in self._registry.devices:

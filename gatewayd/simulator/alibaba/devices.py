@@ -94,6 +94,7 @@ class AlibabaDevice:
     """One device of the cloud.
 
     secret: the newest; no other is valid.
+    created: when, by the registry's clock.
     spent: whether a login used it; the vendor says "activated".
     reopened: whether a reset lets the device register again.
     tokens: client id → token, of devices registered without creation.
@@ -102,6 +103,7 @@ class AlibabaDevice:
     """
 
     secret: str | None = field(default=None, repr=False)
+    created: float = 0.0
     spent: bool = False
     reopened: bool = False
     disabled: bool = False
@@ -131,12 +133,21 @@ class AlibabaDevice:
 
 @dataclass(slots=True)
 class SimulatedAlibabaProduct:
-    """One product.  dynamic: whether its devices may register.  model: its TSL."""
+    """One product.
+
+    dynamic: whether its devices may register.  model: its TSL.
+    name, description: as its owner has chosen them; "" for the productKey, and for none.
+    protocol: by which devices are behind a gateway, where the owner has chosen it.
+    """
 
     secret: str = field(repr=False)
     node: AlibabaNodeType = AlibabaNodeType.DIRECT
     dynamic: bool = True
     model: ThingModel = field(default_factory=ThingModel)
+    name: str = ""
+    description: str = ""
+    protocol: str = ""
+    created: float = 0.0
 
 
 def by_code(counts: Counter[int]) -> dict[str, int]:

@@ -11,6 +11,7 @@ that of a device which is not authorised.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -68,11 +69,11 @@ class AlibabaRegistry:
         rates: tuple[int, int] = (5, 500),
         preregistration_free: bool = False,
     ) -> None:
-        self.products = products
+        self.products = dict(products)
         self.devices: dict[Name, AlibabaDevice] = {}
         self.deleted: dict[Name, None] = {}
         self.strangers: Counter[int] = Counter()
-        self._clock, self._random = clock, random
+        self.clock, self._random = clock, random
         self._rate, self._all = rates
         self._unlisted, self._connects = preregistration_free, RateWindow()
         for name in devices:
@@ -90,8 +91,43 @@ class AlibabaRegistry:
             raise ValueError(name[1])
         if len(self.devices) >= MAX_DEVICES:
             raise OverflowError("The simulated cloud is full")
-        self.devices[name] = AlibabaDevice()
+        self.devices[name] = AlibabaDevice(created=self.clock())
         self.deleted.pop(name, None)
+
+    def make_product(self, product: SimulatedAlibabaProduct) -> str:
+        """Make a product, whose secret is chosen here; return its key.
+
+        Dynamic registration is off at first: only the console's own switch turns it on (74006).
+        """
+        seed = self._random(8) + len(self.products).to_bytes(4, "big")
+        key = f"a1{hashlib.sha256(seed).hexdigest()[:9]}"
+        product.secret, product.dynamic = self._random(8).hex(), False
+        product.created = self.clock()
+        self.products[key] = product
+        return key
+
+    def secret_of(self, name: Name) -> str:
+        """Return the secret of a device, which has one from its creation on.  Raises KeyError.
+
+        It is no registration, and counts as none.
+        """
+        device = self.devices[name]
+        if device.secret is None:
+            device.secret = self._random(16).hex()
+        return device.secret
+
+    def new_name(self) -> str:
+        """Return a name for a device whose owner gives it none ("RegisterDevice", 69470)."""
+        return self._random(10).hex()
+
+    def iot_id(self, name: Name) -> str:
+        """Return the platform's own ID of a device: another device of the same name has another."""
+        created = self.devices[name].created
+        return hashlib.sha256(f"{name}{created}".encode()).hexdigest()[:20] + "000100"
+
+    def of_iot_id(self, iot_id: str) -> Name | None:
+        """Return the device of an ID; None where there is none."""
+        return next((name for name in self.devices if self.iot_id(name) == iot_id), None)
 
     def delete(self, name: Name) -> None:
         """Delete a device, and remember its name.  Raises KeyError."""
@@ -109,11 +145,11 @@ class AlibabaRegistry:
 
         The rates are those of the account and of the device ("Limits").
         """
-        if not self._connects.admits(self._clock(), self._all, _SECOND):
+        if not self._connects.admits(self.clock(), self._all, _SECOND):
             raise AlibabaConnectRefused(ConnackCode.SERVER_UNAVAILABLE)
         if (device := self.devices.get(request.name)) is None:
             return
-        if not device.connects.admits(self._clock(), self._rate, _MINUTE):
+        if not device.connects.admits(self.clock(), self._rate, _MINUTE):
             device.ledger.over_rate += 1
             with self._counting(request):
                 raise AlibabaConnectRefused(ConnackCode.SERVER_UNAVAILABLE)
@@ -146,14 +182,14 @@ class AlibabaRegistry:
     def issue(self, name: Name) -> str:
         """Issue a new secret to a device, which invalidates the older.  Raises KeyError."""
         secret = self._random(16).hex()
-        self.devices[name].issue(secret, self._clock())
+        self.devices[name].issue(secret, self.clock())
         return secret
 
     def admit(self, name: Name) -> None:
         """Log a device in: its secret is spent from now on.  Raises KeyError."""
         device = self.devices[name]
         device.spent = True
-        device.ledger.logged_in(self._clock())
+        device.ledger.logged_in(self.clock())
 
     def login(self, request: ConnectRequest) -> None:
         """Log a device in that proves itself.  Raises AlibabaConnectRefused."""
@@ -183,7 +219,7 @@ class AlibabaRegistry:
             raise AlibabaConnectRefused(ConnackCode.NOT_AUTHORIZED)
         client_id, token = self._random(8).hex(), self._random(32).hex()
         device.tokens[client_id] = token
-        device.ledger.issued(token, self._clock())
+        device.ledger.issued(token, self.clock())
         granted = {"clientId": client_id, "deviceToken": token}
         return RegistrationPush("/ext/regnwl", _names(request) | granted)
 

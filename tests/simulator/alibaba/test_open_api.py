@@ -67,7 +67,8 @@ def test_a_call_that_is_signed_is_good_once(checker: OpenApiSignatures) -> None:
         ({"Signature": ""}, "MissingSignature"),
         ({"Action": ""}, "MissingAction"),
         ({"AccessKeyId": "another"}, "InvalidAccessKeyId.NotFound"),
-        ({"Timestamp": "soon"}, "InvalidTimeStamp.Expired"),
+        ({"Timestamp": "soon"}, "InvalidTimeStamp.Format"),
+        ({"SecurityToken": "CAIS"}, "InvalidSecurityToken.Malformed"),
     ],
 )
 def test_a_call_that_is_changed_is_refused(

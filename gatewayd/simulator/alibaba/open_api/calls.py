@@ -14,29 +14,25 @@ import binascii
 import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeAlias
+from typing import Any
 
 from gatewayd.simulator.alibaba.console import AlibabaConsole
+from gatewayd.simulator.alibaba.open_api.management import OpenApiManagement
+from gatewayd.simulator.alibaba.open_api.parameters import (
+    NO_DEVICE,
+    Answer,
+    OpenApiFailure,
+    Parameters,
+    demand,
+)
 from gatewayd.simulator.alibaba.open_api.signature import OpenApiRefused
 from gatewayd.simulator.alibaba.thing.rrpc import LONGEST
-
-Parameters: TypeAlias = Mapping[str, str]
-Answer: TypeAlias = dict[str, object]
 
 SHORTEST = 1.0
 """Seconds that an RRPC waits at least."""
 _USER = "user/"
 
 
-class OpenApiFailure(Exception):
-    """A call that could not be done.  message: for the caller."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(code)
-        self.code, self.message = code, message
-
-
-NO_DEVICE = OpenApiFailure("iot.device.NotExistedDevice", "The specified device does not exist.")
 OFFLINE = OpenApiFailure("iot.messagebroker.OFFLINE", "Failed because the device is offline.")
 TIMEOUT = OpenApiFailure("iot.messagebroker.TIMEOUT", "Failed because of timeout.")
 NOT_BASE64 = OpenApiFailure(
@@ -51,18 +47,23 @@ BAD_TOPIC = OpenApiFailure(
 _INVOKE, _SET = "iot.device.InvokeThingServiceFailed", "iot.device.SetDevicePropertyFailed"
 
 
-async def answer(console: AlibabaConsole, parameters: Parameters) -> Answer:
+async def answer(
+    console: AlibabaConsole, management: OpenApiManagement, parameters: Parameters
+) -> Answer:
     """Do what a call demands; return the answer, without the members of every answer.
 
+    management: has the calls about products and devices.
     Raises OpenApiFailure, OpenApiRefused.
     """
+    if (managed := management.answer(parameters)) is not None:
+        return managed
     if (call := _CALLS.get(parameters["Action"])) is None:
         raise OpenApiRefused(404, "InvalidAction.NotFound", "Specified api is not found.")
     return await call(console, parameters)
 
 
 async def _invoke(console: AlibabaConsole, parameters: Parameters) -> Answer:
-    device, service = _device(console, parameters), _demand(parameters, "Identifier")
+    device, service = _device(console, parameters), demand(parameters, "Identifier")
     try:
         command = console.invoke(*device, service, _object(parameters, "Args", _INVOKE))
     except ConnectionError:
@@ -97,7 +98,7 @@ async def _set(console: AlibabaConsole, parameters: Parameters) -> Answer:
 async def _rrpc(console: AlibabaConsole, parameters: Parameters) -> Answer:
     """Call a device; that it is offline, or too late, is an answer, and no failure."""
     device, payload = _device(console, parameters), _bytes(parameters, "RequestBase64Byte")
-    timeout, topic = _demand(parameters, "Timeout"), parameters.get("Topic", "")
+    timeout, topic = demand(parameters, "Timeout"), parameters.get("Topic", "")
     seconds = int(timeout) / 1000 if timeout.isdecimal() else 0.0
     if not SHORTEST <= seconds <= LONGEST:
         raise BAD_TIMEOUT
@@ -113,7 +114,7 @@ async def _rrpc(console: AlibabaConsole, parameters: Parameters) -> Answer:
 
 async def _publish(console: AlibabaConsole, parameters: Parameters) -> Answer:
     """Publish a message, which is lost where the device does not receive it."""
-    topic, payload = _demand(parameters, "TopicFullName"), _bytes(parameters, "MessageContent")
+    topic, payload = demand(parameters, "TopicFullName"), _bytes(parameters, "MessageContent")
     _, product, name, *_ = [*topic.split("/"), "", "", ""]
     device = _device(console, {"ProductKey": product, "DeviceName": name})
     with contextlib.suppress(ConnectionError):
@@ -130,7 +131,7 @@ _CALLS: Mapping[str, Callable[[AlibabaConsole, Parameters], Awaitable[Answer]]] 
 
 
 def _device(console: AlibabaConsole, parameters: Parameters) -> tuple[str, str]:
-    device = _demand(parameters, "ProductKey"), _demand(parameters, "DeviceName")
+    device = demand(parameters, "ProductKey"), demand(parameters, "DeviceName")
     try:
         console.reports(*device)
     except KeyError:
@@ -138,15 +139,9 @@ def _device(console: AlibabaConsole, parameters: Parameters) -> tuple[str, str]:
     return device
 
 
-def _demand(parameters: Parameters, name: str) -> str:
-    if not (value := parameters.get(name)):
-        raise OpenApiRefused(400, f"Missing{name}", f"{name} is mandatory for this action.")
-    return value
-
-
 def _object(parameters: Parameters, name: str, code: str) -> Mapping[str, object]:
     try:
-        found = json.loads(_demand(parameters, name))
+        found = json.loads(demand(parameters, name))
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
@@ -156,7 +151,7 @@ def _object(parameters: Parameters, name: str, code: str) -> Mapping[str, object
 
 def _bytes(parameters: Parameters, name: str) -> bytes:
     try:
-        return base64.b64decode(_demand(parameters, name), validate=True)
+        return base64.b64decode(demand(parameters, name), validate=True)
     except binascii.Error:
         raise NOT_BASE64 from None
 

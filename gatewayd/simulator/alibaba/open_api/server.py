@@ -15,7 +15,8 @@ from aiohttp import web
 from gatewayd.simulator import pki
 from gatewayd.simulator.alibaba.console import AlibabaConsole
 from gatewayd.simulator.alibaba.open_api import calls
-from gatewayd.simulator.alibaba.open_api.calls import OpenApiFailure
+from gatewayd.simulator.alibaba.open_api.management import OpenApiManagement, OpenApiOptions
+from gatewayd.simulator.alibaba.open_api.parameters import OpenApiFailure
 from gatewayd.simulator.alibaba.open_api.signature import OpenApiRefused, OpenApiSignatures
 
 ENDPOINT = "iot.{region}.aliyuncs.com"
@@ -39,12 +40,14 @@ class OpenApi:
         *,
         authority: pki.RootAuthority,
         credentials: Mapping[str, str],
-        region: str,
+        options: OpenApiOptions,
         wall: Callable[[], float],
         address: str = "127.0.0.1",
     ) -> None:
         self._console, self._authority, self._wall = console, authority, wall
-        self._signatures, self._region = OpenApiSignatures(credentials), region
+        self._signatures = OpenApiSignatures(credentials, options.tokens)
+        self._region = options.region
+        self._management = OpenApiManagement(console, wall=wall, options=options)
         self._address, self._runner = address, web.AppRunner(self._application(), access_log=None)
 
     async def __aenter__(self) -> Self:
@@ -80,11 +83,11 @@ class OpenApi:
         number = {"RequestId": secrets.token_hex(16)}
         try:
             self._signatures.check(request.method, parameters, self._wall())
-            found = await calls.answer(self._console, parameters)
+            found = await calls.answer(self._console, self._management, parameters)
         except OpenApiRefused as refused:
             body = {"Code": refused.code, "Message": refused.message}
             return web.json_response(number | body, status=refused.status)
         except OpenApiFailure as failed:
             body = {"Code": failed.code, "ErrorMessage": failed.message}
-            return web.json_response({**number, "Success": False, **body})
+            return web.json_response({**number, "Success": False, **body, **failed.data})
         return web.json_response({**number, "Success": True, **found})

@@ -46,10 +46,15 @@ def signature(secret: str, text: str) -> str:
 
 
 class OpenApiSignatures:
-    """The check of signatures.  credentials: secrets by access key."""
+    """The check of signatures.
 
-    def __init__(self, credentials: Mapping[str, str]) -> None:
-        self._credentials = credentials
+    credentials: secrets by access key.  tokens: security tokens by those keys that are temporary.
+    """
+
+    def __init__(
+        self, credentials: Mapping[str, str], tokens: Mapping[str, str] | None = None
+    ) -> None:
+        self._credentials, self._tokens = credentials, tokens or {}
         self._nonces: dict[str, float] = {}
 
     def check(self, method: str, parameters: Mapping[str, str], now: float) -> None:
@@ -61,6 +66,7 @@ class OpenApiSignatures:
             raise OpenApiRefused(
                 404, "InvalidAccessKeyId.NotFound", "Specified access key is not found."
             )
+        self._check_token(parameters)
         if abs(_seconds(parameters["Timestamp"]) - now) > TOLERANCE:
             raise OpenApiRefused(
                 400, "InvalidTimeStamp.Expired", "Specified time stamp or date value is expired."
@@ -80,6 +86,19 @@ class OpenApiSignatures:
             raise OpenApiRefused(400, "InvalidVersion", "Specified parameter Version is not valid.")
         self._use(parameters["SignatureNonce"], now)
 
+    def _check_token(self, parameters: Mapping[str, str]) -> None:
+        """Check the security token of a temporary key; a lasting key has none."""
+        given = parameters.get("SecurityToken", "")
+        right = self._tokens.get(parameters["AccessKeyId"], "")
+        if right and not given:
+            raise OpenApiRefused(
+                400, "MissingSecurityToken", "SecurityToken is mandatory for this action."
+            )
+        if not hmac.compare_digest(right.encode(), given.encode()):
+            raise OpenApiRefused(
+                400, "InvalidSecurityToken.Malformed", "Specified SecurityToken is malformed."
+            )
+
     def _use(self, nonce: str, now: float) -> None:
         while self._nonces and next(iter(self._nonces.values())) + TOLERANCE < now:
             del self._nonces[next(iter(self._nonces))]
@@ -95,8 +114,12 @@ def _encoded(text: str) -> str:
 
 
 def _seconds(timestamp: str) -> float:
-    """Return a time; one that is none is long ago."""
+    """Return a time.  Raises OpenApiRefused."""
     try:
         return dt.datetime.strptime(timestamp, "%Y-%m-%dT%H:%M:%S%z").timestamp()
     except ValueError:
-        return float("-inf")
+        raise OpenApiRefused(
+            400,
+            "InvalidTimeStamp.Format",
+            "Specified time stamp or date value is not well formatted.",
+        ) from None
