@@ -32,7 +32,7 @@ from gatewayd.cloud.sub_devices import pending_requests
 from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
 from gatewayd.network.connect_errors import ConnectionEnd
 from gatewayd.network.tls import Server
-from gatewayd.simulator.mqtt.packets import Unsubscribe
+from gatewayd.simulator.mqtt.packets import Publish, Unsubscribe
 from tests.cloud.alibaba.peer import OWN, E, G, replying
 from tests.cloud.peer import Peer, connected
 from tests.cloud.stand_ins import Steps
@@ -64,6 +64,7 @@ async def test_a_question_and_its_reply(serve: Serve, server: At) -> None:
     message = {"version": "1.0", "params": PARAMS, "method": "thing.sub.register", "id": "1"}
     assert register == (f"{G}/thing/sub/register", message)
     assert login == (f"{E}/combine/login", {"version": "1.0", "params": PARAMS[0], "id": "2"})
+    assert [packet.qos for packet in peer.seen if isinstance(packet, Publish)] == [0, 0]
 
 
 async def test_replies_find_their_questions_in_any_order(serve: Serve, server: At) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 import time
 from collections.abc import AsyncIterator, Callable
@@ -384,6 +385,54 @@ async def test_the_secret_is_found_among_messages_that_are_not_it(
         assert await provider.register(ONE, kept.keep) == Issued()
         assert kept.secrets == [Secret(SECRET.encode())]
         await broker.until(0)
+
+
+async def test_of_several_secrets_the_newest_is_kept(
+    folder: Path, serve: Serve, ca_file: Path
+) -> None:
+    push = {"productKey": ONE.product, "deviceName": ONE.device}
+    pushed = [json.dumps(push | {"deviceSecret": one}).encode() for one in ("older", SECRET)]
+
+    async def script(client: Any) -> None:
+        await client.packet()
+        await client.send(ACCEPTED, *(publish("/ext/register", one) for one in pushed))
+        await client.gone()
+
+    async with serve(script) as broker:
+        kept = RecordingKeeper()
+        provider = provider_for(settings_for(folder, broker.port, ca_file=ca_file))
+        assert await provider.register(ONE, kept.keep) == Issued()
+        assert kept.secrets == [Secret(SECRET.encode())]
+        await broker.until(0)
+
+
+async def test_each_registration_is_signed_with_another_random(
+    folder: Path, serve: Serve, ca_file: Path
+) -> None:
+    push = {"productKey": ONE.product, "deviceName": ONE.device, "deviceSecret": SECRET}
+    connects: list[bytes] = []
+
+    async def script(client: Any) -> None:
+        connects.append(await client.packet())
+        await client.send(ACCEPTED, publish("/ext/register", json.dumps(push).encode()))
+        await client.gone()
+
+    async with serve(script) as broker:
+        provider = provider_for(settings_for(folder, broker.port, ca_file=ca_file))
+        for _ in range(2):
+            assert await provider.register(ONE, RecordingKeeper().keep) == Issued()
+        await broker.until(0)
+    randoms = [re.findall(rb"random=([0-9a-f]{16}),", connect) for connect in connects]
+    assert [len(one) for one in randoms] == [1, 1]
+    assert randoms[0] != randoms[1]
+
+
+@pytest.mark.parametrize("faults", ["", "hang-up-after-connack", "refuse:3"])
+async def test_a_registration_is_one_connection(folder: Path, faults: str) -> None:
+    """A client that reconnects by itself registers once more, which replaces the secret."""
+    async with staged(folder, faults) as stage:
+        await stage.register()
+        assert stage.cloud.truth()["server"] == {"connections": 1, "peak": 1}
 
 
 async def test_a_cloud_that_hangs_in_the_handshake(folder: Path, serve_plain: Serve) -> None:

@@ -17,7 +17,6 @@ from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
 from gatewayd.cloud.alibaba.rate_limits import (
     ALL,
-    CHILD_LOGINS,
     WHILE,
     AlibabaRateLimits,
     ChildLogins,
@@ -207,7 +206,7 @@ def test_a_child_logs_in_as_often_as_the_cloud_lets_it() -> None:
     now = 0.0
     logins = ChildLogins(lambda: now)
     one, other = SubName("a1Sensors22", "SEN-0000"), SubName("a1Sensors22", "SEN-0001")
-    assert [logins.take(one) for _ in range(7)] == [True] * CHILD_LOGINS + [False] * 2
+    assert [logins.take(one) for _ in range(7)] == [True] * 5 + [False] * 2
     assert logins.take(other)
     now = WHILE - 0.1
     assert not logins.take(one)

@@ -69,6 +69,7 @@ def test_the_commonest_mistake_is_named(code: int) -> None:
     raised = reasons.login(error, "mqtt.example", 8883)
     for reason in (outcome.reason, raised.reason):
         assert reasons.NODE_TYPE in reason.remedy
+        assert "node type in the console: for a gateway sub-device" in reason.remedy
     assert "mqtt.example" in str(raised.reason)
     named = {"mqtt.example", "/etc/secret"} if code == 4 else set()
     assert all(one in outcome.reason.remedy for one in named)

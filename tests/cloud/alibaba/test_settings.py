@@ -165,6 +165,15 @@ def test_what_is_right_is_taken(right: dict[str, Any]) -> None:
     assert not list(AlibabaSettings(host="mqtt.example", **right).problems())
 
 
+@pytest.mark.parametrize(("seconds", "taken"), [(29, 0), (60, 1), (1200, 1), (1201, 0)])
+def test_the_keepalive_is_one_that_the_cloud_takes(seconds: int, taken: bool) -> None:
+    """30 to 1200 s ("Establish MQTT connections over TCP", document_detail/73742)."""
+    problems = Problems()
+    builder = SettingsBuilder(Document(Path("x.toml"), {}, {}), problems)
+    builder.build(AlibabaSettings, {"host": "h", "keepalive": seconds}, ("cloud", "x"))
+    assert bool(problems.found) != taken
+
+
 @pytest.mark.parametrize("credential", ["", "gateway-secret"])
 def test_the_gateway_is_built_from_a_table(credential: str) -> None:
     own = {"product": "a1", "device": "gateway-1", "children": 9, "secret_credential": credential}

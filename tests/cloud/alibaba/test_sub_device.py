@@ -488,6 +488,14 @@ async def test_the_cloud_wants_children(folder: Path) -> None:
         assert one.wishes.names == [child(4), child(5)]
 
 
+async def test_a_child_that_waits_is_reported_to_the_cloud(folder: Path) -> None:
+    async with site(folder, gateway={"report_found": True}) as one:
+        one.provider.on_pending(replace(child(7), route="direct"))
+        one.provider.on_pending(child(8))
+        await until(lambda: one.calls("thing.list.found") == 1)
+        assert one.ledger["calls"]["thing.list.found"] == {"200": 1}
+
+
 @pytest.mark.parametrize(("seconds", "result"), [(0, 65534), (60, 60), (65535, 0)])
 async def test_the_cloud_permits_joining(folder: Path, seconds: int, result: int) -> None:
     async with site(folder) as one:

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from gatewayd.cloud.alibaba import alink, sub_device_sessions
+from gatewayd.cloud.alibaba import alink, payloads, sub_device_sessions
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.alink import (
     AlinkReply,
@@ -24,6 +24,7 @@ from gatewayd.cloud.alibaba.alink import (
     TopologyChanged,
 )
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
+from gatewayd.cloud.alibaba.payloads import sub_name
 from gatewayd.cloud.alibaba.settings import AlibabaGateway, AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.alibaba.sub_device import AlibabaSubDevices, RegisteredRoute
 from gatewayd.cloud.provider import Failed, Issued, LoginFailed, LoginRemoved, Unknown
@@ -182,6 +183,19 @@ async def test_requests_say_what_the_documents_want() -> None:
         assert login["signMethod"] == login["deviceList"][0]["signMethod"] == "hmacSha256"
         assert len(login["deviceList"]) == 2
         assert one.uplink.watched == {SubName(n.product, n.device) for n in CHILDREN[:2]}
+
+
+async def test_a_batch_has_as_many_as_the_cloud_takes() -> None:
+    """50 logins and 30 of the others ("Limits", document_detail/30527)."""
+    async with home(SUB_REGISTER=secrets) as one:
+        signed = [payloads.to_log_in(name, SECRET, "hmacsha256", "1") for name in CHILDREN]
+        await asyncio.gather(*map(one.children.requests.log_in.submit, signed))
+        await asyncio.gather(*map(one.children.requests.attach.submit, signed))
+        await asyncio.gather(*map(one.children.requests.register.submit, map(sub_name, CHILDREN)))
+        logins = [len(p["deviceList"]) for m, p in one.uplink.asked if m == alink.BATCH_LOGIN]
+        counted = (alink.TOPO_ADD, alink.SUB_REGISTER)
+        others = [len(params) for method, params in one.uplink.asked if method in counted]
+        assert (logins, others) == ([50, 10], [30] * 4)
 
 
 async def test_a_session_closes_in_time_without_an_answer(

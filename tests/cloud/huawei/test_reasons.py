@@ -40,6 +40,14 @@ def test_each_code_of_a_connack(code: int) -> None:
     assert (FINGERPRINT in by_certificate.reason.remedy) == (code in CREDENTIAL)
 
 
+def test_a_device_that_is_frozen_is_named() -> None:
+    for error in (
+        reasons.login(meaning(5), "host.example", 8883),
+        reasons.login_by_certificate(meaning(5), ATTEMPT),
+    ):
+        assert "frozen" in error.reason.remedy.partition("Check at the platform")[0]
+
+
 ALERTS = [
     "bad-certificate", "unsupported-certificate", "certificate-revoked", "certificate-expired",
     "certificate-unknown", "unknown-ca", "access-denied", "decrypt-error", "certificate-required",

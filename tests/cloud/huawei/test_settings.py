@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from gatewayd.cloud.huawei import settings
 from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.huawei.template_device import RULES
+from gatewayd.settings.build import SettingsBuilder
+from gatewayd.settings.files import Document, Problems
 from tests.cloud.huawei.vectors import SELF_REGISTRATION
 
 
@@ -54,6 +56,30 @@ def test_the_host_shows_where_there_may_be_no_self_registration(
     assert [words in warning for warning in found if words] == [True] * (words is not None)
     assert len(found) == (words is not None)
     assert not list(HuaweiSettings(host=host).warnings()), "sub-devices are not limited"
+
+
+def build(**values: object) -> HuaweiSettings | None:
+    """Build the settings from a table; None if it has a mistake."""
+    problems = Problems()
+    builder = SettingsBuilder(Document(Path("x.toml"), {}, {}), problems)
+    return builder.build(HuaweiSettings, {"host": "iot.example.com", **values}, ("cloud", "x"))
+
+
+def test_the_port_is_that_of_mqtts() -> None:
+    made = build()
+    assert made is not None
+    assert (made.port, made.keepalive) == (8883, 120)
+
+
+@pytest.mark.parametrize(("seconds", "taken"), [(29, 0), (30, 1), (1200, 1), (1201, 0)])
+def test_the_keepalive_is_one_that_the_platform_takes(seconds: int, taken: bool) -> None:
+    """30 to 1200 s ("MQTT Connection Authentication", iot_06_v5_3009)."""
+    assert (build(keepalive=seconds) is not None) == taken
+
+
+def test_keys_are_as_in_the_vendors_examples() -> None:
+    """The platform documents RSA of 2048 bits alone ("X.509 Certificate Authentication")."""
+    assert HuaweiCertificates(Path("template.json")).key_algorithm == "rsa-2048"
 
 
 EXPRESSIONS = SELF_REGISTRATION["rules"]["regex_fullmatch"]

@@ -9,13 +9,16 @@ from typing import Any, cast
 import pytest
 
 from gatewayd.cloud.huawei import device_cache, downlink, sub_device
+from gatewayd.cloud.huawei.connection import HuaweiUplink
 from gatewayd.cloud.huawei.messages import (
     NodeName,
     Response,
     SubDeviceEvent,
+    SubDeviceFailure,
     SubDeviceInfo,
     SubDeviceStatus,
 )
+from gatewayd.cloud.huawei.requests import HuaweiRequests
 from gatewayd.cloud.provider import (
     Failed,
     Issued,
@@ -25,7 +28,7 @@ from gatewayd.cloud.provider import (
     Refused,
     Unknown,
 )
-from gatewayd.cloud.sub_devices.link import LinkDown, NoAnswer
+from gatewayd.cloud.sub_devices.link import GatewayLink, LinkDown, NoAnswer
 from gatewayd.cloud.sub_devices.result_codes import GATEWAY_FULL
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -95,6 +98,25 @@ async def test_each_child_of_a_request_has_its_own_outcome() -> None:
         )
         assert [type(outcome) for outcome in outcomes] == [Issued, Refused, Refused, Issued, Issued]
         assert one.uplink.count()[SubDeviceEvent.ADD] == 1
+
+
+async def test_an_answer_names_the_child_that_failed() -> None:
+    failed = SubDeviceFailure("IOTDA.000006", "", NodeName(PRODUCT, CHILDREN[1].device))
+    async with home(ADD=lambda _: Response(SubDeviceEvent.ADD, "", (), (failed,))) as one:
+        outcomes = await asyncio.gather(
+            *(one.route.register(name, RecordingKeeper().keep) for name in CHILDREN[:2])
+        )
+        assert [type(outcome) for outcome in outcomes] == [Unknown, Refused]
+
+
+async def test_a_report_has_as_many_children_as_the_platform_takes() -> None:
+    """100, however many an instance takes in a second."""
+    link, uplink = GatewayLink[HuaweiUplink](), FakeUplink()
+    link.put(cast("HuaweiUplink", uplink))
+    requests = HuaweiRequests(link, 10_000, lambda *_: None)
+    await asyncio.gather(*(requests.log_in.submit(device_id(name)) for name in CHILDREN))
+    assert [len(items) for _, items in uplink.asked] == [100, 20]
+    await requests.close()
 
 
 async def test_a_product_that_the_answer_leaves_out_is_not_missed() -> None:
