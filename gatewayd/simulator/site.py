@@ -31,8 +31,8 @@ POLL = 0.1
 class Site:
     """A site in one directory.  A child is named by its serial number.
 
-    gateway, children: prefixes of the commands that run gatewayd and the plant, as
-    ("ip", "netns", "exec", NAME).  interface: what gatewayd listens on.
+    gateway, children, broker_prefix: prefixes of the commands that run gatewayd, the plant and the
+    site's broker, as ("ip", "netns", "exec", NAME).  interface: what gatewayd listens on.
     plant_options: more arguments for the simulator.  cloud: the simulated one.
     route: that of all rules; "" leaves it to each.
     identity: how children prove who they are, where the cloud is a broker.
@@ -44,6 +44,7 @@ class Site:
     directory: Path
     gateway: Sequence[str] = ()
     children: Sequence[str] = ()
+    broker_prefix: Sequence[str] = ()
     interface: str = "lo"
     plant_options: Sequence[str] = ()
     cloud: str = "alibaba"
@@ -68,7 +69,7 @@ class Site:
             bus = stack.enter_context(PrivateBus(*self.policies))
             self.bus, self.private_bus = bus.address, bus
             if self.speaks:
-                broker = SiteBroker(self.directory / "broker")
+                broker = SiteBroker(self.directory / "broker", self.broker_prefix)
                 self.broker = await stack.enter_async_context(broker)
             try:
                 await self._start_plant()

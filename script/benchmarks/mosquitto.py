@@ -106,16 +106,21 @@ class MqttClient:
         return await cls._over(name, *await asyncio.open_connection("127.0.0.1", port))
 
     @classmethod
-    async def open_local(cls, path: Path, name: str) -> Self:
-        """Connect to a Unix socket.  Raises OSError."""
-        return await cls._over(name, *await asyncio.open_unix_connection(path))
+    async def open_local(cls, path: Path, name: str, password: str = "") -> Self:
+        """Connect to a Unix socket; with a password as a user of that name.  Raises OSError."""
+        return await cls._over(name, *await asyncio.open_unix_connection(path), password)
 
     @classmethod
     async def _over(
-        cls, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        cls,
+        name: str,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        password: str = "",
     ) -> Self:
-        client = cls(reader, writer)
-        body = b"\0\4MQTT\4\2\0\0" + len(name).to_bytes(2, "big") + name.encode()
+        client, flags = cls(reader, writer), 0xC2 if password else 0x02
+        fields = (name, name, password) if password else (name,)
+        body = b"\0\4MQTT\4" + bytes([flags]) + b"\0\0" + b"".join(map(_text, fields))
         client.writer.write(bytes([0x10, len(body)]) + body)
         await client.receive()
         return client
@@ -140,6 +145,10 @@ class MqttClient:
     def close(self) -> None:
         """Leave."""
         self.writer.close()
+
+
+def _text(text: str) -> bytes:
+    return len(text).to_bytes(2, "big") + text.encode()
 
 
 @dataclass(slots=True)

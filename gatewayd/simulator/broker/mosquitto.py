@@ -21,6 +21,7 @@ class MosquittoProcess:
     """A process of mosquitto.  directory: for its files, with its configuration `text`.
 
     connect: opens a connection to it, and fails with OSError while it does not listen.
+    prefix: of the command that runs it.
     """
 
     def __init__(
@@ -28,8 +29,10 @@ class MosquittoProcess:
         directory: Path,
         text: str,
         connect: Callable[[], Awaitable[tuple[object, asyncio.StreamWriter]]],
+        prefix: Sequence[str] = (),
     ) -> None:
         self._directory, self._text, self._connect = directory, text, connect
+        self._prefix = prefix
         self.log = directory / "mosquitto.log"
         self._process: asyncio.subprocess.Process | None = None
 
@@ -41,7 +44,7 @@ class MosquittoProcess:
         (self._directory / "mosquitto.conf").write_text(text)
         with self.log.open("ab") as output:
             self._process = await asyncio.create_subprocess_exec(
-                find(PROGRAM), "-c", str(self._directory / "mosquitto.conf"),
+                *self._prefix, find(PROGRAM), "-c", str(self._directory / "mosquitto.conf"),
                 stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
             )  # fmt: skip
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -35,15 +35,17 @@ class SiteBroker:
     """A broker in a directory of its own, while the `async with` lasts.
 
     directory: new; short, as the path of a socket has at most 107 bytes.
+    prefix: of the command that runs it.
     Raises OSError where mosquitto is not installed, or does not start.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, prefix: Sequence[str] = ()) -> None:
         self._directory = directory
         self.socket = directory / "socket"
         self._where = ("--unix", str(self.socket))
         connect = partial(asyncio.open_unix_connection, self.socket)
-        self._broker = MosquittoProcess(directory, CONFIG.format(directory=directory), connect)
+        text = CONFIG.format(directory=directory)
+        self._broker = MosquittoProcess(directory, text, connect, prefix)
 
     async def __aenter__(self) -> Self:
         self._directory.mkdir()

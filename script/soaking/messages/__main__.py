@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ from gatewayd.errors import GatewayError
 from script.soaking.messages import fleet
 from script.soaking.messages.cuts import judge_messages, message_cuts
 from script.soaking.messages.door_kills import DoorTally, kill_brokers, kill_doors
+from script.soaking.messages.fast_clock import PartsClock, with_fast_clock
 from script.soaking.messages.fleet import FleetTally
 from script.soaking.messages.gateway import WAYS, kill_gateways
 from script.soaking.messages.kill_loop import MessageTally, kill_relays
@@ -191,8 +193,10 @@ def _silence(options: argparse.Namespace) -> Iterator[bool]:
 
 
 def _outages(options: argparse.Namespace) -> Iterator[bool]:
-    tally = _played(lambda directory: let_fail(directory, options.minutes, options.seed))
+    clock = PartsClock(os.environ)
+    tally = _played(lambda directory: let_fail(directory, options.minutes, options.seed, clock))
     _say(
+        f"{tally.hours:>8.1f} hours by the clock of the parts",
         f"{sum(tally.outages.values()):>8,} outages in {options.minutes:.0f} minutes: "
         + ", ".join(f"{count} times {name}" for name, count in sorted(tally.outages.items())),
         f"{tally.acknowledged:>8,} messages acknowledged",
@@ -208,11 +212,12 @@ def _outages(options: argparse.Namespace) -> Iterator[bool]:
 
 
 def _days(options: argparse.Namespace) -> Iterator[bool]:
-    """Play outages once more, with one clock for all parts that runs faster (faketime(1))."""
+    """Play outages once more, with one clock for all parts that runs faster."""
     command = [
-        "faketime", "-f", f"+0 x{options.speed:g}", sys.executable, "-m", "script.soaking.messages",
-        "outages", "--minutes", str(options.days * 24 * 60), "--seed", str(options.seed),
+        sys.executable, "-m", "script.soaking.messages", "outages",
+        "--minutes", str(options.days * 24 * 60 / options.speed), "--seed", str(options.seed),
     ]  # fmt: skip
+    command = with_fast_clock(command, options.speed)
     yield subprocess.run(command, check=False).returncode == 0
 
 

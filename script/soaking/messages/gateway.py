@@ -7,8 +7,10 @@ import json
 import random
 import signal
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +45,9 @@ FAULTS = "puback-hang-up:1%"
 WINDOW = ChildMessageSettings().window
 STEP = 0.001
 """Degrees between two values of a child, which stand for numbers."""
-_ORDER = '[messages.child]\nafter_outage = "in-order"\n'
+OPTIONS = ("--children", "0", "--late", str(CHILDREN), "--seed", "7", "--rate", "0")
+"""Of the plant: without the limit of logins, which so many starts would pass."""
+ORDER = '[messages.child]\nafter_outage = "in-order"\n'
 _PACKETS = 65_535
 _ARRIVED: Mapping[str, tuple[str, Callable[[Any], Sequence[float]]]] = {
     "alibaba": ("reports", lambda one: _present(one["values"], "CurrentTemperature")),
@@ -52,15 +56,28 @@ _ARRIVED: Mapping[str, tuple[str, Callable[[Any], Sequence[float]]]] = {
 """By which verb each cloud says what has arrived, and the temperatures in that."""
 
 
-class SpeakingChildren:
-    """Children that publish at the site's broker, each one value after the other.
+@dataclass(frozen=True, slots=True)
+class Mouth:
+    """How a child speaks.  connect: to its broker.  topic, name: of its values."""
 
+    connect: Callable[[], Awaitable[MqttClient]]
+    topic: str
+    name: str
+
+
+class SpeakingChildren:
+    """Children that publish, each one value after the other.
+
+    mouths: how some of them speak; the others do so at the site's broker.
     acknowledged: how many numbers of each child the broker has acknowledged.
     received: those that the cloud has, in the order of their arrival.
     """
 
-    def __init__(self, site: Site, children: Sequence[str]) -> None:
+    def __init__(
+        self, site: Site, children: Sequence[str], mouths: Mapping[str, Mouth] | None = None
+    ) -> None:
         self._site, self._children = site, children
+        self._mouths = {child: self._usual(child) for child in children} | dict(mouths or {})
         self.acknowledged: dict[str, int] = defaultdict(int)
         self.received: dict[str, list[int]] = defaultdict(list)
         self._seen: dict[str, int] = defaultdict(int)
@@ -74,21 +91,23 @@ class SpeakingChildren:
     async def _speak(self, child: str) -> None:
         while True:
             with suppress(OSError, EOFError):  # the broker may be gone for a while
-                await self._publish(child, await self._connected(child))
+                await self._publish(child, await self._mouths[child].connect())
             await asyncio.sleep(PAUSE)
 
-    async def _connected(self, child: str) -> MqttClient:
+    def _usual(self, child: str) -> Mouth:
         assert self._site.broker is not None, "the site has one"
-        return await MqttClient.open_local(self._site.broker.socket, child)
+        connect = partial(MqttClient.open_local, self._site.broker.socket, child)
+        return Mouth(connect, TOPIC.format(child=child), "temperature")
 
     async def _publish(self, child: str, client: MqttClient) -> None:
         """Publish until the broker is gone.  Raises OSError, EOFError."""
+        mouth = self._mouths[child]
         try:
             while True:
                 number = self.acknowledged[child]
-                payload = json.dumps({"temperature": round(number * STEP, 3)}).encode()
-                topic, packet = TOPIC.format(child=child), number % _PACKETS + 1
-                client.writer.write(codec.publish(topic, payload, 1, packet))
+                payload = json.dumps({mouth.name: round(number * STEP, 3)}).encode()
+                packet = number % _PACKETS + 1
+                client.writer.write(codec.publish(mouth.topic, payload, 1, packet))
                 await client.receive()
                 self.acknowledged[child] += 1
                 await asyncio.sleep(PAUSE)
@@ -147,11 +166,9 @@ async def speaking_site(
     directory: Path, cloud: str, route: str
 ) -> AsyncIterator[tuple[Site, Sequence[str]]]:
     """A site whose children are online, with gatewayd running."""
-    # without the limit of logins, which so many starts would pass
-    options = ("--children", "0", "--late", str(CHILDREN), "--seed", "7", "--rate", "0")
-    site = Site(directory, cloud=cloud, route=route, plant_options=options, speaks=True)
+    site = Site(directory, cloud=cloud, route=route, plant_options=OPTIONS, speaks=True)
     async with site.open():
-        site.configure(f"{config(site)}{_ORDER}", rules(site))
+        site.configure(f"{config(site)}{ORDER}", rules(site))
         await site.start()
         if route == "certificate":
             for name in NAMES:

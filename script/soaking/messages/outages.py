@@ -1,7 +1,7 @@
 """A site that speaks while each of its parts fails in turn, for an hour, or days of a fast clock.
 
-The broker of the site is stopped, the cloud is gone, gatewayd is killed or restarted, and its disk
-is full twice.
+The broker of the site or gatewayd's own is stopped, the cloud is gone, gatewayd is killed or
+restarted, and its disk is full twice.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from pathlib import Path
 
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.simulator.site import Site
-from script.soaking.messages.gateway import SpeakingChildren, speaking_site
+from script.soaking.messages.fast_clock import PartsClock
+from script.soaking.messages.gateway import SpeakingChildren
 from script.soaking.messages.marks import out_of_order
+from script.soaking.messages.own_broker import OwnBroker, site_with_broker
 
 DISK = 64 * 1024 * 1024
 """Bytes of the disk of gatewayd: room for the reserve, and little else."""
@@ -31,6 +33,8 @@ FULL = 10.0
 """Seconds for which the disk is full."""
 SHOWN = 12.0
 """Seconds after which D-Bus shows what was dropped."""
+ENTERED = 0o711
+"""The mode of a directory that other users may pass, and not read."""
 STANDSTILL = 30.0
 """Seconds without a further message after which the rest is missing."""
 LOOK = 2.0
@@ -43,6 +47,7 @@ MOST_MEMORY = 150.0
 class OutageTally:
     """What was counted.  outages: by what failed.  memory: MB of gatewayd, at most.
 
+    hours: that have passed by the clock of the parts.
     dropped: messages that gatewayd says it has dropped, by the reason.  missing: what never came,
     and gaps: where that was.
     """
@@ -54,20 +59,24 @@ class OutageTally:
     gaps: list[str] = field(default_factory=list)
     dropped: Counter[str] = field(default_factory=Counter)
     memory: float = 0.0
+    hours: float = 0.0
     wrong: list[str] = field(default_factory=list)
 
 
 class FailingSite:
-    """What can fail of a site.  disk: that of gatewayd."""
+    """What can fail of a site.  own: gatewayd's own broker.  disk: that of gatewayd."""
 
-    def __init__(self, site: Site, disk: Path, rng: random.Random, tally: OutageTally) -> None:
-        self._site, self._disk, self._rng, self._tally = site, disk, rng, tally
+    def __init__(
+        self, site: Site, own: OwnBroker, disk: Path, rng: random.Random, tally: OutageTally
+    ) -> None:
+        self._site, self._own, self._disk, self._rng, self._tally = site, own, disk, rng, tally
 
     async def fail(self) -> None:
         """Let one part fail, and come back."""
         failures: Mapping[str, Callable[[], Awaitable[None]]] = {
             "cloud": self._without_cloud,
             "broker": self._without_broker,
+            "own broker": self._without_own_broker,
             "gatewayd killed": self._killed,
             "gatewayd restarted": self._restarted,
         }
@@ -96,6 +105,11 @@ class FailingSite:
         await self._site.broker.stop()
         await self._rest()
         await self._site.broker.start()
+
+    async def _without_own_broker(self) -> None:
+        await self._own.stop()
+        await self._rest()
+        await self._own.start()
 
     async def _killed(self) -> None:
         await self._note_dropped()
@@ -134,24 +148,28 @@ class FailingSite:
 
 
 async def let_fail(
-    directory: Path, minutes: float, seed: int, *, cloud: str = "alibaba"
+    directory: Path, minutes: float, seed: int, clock: PartsClock, *, cloud: str = "alibaba"
 ) -> OutageTally:
     """Let parts of a site fail for so long; then all that was acknowledged has to be at the cloud.
 
-    Needs root, for a small disk.
+    clock: that of the parts.  Needs root, for a small disk.
     """
     rng, tally = random.Random(seed), OutageTally()
+    await asyncio.to_thread(directory.chmod, ENTERED)  # gatewayd's own broker is another user
+    own = OwnBroker(directory / "own", clock.prefix)
     with _small_disk(directory / "state") as disk:
-        async with speaking_site(directory, cloud, "") as (site, children):
-            await site.ask(do="faults", plan="")
-            failing = FailingSite(site, disk, rng, tally)
-            speaking = SpeakingChildren(site, children)
+        began = await clock.hours()
+        async with site_with_broker(directory, cloud, own, clock.prefix) as (site, children):
+            failing = FailingSite(site, own, disk, rng, tally)
+            mouth = await own.mouth(site, children[-1])
+            speaking = SpeakingChildren(site, children, {children[-1]: mouth})
             async with _in_background(speaking.follow(), failing.watch_memory()):
                 async with _in_background(speaking.speak()):
                     await _fail_for(failing, minutes * 60)
                 for child in children:
                     await _judge(speaking, child, tally)
             await failing.end()
+        tally.hours = await clock.hours() - began
     if tally.missing > sum(tally.dropped.values()):
         tally.wrong.append(f"{tally.missing} never came, and {dict(tally.dropped)} were dropped")
     if tally.memory > MOST_MEMORY:
