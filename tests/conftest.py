@@ -45,8 +45,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--attacks",
+        action="append",
         metavar="TEXT",
-        help="attack booted gateways in all ways whose name has this text, and judge times, too",
+        help="attack booted gateways in all ways whose name has this text, and judge times, too; "
+        "can be given several times",
     )
 
 

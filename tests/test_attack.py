@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import random
+from pathlib import Path
 
 import pytest
 
+from script.attacking.__main__ import main
 from script.attacking.fuzzer import Campaign, Parser
 from script.attacking.parsers import parsers
 from script.attacking.situations import SITUATIONS, TOP
+from script.attacking.tally import Effort, Tally
 
-INPUTS = 400
-"""Of each parser; script/attack tries millions."""
+INPUTS, SECONDS = 400, 0.5
+"""Of each parser, at most, and the processor time for them; script/attack tries millions."""
 PARSERS = parsers()
 ENOUGH = 1_000_000
 """Inputs in which three octets are found one after the other; at once, they are one in 2^24."""
@@ -21,9 +25,9 @@ ENOUGH = 1_000_000
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_no_input_is_more_than_refused(parser: Parser) -> None:
     campaign = Campaign(parser, random.Random(17))
-    campaign.run(60.0, INPUTS)
+    campaign.run(SECONDS, INPUTS)
     assert not campaign.crashes
-    assert campaign.inputs >= INPUTS
+    assert campaign.inputs >= len(parser.seeds)
     assert campaign.edges
 
 
@@ -72,6 +76,37 @@ def test_a_campaign_can_be_repeated() -> None:
         campaign.run(60.0, 200)
         found.append(campaign.corpus)
     assert found[0] == found[1]
+
+
+def test_a_tally_adds_up_what_several_runs_have_done(tmp_path: Path) -> None:
+    file = tmp_path / "tally.json"
+    Tally(file).add("x", Effort(2.0, 30, 1))
+    Tally(file).add("x", Effort(0.5, 10, 0))
+    Tally(file).add("y", Effort(1.0, 5, 0))
+    assert Tally(file).of("x") == Effort(2.5, 40, 1)
+    assert Tally(file).of("y") == Effort(1.0, 5, 0)
+    assert Tally(None).of("x") == Effort()
+
+
+def test_a_campaign_goes_on_where_its_tally_ends(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "tally.json"
+    words = ["parsers", "--only", "mDNS name", "what a child says", f"--tally={file}"]
+    try:
+        for seconds in (0.1, 0.1, 0.2):
+            before = Tally(file).of("mDNS name")
+            assert main([*words, f"--seconds={seconds}"]) == 0
+            assert Tally(file).of("mDNS name").seconds >= seconds
+            assert (Tally(file).of("mDNS name") == before) is (before.seconds >= seconds)
+    finally:
+        logging.disable(logging.NOTSET)
+    shown = capsys.readouterr().out.splitlines()
+    inputs = Tally(file).of("mDNS name").inputs
+    assert f" {inputs} inputs" in shown[-3]
+    assert shown[-1].startswith("2 parsers, 0 s, 0 crashes; seed ")
+    assert main([*words, "--list"]) == 0
+    assert capsys.readouterr().out.splitlines() == ["mDNS name", "what a child says"]
 
 
 def test_every_situation_is_played_by_tests_that_are_there() -> None:

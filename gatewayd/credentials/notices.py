@@ -116,7 +116,7 @@ class CredentialNotices:
     async def _load(self) -> None:
         """Read the notes, once."""
         if not self._loaded and self._directory is not None:
-            self._given = await asyncio.to_thread(_read, self._directory / NOTES)
+            self._given = await asyncio.to_thread(read_notes, self._directory / NOTES)
         self._loaded = True
 
     def _is_good(self, name: str) -> bool:
@@ -170,7 +170,7 @@ def _holder(name: str) -> Holder:
     return Holder(unit=rest.removesuffix(".service")) if kind == "unit" else Holder(user=rest)
 
 
-def _read(path: Path) -> dict[str, _Given]:
+def read_notes(path: Path) -> dict[str, _Given]:
     """Return the notes; none where they cannot be read.  Blocks."""
     try:
         found = json.loads(read_regular(path, MAX_BYTES))

@@ -130,7 +130,10 @@ class Moves:
 
     @classmethod
     def parse(cls, text: str) -> Moves:
-        """Read what `text` made.  Raises KeyError, TypeError, ValueError."""
+        """Read what `text` made.
+
+        Raises KeyError, TypeError, ValueError, OverflowError, RecursionError.
+        """
         facts = json.loads(text)
         move = None
         if facts["to"] is not None:

@@ -67,7 +67,7 @@ class NoticeWriter:
 
     async def run(self) -> None:
         """Look again and again, until cancelled."""
-        self._causes.inherit(await asyncio.to_thread(_read, self._directory / NOTES))
+        self._causes.inherit(await asyncio.to_thread(read_notes, self._directory / NOTES))
         while True:
             self._look()
             await self._write()
@@ -118,7 +118,7 @@ def _replace(directory: Path, texts: dict[Cause, str], due: set[Cause], notes: b
     replace_public(directory / NOTES, notes)
 
 
-def _read(path: Path) -> set[Subject]:
+def read_notes(path: Path) -> set[Subject]:
     """Return what was noticed before; nothing where that cannot be read.  Blocks."""
     with suppress(OSError, ValueError, TypeError, RecursionError):
         noted = json.loads(read_regular(path, MAX_NOTES))

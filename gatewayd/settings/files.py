@@ -235,7 +235,10 @@ def read(path: Path, problems: Problems) -> Document | None:
 
 def parse(text: str) -> dict[str, Any]:
     """Return the tables of a TOML text.  Raises ValueError, which says where it is wrong."""
-    return tomli.loads(text)
+    try:
+        return tomli.loads(text)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def read_text(path: Path, problems: Problems) -> str | None:

@@ -248,7 +248,7 @@ class RecordDatabase(Database):
         rows = self._run("SELECT claim, device FROM answer")
         try:
             return {Claim(*json.loads(claim)): DeviceId(device) for claim, device in rows}
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise StoreError("state.db: an operator's answer is damaged") from error
 
     def settle(self, key: Claim, device: DeviceId | None) -> None:
@@ -300,7 +300,7 @@ def _record(row: tuple[Any, ...]) -> Record:
         facts["admission"] = Admission(facts["admission"])
         facts["pin"] = Pin.parse(facts["pin"]) if facts["pin"] else None
         facts["moves"] = Moves.parse(facts["moves"]) if facts["moves"] else NO_MOVES
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
     cloud = None if provider is None else CloudName(provider, product, name, route)
     return Record(cloud=cloud, **facts)

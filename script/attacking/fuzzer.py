@@ -64,9 +64,10 @@ class Campaign:
         return len(self._edges)
 
     def run(self, seconds: float, most: int | None = None) -> None:
-        """Try inputs for some seconds of processor time, or so many."""
-        for seed in self.parser.seeds:
-            self._try(seed)
+        """Try inputs for some seconds of processor time, or so many; go on where it ended."""
+        if not self.inputs:
+            for seed in self.parser.seeds:
+                self._try(seed)
         end = time.process_time() + seconds
         while time.process_time() < end and (most is None or self.inputs < most):
             self._try(self._next())

@@ -9,7 +9,6 @@ import struct
 from collections.abc import Iterator
 
 from gatewayd.cli.discover.anonymous import Anonymizer, Pseudonyms, Unreadable
-from gatewayd.cli.setup.commands import read_answers
 from gatewayd.cloud.alibaba import https_registration, preregistration_free
 from gatewayd.credentials.holders import unit_of
 from gatewayd.device.identity import DeviceId
@@ -167,11 +166,6 @@ def _of_files() -> Iterator[Parser]:
         "list of the broker's users", users.decode,
         [head + b"\n", head + b"\n" + json.dumps(user).encode() + b"\n"],
         (StoreUnavailable,), (b"Infinity", b"1e999", b'"version":', b'"certificates":', b"[["),
-    )  # fmt: skip
-    yield Parser(
-        "answers of gatewayctl setup", lambda data: read_answers(data.decode("utf-8", "replace")),
-        [b'cloud = "alibaba"\nhosts = ["a", "b"]\nport = 1883\n'],
-        (ConfigError,), (b"[[", b"= ", b'"""', b"0x"),
     )  # fmt: skip
     yield Parser(
         "words of a recovery key",

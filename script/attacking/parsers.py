@@ -8,11 +8,8 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import cache, partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
-from gatewayd.admission.rules import read_rules
 from gatewayd.ca.authority import Authority, make_authority, read_authority
 from gatewayd.ca.certificates import (
     common_name,
@@ -57,8 +54,8 @@ from gatewayd.runtime.read_only_copy import with_log
 from gatewayd.runtime.text import escaped, without_unprintable
 from gatewayd.secretstore.keyslots import recovery
 from gatewayd.secretstore.keyslots.slots import encrypted_by
-from gatewayd.settings.files import Problems
 from script.attacking.fuzzer import Parser
+from script.attacking.kept_parsers import kept_parsers
 from script.attacking.lan_parsers import lan_parsers
 from script.attacking.more_parsers import more_parsers
 from script.attacking.proof_parsers import proof_parsers
@@ -69,26 +66,9 @@ CHUNKED = (
     b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     b"2;x=y\r\n{}\r\n0\r\n\r\n"
 )
-RULES = (
-    b"""
-[[rule]]
-name = "x"
-match = { service = "_x._tcp", instance = "A*" }
-action = "reject"
-""",
-    b"""
-[[rule]]
-name = "y"
-match = { source = "mdns", host = "?*" }
-extract = { serial = "/[0-9]{4}/" }
-action = "ask"
-provider = "c"
-product = "p"
-device_name = "{serial|upper|last4}"
-""",
-)
 
 
+@cache
 def parsers() -> Sequence[Parser]:
     """Return all of them."""
     return (
@@ -96,6 +76,7 @@ def parsers() -> Sequence[Parser]:
         *_of_clouds(),
         *_of_children(),
         *_of_files(),
+        *kept_parsers(),
         *lan_parsers(),
         *more_parsers(),
         *proof_parsers(),
@@ -304,10 +285,6 @@ def _of_files() -> Iterator[Parser]:
     page = b"SQLite format 3\0" + struct.pack(">HBB", 512, 2, 2) + bytes(492)
     yield Parser("SQLite file and its log", _sqlite, [page, page + struct.pack(
         ">8I", 0x377F0682, 3007000, 512, 0, 1, 2, 3, 4) + bytes(600)])  # fmt: skip
-    yield Parser(
-        "rules", _rules, RULES, (ConfigError,),
-        (b"[[rule]]\n", b"match = ", b"require = ", b"window = true"),
-    )  # fmt: skip
 
 
 def _text(data: bytes) -> str:
@@ -441,15 +418,3 @@ def _authority() -> Authority:
 def _sqlite(data: bytes) -> None:
     for cut in (0, 512, len(data) // 2):
         with_log(data[:cut], data[cut:])
-
-
-@cache
-def _scratch() -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix="attack-")
-
-
-def _rules(data: bytes) -> None:
-    file = Path(_scratch().name) / "10-rules.toml"
-    file.write_bytes(data)
-    problems = Problems()
-    read_rules([file], problems)

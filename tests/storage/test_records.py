@@ -227,11 +227,12 @@ async def test_one_that_is_another_is_gone_with_the_answer_or_not_at_all(tmp_pat
         assert not await stores.secrets.holds(SLOT)
 
 
-def test_an_answer_that_makes_no_sense_is_named(tmp_path: Path) -> None:
+@pytest.mark.parametrize("claim", ["[1]", "[" * 5000], ids=lambda one: one[:20])
+def test_an_answer_that_makes_no_sense_is_named(tmp_path: Path, claim: str) -> None:
     with closing(RecordDatabase(tmp_path)):
         pass
     with closing(sqlite3.connect(tmp_path / "state.db")) as file, file:
-        file.execute("INSERT INTO answer VALUES ('[1]', '')")
+        file.execute("INSERT INTO answer VALUES (?, '')", (claim,))
     with closing(RecordDatabase(tmp_path)) as state, pytest.raises(StoreError, match="damaged"):
         state.answers()
 
@@ -409,7 +410,15 @@ def test_a_file_of_an_earlier_schema_is_brought_up_to_date(tmp_path: Path, versi
             state.write(RECORD)
 
 
-@pytest.mark.parametrize("damage", ["verdict = 'maybe'", "claims = '[[1]]'", "claims = '{'"])
+NESTED = "[" * 5000
+ENDLESS = '{"dormant": [], "to": null, "moved_at": 1e999}'
+DAMAGES = (
+    "verdict = 'maybe'", "claims = '[[1]]'", "claims = '{'", f"claims = '{NESTED}'",
+    f"moves = '{ENDLESS}'", f"moves = '{NESTED}'",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda one: one[:20])
 def test_a_record_that_makes_no_sense_is_named(tmp_path: Path, damage: str) -> None:
     with closing(RecordDatabase(tmp_path)) as state:
         state.write(RECORD)

@@ -37,6 +37,8 @@ WATCH_ON_TERMINAL = 60
 """Seconds for which children are shown to arrive, if no option says otherwise."""
 MOST_SHOWN = 200
 """Lines about children, of which there may be thousands."""
+LARGEST = 1 << 63
+"""Numbers of TOML are below it; the library reads larger ones, of more digits than Python shows."""
 LOOK = 1.0
 """Seconds between two looks at the children."""
 UNDONE = "Nothing was written"
@@ -60,7 +62,7 @@ def _text(value: object) -> str | None:
     if isinstance(value, list) and all(isinstance(one, str) for one in value):
         return " ".join(value)
     if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
+        return str(value) if abs(value) < LARGEST else None
     return value if isinstance(value, str) else None
 
 

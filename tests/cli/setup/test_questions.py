@@ -381,7 +381,8 @@ def test_answers_are_texts_numbers_or_lists() -> None:
     assert read_answers('interface = ["lan0", "lan1"]\nwindow = 60\nca_file = ""') == {
         "interface": "lan0 lan1", "window": "60", "ca_file": "",
     }  # fmt: skip
-    for wrong in ("x = true", "x = 1.5", "x = [1]", "[x]", "x = 1979-05-27", "x", "\0"):
+    found = "x = " + "[" * 3000, "x = 0x" + "f" * 4000
+    for wrong in ("x = true", "x = 1.5", "x = [1]", "[x]", "x = 1979-05-27", "x", "\0", *found):
         with pytest.raises(ConfigError):
             read_answers(wrong)
 
