@@ -107,16 +107,34 @@ class Box:
         journal = self.run("journalctl", "--no-pager", "-n", "40")
         raise TimeoutError(f"timed out waiting for {what}; the journal ends:\n{journal}")
 
+    def journal(self, *options: str) -> str:
+        """Return what journalctl shows, with all that was logged before this call."""
+        script = 'journalctl --sync && exec journalctl --no-pager "$@"'
+        return self.run("sh", "-c", script, "sh", *options)
+
     def path(self, inside: str) -> Path:
-        """Return where a file of the running machine is seen from outside."""
-        return Path(f"/proc/{self._leader}/root") / inside.lstrip("/")
+        """Return where a file is seen from outside; of a machine that is off, if it wrote it."""
+        root = Path(f"/proc/{self._leader}/root") if self._leader else self.changes / "upper"
+        return root / inside.lstrip("/")
 
     def write(self, inside: str, text: str, mode: int = 0o644) -> None:
-        """Write a file inside, and its directories."""
+        """Write a file inside, and its directories; the machine may be off."""
         path = self.path(inside)
+        if not self._leader:
+            self._add_directories(path.parent.relative_to(self.changes / "upper"))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
         path.chmod(mode)
+
+    def _add_directories(self, inside: Path) -> None:
+        """Make directories in the layer that is written to, as they are in the layers below."""
+        for part in reversed([inside, *inside.parents]):
+            here = self.changes / "upper" / part
+            below = next((layer / part for layer in self._layers if (layer / part).is_dir()), None)
+            if below is not None and not here.exists():
+                here.mkdir(parents=True)
+                shutil.copystat(below, here)
+                shutil.chown(here, below.stat().st_uid, below.stat().st_gid)
 
     @property
     def inside(self) -> tuple[str, ...]:

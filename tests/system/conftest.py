@@ -143,22 +143,27 @@ def new(installed: Path, root: Path, lan: tuple[str, Plant], memory: Path) -> It
 
 
 @pytest.fixture
-def gateway(new: Gateway) -> Gateway:
-    """A gateway whose children are online."""
-    new.configure()
-    new.await_online(CHILDREN)
-    return new
+def gateway(installed: Path, root: Path, lan: tuple[str, Plant], memory: Path) -> Iterator[Gateway]:
+    """A gateway whose children are online; it was configured before it was switched on."""
+    with booted([installed, root], lan, memory, action="register") as gateway:
+        gateway.await_online(CHILDREN)
+        yield gateway
 
 
 @contextlib.contextmanager
-def booted(layers: list[Path], lan: tuple[str, Plant], memory: Path) -> Iterator[Gateway]:
-    """Boot a machine of these layers on a LAN."""
+def booted(
+    layers: list[Path], lan: tuple[str, Plant], memory: Path, action: str = ""
+) -> Iterator[Gateway]:
+    """Boot a machine of these layers on a LAN.  action: of its rule; "" for no configuration."""
     namespace, running = lan
     changes = memory / "changes"
     box = Box(layers, changes, (f"--network-namespace-path=/run/netns/{namespace}",))
+    gateway = Gateway(box, running, namespace)
+    if action:
+        gateway.prepare(action)
     box.boot()
     try:
-        yield Gateway(box, running, namespace)
+        yield gateway
     finally:
         box.cut_power()
         shutil.rmtree(changes)

@@ -11,7 +11,7 @@ from typing import Any
 
 from gatewayd.simulator.site import MANAGER
 from tests.integration.lan import GATEWAY
-from tests.system.box import Box, Failed
+from tests.system.box import PATIENCE, Box, Failed
 from tests.system.plant import Plant
 
 UNIT = "gatewayd.service"
@@ -58,6 +58,9 @@ device_name = "{{serial}}"
 """
 """For the children of one cloud."""
 
+BUSCTL = ("busctl", f"--timeout={PATIENCE:.0f}")
+"""By itself it waits no longer than 25 seconds for an answer."""
+
 PRODUCT = """\
 [Service]
 LoadCredential=product:/etc/gatewayd/product-secret
@@ -89,6 +92,12 @@ class Gateway:
 
     def configure(self, action: str = "register") -> None:
         """Write the configuration of this site, and restart.  action: of the rule."""
+        self.prepare(action)
+        self.box.run("systemctl", "daemon-reload")
+        self.systemctl("restart")
+
+    def prepare(self, action: str = "register") -> None:
+        """Write the configuration of this site; the machine may be off.  action: of the rule."""
         files = {
             "conf.d/50-site.toml": CONFIG.format(facts=self.plant.facts),
             "rules.d/50-site.toml": RULES.format(
@@ -100,8 +109,7 @@ class Gateway:
         for name, text in files.items():
             self.box.write(f"/etc/gatewayd/{name}", text)
         self.box.write("/etc/gatewayd/product-secret", self.plant.text("product-secret"), 0o600)
-        self.drop_in("product", PRODUCT)
-        self.systemctl("restart")
+        self.box.write(f"{DROP_INS}/product.conf", PRODUCT)
 
     def begin_with_key(self, *options: str) -> None:
         """Begin with an empty vault whose key is made by hand.  options: of systemd-creds."""
@@ -134,14 +142,15 @@ class Gateway:
 
     def call(self, method: str, signature: str = "", *arguments: str, user: str = "") -> Any:
         """Call a method of the Manager, as a user; return its first result.  Raises Failed."""
-        told = ("--json=short", "call", *MANAGER, method)
+        told = (*BUSCTL, "--json=short", "call", *MANAGER, method)
         given = (signature, *arguments) if signature else ()
-        text = self.box.run("busctl", *told, *given, user=user)
+        text = self.box.run(*told, *given, user=user)
         return json.loads(text)["data"][0] if text else None
 
     def property(self, name: str, user: str = "") -> Any:  # JSON
         """Return a property of the Manager.  Raises Failed."""
-        text = self.box.run("busctl", "--json=short", "get-property", *MANAGER, name, user=user)
+        told = (*BUSCTL, "--json=short", "get-property", *MANAGER, name)
+        text = self.box.run(*told, user=user)
         return json.loads(text)["data"]
 
     def counts(self) -> Mapping[str, int]:
@@ -160,6 +169,10 @@ class Gateway:
         """Return when the daemon is in this state.  Raises TimeoutError."""
         self.box.until(lambda: self.property("State") == state, f"gatewayd to be {state}")
 
+    def await_status(self, text: str) -> None:
+        """Return when systemd shows this of the daemon, which it does some time after the state."""
+        self.box.until(lambda: text in self.shown("StatusText"), f"the status {text!r}")
+
     def publish(
         self,
         child: str,
@@ -177,11 +190,13 @@ class Gateway:
             "--cafile", str(authority), "-u", child, "-P", password,
             "-t", f"c/{child}/up/properties", "-m", payload,
         ]  # fmt: skip
-        return subprocess.run(command, check=False, capture_output=True, timeout=30).returncode
+        return subprocess.run(
+            command, check=False, capture_output=True, timeout=PATIENCE
+        ).returncode
 
     def journal(self, *options: str) -> str:
         """Return what the daemon has logged."""
-        return self.box.run("journalctl", "--no-pager", "--unit", UNIT, *options)
+        return self.box.journal("--unit", UNIT, *options)
 
     def refused(self, *command: str, user: str = "") -> str:
         """Return what a command that must fail complains of."""
