@@ -16,7 +16,7 @@ import pytest
 from gatewayd.dbus.names import AUTHORITY, NAME, provider_path
 from gatewayd.simulator.huawei.account import home
 from tests.integration.lan import CHILDREN, namespaces
-from tests.system.gateway import LAN, RULES, Gateway
+from tests.system.gateway import BUSCTL, LAN, RULES, Gateway
 from tests.system.plant import Plant, plant
 
 EXAMPLES = "/usr/share/doc/gatewayd/examples"
@@ -132,7 +132,7 @@ class Holder:
 
     def _authority(self, method: str, *arguments: str) -> str:
         place = (NAME, provider_path(self.cloud), AUTHORITY)
-        told = self.box.run("busctl", "--json=short", "call", *place, method, *arguments)
+        told = self.box.run(*BUSCTL, "--json=short", "call", *place, method, *arguments)
         return str(json.loads(told)["data"][0]) if told else ""
 
     def explained(self) -> str:
@@ -167,8 +167,8 @@ class Holder:
     def failures_until_given(self) -> int:
         """Return how often the unit has failed to start between its child's hand-over and its
         credential."""
-        lines = self.box.run(
-            "journalctl", "--no-pager", "-o", "cat", "--unit", self.unit, "--unit", "gatewayd"
+        lines = self.box.journal(
+            "-o", "cat", "--unit", self.unit, "--unit", "gatewayd"
         ).splitlines()
         handed = next(n for n, line in enumerate(lines) if "is handed-over (HandedOver)" in line)
         given = next(n for n, line in enumerate(lines) if f"was given to unit {self.unit}" in line)

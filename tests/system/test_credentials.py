@@ -80,7 +80,7 @@ def test_a_unit_speaks_for_a_child_until_that_is_rejected(new: Gateway) -> None:
 
     new.systemctl("kill", "--signal=SIGKILL", "--kill-whom=main")
     new.box.until(lambda: list(new.children().values()) == ["handed-over"], "gatewayd to be back")
-    assert says(holder), "the holder needs no gatewayd"
+    until_data(holder)
 
     (device,) = new.children()
     holder.reject()
