@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import ast
 import contextlib
 import io
@@ -9,6 +10,7 @@ import re
 import shlex
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from gatewayd import __main__ as daemon
@@ -94,10 +96,7 @@ def literals(source: str) -> Iterator[str]:
 
 
 def in_code() -> Iterator[Hint]:
-    """Yield the commands in our modules; one that has no program's name has no command.
-
-    Every process that runs tests reads them, before its first test.
-    """
+    """Yield the commands in our modules; one that has no program's name has no command."""
     for path in sorted((ROOT / "gatewayd").rglob("*.py")):
         source = path.read_text()
         named = "gatewayctl" in source or "gatewayd --" in source
@@ -135,8 +134,10 @@ def of_the_system() -> Iterator[Hint]:
             yield Hint(place, tuple(shlex.split(line)))
 
 
-HINTS = sorted({*in_code(), *in_texts()}, key=lambda hint: (hint.place, hint.words))
-"""Commands of ours, and where they are printed."""
+@cache
+def hints() -> tuple[Hint, ...]:
+    """Return the commands of ours, and where they are printed."""
+    return tuple(sorted({*in_code(), *in_texts()}, key=lambda hint: (hint.place, hint.words)))
 
 
 SAMPLES = {
@@ -152,7 +153,9 @@ def runnable(words: Iterable[str]) -> list[str]:
     return [SAMPLES.get(word, "x" if word == "{}" else word) for word in words]
 
 
-PARSERS = {"gatewayctl": build_parser(), "gatewayd": daemon._parser()}
+@cache
+def _parser(program: str) -> argparse.ArgumentParser:
+    return build_parser() if program == "gatewayctl" else daemon._parser()
 
 
 def complaint(hint: Hint) -> str:
@@ -169,7 +172,7 @@ def complaint(hint: Hint) -> str:
 
 def _parse(program: str, words: list[str]) -> str:
     """Return why the parser does not accept a command; "" if it does."""
-    parser = PARSERS[program]
+    parser = _parser(program)
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 
-from tests.support.hints import HINTS, complaint, of_the_system
+from tests.support.hints import complaint, hints, of_the_system
 
 
 class Stage(IntEnum):
@@ -168,5 +168,5 @@ def filled(words: Sequence[str], way: Way, child: str, slot: str) -> list[str]:
 
 def to_run() -> list[tuple[str, ...]]:
     """Return every command that is printed, once; a name of a command in a sentence is none."""
-    ours = {hint.words for hint in HINTS if not complaint(hint)}
+    ours = {hint.words for hint in hints() if not complaint(hint)}
     return sorted(ours | {hint.words for hint in of_the_system()})
