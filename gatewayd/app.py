@@ -22,6 +22,7 @@ from gatewayd.admission.controller import (
     DiscoveredDevices,
     RulesInForce,
 )
+from gatewayd.admission.ownership import ALONE, Ownership, why_elsewhere
 from gatewayd.admission.policy.rules import Action, RuleMessages
 from gatewayd.admission.proven_devices import ProvenDevices
 from gatewayd.admission.rules import RuleBook
@@ -100,6 +101,7 @@ class Application:
     proofs: how devices prove their keys, by the names that rules use.
     state: the state directory; needed for proofs.
     preflight: of a cloud to which a child is to move.
+    ownership: which children are this gateway's.
     """
 
     message_stage: MessageStage | None = None
@@ -132,6 +134,7 @@ class Application:
         proofs: Mapping[str, ProofSettings] = NO_PROOFS,
         state: Path = NO_STATE,
         preflight: Preflight = always_good,
+        ownership: Ownership = ALONE,
     ) -> None:
         self.manager, self.discovery, self.providers = manager, discovery, providers
         self.clock, self._records, self._secrets = clock, records, secrets
@@ -143,7 +146,7 @@ class Application:
         self.admission = AdmissionController(
             records, devices, rules, providers,
             turns=self.registrar, settle=settle, clock=clock, pins=self._pins,
-            proofs=self.proofs if self._proving else None,
+            proofs=self.proofs if self._proving else None, ownership=ownership,
         )  # fmt: skip
         self.keeper = SessionKeeper(
             records, secrets, providers, sessions, clock, checkpoint, hands_over=rules.hands_over,
@@ -518,7 +521,8 @@ async def open_storage(config: Config, environ: Mapping[str, str]) -> Storage:
     """
     directory, store = config.gateway.state_directory, config.store
     make_store = partial(store.plugin, store.settings, directory, credentials_directory(environ))
-    return await Storage.open(directory, make_store, wall_time)
+    elsewhere = partial(why_elsewhere, config.site.ownership())
+    return await Storage.open(directory, make_store, wall_time, elsewhere)
 
 
 def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon owns
@@ -562,6 +566,7 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
         proofs=config.proofs,
         state=config.gateway.state_directory,
         preflight=partial(_preflight, config, environ),
+        ownership=config.site.ownership(),
     )
     app.open_authorities()
     app.open_credentials(config.credentials, storage.decisions, environ)

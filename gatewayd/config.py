@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from gatewayd.admission.ownership import SiteSettings
 from gatewayd.admission.rules import RuleSet, read_installed
 from gatewayd.cloud.outbound import NetworkSettings, OutboundSettings
 from gatewayd.credentials.settings import CredentialSettings
@@ -91,6 +92,7 @@ class Config:
 
     gateway: GatewaySettings
     log: LogSettings
+    site: SiteSettings
     network: NetworkSettings
     bus: BusSettings
     inventory: InventorySettings
@@ -139,6 +141,7 @@ class PluginLoader(Protocol):
 PLAIN: Mapping[str, type] = {
     "gateway": GatewaySettings,
     "log": LogSettings,
+    "site": SiteSettings,
     "network": NetworkSettings,
     "bus": BusSettings,
     "registration": RegistrationSettings,

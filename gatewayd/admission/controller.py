@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from gatewayd.admission.join_window import JoinWindow
+from gatewayd.admission.ownership import ALONE, Ownership
 from gatewayd.admission.policy.engine import PolicyContext, WindowScope
 from gatewayd.admission.policy.rules import Action, Decision
 from gatewayd.admission.policy.suggestion import CloudChoice, RulePurpose, RuleSuggestion
@@ -17,7 +18,7 @@ from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId, Evidence
 from gatewayd.device.lifecycle import PostEvent
 from gatewayd.device.proof import Pin, PinIndex
-from gatewayd.device.reason import Reason, addressed
+from gatewayd.device.reason import NONE, Reason, addressed
 from gatewayd.device.record import Admission, Change, CloudName, Record, RecordStore, Verdict
 from gatewayd.errors import CloudUnreachable, NoSuchProvider, NotAdmitted, RecordChanged, StoreError
 from gatewayd.runtime.clock import Clock
@@ -62,6 +63,12 @@ _VERDICTS: Mapping[Verdict, type[lc.Event]] = {
     Verdict.RETIRED: lc.Retired,
 }
 """The event of a recorded verdict."""
+
+
+def _event_of(record: Record) -> lc.Event:
+    if record.verdict is Verdict.ADMITTED and record.elsewhere.code:
+        return lc.OwnedElsewhere(record.elsewhere)
+    return _VERDICTS[record.verdict](record.why)
 
 
 class DiscoveredDevices(Protocol):
@@ -174,6 +181,7 @@ class AdmissionController:
 
     Where a new child would be registered at once, the intent is recorded with the decision.
     settle: seconds for which the evidence must stay the same before it is judged.
+    ownership: which children are this gateway's, of all of its site.
     """
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones, too, which cannot be confused
@@ -188,13 +196,14 @@ class AdmissionController:
         clock: Clock,
         pins: PinIndex,
         proofs: DeviceProofs | None = None,
+        ownership: Ownership = ALONE,
     ) -> None:
         self._records, self._discovered, self._providers = records, discovered, providers
         self._rules, self._turns = rules, turns
         self.window = JoinWindow(clock)
         self._settle, self._now, self._wall, self._clock = settle, clock.now, clock.stamp, clock
         self._index = CloudNameIndex(records.all(), pins)
-        self._proofs = proofs
+        self._proofs, self._ownership = proofs, ownership
 
     async def evaluate(self, device: DeviceId, post: PostEvent) -> None:
         """Wait until the evidence has settled, then decide by the rules, unless it is on record.
@@ -206,13 +215,21 @@ class AdmissionController:
         record = self._records.get(device)
         if record is not None:
             self._discovered.pin(device)
-            post(_VERDICTS[record.verdict](record.why))
+            post(_event_of(record))
             return
         decision, until = await self._decide_by_proof(device)
-        if decision.action is Action.REGISTER and not self._clock.is_set():
+        if (elsewhere := self._elsewhere(decision)).code:
+            post(lc.OwnedElsewhere(elsewhere))
+        elif decision.action is Action.REGISTER and not self._clock.is_set():
             await self._clock.wait_until_set()
             await self.evaluate(device, post)
-            return
+        else:
+            await self._settle_on(device, decision, until, post)
+
+    async def _settle_on(
+        self, device: DeviceId, decision: Decision, until: float, post: PostEvent
+    ) -> None:
+        """Record a decision where it is to be, and post it.  until: as of `_decide_by_proof`."""
         if decision.action is not Action.REGISTER:  # those are counted by their records
             self._rules.count(decision.rule)
         match decision.action:
@@ -233,10 +250,10 @@ class AdmissionController:
         """Return the decision on a device, once it was asked for the proof that its rule names.
 
         With it, when that is tried again, seconds of the event loop's clock; 0 where it is not.
-        Certificates are judged by a clock that is set.
+        Certificates are judged by a clock that is set.  Another gateway's device is asked nothing.
         """
         decision = self.decide(device)
-        if not decision.proof or self._proofs is None:
+        if not decision.proof or self._proofs is None or self._elsewhere(decision).code:
             return decision, 0.0
         await self._clock.wait_until_set()
         await self._proofs.make(device, decision.proof)
@@ -292,6 +309,8 @@ class AdmissionController:
             )
         if provider not in ("", cloud.provider):
             raise NotAdmitted(f"Its rule assigns {device} to cloud {cloud.provider!r}")
+        if (elsewhere := self._ownership.elsewhere(cloud)).code:
+            raise NotAdmitted(str(elsewhere))
         if (objection := self._check_name(cloud)) is not None:
             raise NotAdmitted(str(objection))
         if self._index.names.get(cloud, device) != device:
@@ -350,6 +369,8 @@ class AdmissionController:
         if provider is None:
             raise NoSuchProvider(f"No cloud {to.provider!r} is configured")
         self._demand_own(device, to)
+        if (elsewhere := self._ownership.elsewhere(to)).code:
+            raise NotAdmitted(f"{to} would be another gateway's: {elsewhere}")
         objection = provider.check_name(to) or await provider.check_ready(to)
         if objection is not None:
             why = addressed(objection, device, to.provider)
@@ -455,6 +476,12 @@ class AdmissionController:
         """Raise NotAdmitted where another child has a name."""
         if self._index.names.get(name, device) != device:
             raise NotAdmitted(f"Another child already has the name {name} at cloud {name.provider}")
+
+    def _elsewhere(self, decision: Decision) -> Reason:
+        """Return why a device that is to be registered, or asked about, is another gateway's."""
+        if decision.cloud is None or decision.action not in (Action.REGISTER, Action.ASK):
+            return NONE
+        return self._ownership.elsewhere(decision.cloud)
 
     def _check_name(self, cloud: CloudName) -> Reason | None:
         provider = self._providers.get(cloud.provider)

@@ -46,7 +46,7 @@ STEP = ("Timestamp", "Event", "State", "Text")
 DECISION = ("Number", "Timestamp", "Kind", "Device", "By", "From", "Note")
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 SETTLED = ("online", "handed-over")
-GIVEN_UP = ("failed", "rejected", "retired", "frozen")
+GIVEN_UP = ("failed", "rejected", "retired", "frozen", "elsewhere")
 POLL = 0.5
 """Seconds between two looks at a device that is waited for."""
 MOST_MOVES = 1_000_000

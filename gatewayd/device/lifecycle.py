@@ -37,6 +37,7 @@ class State(StrEnum):
     ABSENT = "absent"  # gone from the LAN, its session closed; shown as offline
     FAILED = "failed"  # an operator has to act
     FROZEN = "frozen"  # it has shown another key; kept from its cloud until an operator decides
+    ELSEWHERE = "elsewhere"  # another gateway of the site has it
     RETIRED = "retired"  # removed at the cloud; does not come back by itself
 
     @property
@@ -92,6 +93,7 @@ class SessionDelayed(Event): """Could not log in; tried again later."""
 class SecretStale(Event): """A first login was refused: a newer secret was issued since."""
 class SecretRenewed(Event): """A newer secret has replaced the one in use; on record."""
 class RenewalDelayed(Event): """A newer secret is not accepted, or not made; tried again later."""
+class OwnedElsewhere(Event): """It belongs to another gateway of the site."""
 class Moved(Event): """Logged in at another cloud, where it belongs from now on; on record."""
 class SecretLost(Event): """The secret that was used to log in is gone."""
 class HandedOver(Event): """Its holder is to have the session, of a secret that is in use."""
@@ -106,7 +108,8 @@ EVENTS: tuple[type[Event], ...] = (
     RegistrationStarted, RegistrationDelayed, RegistrationUnknown, RegistrationRefused,
     SecretIssued, StoreDelayed, SecretStored, ActivationStarted,
     SessionOpened, SessionClosed, SessionDelayed, SecretRenewed, RenewalDelayed,
-    SecretStale, SecretLost, HandedOver, TakenBack, ProofDelayed, Frozen, Moved,
+    SecretStale, SecretLost, HandedOver, TakenBack, ProofDelayed, Frozen, OwnedElsewhere,
+    Moved,
 )  # fmt: skip
 
 SPONTANEOUS = (
@@ -136,7 +139,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
     },
     _S.DISCOVERED: _VERDICTS | {
         Admitted: _S.ADMITTED, Held: _S.PENDING, Lost: _S.FORGOTTEN,
-        Stalled: _S.DISCOVERED,
+        OwnedElsewhere: _S.ELSEWHERE, Stalled: _S.DISCOVERED,
     },
     _S.PENDING: _VERDICTS | {
         Admitted: _S.ADMITTED, Changed: _S.DISCOVERED, Lost: _S.FORGOTTEN,
@@ -199,6 +202,9 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
     _S.FROZEN: _VERDICTS | {
         Admitted: _S.ADMITTED,  # as one that was rejected
     },
+    _S.ELSEWHERE: _VERDICTS | {
+        Admitted: _S.ADMITTED, Changed: _S.DISCOVERED, Lost: _S.FORGOTTEN,
+    },
     _S.RETIRED: _VERDICTS | {
         Admitted: _S.ADMITTED,
     },
@@ -236,15 +242,20 @@ class IllegalTransition(Exception):
     """An event was posted that this state does not accept: a bug of the code that posted it."""
 
 
-def advance(state: State, event: Event, *, present: bool) -> State:
+def advance(state: State, event: Event, *, present: bool, on_record: bool = False) -> State:
     """Return the next state.
 
     present: whether the child is on the LAN.  A state that `Lost` would leave is not entered for
-    a child that is absent: online means present.  Raises IllegalTransition.
+    a child that is absent: online means present.
+    on_record: whether the child has a record; such a one is not forgotten as it leaves.
+    Raises IllegalTransition.
     """
     entered = _follow(state, type(event))
+    if entered is _S.FORGOTTEN and isinstance(event, Lost) and on_record:
+        return state
     if not present and entered not in (_S.DISCOVERED, _S.PENDING):
-        return _follow(entered, Lost)
+        left = _follow(entered, Lost)
+        return entered if left is _S.FORGOTTEN and on_record else left
     return entered
 
 

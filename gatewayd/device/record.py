@@ -67,6 +67,8 @@ class Record:
     none.
     pin: the key that was proven when the child was first approved; None where none was.
     moves: to other clouds, and what the child has there; attempt to candidate are of this one.
+    elsewhere: why another gateway of the site has the child; NONE where this one has.  It is not on
+    the disk, as it follows from the configuration.
     Times are microseconds since the epoch; 0 means never.
     """
 
@@ -92,6 +94,7 @@ class Record:
     remedy: str = ""
     pin: Pin | None = None
     moves: Moves = NO_MOVES
+    elsewhere: Reason = NONE
 
     @property
     def is_frozen(self) -> bool:
@@ -101,7 +104,8 @@ class Record:
     @property
     def is_in_force(self) -> bool:
         """Whether the child is admitted, and nothing keeps it from its cloud."""
-        return self.verdict is Verdict.ADMITTED and not self.is_frozen
+        kept = self.is_frozen or bool(self.elsewhere.code)
+        return self.verdict is Verdict.ADMITTED and not kept
 
     @property
     def issue(self) -> tuple[int, int]:

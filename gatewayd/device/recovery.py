@@ -86,10 +86,8 @@ def restore(record: Record, *, has_secret: bool, held: bool = False) -> tuple[St
     has_secret: whether the slot that `record.stored` points to can be read.
     held: whether a holder is to have the session, which it has once the first login has happened.
     """
-    if record.verdict in _KEPT_OUT:
-        return _KEPT_OUT[record.verdict], record.why
-    if record.is_frozen:
-        return State.FROZEN, KEY_CHANGED
+    if (kept := _kept_from_cloud(record)) is not None:
+        return kept
     if has_secret and held and record.activated_at:
         return State.HANDED_OVER, HANDED_OVER
     if has_secret:
@@ -97,6 +95,15 @@ def restore(record: Record, *, has_secret: bool, held: bool = False) -> tuple[St
     if record.activated_at:
         return State.FAILED, SECRET_LOST
     return State.ADMITTED, NONE
+
+
+def _kept_from_cloud(record: Record) -> tuple[State, Reason] | None:
+    """Return the state of a child that is to have no session; None for any other."""
+    if record.verdict in _KEPT_OUT:
+        return _KEPT_OUT[record.verdict], record.why
+    if record.is_frozen:
+        return State.FROZEN, KEY_CHANGED
+    return (State.ELSEWHERE, record.elsewhere) if record.elsewhere.code else None
 
 
 _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (

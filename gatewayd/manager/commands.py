@@ -33,7 +33,10 @@ FILES_CHANGED = Reason("configuration-reloaded", "Files of its cloud have change
 MAX_TEXT = 200
 """The most characters that are kept of a text by an operator."""
 
-_APPROVABLE = {State.DISCOVERED, State.PENDING, State.REJECTED, State.RETIRED, State.FROZEN}
+_APPROVABLE = {
+    State.DISCOVERED, State.PENDING, State.REJECTED, State.RETIRED, State.FROZEN, State.ELSEWHERE,
+}  # fmt: skip
+"""The last is refused with the name of the gateway's share."""
 _RETRIABLE = WAITING | {State.DISCOVERED, State.REGISTERED}
 _TRIED = _RETRIABLE | {State.FAILED, State.PENDING}
 _MIN_PREFIX = 3

@@ -192,7 +192,7 @@ class DeviceManager:
             match child.state:
                 case State.PENDING:
                     self.post(child.id, lc.Changed())
-                case State.REJECTED if self._records.get(child.id) is None:
+                case State.REJECTED | State.ELSEWHERE if self._records.get(child.id) is None:
                     self.post(child.id, lc.Forgotten())
                     if child.present:
                         self.post(child.id, lc.Seen())
@@ -327,7 +327,8 @@ class DeviceManager:
 
     def _advance(self, child: Child, event: lc.Event) -> None:
         child.present = _is_present(child.present, event)
-        entered = lc.advance(child.state, event, present=child.present)
+        on_record = self._records.get(child.id) is not None
+        entered = lc.advance(child.state, event, present=child.present, on_record=on_record)
         if entered is child.state and not lc.accepts(child.state, type(event)):
             if entered is not State.FORGOTTEN:
                 self._publisher.show(child)

@@ -64,6 +64,8 @@ def values(facts: GatewayFacts) -> Mapping[str, object]:
     """Return the properties of the gateway, by names that every cloud accepts.  Pure."""
     counts = dict.fromkeys((*_GROUPS.values(), "joining"), 0)
     for state in facts.children:
+        if state is State.ELSEWHERE:
+            continue  # the other gateway reports it
         counts[_GROUPS.get(state, "joining")] += 1
     waiting, oldest = facts.messages, facts.messages.oldest
     found: dict[str, object] = {

@@ -14,13 +14,14 @@ import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.move import NO_MOVES, Moves
 from gatewayd.device.proof import Pin
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict
 from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret, SecretRef
@@ -124,12 +125,16 @@ class RecordDatabase(Database):
 
     directory: of state.db; created if it does not exist.
     decisions: the log of decisions in the same file.
+    elsewhere: returns why another gateway of the site has a child; NONE where this one has.
     Raises StoreUnavailable if another gatewayd uses the directory, ConfigError if others may read
     it or a newer gatewayd wrote the file, StoreError if it is damaged.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, elsewhere: Callable[[Record], Reason] = lambda _: NONE
+    ) -> None:
         self._lock, self.directory = DirectoryLock(directory), directory
+        self._elsewhere = elsewhere
         self._group: dict[DeviceId, Record | None] = {}
         self._rows: dict[DeviceId, tuple[Any, ...]] = {}
         self._committed: dict[str, tuple[Any, ...]] | None = None
@@ -215,7 +220,7 @@ class RecordDatabase(Database):
     def read(self, device: DeviceId) -> Record | None:
         """Return the record of a child.  Raises StoreError."""
         rows = self._run(_ONE, device)
-        return _record(rows[0]) if rows else None
+        return self._placed(rows[0]) if rows else None
 
     def holds(self, device: DeviceId, record: Record | None) -> bool:
         """Whether the row of a child of the group that was committed is this record's.
@@ -241,7 +246,7 @@ class RecordDatabase(Database):
 
     def all(self) -> Iterator[Record]:
         """Return all records, in order of device id.  Raises StoreError."""
-        return iter([_record(row) for row in self._run(f"{_ALL} ORDER BY device")])
+        return iter([self._placed(row) for row in self._run(f"{_ALL} ORDER BY device")])
 
     def answers(self) -> dict[Claim, DeviceId]:
         """Return whose claims are, by operators' answers.  Raises StoreError."""
@@ -264,6 +269,12 @@ class RecordDatabase(Database):
 
     def _bound_answer(self, claim: str) -> tuple[Any, ...] | None:
         return next(iter(self._run(f"{_BOUND_ANSWERS} WHERE claim = ?", claim)), None)
+
+    def _placed(self, row: tuple[Any, ...]) -> Record:
+        """Return the record of a row, with why another gateway has the child."""
+        record = _record(row)
+        why = self._elsewhere(record)
+        return replace(record, elsewhere=why) if why.code else record
 
     def _row_of(self, device: DeviceId) -> tuple[Any, ...] | None:
         return next(iter(self._run(_ONE, device)), None)

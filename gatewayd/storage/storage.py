@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Self, TypeAlias, TypeVar
 
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.record import Record
 from gatewayd.errors import StoreError, StoreUnavailable
 from gatewayd.runtime.private_files import is_read_only_disk
 from gatewayd.runtime.sqlite import Database
@@ -73,17 +75,22 @@ class Storage:
 
     @classmethod
     async def open(
-        cls, directory: Path, make_store: Callable[[], SecretStore], wall: Callable[[], int]
+        cls,
+        directory: Path,
+        make_store: Callable[[], SecretStore],
+        wall: Callable[[], int],
+        elsewhere: Callable[[Record], Reason] = lambda _: NONE,
     ) -> Self:
         """Open, reconcile and load.  Raises StoreError, ConfigError.
 
         directory: of the records.  make_store: opens the secret store; called on the commit thread.
         wall: microseconds since the epoch.
+        elsewhere: returns why another gateway of the site has a child; NONE where this one has.
         """
         thread = CommitThread()
         thread.start()
         try:
-            database = await thread.open(lambda: RecordDatabase(directory))
+            database = await thread.open(lambda: RecordDatabase(directory, elsewhere))
             store = await thread.open(make_store)
             await thread.run(lambda: _bind(database, store))
             findings = await reconcile(thread, database, store, wall())

@@ -19,6 +19,7 @@ export const STATES = new Map([
     ["activating", ["Activating", "info"]],
     ["discovered", ["Discovered", "neutral"]],
     ["rejected", ["Rejected", "neutral"]],
+    ["elsewhere", ["At another gateway", "neutral"]],
     ["retired", ["Retired", "neutral"]],
 ]);
 

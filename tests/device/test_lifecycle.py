@@ -20,6 +20,7 @@ from gatewayd.device.recovery import SECRET_LOST, on_refused_login, restore
 
 S = State
 PINNED = Pin("axis", "sha256:aa")
+ELSEWHERE = Reason("share-of-another")
 FROZEN = replace(PINNED, refused="sha256:bb")
 
 
@@ -82,6 +83,18 @@ def test_a_child_that_left_is_absent(state: State) -> None:
     assert advance(state, lc.Lost(), present=False) is S.ABSENT
 
 
+@pytest.mark.parametrize("state", [S.DISCOVERED, S.ELSEWHERE])
+def test_a_child_that_left_is_forgotten_unless_it_is_on_record(state: State) -> None:
+    assert advance(state, lc.Lost(), present=False) is S.FORGOTTEN
+    assert advance(state, lc.Lost(), present=False, on_record=True) is state
+
+
+def test_a_child_that_left_while_it_was_judged_to_be_elsewhere_stays_if_it_is_on_record() -> None:
+    event = lc.OwnedElsewhere()
+    assert advance(S.DISCOVERED, event, present=False) is S.FORGOTTEN
+    assert advance(S.DISCOVERED, event, present=False, on_record=True) is S.ELSEWHERE
+
+
 def test_a_secret_stored_after_the_child_left_waits_for_its_return() -> None:
     assert advance(S.SECURING, lc.SecretStored(), present=False) is S.ABSENT
 
@@ -107,6 +120,9 @@ def test_absent_is_shown_as_offline() -> None:
         ({"attempt": 1, "stored": 1, "pin": FROZEN}, True, S.FROZEN),
         ({"pin": FROZEN}, False, S.FROZEN),
         ({"pin": FROZEN, "verdict": Verdict.REJECTED}, True, S.REJECTED),
+        ({"attempt": 1, "stored": 1, "elsewhere": ELSEWHERE}, True, S.ELSEWHERE),
+        ({"elsewhere": ELSEWHERE}, False, S.ELSEWHERE),
+        ({"elsewhere": ELSEWHERE, "verdict": Verdict.REJECTED}, True, S.REJECTED),
     ],
 )
 def test_restore(facts: dict[str, Any], has_secret: bool, expected: State) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from gatewayd.cloud.provider import (
@@ -78,6 +78,11 @@ class MemoryRecords:
 
     def all(self) -> Iterator[Record]:
         return iter(sorted(self.rows.values(), key=lambda r: r.device))
+
+    def place(self, elsewhere: Callable[[Record], Reason]) -> None:
+        """Note of each record why another gateway has the child, as where it is read at a start."""
+        for device, record in self.rows.items():
+            self.rows[device] = replace(record, elsewhere=elsewhere(record))
 
     async def update(self, device: DeviceId, change: Change) -> Record:
         def write() -> Record:

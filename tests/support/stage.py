@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any
 
 import pytest_asyncio
 
 from gatewayd.admission.controller import RulesInForce
+from gatewayd.admission.ownership import ALONE, Ownership, why_elsewhere
 from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Action, Decision
 from gatewayd.admission.policy.suggestion import CloudChoice, RulePurpose, RuleSuggestion, suggest
@@ -84,6 +86,7 @@ def application(  # noqa: PLR0913  # what differs between stages
     rules: RulesInForce | None = None,
     registration: RegistrationSettings | None = None,
     others: Iterable[CloudProvider] = (),
+    ownership: Ownership = ALONE,
 ) -> Application:
     """Build the application on fakes; its clouds may ask for everything."""
     return Application(
@@ -104,20 +107,23 @@ def application(  # noqa: PLR0913  # what differs between stages
         on_window_change=on_window_change,
         reload=reload,
         dump=no_dump,
+        ownership=ownership,
     )
 
 
 class Stage:
     """One run of the application.  `records` and `cloud` outlive it, as a disk and a cloud do."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # what differs between stages
         self,
         records: MemoryRecords,
         cloud: FakeCloud,
         checkpoint: Callable[[str], None] = lambda _: None,
         rules: RulesInForce | None = None,
+        *,
         others: Iterable[CloudProvider] = (),
         clock: Clock | None = None,
+        ownership: Ownership = ALONE,
         **settings: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -139,7 +145,9 @@ class Stage:
             rules=rules,
             registration=RegistrationSettings(**settings),
             others=others,
+            ownership=ownership,
         )
+        self._ownership = ownership
 
     async def reload(self) -> None:
         self.manager.reconsider()
@@ -159,6 +167,7 @@ class Stage:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Stage]:
         """Restore what an earlier run has left, and run until the block ends."""
+        self.records.place(partial(why_elsewhere, self._ownership))
         self.app.restore(lambda ref: ref in self.records.slots)
         async with in_background(self.manager.run()):
             yield self

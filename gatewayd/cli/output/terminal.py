@@ -38,7 +38,7 @@ STATE_COLOURS: Mapping[str, str] = {
     "admitted": YELLOW, "securing": YELLOW, "registered": YELLOW, "activating": YELLOW,
     "failed": RED, "frozen": RED, "sealed": RED, "cloned": RED, "blocked": RED, "full": RED,
     "rollback-suspected": RED,
-    "offline": DIM, "rejected": DIM, "retired": DIM, "idle": DIM, "disabled": DIM,
+    "offline": DIM, "rejected": DIM, "elsewhere": DIM, "retired": DIM, "idle": DIM, "disabled": DIM,
 }  # fmt: skip
 """The colour of each word for a state."""
 
