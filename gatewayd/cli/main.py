@@ -44,6 +44,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "messages": ("messages",),
     "door": ("door",),
     "console.huawei": ("console",),
+    "console.huawei_prepare": ("console",),
     "credentials": ("credential",),
     "store": ("store",),
     "watching.metrics": ("metrics",),

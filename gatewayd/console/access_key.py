@@ -115,9 +115,15 @@ def key_of_credential(name: str, directory: str | None) -> AccessKey:
 
 
 def key_of_file(path: Path) -> AccessKey:
-    """Return the access key in a file that only its owner, who runs this, can read.
+    """Return the access key in a file: see `read_private`."""
+    return parse_access_key(read_private(path, "access key"), str(path))
 
-    Blocks.  Raises ConsoleError.
+
+def read_private(path: Path, what: str) -> bytes:
+    """Return the content of a file that only its owner, who runs this, can read.
+
+    what: the secret that it holds, for the error.  More than MAX_KEY bytes are cut off one after
+    them.  Blocks.  Raises ConsoleError.
     """
     try:
         opened = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -125,18 +131,18 @@ def key_of_file(path: Path) -> AccessKey:
             found = os.fstat(opened)
             if not stat.S_ISREG(found.st_mode):
                 raise ConsoleError(
-                    f"The access key cannot be read: {path} is no regular file. Use --key-fd for a "
-                    "pipe"
+                    f"The {what} cannot be read: {path} is no regular file. Use one that is"
                 )
             if found.st_mode & 0o077 or found.st_uid not in (0, os.geteuid()):
                 raise ConsoleError(
-                    f"The access key is not used: others can read {path}, or it is another user's. "
-                    "Make it your own, with mode 0600; if others may have read it, make a new key"
+                    f"The {what} is not used: others can read {path}, or it is another user's. "
+                    "Make it your own, with mode 0600; if others may have read it, make a new one"
                 )
-            content = file.read(MAX_KEY + 1)
+            return file.read(MAX_KEY + 1)
     except OSError as error:
-        raise _unreadable(str(path), error) from None
-    return parse_access_key(content, str(path))
+        raise ConsoleError(
+            f"The {what} cannot be read: {path}: {error.strerror}. Name a file that you may read"
+        ) from None
 
 
 def _read(number: int) -> bytes:

@@ -100,6 +100,11 @@ class ConsoleClient:
         self.dry_run = dry_run
         self.planned: list[str] = []
 
+    @property
+    def host(self) -> str:
+        """The name of the server."""
+        return self._server.host
+
     async def read(self, request: ApiRequest) -> Answer:
         """Have a request answered that changes nothing.  Raises ConsoleError."""
         return await self._ask(request, changes=False)

@@ -21,7 +21,7 @@ class StepOutcome(StrEnum):
     CHANGED = "changed"
     DELETED = "deleted"
     ABSENT = "absent"  # what was to be deleted is not there: nothing was changed
-    LEFT = "left"  # only the console itself can do it: it is the operator's, if not yet done
+    LEFT = "left"  # the operator's to do elsewhere, if it is not done yet
 
 
 CHANGES = frozenset({StepOutcome.MADE, StepOutcome.CHANGED, StepOutcome.DELETED})

@@ -39,6 +39,7 @@ HTTPS_PORT, PROXY_PORT, LAST_PORT = 443, 3128, 65535
 MAX_DESCRIPTOR = 1 << 20
 
 StepsOf = Callable[[ConsoleClient, Namespace], Steps]
+"""Reads what the arguments name, and returns the steps, which an event loop then runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +60,8 @@ class Console:
 # fmt: off
 FIELDS: tuple[JsonField, ...] = (
     text("Outcome", '"found", "present" (as wanted already), "made", "changed", "deleted" or '
-                    '"absent" (what was to be deleted is not there) or "left" (only the console '
-                    "itself can do it)"),
+                    '"absent" (what was to be deleted is not there) or "left" (still to be done, '
+                    "elsewhere)"),
     flag("Done", "whether it is so; false with --dry-run, where it would become so"),
     text("Kind", 'what it is, as "product"'), text("Name", "as its owner calls it"),
     text("Id", 'as the cloud calls it; "" for what has no id, or none yet'),

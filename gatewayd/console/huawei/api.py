@@ -6,7 +6,7 @@ Source: the vendor's API reference (api-iothub) and the models of its Python SDK
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -63,15 +63,19 @@ def text_of(entry: Entry, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+@dataclass(frozen=True, slots=True)
 class IotdaApi:
     """The API, with an access key.  Every method raises ConsoleError.
 
     project: ID of the project in the instance's region.
     """
 
-    def __init__(self, client: ConsoleClient, project: str) -> None:
-        self.client = client
-        self._base = f"/v5/iot/{segment(project)}"
+    client: ConsoleClient
+    project: str
+
+    @property
+    def _base(self) -> str:
+        return f"/v5/iot/{segment(self.project)}"
 
     async def listed(self, kind: ThingKind, **wanted: str) -> AsyncIterator[Entry]:
         """Yield all of a kind, the newest first.
@@ -84,20 +88,40 @@ class IotdaApi:
             for entry in _entries(answer, kind.listed):
                 yield entry
             return
+        async for entry in self._pages(
+            kind.listed, lambda page: self.read(kind.path, {**query, **page})
+        ):
+            yield entry
+
+    async def bound(self, policy: str, target_type: str) -> set[str]:
+        """Return what a policy is bound to.  policy: its id.  target_type: as "product"."""
+        path = f"{self._base}{POLICY.path}/{segment(policy)}/list-targets"
+
+        async def ask(page: Mapping[str, str]) -> Answer:  # a list, whose pages are in the body
+            limits = {name: int(one) if name == "limit" else one for name, one in page.items()}
+            body = {"target_type": target_type, **limits}
+            return await self.client.read(api_request("POST", path, {}, body))
+
+        return {text_of(entry, "target_id") async for entry in self._pages("targets", ask)}
+
+    async def _pages(
+        self, listed: str, ask: Callable[[Mapping[str, str]], Awaitable[Answer]]
+    ) -> AsyncIterator[Entry]:
+        """Yield the entries of all pages.  ask: returns the page of a limit and a marker."""
         marker: dict[str, str] = {}
         for _ in range(MAX_PAGES):
-            answer = await self.read(kind.path, {**query, "limit": str(PAGE), **marker})
-            found = _entries(answer, kind.listed)
+            answer = await ask({"limit": str(PAGE), **marker})
+            found = _entries(answer, listed)
             for entry in found:
                 yield entry
             page = answer.get("page")
             last = text_of(page, "marker") if isinstance(page, Mapping) else ""
-            if len(found) < PAGE or not last or last == marker.get("marker"):
+            if len(found) < PAGE or last in ("", marker.get("marker")):
                 return
             marker = {"marker": last}
         raise ConsoleError(
-            f"The list of {kind.listed} is not read to its end: there are more than {MAX_PAGES} "
-            "pages. Narrow it, as by --product"
+            f"The list of {listed} is not read to its end: there are more than {MAX_PAGES} pages. "
+            "Narrow it, as by --product"
         )
 
     async def find(self, kind: ThingKind, word: str, **wanted: str) -> Entry | None:
@@ -159,3 +183,13 @@ class IotdaApi:
 def _entries(answer: Answer, name: str) -> Sequence[Entry]:
     found = answer.get(name)
     return [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+
+
+def plain(value: object) -> object:
+    """Return JSON without members that are null or empty, which an API may leave out or add."""
+    if isinstance(value, Mapping):
+        kept = {name: plain(one) for name, one in value.items()}
+        return {name: one for name, one in kept.items() if one not in (None, [], {}, "")}
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    return value

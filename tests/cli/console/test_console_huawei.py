@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import secrets
+import shlex
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -12,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli
 
+from gatewayd.ca.authority import authority_name, make_authority, read_authority
+from gatewayd.ca.certificates import to_pem
 from gatewayd.cli.main import commands_for, main
+from gatewayd.device.secret import Secret
 from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.platform.platform import Platform
 from tests.simulator.huawei.client import GATEWAYS, SENSORS
@@ -133,3 +139,286 @@ async def test_options_that_cannot_be(operator: Operator) -> None:
         )  # fmt: skip
         assert status == 1
         assert why in operator.capsys.readouterr().err
+
+
+TEMPLATE = json.dumps({
+    "template_name": "by-name",
+    "template_body": {
+        "parameters": {"iotda::certificate::common_name": {"type": "String"}},
+        "resources": {"device": {"node_id": {"ref": "iotda::certificate::common_name"},
+                                 "product_id": SENSORS}},
+    },
+})  # fmt: skip
+SERVICES = [{"service_id": "climate", "service_type": "climate",
+             "properties": [{"property_name": "temperature", "data_type": "decimal"}]}]  # fmt: skip
+MANAGEMENT = (
+    "space", "product", "template", "ca", "policy", "device",
+)  # fmt: skip
+
+
+def made_ca(folder: Path, name: str = "plant CA") -> Path:
+    """Return a file with the certificate of a device CA; beside it is one with its key, too."""
+    authority = make_authority(authority_name({"common-name": name}), "ec-p256", 30, time.time())
+    (folder / "ca-and-key.pem").write_bytes(authority.secret().reveal())
+    (folder / "device-ca.pem").write_text(authority.pem)
+    return folder / "device-ca.pem"
+
+
+def outcomes(steps: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    return [(one["Kind"], one["Outcome"]) for one in steps if one["Kind"] != "answer"]
+
+
+async def test_an_empty_instance_is_prepared_and_a_second_run_changes_nothing(
+    operator: Operator,
+) -> None:
+    folder, instance = operator.folder, operator.rest.instance
+    made_ca(folder)
+    (folder / "services.json").write_text(json.dumps(SERVICES))
+    words = (
+        "prepare", "--name", "plant-7", "--space", "plant", "--template", str(folder / "t.json"),
+        "--ca", str(folder / "ca-and-key.pem"), "--ca-key", str(folder / "ca-and-key.pem"),
+        "--services", str(folder / "services.json"), "--publish", "/plant/${devices.deviceId}/*",
+        "--answers", str(folder / "answers.toml"),
+    )  # fmt: skip
+    planned = await operator.json(*words, "--dry-run")
+    assert not any(one["Done"] for one in planned if one["Kind"] not in ("answer",))
+    assert [one["Asked"][0].split()[0] for one in planned if one["Asked"]] == [
+        "POST", "POST", "POST", "POST", "POST", "POST", "POST", "PUT", "write",
+    ]  # fmt: skip
+    assert len(instance.apps.list()) == 1
+    assert sorted(one.name for one in folder.iterdir()) == sorted(
+        ["ca.pem", "key", "stale", "ca-and-key.pem", "device-ca.pem", "services.json"]
+    )
+
+    done = await operator.json(*words)
+    assert outcomes(done) == [
+        ("space", "made"), ("product", "made"), ("policy", "made"), ("policy", "changed"),
+        ("template", "made"), ("ca", "made"), ("ca", "changed"), ("ca", "changed"),
+        ("file", "made"),
+    ]  # fmt: skip
+    (ca,) = instance.authorities.list()
+    assert (ca.status, ca.provision_enable, ca.cn_name) == (True, True, "plant CA")
+    assert "PRIVATE" not in ca.content
+    product = next(one for one in instance.products.list() if one.name == "plant-7")
+    assert ca.app_id == product.app_id == instance.apps.list()[0].app_id
+    answers = tomli.loads((folder / "answers.toml").read_text())
+    assert answers == {
+        "cloud": "huawei", "endpoint": instance.domain, "product": product.product_id,
+        "template": str(folder / "t.json"),
+    }  # fmt: skip
+    assert {one["Name"]: one["Id"] for one in done if one["Kind"] == "answer"} == answers
+
+    again = await operator.json(*words)
+    assert {outcome for _, outcome in outcomes(again)} == {"present"}
+    assert "Nothing was changed" in await operator.good(*words)
+
+
+async def test_what_is_not_there_yet_is_named_and_done_by_the_next_run(operator: Operator) -> None:
+    folder = operator.folder
+    words = ["prepare", "--name", "plant-7", "--template", str(folder / "t.json")]
+    assert "run gatewayctl ca make" in await operator.good(*words)
+    words += ["--ca", str(made_ca(folder))]
+    steps = await operator.json(*words)
+    (proof,) = [one for one in steps if one["Kind"] == "proof"]
+    (ca,) = operator.rest.instance.authorities.list()
+    assert (proof["Outcome"], proof["Detail"]) == ("left", f"verification code {ca.verify_code}")
+    assert not ca.provision_enable
+    authority = read_authority(Secret((folder / "ca-and-key.pem").read_bytes()))
+    (folder / "proof.pem").write_text(to_pem(authority.prove(ca.verify_code, time.time())))
+    prints = f"cat {folder / 'proof.pem'} #"
+    command = f"sh -c {shlex.quote(prints)}"
+    assert outcomes(await operator.json(*words, "--prove-with", command))[-2:] == [
+        ("ca", "changed"), ("ca", "changed"),
+    ]  # fmt: skip
+    assert ca.status
+    assert ca.provision_enable
+
+
+async def test_a_gateway_with_sub_devices_is_prepared(operator: Operator) -> None:
+    folder, instance = operator.folder, operator.rest.instance
+    words = (
+        "prepare", "--name", "plant-7", "--gateway", "gw-7", "--secret-file", str(folder / "s"),
+        "--answers", str(folder / "answers.toml"),
+    )  # fmt: skip
+    await operator.json(*words, "--dry-run")
+    assert not (folder / "s").exists()
+    await operator.good(*words)
+    secret = (folder / "s").read_text().strip()
+    answers = tomli.loads((folder / "answers.toml").read_text())
+    device = instance.devices.get(answers["gateway"].replace("/", "_"))
+    assert (device.auth.secret, answers["secret"]) == (secret, secret)
+    assert {(folder / one).stat().st_mode & 0o777 for one in ("s", "answers.toml")} == {0o600}
+    again = await operator.good(*words)
+    assert "Nothing was changed" in again
+    assert secret not in again
+
+
+async def test_each_step_is_a_command_of_its_own(operator: Operator) -> None:
+    folder, instance = operator.folder, operator.rest.instance
+    (folder / "t.json").write_text(TEMPLATE)
+    ca = made_ca(folder)
+    for words in (
+        ("space", "make", "plant"),
+        ("product", "make", "meters", "--space", "plant", "--product-id", "meters-1"),
+        ("template", "make", str(folder / "t.json")),
+        ("ca", "upload", str(ca), "--space", "plant"),
+        ("ca", "prove", "plant CA", "--ca-key", str(folder / "ca-and-key.pem")),
+        ("ca", "bind", "plant CA", "--template", "by-name"),
+        ("ca", "unbind", "plant CA"),
+        ("policy", "make", "own", "--publish", "/a/*", "--subscribe", "/b", "--space", "plant"),
+        ("policy", "bind", "own", "--product", "meters-1"),
+        ("device", "make", "gw-1", "--product", "meters", "--secret-file", str(folder / "s")),
+    ):
+        planned = await operator.json(*words, "--dry-run")
+        assert not planned[0]["Done"], words
+        (first,) = await operator.json(*words)
+        assert first["Outcome"] in ("made", "changed"), words
+        (second,) = await operator.json(*words)
+        assert second["Outcome"] == "present", words
+        assert second["Id"] == first["Id"]
+    assert instance.products.get("meters-1").name == "meters"
+    (authority,) = instance.authorities.list()
+    assert (authority.status, authority.provision_enable, authority.template_id) == (
+        True, False, None,
+    )  # fmt: skip
+    device = instance.devices.get("meters-1_gw-1")
+    assert (folder / "s").read_text().strip() == device.auth.secret
+    for kind in MANAGEMENT:
+        assert "found" in await operator.good(kind, "list")
+
+
+async def test_what_was_made_is_deleted(operator: Operator) -> None:
+    folder, instance = operator.folder, operator.rest.instance
+    (folder / "t.json").write_text(TEMPLATE)
+    instance.devices.add(node_id="node-1", product_id=SENSORS)
+    await operator.good("template", "make", str(folder / "t.json"))
+    await operator.good("ca", "upload", str(made_ca(folder)))
+    await operator.good("policy", "make", "own", "--publish", "/a")
+    said = await operator.refused("product", "delete", SENSORS, "--yes")
+    assert "IOTDA.013903" in said
+    for words in (
+        ("device", "delete", f"{SENSORS}_node-1"),
+        ("product", "delete", SENSORS),
+        ("template", "delete", "by-name"),
+        ("ca", "delete", "plant CA"),
+        ("policy", "delete", "own"),
+    ):
+        assert "Use --yes" in await operator.refused(*words)
+        assert not (await operator.json(*words, "--dry-run"))[0]["Done"]
+        (first,) = await operator.json(*words, "--yes")
+        assert first["Outcome"] == "deleted", words
+        (second,) = await operator.json(*words, "--yes")
+        assert second["Outcome"] == "absent"
+    assert not instance.authorities.list()
+    assert not instance.templates.list()
+    assert instance.devices.lookup(f"{SENSORS}_node-1") is None
+
+
+async def test_a_list_of_devices_is_registered_beforehand(operator: Operator) -> None:
+    folder, instance = operator.folder, operator.rest.instance
+    gateway = instance.devices.add(node_id="gw-1", product_id=GATEWAYS).device_id
+    listed = folder / "serials.txt"
+    listed.write_text("SN-0001  # the first\n\nSN-0002\nSN-0001\n")
+    words = ("device", "add", str(listed), "--product", SENSORS, "--gateway", gateway)
+    await operator.json(*words, "--dry-run")
+    assert not instance.devices.children(gateway)
+    assert outcomes(await operator.json(*words)) == [("device", "made")] * 2
+    assert {one.node_id for one in instance.devices.children(gateway)} == {"SN-0001", "SN-0002"}
+    listed.write_text("SN-0001\nSN-0002\nSN-0003\n")
+    assert outcomes(await operator.json(*words))[2] == ("device", "made")
+    await operator.good("device", "delete", f"{SENSORS}_SN-0003", "--yes")
+    said = await operator.refused("device", "add", str(listed), "--product", SENSORS)
+    assert f"behind '{gateway}'" in said
+    assert instance.devices.lookup(f"{SENSORS}_SN-0003") is None
+    listed.write_text("a b\n")
+    assert "letters, digits, _ and -" in await operator.refused(*words)
+
+
+async def test_the_secret_of_a_device_is_set(operator: Operator) -> None:
+    folder, device = operator.folder, None
+    device = operator.rest.instance.devices.add(node_id="gw-1", product_id=GATEWAYS)
+    words = ("device", "reset-secret", device.device_id, "--secret-file", str(folder / "s"))
+    shown = await operator.good(*words)
+    secret = (folder / "s").read_text().strip()
+    assert device.auth.secret == secret
+    assert secret not in shown
+    await operator.json(*words, "--secondary", "--disconnect")
+    assert device.auth.secondary_secret == secret
+    (planned,) = await operator.json(*words, "--dry-run")
+    assert '"secret": "***"' in planned["Asked"][0]
+    (folder / "s").write_text("short\n")
+    assert "8 to 32" in await operator.refused(*words)
+    (folder / "s").chmod(0o644)
+    assert "0600" in await operator.refused(*words)
+
+
+async def test_what_is_there_and_otherwise_is_not_changed_unasked(operator: Operator) -> None:
+    folder, instance = operator.folder, operator.rest.instance
+    file = folder / "t.json"
+    file.write_text(TEMPLATE)
+    await operator.good("template", "make", str(file))
+    other = json.loads(TEMPLATE)
+    other["template_body"]["resources"]["device"]["product_id"] = GATEWAYS
+    file.write_text(json.dumps(other))
+    assert "another body" in await operator.refused("template", "make", str(file))
+    await operator.good("template", "make", str(file), "--replace")
+    (template,) = instance.templates.list()
+    assert template.body == other["template_body"]
+    said = await operator.refused("product", "make", SENSORS, "--device-type", "another")
+    assert "device_type" in said
+    await operator.good("policy", "make", "own", "--publish", "/a")
+    assert "something else" in await operator.refused("policy", "make", "own", "--publish", "/b")
+    ca = str(made_ca(folder))
+    await operator.good("ca", "upload", ca)
+    await operator.good("ca", "bind", "plant CA", "--template", "by-name")
+    file.write_text(TEMPLATE.replace("by-name", "second"))
+    await operator.good("template", "make", str(file))
+    refused = await operator.refused("ca", "bind", "plant CA", "--template", "second")
+    assert "Use --replace" in refused
+    await operator.good("ca", "bind", "plant CA", "--template", "second", "--replace")
+    await operator.good("space", "make", "plant")
+    assert "another resource space" in await operator.refused(
+        "ca", "upload", ca, "--space", "plant"
+    )
+
+
+async def test_a_proof_that_is_none(operator: Operator) -> None:
+    folder = operator.folder
+    ca = made_ca(folder)
+    await operator.good("ca", "upload", str(ca))
+    prove = ("ca", "prove", "plant CA")
+    for way, why in (
+        (("--proof", str(ca)), "IOTDA.01430[78]"),
+        (("--prove-with", "false"), "exit status 1"),
+        (("--prove-with", "echo"), "no certificate"),
+        (("--prove-with", "no-such-command"), "No such file"),
+        (("--prove-with", "'"), "is no command"),
+        (("--ca-key", str(ca)), "has no private key"),
+    ):
+        assert re.search(why, await operator.refused(*prove, *way)), way
+    made_ca(folder, "another CA")
+    said = await operator.refused(*prove, "--ca-key", str(folder / "ca-and-key.pem"))
+    assert "IOTDA.014308" in said
+    assert "There is no ca 'none'" in await operator.refused(
+        "ca", "prove", "none", "--proof", str(ca)
+    )
+
+
+async def test_mistakes_are_found_before_anything_is_asked(operator: Operator) -> None:
+    folder = operator.folder
+    (folder / "bad.json").write_text("{}")
+    (folder / "list.json").write_text('["a"]')
+    for words, why in (
+        (("prepare", "--name", "a b", "--template", "t"), "--name must be"),
+        (("prepare", "--name", "a"), "--template FILE"),
+        (("prepare", "--name", "a", "--gateway", "gw-1"), "--secret-file"),
+        (("prepare", "--name", "a", "--gateway", "g w", "--secret-file", "s"), "must be"),
+        (("template", "make", str(folder / "bad.json")), "has mistakes"),
+        (("product", "make", "a", "--services", str(folder / "list.json")), "list of services"),
+        (("ca", "upload", str(folder / "bad.json")), "0 certificates"),
+        (("policy", "make", "a"), "allows nothing"),
+        (("policy", "bind", "a"), "no target"),
+        (("device", "make", "a b", "--product", "p", "--secret-file", "s"), "node ID must"),
+    ):
+        assert why in await operator.refused(*words)
+    assert not (folder / "s").exists()

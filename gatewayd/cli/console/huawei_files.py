@@ -1,0 +1,191 @@
+"""What the commands of Huawei's console read and run: a device CA, its key's proof, and secrets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import secrets
+import shlex
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Mapping
+from pathlib import Path
+
+from gatewayd.ca.authority import read_authority
+from gatewayd.ca.certificates import Validity, read_certificates, to_pem
+from gatewayd.ca.keys import is_locked, unlock
+from gatewayd.cli.command import MAX_PEM, read_file, read_passphrase, write_file
+from gatewayd.cloud.huawei.subject import full_name, subject_of
+from gatewayd.console.access_key import read_private
+from gatewayd.console.huawei.setting_up import DeviceCaFile, Prove
+from gatewayd.device.secret import Secret
+from gatewayd.errors import ConsoleError, GatewayError
+
+PROOF_TIMEOUT = 120.0
+"""Seconds for the command that makes a proof, which may be at the other end of a slow line."""
+SECRET_LENGTH = 32
+"""Characters of a device's secret, at most, and of one that is made here."""
+_SECRET = re.compile(rb"[A-Za-z0-9_-]{8,32}")
+_KEY = b"PRIVATE KEY-----"
+
+
+def read_ca(path: Path) -> DeviceCaFile:
+    """Return the certificate of a device CA; a key beside it is not read.  Raises GatewayError."""
+    found = read_certificates(read_file(path, MAX_PEM))
+    if len(found) != 1:
+        raise ConsoleError(
+            f"The device CA cannot be used: {path} has {len(found)} certificates. Use a PEM file "
+            "with that of the CA, as gatewayctl ca make prints it"
+        )
+    names = subject_of(found[0].subject)[full_name("common_name")]
+    ends = Validity.of(found[0]).ends.strftime("%Y%m%dT%H%M%SZ")
+    return DeviceCaFile(to_pem(found[0]), "".join(names[:1]), ends)
+
+
+def add_proof(parser: ArgumentParser, *, required: bool) -> None:
+    """Add the options that say how possession of a CA's key is proved."""
+    way = parser.add_mutually_exclusive_group(required=required)
+    way.add_argument(
+        "--proof", type=Path, metavar="FILE",
+        help="certificate that gatewayctl huawei ca prove has printed for the verification code",
+    )  # fmt: skip
+    way.add_argument(
+        "--prove-with", metavar="COMMAND",
+        help="command that prints it when the code is added, as "
+        '"ssh gateway-1 gatewayctl huawei ca prove"',
+    )  # fmt: skip
+    way.add_argument(
+        "--ca-key", type=Path, metavar="FILE",
+        help="key and certificate of the CA, PEM, where it was made here",
+    )  # fmt: skip
+    parser.add_argument(
+        "--passphrase-file", type=Path, metavar="FILE",
+        help="file with the passphrase of that key (default: ask for it)",
+    )  # fmt: skip
+
+
+def prover(arguments: Namespace, environ: Mapping[str, str] = os.environ) -> Prove | None:
+    """Return what makes the proof, by the options of `add_proof`; None without any of them.
+
+    Files are read at once.  environ: of the command.  Raises GatewayError.
+    """
+    if arguments.proof is not None:
+        proof = to_pem(read_certificates(read_file(arguments.proof, MAX_PEM))[0])
+
+        async def given(_code: str) -> str:
+            return proof
+
+        return given
+    if arguments.ca_key is not None:
+        key = _authority_key(arguments)
+
+        async def made(code: str) -> str:
+            authority = await asyncio.to_thread(read_authority, key)
+            return to_pem(await asyncio.to_thread(authority.prove, code, time.time()))
+
+        return made
+    if arguments.prove_with is not None:
+        words = _words(arguments.prove_with)
+        own = {name: one for name, one in environ.items() if name != "CREDENTIALS_DIRECTORY"}
+        return lambda code: _run(words, code, own)
+    return None
+
+
+def _authority_key(arguments: Namespace) -> Secret:
+    data = read_file(arguments.ca_key, MAX_PEM)
+    if _KEY not in data:
+        raise ConsoleError(
+            f"The proof cannot be made: {arguments.ca_key} has no private key. Use the file that "
+            "gatewayctl ca import takes, or --prove-with where the key is at a gateway"
+        )
+    if is_locked(data):
+        data = unlock(data, read_passphrase(arguments, "the CA's key"))
+    return Secret(data)
+
+
+def _words(command: str) -> list[str]:
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        words = []
+    if not words:
+        raise ConsoleError(
+            "The proof cannot be made: --prove-with is no command. Quote it as a shell wants it"
+        )
+    return words
+
+
+async def _run(words: list[str], code: str, environ: Mapping[str, str]) -> str:
+    """Return the certificate that a command prints for a code.  Raises ConsoleError.
+
+    What it says otherwise is the operator's to see.  A shell at the other end, as that of ssh,
+    would read the code, so it may have no character that means anything there.
+    """
+    if not code or not all(one.isascii() and (one.isalnum() or one == "-") for one in code):
+        raise ConsoleError(
+            "The proof is not requested: the verification code has odd characters. Make it with "
+            "gatewayctl huawei ca prove, and use --proof"
+        )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *words, code, env=environ, limit=MAX_PEM,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+    except OSError as error:
+        raise _failed(words, f"{error.strerror}") from None
+    printed = b""
+    try:
+        async with asyncio.timeout(PROOF_TIMEOUT):
+            printed = await _all(process)
+            status = await process.wait()
+    except TimeoutError:
+        raise _failed(words, f"no answer within {PROOF_TIMEOUT:.0f} seconds") from None
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+    if status or len(printed) > MAX_PEM:
+        raise _failed(words, f"exit status {status}" if status else "too much is printed")
+    try:
+        return to_pem(read_certificates(printed)[0])
+    except (GatewayError, IndexError):
+        raise _failed(words, "no certificate is printed") from None
+
+
+async def _all(process: asyncio.subprocess.Process) -> bytes:
+    assert process.stdout is not None, "a pipe was asked for"
+    try:
+        return await process.stdout.readexactly(MAX_PEM + 1)
+    except asyncio.IncompleteReadError as end:
+        return end.partial
+
+
+def _failed(words: list[str], why: str) -> ConsoleError:
+    return ConsoleError(
+        f"The proof was not made: {words[0]}: {why}. Try the command by itself, with the code that "
+        "gatewayctl console huawei ca list shows"
+    )
+
+
+def device_secret(path: Path, *, dry_run: bool) -> Secret:
+    """Return the secret of a device in a file that only its owner can read.
+
+    Where there is no such file, it is made, with a random secret, before the platform learns of it.
+    dry_run: whether no file is made; the secret is another each time then.
+    Raises GatewayError.
+    """
+    if not path.exists():
+        made = secrets.token_hex(SECRET_LENGTH // 2)
+        if not dry_run:
+            write_file(path, f"{made}\n".encode())
+        return Secret(made.encode())
+    content = read_private(path, "device's secret").strip()
+    if not _SECRET.fullmatch(content):
+        raise ConsoleError(
+            f"The device's secret cannot be used: {path} does not hold one. It has 8 to "
+            f"{SECRET_LENGTH} letters, digits, _ and -"
+        )
+    return Secret(content)
