@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shlex
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,35 @@ def test_the_drop_in_allows_the_operators_networks_and_denies_the_rest() -> None
     ]
     assert lines[:2] == ["[Service]", "IPAddressDeny=any"]
     assert not {"any", "0.0.0.0/0", "::/0"} & {line.partition("=")[2] for line in lines[2:]}
+
+
+def test_a_reload_leaves_the_broker_no_half_file(tmp_path: Path) -> None:
+    """It may be reading them for an earlier change; a pipe stops the copying amid a file."""
+    text = (UNITS / "gatewayd-broker.service").read_text()
+    lines = [one.removeprefix("ExecReload=") for one in text.splitlines() if "ExecReload=" in one]
+    commands = [one.replace("/run", str(tmp_path)) for one in lines if not one.startswith("sh ")]
+    access, copies = tmp_path / "gatewayd-door", tmp_path / "gatewayd-broker"
+    for place in (access, copies):
+        place.mkdir()
+    (copies / "passwords").write_text("old")
+    (access / "acl").touch()
+    os.mkfifo(access / "passwords")
+    copying = subprocess.Popen(["sh", "-ec", "\n".join(commands)])
+    with os.fdopen(_once_read(access / "passwords", copying), "w") as pipe:
+        assert (copies / "passwords").read_text() == "old"
+        pipe.write("new")
+    assert copying.wait(60) == 0
+    assert (copies / "passwords").read_text() == "new"
+    assert (copies / "passwords").stat().st_mode & 0o777 == 0o400
+
+
+def _once_read(pipe: Path, reader: subprocess.Popen[bytes]) -> int:
+    """Open a pipe for writing, once a process has opened it to read it."""
+    while reader.poll() is None:
+        with contextlib.suppress(OSError):  # ENXIO: nothing reads it yet
+            return os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+        time.sleep(0.01)
+    raise AssertionError(f"it ended with {reader.returncode}")
 
 
 @pytest.mark.parametrize("listeners", ["same", "other"])

@@ -112,14 +112,17 @@ class RunningBroker:
         return (self.directory / "log").read_text(errors="replace")
 
     def _copy(self) -> None:
-        access = self.places.access
-        for name in (files.PASSWORDS, files.ACCESS):
-            shutil.copy(access / name, self.directory / name)
+        """Replace the broker's files as wholes: it may still be reading them."""
+        access, new = self.places.access, self.directory / "new"
+        new.mkdir(exist_ok=True)
+        copies = [Path(shutil.copy(access / name, new)) for name in (files.PASSWORDS, files.ACCESS)]
         shutil.copy(access / files.LISTENERS, self.directory / "listeners")
         if os.geteuid() == 0:
-            for path in (*access.iterdir(), self.directory / files.PASSWORDS,
-                         self.directory / files.ACCESS):  # fmt: skip
-                os.chown(path, 65534, 65534)
+            for path in (*access.iterdir(), *copies):
+                with contextlib.suppress(FileNotFoundError):  # a new one that has got its name
+                    os.chown(path, 65534, 65534)
+        for path in copies:
+            path.rename(self.directory / path.name)
 
 
 @dataclass
