@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.support.ui import WebDriverWait
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """Seconds to wait for something to be shown, on a slow machine."""
-LOOK = 0.05
+LOOK, SELDOM = 0.05, 0.5
+"""Seconds from one look to the next, at first and at most: each costs the browser some work."""
 MOST_TABS = 300
 """Presses of the Tab key after which an element counts as out of reach."""
 OPTIONS = (
@@ -65,9 +66,14 @@ class Browser:
 
     def into(self, frame: str) -> None:
         """Show what is within a frame, once it is there."""
-        found = ("css selector", f"iframe[name='{frame}']")
-        self.until(lambda: self.driver.find_elements(*found), f"the frame {frame}")
-        self.driver.switch_to.frame(self.driver.find_element(*found))
+
+        def is_entered() -> bool:
+            found = self.driver.find_elements("css selector", f"iframe[name='{frame}']")
+            if found:
+                self.driver.switch_to.frame(found[0])
+            return bool(found)
+
+        self.until(is_entered, f"the frame {frame}")
 
     def shown(self, selector: str) -> bool:
         """Whether an element that fits is to be seen."""
@@ -141,11 +147,18 @@ class Browser:
         return list(self.driver.execute_script(TEXTS, selector))
 
     def until(self, holds: Callable[[], Any], what: str) -> Any:
-        """Return what is true of the page, once it is.  Raises AssertionError, with the page."""
-        try:
-            return WebDriverWait(self.driver, PATIENCE, LOOK).until(lambda _: holds())
-        except WebDriverException:
-            raise AssertionError(f"{what} is not shown:\n{self.text()}") from None
+        """Return what is true of the page, once it is.  Raises AssertionError, with the page.
+
+        What cannot be seen just now, as the page goes or comes, is looked for again.
+        """
+        end, pause = time.monotonic() + PATIENCE, LOOK
+        while time.monotonic() < end:
+            with contextlib.suppress(WebDriverException):
+                if found := holds():
+                    return found
+            time.sleep(pause)
+            pause = min(1.5 * pause, SELDOM)
+        raise AssertionError(f"{what} is not shown:\n{self.text()}")
 
     def until_text(self, text: str, selector: str = "body") -> None:
         """Return when an element has this text in its own."""

@@ -198,6 +198,10 @@ class Gateway:
         """Return what the daemon has logged."""
         return self.box.journal("--unit", UNIT, *options)
 
+    def await_entry(self, text: str, *options: str) -> None:
+        """Return when the daemon has logged this, which it may do after what it is about."""
+        self.box.until(lambda: text in self.journal(*options), f"the entry {text!r}")
+
     def refused(self, *command: str, user: str = "") -> str:
         """Return what a command that must fail complains of."""
         try:

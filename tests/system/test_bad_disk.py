@@ -37,7 +37,7 @@ def _come_online(gateway: Gateway, fault: str, mending: str, said: str) -> None:
     gateway.await_state("degraded")
     gateway.await_status(said)
     entry = f"MESSAGE_ID={MESSAGE_IDS['disk-not-writable']}"
-    assert said in gateway.journal("--boot", "--catalog", entry)
+    gateway.await_entry(said, "--boot", "--catalog", entry)
     gateway.box.run("sh", "-c", mending)
     gateway.await_state("running")
     gateway.await_online(CHILDREN)

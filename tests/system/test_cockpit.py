@@ -96,7 +96,7 @@ def _sets_up(gateway: Gateway, page: Browser) -> None:
     page.until(lambda: "Done" in page.texts("main .alert strong"), "the end of setup")
     assert secret not in page.driver.page_source
     gateway.box.until(
-        lambda: gateway.counts()["pending"] == METERS + len(gateway.plant.facts["serials"]),
+        lambda: gateway.counts().get("pending") == METERS + len(gateway.plant.facts["serials"]),
         "the children to wait",
     )
 
@@ -120,8 +120,10 @@ def _sees_why_and_approves(gateway: Gateway, page: Browser, child: str) -> None:
     gateway.box.until(lambda: _state(gateway, child) == "online", "it to be online")
     page.until_text("is approved", "#live")
     page.until(lambda: not page.shown(f"[data-id='{child}']"), "the queue without it")
-    assert str(page.focused()[0]).startswith("approve "), "the keyboard goes on with the next one"
-    assert f"Approved by {OPERATOR}" in gateway.journal()
+    page.until(
+        lambda: str(page.focused()[0]).startswith("approve "), "the keyboard to go on with the next"
+    )
+    gateway.await_entry(f"Approved by {OPERATOR}")
 
 
 def _rejects(gateway: Gateway, page: Browser) -> None:

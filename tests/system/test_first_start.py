@@ -25,13 +25,13 @@ def test_the_first_start_is_the_last_and_exposes_little(bare: Gateway, package: 
     assert bare.shown("NRestarts") == "0"
     bare.await_state("running")
     assert bare.box.path(KEY).stat().st_mode & 0o777 == 0o600
-    made = bare.box.run("journalctl", "--no-pager", "--boot", "--unit", "gatewayd-vault-keygen")
+    made = bare.box.journal("--boot", "--unit", "gatewayd-vault-keygen")
     assert PROTECTION_TEXTS["key-on-disk"] in made
     assert bare.box.run("systemctl", "--failed", "--plain", "--no-legend") == ""
 
     bare.configure()
     bare.await_online(CHILDREN)
-    assert bare.property("State") == "running"
+    bare.await_state("running")
     assert bare.shown("NRestarts") == "0"
     assert set(bare.plant.secrets_issued().values()) == {1}
 
@@ -59,12 +59,12 @@ def give_files(gateway: Gateway) -> None:
 
 def is_set_up(gateway: Gateway) -> None:
     gateway.await_online(CHILDREN)
-    assert gateway.property("State") == "running"
+    gateway.await_state("running")
     assert set(gateway.plant.secrets_issued().values()) == {1}
     secret = gateway.plant.text("product-secret").strip()
     found = gateway.box.run("sh", "-c", f"grep -rl {secret} /etc /var/lib /run || true")
     assert [name for name in found.split() if not name.startswith("/run/credentials/")] == []
-    assert secret not in gateway.box.run("journalctl", "--no-pager", "--boot")
+    assert secret not in gateway.box.journal("--boot")
 
 
 def test_a_file_of_answers_brings_children_online(bare: Gateway, package: Path) -> None:
