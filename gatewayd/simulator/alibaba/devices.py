@@ -138,6 +138,7 @@ class SimulatedAlibabaProduct:
     dynamic: whether its devices may register.  model: its TSL.
     name, description: as its owner has chosen them; "" for the productKey, and for none.
     protocol: by which devices are behind a gateway, where the owner has chosen it.
+    draft, tsl: the model as an owner's call imported it, and as one published it; "" for none.
     """
 
     secret: str = field(repr=False)
@@ -147,6 +148,8 @@ class SimulatedAlibabaProduct:
     name: str = ""
     description: str = ""
     protocol: str = ""
+    draft: str = ""
+    tsl: str = ""
     created: float = 0.0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -224,6 +225,31 @@ def test_devices_are_looked_up_many_at_a_time(owner: Owner) -> None:
     assert owner.code("BatchQueryDeviceDetail", ProductKey=SENSORS, **many) == (
         "iot.check.InvalidFormattedParameter"
     )
+
+
+def test_a_model_counts_once_it_is_published(owner: Owner) -> None:
+    named = {"ProductKey": SENSORS}
+    wanted = {"profile": {"productKey": SENSORS}, "properties": [
+        {"identifier": "Temperature", "accessMode": "r", "dataType": {"type": "double"}},
+    ]}  # fmt: skip
+    assert owner.code("PublishThingModel", **named) == "iot.check.InvalidFormattedParameter"
+    product = owner.cloud.registry.products[SENSORS]
+    assert owner.ask("ImportThingModelTsl", **named, TslStr=json.dumps(wanted)) == {}
+    assert not product.model.properties
+    assert owner.data("GetThingModelTslPublished", **named)["TslStr"] == ""
+    assert owner.ask("PublishThingModel", **named, ModelVersion="v1.0.0") == {}
+    assert product.model.properties.keys() == {"Temperature"}
+    assert json.loads(owner.data("GetThingModelTslPublished", **named)["TslStr"]) == wanted
+    for text in ("", "{", "[]", '{"profile": {"productKey": "a1Other"}}', json.dumps(
+        {**wanted, "properties": [{"identifier": "x", "dataType": {"type": "complex"}}]}
+    )):  # fmt: skip
+        code = owner.code("ImportThingModelTsl", **named, TslStr=text)
+        assert code in ("MissingTslStr", "iot.check.InvalidFormattedParameter")
+    for changed in ({"ModelVersion": "v 1"}, {"Description": "x" * 101}):
+        assert owner.code("PublishThingModel", **named, **changed) == (
+            "iot.check.InvalidFormattedParameter"
+        )
+    assert owner.code("PublishThingModel", ProductKey="a1Unknown") == "iot.prod.NotExistedProduct"
 
 
 def test_calls_in_a_second_are_limited(owner: Owner) -> None:

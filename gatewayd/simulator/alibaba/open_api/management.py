@@ -24,6 +24,7 @@ from gatewayd.simulator.alibaba.devices import (
     SimulatedAlibabaProduct,
 )
 from gatewayd.simulator.alibaba.open_api.batches import NameBatches
+from gatewayd.simulator.alibaba.open_api.models import ThingModelCalls
 from gatewayd.simulator.alibaba.open_api.parameters import (
     NO_DEVICE,
     NO_PRODUCT,
@@ -58,6 +59,9 @@ LIMITS: Mapping[str, int] = {
     "QueryDeviceDetail": 50,
     "BatchQueryDeviceDetail": 5,
     "ResetThing": 500,
+    "ImportThingModelTsl": 5,
+    "PublishThingModel": 5,
+    "GetThingModelTslPublished": 20,
 }
 """Calls of the account in a second, as their pages have it."""
 
@@ -118,6 +122,7 @@ class OpenApiManagement:
         self._limits = LIMITS if options.limited else {}
         self._windows: dict[str, RateWindow] = {action: RateWindow() for action in LIMITS}
         batches = NameBatches(self._registry, self._registry.clock, options.batch_seconds)
+        models = ThingModelCalls(self._registry)
         self._calls: Mapping[str, Callable[[Parameters], Answer]] = {
             "CreateProduct": self._create_product,
             "QueryProductList": self._list_products,
@@ -131,6 +136,9 @@ class OpenApiManagement:
             "BatchQueryDeviceDetail": self._look_up,
             "ResetThing": self._reset,
             "DeleteDevice": self._delete,
+            "ImportThingModelTsl": models.import_tsl,
+            "PublishThingModel": models.publish,
+            "GetThingModelTslPublished": models.published,
         }
 
     def answer(self, parameters: Parameters) -> Answer | None:
@@ -216,6 +224,7 @@ class OpenApiManagement:
             "AliyunCommodityCode": "iothub_senior",
             "DataFormat": 1,
             "AuthType": "secret",
+            "ProductStatus": "DEVELOPMENT_STATUS",
             "DeviceCount": count,
             "GmtCreate": int(self._moment(product.created).timestamp() * 1000),
         }
