@@ -149,8 +149,8 @@ class IotdaApi:
         if (found := await self.find(kind, word, **wanted)) is not None:
             return found
         raise ConsoleError(
-            f"There is no {kind.word} {word!a} at this instance. Run gatewayctl console huawei "
-            f"{kind.word} list"
+            f"There is no {kind.word} {word!a} at this instance. Use the ID or the name of one of "
+            "those that are listed"
         )
 
     async def shown(self, kind: ThingKind, id_: str) -> Entry | None:
