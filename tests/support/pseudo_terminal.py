@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import os
 import pty
@@ -22,6 +23,7 @@ class PseudoTerminal:
     def __init__(self, process: subprocess.Popen[bytes], terminal: int) -> None:
         self._process, self._terminal = process, terminal
         self.shown, self._seen = "", 0
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="replace")
         self.keystrokes = 0
 
     def type(self, text: str) -> None:
@@ -39,9 +41,13 @@ class PseudoTerminal:
         self._seen = at + len(text)
 
     def interrupt(self) -> None:
-        """Press Ctrl-C where the program has a child of its own that shows what is shown."""
-        (child,) = self._children()
-        os.kill(child, signal.SIGINT)
+        """Press Ctrl-C where the program has a child of its own that shows what is shown.
+
+        One that has just ended by itself is not interrupted, as its exit status shows.
+        """
+        for child in self._children():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGINT)
 
     def runs(self) -> bool:
         return self._process.poll() is None
@@ -55,7 +61,9 @@ class PseudoTerminal:
 
     def _children(self) -> list[int]:
         pid = self._process.pid
-        return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended
+            return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+        return []
 
     def end(self) -> int:
         """Read to its end; return its exit status."""
@@ -71,7 +79,7 @@ class PseudoTerminal:
             more = os.read(self._terminal, 4096)
         except OSError:  # EIO: no process has it open any more
             return False
-        self.shown += more.decode(errors="replace")
+        self.shown += self._decoder.decode(more)
         return bool(more)
 
 
