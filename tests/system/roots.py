@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 CACHE = Path(__file__).parents[2] / ".cache/roots"
+ATTEMPTS = 2
 
 RELEASES = {
     "bookworm": (
@@ -116,15 +117,20 @@ def _name(choice: str) -> str:
 
 
 def _make(release: str, packages: Sequence[str], options: Sequence[str], directory: Path) -> None:
+    """Make a root; once more where that fails, as while a mirror is being brought up to date."""
     command = [
         "mmdebstrap", *options, *(f"--aptopt={line}" for line in _apt_settings()),
         f"--include={','.join(packages)}", release, str(directory), *_sources(release),
     ]  # fmt: skip
-    made = subprocess.run(
-        command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
-    )
-    if made.returncode:
-        raise RuntimeError(f"no root of {release}:\n{made.stdout[-1000:]}\n{made.stderr[-1000:]}")
+    for _ in range(ATTEMPTS):
+        made = subprocess.run(
+            command, check=False, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        if not made.returncode:
+            return
+        _unmount_below(directory)
+        shutil.rmtree(directory, ignore_errors=True)
+    raise RuntimeError(f"no root of {release}:\n{made.stdout[-1000:]}\n{made.stderr[-1000:]}")
 
 
 def _sources(release: str) -> list[str]:

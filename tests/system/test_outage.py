@@ -12,6 +12,7 @@ import pytest
 
 from gatewayd.simulator.story import TEMPERATURES, TICK
 from tests.integration.lan import GATEWAY
+from tests.system.box import PATIENCE
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import Gateway
 
@@ -40,7 +41,8 @@ class SpeakingChild:
             "--cafile", str(self._authority), "-u", self._child, "-P", self._password,
             "-t", f"c/{self._child}/up/properties", "-m", json.dumps({VALUE: value}),
         ]  # fmt: skip
-        return subprocess.run(command, check=False, capture_output=True, timeout=30).returncode == 0
+        said = subprocess.run(command, check=False, capture_output=True, timeout=PATIENCE)
+        return said.returncode == 0
 
     def said(self) -> Sequence[tuple[float, float]]:
         """Return what the cloud has of it: first copies in their order, with their times."""
