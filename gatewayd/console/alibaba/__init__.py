@@ -1,0 +1,1 @@
+"""The API of Alibaba Cloud IoT Platform's console."""
