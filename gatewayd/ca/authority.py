@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 from gatewayd.ca import certificates
 from gatewayd.ca.certificates import Validity
-from gatewayd.ca.keys import Key, PublicKey, algorithm_of, key_pem, make_key, public_key, read_key
+from gatewayd.ca.keys import Key, PublicKey, algorithm_of, key_pem, make_key, read_key
 from gatewayd.device.secret import Secret
 from gatewayd.errors import InvalidArgs
 from gatewayd.runtime.text import without_unprintable
@@ -156,18 +156,10 @@ def read_authority(secret: Secret) -> Authority:
     if not found:
         raise InvalidArgs("The certificate of the CA is missing: add it in PEM form")
     for certificate in found:
-        if _is_of(certificate, key):
+        if certificates.belongs_to(certificate, key):
             _check(certificate)
             return Authority(certificate, key)
     raise InvalidArgs("The private key does not belong to the certificate")
-
-
-def _is_of(certificate: x509.Certificate, key: Key) -> bool:
-    try:
-        found = public_key(certificate.public_key())
-    except (InvalidArgs, *certificates.UNREADABLE):
-        return False  # another one of a chain may be of any kind
-    return certificates.same_key(found, key.public_key())
 
 
 def _check(certificate: x509.Certificate) -> None:

@@ -113,9 +113,27 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def fingerprint_of(secret: Secret) -> str:
+    """Return the SHA-256 of the first certificate in a secret; "" without one."""
+    pem = secret.reveal()
+    block = next(pem_blocks(pem, _LABEL), None)
+    if block is None:
+        return ""
+    return hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem[block].decode("ascii"))).hexdigest()
+
+
 def same_key(one: PublicKey, other: PublicKey) -> bool:
     """Whether two public keys are the same."""
     return _spki(one) == _spki(other)
+
+
+def belongs_to(certificate: x509.Certificate, key: Key) -> bool:
+    """Whether a certificate is that of a private key; False for one of an unknown kind."""
+    try:
+        found = public_key(certificate.public_key())
+    except (InvalidArgs, *UNREADABLE):
+        return False
+    return same_key(found, key.public_key())
 
 
 def request(key: Key) -> bytes:
@@ -150,6 +168,12 @@ def read_request(pem: bytes) -> SigningRequest:
 def common_name(text: str) -> x509.Name:
     """Return a subject of one common name.  text: at most 64 characters (X.520)."""
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def common_names(certificate: x509.Certificate) -> list[str]:
+    """Return the common names in the subject of a certificate, printable."""
+    found = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return [without_unprintable(str(one.value)) for one in found]
 
 
 def self_signed(subject: x509.Name, key: Key, span: Validity) -> x509.Certificate:

@@ -54,6 +54,7 @@ MODULES: Mapping[str, Sequence[str]] = {
     "vault.commands": ("vault",),
     "huawei.template": ("huawei",),
     "cloud_setup.ca": ("ca", "huawei"),
+    "cloud_setup.certificate": ("certificate",),
 }  # fmt: skip
 """The modules of commands, below gatewayd.cli, and the first words of their commands.
 
@@ -67,6 +68,7 @@ GROUPS: Mapping[str, str] = {
     "door": "manage who may use gatewayd's own message broker",
     "vault": "manage the vault of a stopped gateway",
     "ca": "manage the device CA of a cloud",
+    "certificate": "manage certificates that devices have already",
     "huawei": "what Huawei Cloud IoTDA alone needs",
     "huawei template": "write, check and preview provisioning templates",
     "huawei ca": "prove to the platform that the device CA is yours",

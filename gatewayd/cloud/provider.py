@@ -21,6 +21,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias, runtime_checkable
 
+from gatewayd.ca.bundle import Bundle
+from gatewayd.cloud.ca.identity import CertificateIdentity
 from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.device.command import ChildCommand, CommandAnswer
 from gatewayd.device.message import Message
@@ -417,6 +419,26 @@ class CertificateIssuer(Protocol):
         name: the device whose subject it gets; None to use the request's own subject, if the cloud
         would accept it.  days: 0 for as many as are configured.
         Raises InvalidArgs, WrongState, StoreError, ConfigError.
+        """
+
+
+@runtime_checkable
+class AcceptsCertificates(Protocol):
+    """An issuer whose devices may also have certificates that were made elsewhere.
+
+    renew_before: days before its end at which a certificate is renewed.
+    """
+
+    renew_before: int
+
+    async def accept(
+        self, bundle: Bundle, name: CloudName | None, device_id: str
+    ) -> tuple[CloudName, CertificateIdentity]:
+        """Return whose certificate it is that an operator gives, and the identity to keep.
+
+        name: the device that is meant; None for the one that the certificate says.
+        device_id: of the device at the cloud, where the certificate does not say it; else "".
+        Raises InvalidArgs where the device cannot log in with it, and ConfigError.
         """
 
 

@@ -232,6 +232,15 @@ async def _show(authority: AuthorityCommands, _: MethodArguments) -> tuple[Mappi
     return (variants(await authority.show()),)
 
 
+async def _import_certificate(
+    authority: AuthorityCommands, call: MethodArguments
+) -> tuple[Mapping[str, Variant]]:
+    facts = await authority.import_certificate(
+        call.text(0), call.descriptor(1), call.options(2), call.caller
+    )
+    return (variants(facts),)
+
+
 async def _list_users(broker: BrokerCommands, _: MethodArguments) -> tuple[object]:
     return (broker.list_users(),)
 
@@ -358,6 +367,11 @@ AUTHORITY_METHODS: Final = MethodTable[AuthorityCommands](AUTHORITY, (
            lambda ca, call: _single(
                ca.issue(call.text(0), call.text(1), call.options(2), call.caller)),
            Logged(DecisionKind.CREDENTIAL_MADE, "certificate")),
+    Method("ImportCertificate", Permission(MANAGE_AUTHORITY, device=0), _import_certificate,
+           Logged(DecisionKind.CREDENTIAL_MADE, "import")),
+    Method("RemoveCertificate", Permission(MANAGE_AUTHORITY, device=0),
+           lambda ca, call: ca.remove_certificate(call.text(0), call.options(1), call.caller),
+           Logged(DecisionKind.CREDENTIAL_REVOKED, "imported")),
     Method("Renew", Permission(MANAGE_AUTHORITY, device=0),
            lambda ca, call: ca.renew(call.text(0), call.caller)),
 ))  # fmt: skip

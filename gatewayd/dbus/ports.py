@@ -186,6 +186,19 @@ class AuthorityCommands(Protocol):
         device: as in `ManagerCommands`, or "".  request: "" where the key is to be made here.
         """
 
+    async def import_certificate(
+        self, device: str, source: int, options: Mapping[str, object], caller: str
+    ) -> Facts:
+        """Import a certificate with its key for a device; return what is public about it.
+
+        device: as in `ManagerCommands`, or "".  source: to be read, PEM, the key in the clear.
+        """
+
+    async def remove_certificate(
+        self, device: str, options: Mapping[str, object], caller: str
+    ) -> None:
+        """Remove a certificate that was imported; a session that has begun with it goes on."""
+
     async def show(self) -> Facts:
         """Return what is public about the CA; numbers that are times end in "Timestamp"."""
 

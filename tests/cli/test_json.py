@@ -151,6 +151,7 @@ OFFLINE: Mapping[str, Sequence[str]] = {
 ELSEWHERE = {
     "watch": "tests/cli/test_main.py",
     "credential": "tests/cli/test_credential.py",
+    "certificate import": "tests/cli/test_certificate.py",
     "broker-config": "tests/cloud/mqtt_broker/test_document.py",
     "metrics": "tests/cli/watching/test_metrics.py",
     "huawei template preview": "tests/cli/huawei/test_huawei_template.py",

@@ -84,6 +84,17 @@ class Ca:
     ) -> str:
         return f"{device} {request} {caller}"
 
+    async def import_certificate(
+        self, device: str, source: int, options: Mapping[str, object], caller: str
+    ) -> Facts:
+        read = (await asyncio.to_thread(os.read, source, 100)).decode()
+        return {"Id": device, "Subject": f"{read} {options['product']}", "Renewing": False}
+
+    async def remove_certificate(
+        self, device: str, options: Mapping[str, object], caller: str
+    ) -> None:
+        raise InvalidArgs(f"{device}{options['product']}")
+
     async def show(self) -> Facts:
         return {"Subject": "CN=gw", "NotAfterTimestamp": 7, "Proven": True, "Names": ["a", "b"]}
 

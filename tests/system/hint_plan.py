@@ -103,6 +103,8 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl ca make --cloud plant": Way(refused="no such cloud"),  # of another page
     "gatewayctl ca revoked --cloud plant": Way(refused="no such cloud"),
     "gatewayctl ca renew": Way(refused="does not belong to this cloud"),
+    "gatewayctl certificate import": Way(refused="Name the file|cannot be read"),
+    "gatewayctl certificate remove": Way(refused="No certificate was imported"),
     "gatewayctl huawei template lint": Way(fills={"FILE": "/root/template.json"}),
     "gatewayctl huawei template new": Way(
         typed=(("Product ID", "6742bf260f2f9030e44210d8"), ("node ID", "common_name"),

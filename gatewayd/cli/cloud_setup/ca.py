@@ -42,7 +42,7 @@ _NOT_THERE = ("UnknownInterface", "UnknownMethod", "UnknownObject")
 _SUBJECT = ("common-name", "organization", "organizational-unit", "state", "country")
 
 
-def _ca(client: Client, named: str) -> ObjectInterface:
+def authority_of(client: Client, named: str) -> ObjectInterface:
     """Return the CA of a cloud; where none is named, of the only one.  Raises GatewayError."""
     if named:
         return _at(named)
@@ -74,7 +74,7 @@ def _at(cloud: str) -> ObjectInterface:
 
 def _call(connect: Connect, arguments: Namespace, method: str, *values: object) -> Any:  # noqa: ANN401  # the signature decides
     client = connect()
-    return client.call(method, *values, at=_ca(client, arguments.cloud))
+    return client.call(method, *values, at=authority_of(client, arguments.cloud))
 
 
 def _options(arguments: Namespace, names: Iterable[str]) -> Mapping[str, Variant]:

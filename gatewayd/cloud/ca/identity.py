@@ -65,9 +65,17 @@ def make_identity(
     """Make a key and its certificate.  Blocks.  now: seconds since the epoch."""
     key = make_key(how.algorithm)
     certificate = authority.sign(subject, key.public_key(), how.days, now)
-    head, chain = f"Device-ID: {device_id}\n", certificates.to_pem(certificate) + authority.pem
-    secret = Secret(head.encode("ascii") + key_pem(key) + chain.encode("ascii"))
-    return CertificateIdentity(device_id, certificate, secret)
+    chain = certificates.to_pem(certificate) + authority.pem
+    return keep_identity(device_id, Secret(key_pem(key) + chain.encode("ascii")))
+
+
+def keep_identity(device_id: str, pem: Secret) -> CertificateIdentity:
+    """Return an identity in the form in which it is kept.
+
+    pem: key and certificate, then those above it.  Raises InvalidArgs without a certificate.
+    """
+    head = f"Device-ID: {device_id}\n".encode("ascii")
+    return read_identity(Secret(head + pem.reveal()))
 
 
 def read_identity(secret: Secret) -> CertificateIdentity:

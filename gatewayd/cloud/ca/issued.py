@@ -8,13 +8,13 @@ leaves it in both.  What has ended by itself is in neither.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
+from gatewayd.cloud.ca.given import kept_for
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret, SecretRef, SecretSlots
@@ -162,8 +162,7 @@ class IssuedCertificates:
 
     def _device(self, name: CloudName) -> DeviceId:
         """Return under what the certificates of a device are kept; it is no child's id."""
-        digest = hashlib.sha256(f"{name.product}/{name.device}".encode()).hexdigest()
-        return DeviceId(f"{ISSUED}-{digest[:32]}")
+        return kept_for(ISSUED, name)
 
     def _issued_slot(self, name: CloudName, serial: int) -> SecretRef:
         return SecretRef(self._provider, self._device(name), serial % _ATTEMPTS + 1, ISSUED)

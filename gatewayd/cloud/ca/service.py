@@ -1,5 +1,7 @@
 """The commands on the device CA of one cloud: make, import, prove, issue, show, revoked, renew.
 
+So are those on certificates that were made elsewhere.
+
 Serves the port `AuthorityCommands`, which has the contracts.  No private key leaves.
 """
 
@@ -14,17 +16,20 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
 
 from gatewayd.ca.authority import Authority, authority_name, make_authority, read_authority
-from gatewayd.ca.certificates import MAX_BYTES, to_pem
+from gatewayd.ca.bundle import is_signed_by, read_bundle
+from gatewayd.ca.certificates import MAX_BYTES, Validity, to_pem
 from gatewayd.ca.keys import ALGORITHMS
+from gatewayd.cloud.ca.identity import CertificateIdentity, renewal_due
 from gatewayd.cloud.ca.store import NO_AUTHORITY, AuthorityGeneration, AuthoritySlots
-from gatewayd.cloud.provider import CertificateIssuer
+from gatewayd.cloud.provider import AcceptsCertificates, CertificateIssuer
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import addressed
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret, SecretRef, SecretSlots
 from gatewayd.device.views import Facts
-from gatewayd.errors import InvalidArgs, StoreError, WrongState
+from gatewayd.errors import AmbiguousId, InvalidArgs, NoSuchDevice, StoreError, WrongState
 from gatewayd.runtime.clock import LOOK as CLOCK_LOOK
+from gatewayd.runtime.text import without_unprintable
 
 log = logging.getLogger(__name__)
 
@@ -144,11 +149,66 @@ class AuthorityService:
     async def list_revoked(self) -> str:
         return await self._authorities.revocation_lists()
 
+    async def import_certificate(
+        self, device: str, source: int, options: Options, caller: str
+    ) -> Facts:
+        self._require_clock()
+        _known(options, {"product", "node-id", "device-id"})
+        wanted = self._subject_of(device, _text(options, "product"), _text(options, "node-id"))
+        data = await asyncio.to_thread(_read, source, "certificate")
+        bundle = await asyncio.to_thread(read_bundle, data)
+        issuer = self._issuer
+        if not isinstance(issuer, AcceptsCertificates):
+            raise WrongState("This cloud takes no certificates that were made elsewhere")
+        name, identity = await issuer.accept(bundle, wanted, _text(options, "device-id"))
+        self._demand_long_life(identity, issuer.renew_before)
+        current = await self._authorities.current()
+        is_own = current is not None and is_signed_by(
+            bundle.certificate, current.authority.certificate
+        )
+        await self._authorities.given.put(name, identity)
+        child = self._named_child(name)
+        log.info(
+            "Certificate of %s imported by %s: SHA-256 %s.", name, caller, identity.fingerprint,
+            extra={"cloud": str(name), **({"device": child} if child else {})},
+        )  # fmt: skip
+        renewing = child is not None and self._renew(child)
+        return _given_facts(name, identity, child or "", is_own=is_own, renewing=renewing)
+
+    async def remove_certificate(self, device: str, options: Options, caller: str) -> None:
+        _known(options, {"product", "node-id"})
+        name = self._subject_of(device, _text(options, "product"), _text(options, "node-id"))
+        if name is None:
+            raise InvalidArgs("Name the device, or its product and node ID")
+        if not await self._authorities.given.remove(name):
+            raise WrongState(f"No certificate was imported for {name.product}/{name.device}")
+        log.info("Imported certificate of %s removed by %s.", name, caller)
+
     async def renew(self, device: str, caller: str) -> None:
         child, _ = self._child(device)
         if not self._renew(child):
             raise WrongState(f"Device {child} is not online with a certificate of its own")
         log.info("Renewal of device %s requested by %s.", child, caller, extra={"device": child})
+
+    def _demand_long_life(self, identity: CertificateIdentity, days: int) -> None:
+        """Raise InvalidArgs for a certificate that would be due for renewal at once."""
+        now = self._authorities.now()
+        due = renewal_due(identity.secret, days, now)
+        if due is not None and due <= now:
+            ends = Validity.of(identity.certificate).ends
+            raise InvalidArgs(
+                f"The certificate expires on {ends:%Y-%m-%d}, and certificates are renewed {days} "
+                "days before: get one that is valid for longer, or set renew_before to less"
+            )
+
+    def _named_child(self, name: CloudName) -> DeviceId | None:
+        """Return the child that has a name at this cloud; None where none is known."""
+        try:
+            child = self._resolve(f"{name.product}/{name.device}")
+        except (NoSuchDevice, AmbiguousId):
+            return None
+        known = self._named(child)
+        return child if known is not None and known.provider == self._provider else None
 
     def _require_clock(self) -> None:
         """Raise WrongState while the clock is not set: what it would date lasts for years."""
@@ -194,17 +254,37 @@ def _facts(current: AuthorityGeneration, now: float) -> Facts:
     }
 
 
-def _read(source: int) -> bytes:
+def _given_facts(
+    name: CloudName, identity: CertificateIdentity, child: str, *, is_own: bool, renewing: bool
+) -> Facts:
+    """Return what is public about a certificate that was imported."""
+    one, span = identity.certificate, Validity.of(identity.certificate)
+    issuer = without_unprintable(one.issuer.rfc4514_string())
+    notes = [] if is_own else [
+        f"The cloud has to trust its issuer, {issuer}: gatewayd cannot check that."
+    ]  # fmt: skip
+    return {
+        "Product": name.product, "NodeId": name.device, "CloudDeviceId": identity.device_id,
+        "Id": child, "Renewing": renewing,
+        "Subject": without_unprintable(one.subject.rfc4514_string()), "Issuer": issuer,
+        "Fingerprint": identity.fingerprint,
+        "StartTimestamp": int(span.starts.timestamp()) * _MICRO,
+        "ExpiryTimestamp": int(span.ends.timestamp()) * _MICRO,
+        "Notes": notes,
+    }  # fmt: skip
+
+
+def _read(source: int, what: str = "CA") -> bytes:
     """Read all of a file or pipe, but no more than a CA may have, and a byte.  Blocks."""
     data, coming = b"", select.poll()
     coming.register(source, select.POLLIN)
     while len(data) <= MAX_BYTES:
         if not coming.poll(PATIENCE * 1000):
-            raise InvalidArgs(f"Timed out reading the CA: no end of file within {PATIENCE:g} s")
+            raise InvalidArgs(f"Timed out reading the {what}: no end of file within {PATIENCE:g} s")
         try:
             more = os.read(source, MAX_BYTES + 1 - len(data))
         except OSError as error:
-            raise InvalidArgs(f"The CA cannot be read: {error.strerror}") from error
+            raise InvalidArgs(f"The {what} cannot be read: {error.strerror}") from error
         if not more:
             break
         data += more

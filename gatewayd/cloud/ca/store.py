@@ -8,8 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from gatewayd.ca.authority import Authority, read_authority
+from gatewayd.cloud.ca.given import GIVEN_ENDS, GivenIdentities
+from gatewayd.cloud.ca.identity import CertificateIdentity
 from gatewayd.cloud.ca.issued import IssuedCertificates
 from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName
 from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret
 from gatewayd.errors import InvalidArgs, SecretCorrupt, SecretNotFound, StoreError, WrongState
@@ -73,14 +76,23 @@ class AuthorityStore:
         self.now = now
         self._slots: AuthoritySlots | None = None
         self._issued: IssuedCertificates | None = None
+        self._given: GivenIdentities | None = None
         self._listed: tuple[frozenset[int], int, str] = (frozenset(), 0, "")
         self._current: AuthorityGeneration | None = None
         self._warned = 0.0
         self._lock = asyncio.Lock()
 
-    def set_slots(self, slots: AuthoritySlots, issued: IssuedCertificates | None = None) -> None:
-        """Set where the authorities are kept, and what they have issued.  Until then is none."""
-        self._slots, self._issued = slots, issued
+    def set_slots(
+        self,
+        slots: AuthoritySlots,
+        issued: IssuedCertificates | None = None,
+        given: GivenIdentities | None = None,
+    ) -> None:
+        """Set where the authorities are kept, and what they have issued.  Until then is none.
+
+        given: the identities that are used in place of what they would issue.
+        """
+        self._slots, self._issued, self._given = slots, issued, given
 
     @property
     def issued(self) -> IssuedCertificates:
@@ -88,6 +100,33 @@ class AuthorityStore:
         if self._issued is None:
             raise WrongState("The secret store is not open")
         return self._issued
+
+    @property
+    def given(self) -> GivenIdentities:
+        """The identities that an operator has given.  Raises WrongState."""
+        if self._given is None:
+            raise WrongState("The secret store is not open")
+        return self._given
+
+    async def given_to(self, name: CloudName) -> CertificateIdentity | None:
+        """Return the identity that an operator gave a device, and that is good for long.
+
+        Raises StoreError.
+        """
+        return await self._given.current(name) if self._given is not None else None
+
+    async def forget_given(self, name: CloudName) -> Reason | None:
+        """Remove the identity that an operator gave a device; return why that failed."""
+        try:
+            if self._given is not None:
+                await self._given.remove(name)
+        except StoreError as error:
+            return reason_of(error)
+        return None
+
+    def replaces(self, name: CloudName, secret: Secret) -> bool:
+        """Whether a device is to have another identity, which an operator has given."""
+        return self._given is not None and self._given.replaces(name, secret)
 
     async def current(self) -> AuthorityGeneration | None:
         """Return the authority in use; None without one.  Raises StoreError."""
@@ -124,10 +163,14 @@ class AuthorityStore:
             self._warned = now
             log.warning("%s Make another with gatewayctl ca make --replace.", text)
 
-    async def check_ready(self) -> Reason | None:
-        """Return why no certificate could be issued now; None if one could."""
+    async def check_ready(self, name: CloudName) -> Reason | None:
+        """Return why a device could not get a certificate now; None if it could."""
         try:
+            if await self.given_to(name) is not None:
+                return None
             current = await self.current()
+            if current is None and self._given is not None and await self._given.has_ended(name):
+                return GIVEN_ENDS
         except StoreError as error:
             return reason_of(error)
         if current is None:

@@ -15,8 +15,10 @@ from functools import partial
 from pathlib import Path
 
 from gatewayd.ca.authority import Authority
+from gatewayd.ca.bundle import Bundle
 from gatewayd.ca.certificates import Validity, read_request
 from gatewayd.cloud import mqtt
+from gatewayd.cloud.ca.given import given_identity
 from gatewayd.cloud.ca.identity import (
     CertificateIdentity,
     IssueOptions,
@@ -34,7 +36,7 @@ from gatewayd.cloud.huawei.commanding.commands import topics as command_topics
 from gatewayd.cloud.huawei.identity import certify, fatal_text
 from gatewayd.cloud.huawei.login import CertificateLogin, certificate_login
 from gatewayd.cloud.huawei.reporting.publishers import HuaweiLimit, device_publisher
-from gatewayd.cloud.huawei.settings import HuaweiCertificates, HuaweiSettings
+from gatewayd.cloud.huawei.settings import DEVICE_ID, HuaweiCertificates, HuaweiSettings
 from gatewayd.cloud.huawei.subject import subject_of
 from gatewayd.cloud.huawei.template import DiagnosticKind, ProvisioningTemplate, lint
 from gatewayd.cloud.huawei.template_device import (
@@ -44,11 +46,20 @@ from gatewayd.cloud.huawei.template_device import (
     solve_subject,
 )
 from gatewayd.cloud.mqtt import MqttSession
-from gatewayd.cloud.provider import Credential, Failed, Issued, KeepSecret, Outcome, Refused
+from gatewayd.cloud.provider import (
+    Credential,
+    Failed,
+    Issued,
+    KeepSecret,
+    LoginFailed,
+    Outcome,
+    Refused,
+)
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
+from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret
-from gatewayd.errors import ConfigError, InvalidArgs, SecretCorrupt
+from gatewayd.errors import ConfigError, InvalidArgs, SecretCorrupt, StoreError
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.watched_file import WatchedFile, read_regular
 
@@ -112,24 +123,26 @@ class TemplateFile:
 
 
 class CertificateRoute:
-    """Implements Route and CertificateIssuer.
+    """Implements Route, CertificateIssuer and AcceptsCertificates.
 
-    authority: issues the certificates.
-    read_secret: see cloud/credentials.py.  login: opens connections, for other routes too.
+    name: of the cloud.  authority: issues the certificates.  renew_before: days before their end.
+    read_secret: see cloud/credentials.py.
     Blocks: reads the template.  Raises ConfigError.
     """
 
     def __init__(
         self,
+        name: str,
         settings: HuaweiSettings,
         own: HuaweiCertificates,
         authority: AuthorityStore,
         read_secret: ReadSecret,
         clock: Clock,
     ) -> None:
-        self.authority = authority
-        self.login = CertificateLogin(settings, read_secret, clock.timestamp)
-        self._settings, self._own, self._services = settings, own, settings.services
+        self.authority, self.renew_before = authority, own.renew_before
+        self._login = CertificateLogin(settings, read_secret, clock.timestamp)
+        self._name, self._settings, self._own = name, settings, own
+        self._services = settings.services
         self._now, self._wall = clock.now, clock.timestamp
         self._file = TemplateFile(own.template_file)
 
@@ -145,16 +158,19 @@ class CertificateRoute:
         """Return why the template makes no device of this name; None if it does."""
         return _objection(self._solve(self._file.template, name))
 
-    async def check_ready(self, _: CloudName) -> Reason | None:
-        """Return why no certificate can be issued now; None if one can."""
-        return await self.authority.check_ready()
+    async def check_ready(self, name: CloudName) -> Reason | None:
+        """Return why the device cannot get a certificate now; None if it can."""
+        return await self.authority.check_ready(name)
 
-    async def unbind(self, _: CloudName) -> Reason | None:
-        """Return None: nothing binds such a device to this gateway."""
-        return None
+    async def unbind(self, name: CloudName) -> Reason | None:
+        """Remove a certificate that was imported; nothing binds such a device to this gateway."""
+        return await self.authority.forget_given(name)
 
     async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
-        """Make a key and its certificate; the platform is not asked.  See Route."""
+        """Make a key and its certificate, unless one was imported; see Route.
+
+        The platform is not asked.
+        """
         try:
             template = await asyncio.to_thread(self._file.read)
         except ConfigError:
@@ -162,16 +178,21 @@ class CertificateRoute:
         solved = self._solve(template, name)
         if (objection := _objection(solved)) is not None:
             return Refused(objection)
-        if (not_ready := await self.authority.check_ready()) is not None:
+        if (not_ready := await self.authority.check_ready(name)) is not None:
             return Failed(not_ready)
+        if (given := await self.authority.given_to(name)) is not None:
+            await keep(given.secret)
+            return Issued()
         held = await self.authority.require()
         identity = await asyncio.to_thread(self._make, held.authority, template, solved)
         await keep(identity.secret)
         return Issued()
 
-    def renew_at(self, _: CloudName, secret: Secret) -> float | None:
-        """Return when to replace a certificate; see `renewal_due`."""
-        return renewal_due(secret, self._own.renew_before, self._wall())
+    def renew_at(self, name: CloudName, secret: Secret) -> float | None:
+        """Return when to replace a certificate; at once by another one that was imported."""
+        if self.authority.replaces(name, secret):
+            return 0.0
+        return renewal_due(secret, self.renew_before, self._wall())
 
     def enrolment_hint(self, _: CloudName, secret: Secret) -> str:
         """Return how to make a certificate known at the platform, by its fingerprint."""
@@ -183,7 +204,7 @@ class CertificateRoute:
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""
         early = EarlyPackets()
-        connection, device_id = await self.login.open(name, secret, early)
+        connection, device_id = await self.open(name, secret, early)
         service, limit = self._services.get(name.product, ""), HuaweiLimit(self._now)
 
         def commands() -> ChildCommands:
@@ -199,6 +220,16 @@ class CertificateRoute:
             async with asyncio.timeout(settings.reply_timeout):
                 await mqtt.subscribe_to_commands(connection, command_topics(device_id), device_id)
         return session
+
+    async def open(
+        self, name: CloudName, secret: Secret, on_message: mqtt.Handler | None
+    ) -> tuple[mqtt.MqttConnection, str]:
+        """Log in once, as CertificateLogin does; what was imported is known from then on."""
+        try:
+            await self.authority.given_to(name)
+        except StoreError as error:
+            raise LoginFailed(reason_of(error)) from error
+        return await self._login.open(name, secret, on_message)
 
     async def credential(self, _: CloudName, secret: Secret) -> Credential:
         """Return what a child's holder logs in with: certificate and key prove it, no password.
@@ -244,6 +275,41 @@ class CertificateRoute:
             certify, held.authority, template, signing_request, solved,
             days=days or self._own.days, now=self._wall(),
         )  # fmt: skip
+
+    async def accept(
+        self, bundle: Bundle, name: CloudName | None, device_id: str
+    ) -> tuple[CloudName, CertificateIdentity]:
+        """Return whose certificate it is that an operator gives; see AcceptsCertificates.
+
+        The template has to make that device of its subject, unless the device ID is given: then
+        the device is one that was created at the platform by hand.
+        Raises InvalidArgs, ConfigError.
+        """
+        template = await asyncio.to_thread(self._file.read)
+        if device_id:
+            if name is None:
+                raise InvalidArgs("A device ID needs the product and the node ID of the device")
+            if fault := DEVICE_ID.fault(device_id):
+                raise InvalidArgs(f"The device ID {fault}")
+        else:
+            made = preview(template, subject_of(bundle.certificate.subject))
+            if made.device is None:
+                raise InvalidArgs(
+                    "The template makes no device of this certificate's subject: "
+                    f"{fatal_text(made.diagnostics)}. For a device that was created at the "
+                    "platform by hand, give its device ID"
+                )
+            device_id = made.device.device_id
+            found = (made.device.product_id, made.device.node_id)
+            if name is not None and (name.product, name.device) != found:
+                raise InvalidArgs(
+                    "The template makes another device of this certificate's subject: product "
+                    f"{found[0]}, node ID {found[1]}"
+                )
+            name = name or CloudName(self._name, *found)
+        if (objection := self.check_name(name)) is not None:
+            raise InvalidArgs(objection.text)
+        return name, await asyncio.to_thread(given_identity, bundle, device_id, self._wall())
 
     def _make(
         self, authority: Authority, template: ProvisioningTemplate, solved: SolvedSubject

@@ -62,7 +62,7 @@ class Huawei(RoutedProvider):
         if settings.certificates is not None:
             authority = AuthorityStore(clock.timestamp)
             self._certificate = self.issuer = CertificateRoute(
-                settings, settings.certificates, authority, read_secret, clock
+                name, settings, settings.certificates, authority, read_secret, clock
             )
             self._routes[DEFAULT_ROUTE] = self._certificate
         if settings.gateway is not None:
@@ -79,7 +79,7 @@ class Huawei(RoutedProvider):
         else:
             certificate = self._certificate
             assert certificate is not None, "the settings have no problem"
-            gateway = HuaweiGatewayRoute(settings, children, certificate, certificate.login.open)
+            gateway = HuaweiGatewayRoute(settings, children, certificate, certificate.open)
         self._routes[GATEWAY_ROUTE] = gateway
 
     def status(self) -> ProviderStatus:

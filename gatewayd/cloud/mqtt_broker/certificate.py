@@ -14,7 +14,15 @@ import logging
 from cryptography import x509
 
 from gatewayd.ca.authority import Authority
-from gatewayd.ca.certificates import Validity, common_name, read_request, to_pem
+from gatewayd.ca.bundle import Bundle
+from gatewayd.ca.certificates import (
+    Validity,
+    common_name,
+    common_names,
+    read_request,
+    to_pem,
+)
+from gatewayd.cloud.ca.given import given_identity
 from gatewayd.cloud.ca.identity import (
     CertificateIdentity,
     IssueOptions,
@@ -56,7 +64,7 @@ MAX_USER = 64
 
 
 class CertifiedRoute:
-    """Implements Route, HoldableRoute and CertificateIssuer.
+    """Implements Route, HoldableRoute, CertificateIssuer and AcceptsCertificates.
 
     sessions: opens those of children.  authority: issues the certificates.
     """
@@ -68,7 +76,7 @@ class CertifiedRoute:
         authority: AuthorityStore,
         clock: Clock,
     ) -> None:
-        self.authority = authority
+        self.authority, self.renew_before = authority, settings.issuing.renew_before
         self._sessions, self._settings = sessions, settings
         self._templates, self._clock, self._wall = settings.templates, clock, clock.timestamp
         self._how = IssueOptions(settings.issuing.key_algorithm, settings.issuing.days)
@@ -77,17 +85,27 @@ class CertifiedRoute:
         """Return why no certificate can have this user name; None if one can."""
         return None if len(self._user(name)) <= MAX_USER else reasons.USER_TOO_LONG
 
-    async def check_ready(self, _: CloudName) -> Reason | None:
-        """Return why no certificate could be issued now; None if one could."""
-        if (not_ready := await self.authority.check_ready()) is not None:
+    async def check_ready(self, name: CloudName) -> Reason | None:
+        """Return why the child could not get a certificate now; None if it could."""
+        if (not_ready := await self.authority.check_ready(name)) is not None:
             return not_ready
+        if await self.authority.given_to(name) is not None:
+            return None
         held = await self.authority.require()
         return None if held.authority.can_revoke else reasons.CANNOT_REVOKE
 
     async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
-        """Make a key and its certificate, put it on record, and keep it; see Route."""
+        """Make a key and its certificate, put it on record, and keep it; see Route.
+
+        One that was imported is kept as it is.
+        """
         if (not_ready := await self.check_ready(name)) is not None:
             return Failed(not_ready)
+        if (given := await self.authority.given_to(name)) is not None:
+            if given.device_id != self._user(name):
+                return Refused(reasons.GIVEN_OF_OTHER_USER)
+            await keep(given.secret)
+            return Issued()
         held = await self.authority.require()
         identity = await asyncio.to_thread(self._make, held.authority, self._user(name))
         try:
@@ -108,17 +126,21 @@ class CertifiedRoute:
     def renew_at(self, name: CloudName, secret: Secret) -> float | None:
         """Return when to replace a secret: before the end of its certificate.
 
-        At once, where it is a certificate of another user, or none: the settings were changed.
+        At once, where it is a certificate of another user, or none: the settings were changed; and
+        where another was imported.
         """
-        if _user_in(secret) != self._user(name):
+        if _user_in(secret) != self._user(name) or self.authority.replaces(name, secret):
             return 0.0
-        return renewal_due(secret, self._settings.issuing.renew_before, self._wall())
+        return renewal_due(secret, self.renew_before, self._wall())
 
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""
         identity = self._templates.identity(name)
         try:
+            await self.authority.given_to(name)  # so that `renew_at` knows of it
             own = await asyncio.to_thread(read_identity, secret)
+        except StoreError as error:
+            raise LoginFailed(reason_of(error)) from error
         except InvalidArgs as error:
             raise LoginRefused(reasons.NO_CERTIFICATE) from error
         if own.device_id != identity.user:
@@ -160,7 +182,8 @@ class CertifiedRoute:
     async def unbind(self, name: CloudName) -> Reason | None:
         """Revoke the child's certificates; return why that failed.
 
-        By a clock that is not set, those that are valid could seem to have ended.
+        By a clock that is not set, those that are valid could seem to have ended.  One that was
+        imported is removed.
         """
         if not self._clock.is_set():
             return CLOCK_NOT_SET
@@ -170,7 +193,27 @@ class CertifiedRoute:
             return reasons.TOO_MANY_REVOKED
         except StoreError as error:
             return reason_of(error)
-        return None
+        return await self.authority.forget_given(name)
+
+    async def accept(
+        self, bundle: Bundle, name: CloudName | None, device_id: str
+    ) -> tuple[CloudName, CertificateIdentity]:
+        """Return whose certificate it is that an operator gives; see AcceptsCertificates.
+
+        Its common name is the user, as the broker takes it.  Raises InvalidArgs.
+        """
+        if name is None or device_id:
+            raise InvalidArgs("Name the product and the id of the child, and no device ID")
+        self._check_parts(name)
+        user = self._user(name)
+        if (found := common_names(bundle.certificate)) != [user]:
+            shown = ", ".join(found)[:MAX_USER] or "none"
+            raise InvalidArgs(
+                f"The common name of the certificate must be the child's user {user}, but is "
+                f"{shown!a}: get another certificate, or set `user` of the cloud"
+            )
+        identity = await asyncio.to_thread(given_identity, bundle, user, self._wall())
+        return name, identity
 
     async def close(self) -> None:
         """Do nothing: sessions are closed by their owners."""
@@ -182,11 +225,7 @@ class CertifiedRoute:
         """
         if name is None:
             raise InvalidArgs("Name the child whose certificate it is to be, or its product and id")
-        for part in (name.product, name.device):
-            if fault := part_fault(part):
-                raise InvalidArgs(f"Product and id: each {fault}")
-        if (objection := self.check_name(name)) is not None:
-            raise InvalidArgs(objection.text)
+        self._check_parts(name)
         held = await self.authority.require()
         wanted = await asyncio.to_thread(read_request, request)
         certificate = await asyncio.to_thread(
@@ -195,6 +234,13 @@ class CertifiedRoute:
         )  # fmt: skip
         await self._note(name, certificate, held)
         return to_pem(certificate) + held.authority.pem
+
+    def _check_parts(self, name: CloudName) -> None:
+        for part in (name.product, name.device):
+            if fault := part_fault(part):
+                raise InvalidArgs(f"Product and id: each {fault}")
+        if (objection := self.check_name(name)) is not None:
+            raise InvalidArgs(objection.text)
 
     async def _note(
         self, name: CloudName, made: x509.Certificate, held: AuthorityGeneration

@@ -165,6 +165,13 @@ OTHER_USER = Reason(
     "Another is issued by itself; if it is not, run gatewayctl reregister CHILD CHILD.",
     REJECTED,
 )
+GIVEN_OF_OTHER_USER = Reason(
+    "certificate-given-of-other-user",
+    "The certificate that was imported is of another user name than the settings give it now.",
+    "Import another with gatewayctl certificate import; or correct the setting user of the cloud, "
+    "and restart gatewayd.",
+    REJECTED,
+)
 LIST_DENIES = Reason(
     "topics-denied",
     "The broker does not let this child use its own topics, so that what it says would be lost.",

@@ -15,20 +15,24 @@ from typing import Any
 
 import pytest
 
+from gatewayd.ca.bundle import Bundle
 from gatewayd.ca.certificates import MAX_BYTES, Validity, read_certificates
 from gatewayd.ca.keys import key_pem, make_key
+from gatewayd.cloud.ca.given import GIVEN_ENDS, GivenIdentities, given_identity
+from gatewayd.cloud.ca.identity import CertificateIdentity
 from gatewayd.cloud.ca.service import AuthorityService, slots_of
 from gatewayd.cloud.ca.store import NO_AUTHORITY, AuthorityStore
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.device.views import Facts
 from gatewayd.errors import InvalidArgs, NoSuchDevice, StoreFull, WrongState
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.reconcile import decide
 from gatewayd.storage.records import DurableSecrets
-from tests.cloud.guarded import device_ca
+from tests.cloud.guarded import device_ca, identity
 
 ONE, OTHER = DeviceId("child-1"), DeviceId("child-2")
 NAMES = {ONE: CloudName("huawei", "p", "n"), OTHER: CloudName("alibaba", "p", "n")}
@@ -42,6 +46,12 @@ class Issuing:
 
     authority: AuthorityStore
     asked: list[Answer] = field(default_factory=list)
+    renew_before: int = 30
+
+    async def accept(
+        self, bundle: Bundle, name: CloudName | None, device_id: str
+    ) -> tuple[CloudName, CertificateIdentity]:
+        return name or NAMES[ONE], given_identity(bundle, device_id or "p_n", self.authority.now())
 
     async def certify(self, request: bytes, name: CloudName | None, days: int) -> str:
         self.asked.append((request, name, days))
@@ -82,7 +92,8 @@ async def desk(directory: Path, now: float = 0.0) -> AsyncIterator[Desk]:
         vault = await thread.open(lambda: Vault(VaultSettings(key="development-file"), directory))
         secrets = DurableSecrets(thread, vault)
         keeper = AuthorityStore(lambda: now or time.time())
-        keeper.set_slots(slots_of("huawei", secrets))
+        given = GivenIdentities("huawei", secrets, 30, keeper.now)
+        keeper.set_slots(slots_of("huawei", secrets), given=given)
         issuer = Issuing(keeper)
         one = Desk(issuer, secrets)
         one.service = AuthorityService(
@@ -347,3 +358,76 @@ async def test_nothing_is_dated_by_a_clock_that_is_not_set(tmp_path: Path) -> No
         one.clock_fault = ""
         await one.make(replace=True)
         assert (await one.service.show())["Generation"] == 2
+
+
+def piped(data: bytes) -> int:
+    """Return a descriptor to read these bytes from; the caller closes it."""
+    out, into = os.pipe()
+    os.write(into, data)
+    os.close(into)
+    return out
+
+
+async def import_certificate(one: Desk, device: str, data: bytes, **options: str) -> Facts:
+    source = piped(data)
+    try:
+        named = {key.replace("_", "-"): value for key, value in options.items()}
+        return await one.service.import_certificate(device, source, named, "uid 0")
+    finally:
+        os.close(source)
+
+
+async def test_a_certificate_is_kept_until_it_is_removed_and_goes_before_the_cas(
+    tmp_path: Path,
+) -> None:
+    ca = device_ca("elsewhere")
+    first, second = identity(ca, days=50), identity(ca, days=50)
+    async with desk(tmp_path) as one:
+        one.online.add(ONE)
+        facts = await import_certificate(one, "child-1", first.reveal())
+        assert (facts["Product"], facts["NodeId"], facts["CloudDeviceId"]) == ("p", "n", "p_n")
+        assert facts["Notes"] == [
+            "The cloud has to trust its issuer, CN=elsewhere: gatewayd cannot check that."
+        ]
+        assert "PRIVATE" not in str(facts)
+        assert await one.issuer.authority.check_ready(NAMES[ONE]) is None
+        assert await one.issuer.authority.check_ready(CloudName("huawei", "p", "m"))
+        await import_certificate(one, "child-1", second.reveal(), device_id="own-id")
+    async with desk(tmp_path) as again:
+        keeper = again.issuer.authority
+        kept = await keeper.given_to(NAMES[ONE])
+        assert kept is not None
+        assert kept.device_id == "own-id"
+        assert kept.secret.reveal().endswith(second.reveal())
+        assert keeper.replaces(NAMES[ONE], first)
+        assert not keeper.replaces(NAMES[ONE], kept.secret)
+        await again.service.remove_certificate("child-1", {}, "uid 0")
+        assert await keeper.given_to(NAMES[ONE]) is None
+        assert not keeper.replaces(NAMES[ONE], first)
+        with pytest.raises(WrongState, match="No certificate was imported"):
+            await again.service.remove_certificate("child-1", {}, "uid 0")
+        with pytest.raises(InvalidArgs, match="Name the device"):
+            await again.service.remove_certificate("", {}, "uid 0")
+
+
+async def test_a_certificate_that_would_be_renewed_at_once_is_refused(tmp_path: Path) -> None:
+    ca = device_ca("elsewhere")
+    async with desk(tmp_path) as one:
+        with pytest.raises(InvalidArgs, match="renewed 30 days before: get one"):
+            await import_certificate(one, "child-1", identity(ca, days=29).reveal())
+        assert await one.issuer.authority.given_to(NAMES[ONE]) is None
+
+
+async def test_where_an_imported_certificate_ends_and_no_ca_is_here_it_is_reported(
+    tmp_path: Path,
+) -> None:
+    """The one in use is still good for 30 days: an operator can act."""
+    ca, now = device_ca("elsewhere"), time.time()
+    async with desk(tmp_path) as one:
+        await import_certificate(one, "child-1", identity(ca, days=40).reveal())
+    async with desk(tmp_path, now + 11 * DAY) as later:
+        reason = await later.issuer.authority.check_ready(NAMES[ONE])
+        assert reason == GIVEN_ENDS
+        assert not later.issuer.authority.replaces(NAMES[ONE], identity(ca))
+        await later.make(days=100)
+        assert await later.issuer.authority.check_ready(NAMES[ONE]) is None

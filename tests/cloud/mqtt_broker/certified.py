@@ -14,6 +14,7 @@ from typing import Any
 
 from gatewayd.ca.authority import Authority
 from gatewayd.cli.cloud_setup.broker_config import access_lines, configuration_lines
+from gatewayd.cloud.ca.given import GivenIdentities
 from gatewayd.cloud.ca.issued import IssuedCertificates
 from gatewayd.cloud.ca.service import slots_of
 from gatewayd.cloud.ca.store import AuthorityStore
@@ -129,7 +130,9 @@ class CertifiedBroker:
     async def open(self, keeper: AuthorityStore) -> None:
         """Give the CA its slots; the first time it is kept there."""
         keeper.set_slots(
-            slots_of("plant", self.store), IssuedCertificates("plant", self.store, time.time)
+            slots_of("plant", self.store),
+            IssuedCertificates("plant", self.store, time.time),
+            GivenIdentities("plant", self.store, 10, time.time),
         )
         if await keeper.current() is None:
             await keeper.keep(self.authority, replace=False)

@@ -8,13 +8,16 @@ from dataclasses import replace
 
 import pytest
 
-from gatewayd.ca.certificates import read_certificates, request
+from gatewayd.ca.bundle import Bundle
+from gatewayd.ca.certificates import common_name, read_certificates, request
 from gatewayd.ca.keys import key_pem, make_key
 from gatewayd.cloud.ca.identity import read_identity
+from gatewayd.cloud.mqtt_broker import reasons
 from gatewayd.cloud.mqtt_broker.preflight import preflight
 from gatewayd.cloud.mqtt_broker.settings import BrokerCertificates, MqttBrokerSettings
 from gatewayd.cloud.preflight import Check, PreflightContext
 from gatewayd.cloud.provider import (
+    AcceptsCertificates,
     Failed,
     Issued,
     LoginError,
@@ -289,6 +292,40 @@ async def test_a_certificate_that_was_not_kept_is_not_on_record() -> None:
         with pytest.raises(StoreFull):
             await one.provider.register(ONE, RecordingKeeper(full).keep)
         assert len(one.store.slots) == len(before) + 1
+
+
+@integration
+async def test_a_child_logs_in_by_the_certificate_that_it_had() -> None:
+    """It is one of its user, by an authority that the broker trusts, and needs no CA here."""
+    async with certified_broker() as one:
+        issuer, key = one.provider.issuer, make_key("ec-p256")
+        assert issuer is not None
+        assert isinstance(issuer, AcceptsCertificates)
+        leaf = one.authority.sign(common_name("meter/m-1"), key.public_key(), 20, time.time())
+        bundle = Bundle(key, leaf, (one.authority.certificate,))
+        for name, device_id in ((None, ""), (ONE, "id")):
+            with pytest.raises(InvalidArgs, match="Name the product and the id"):
+                await issuer.accept(bundle, name, device_id)
+        with pytest.raises(InvalidArgs, match=r"must be the child's user .*, but is 'meter/m-1'"):
+            await issuer.accept(bundle, ONE, "")
+        right = one.authority.sign(
+            common_name(f"{ONE.product}/{ONE.device}"), key.public_key(), 20, time.time()
+        )
+        name, identity = await issuer.accept(Bundle(key, right), ONE, "")
+        await issuer.authority.given.put(name, identity)
+        one.store.slots = {r: s for r, s in one.store.slots.items() if r.kind != "authority"}
+        issuer.authority._current = None
+        secret = await registered(one)
+        assert secret == identity.secret
+        session = await one.provider.connect(ONE, secret)
+        await session.close()
+        user = "{product}/{device}/new"
+        other = await one.make(user=user, up=f"{user}/up/{{topic}}", down=f"{user}/down/{{topic}}")
+        assert await other.register(ONE, RecordingKeeper().keep) == Refused(
+            reasons.GIVEN_OF_OTHER_USER
+        )
+        assert await one.provider.unbind(ONE) is None
+        assert [ref for ref in one.store.slots if ref.kind == "given"] == []
 
 
 @integration
