@@ -206,15 +206,15 @@ class FloodReporter:
     async def run(self) -> None:
         """Report floods.  For ever."""
         while True:
-            sender = await self._first.get()
+            sender, uid = await self._first.get(), None
             with contextlib.suppress(Busy):
                 uid = await self._user(sender)
-                user = "an unknown user" if uid is None else await self._names.of(uid)
-                log.warning(
-                    "Refusing D-Bus calls of %s (%s): too many or too large."
-                    " To find the program, run: busctl status %s.",
-                    user, sender, sender, extra={"message_id": "bus-flooded"},
-                )  # fmt: skip
+            user = "an unknown user" if uid is None else await self._names.of(uid)
+            log.warning(
+                "Refusing D-Bus calls of %s (%s): too many or too large."
+                " To find the program, run: busctl status %s.",
+                user, sender, sender, extra={"message_id": "bus-flooded"},
+            )  # fmt: skip
             before = 0
             while before != (before := self._intake.refused):
                 await asyncio.sleep(QUIET)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gatewayd.dbus.bus import FloodReporter
+from gatewayd.dbus.callers.users import UserNames
 from gatewayd.dbus.intake import (
     FEW_BYTES,
     INTROSPECTIONS,
@@ -19,6 +24,8 @@ from gatewayd.dbus.intake import (
     Limits,
     QueuedCall,
 )
+from gatewayd.errors import Busy
+from gatewayd.runtime.tasks import cancel_and_wait
 
 EVE, OLGA = ":1.66", ":1.7"
 TIGHT = Limits(
@@ -205,3 +212,21 @@ def test_descriptions_in_a_second_are_bounded(intake: Intake, clock: FakeClock) 
     assert not intake.may_introspect(1)
     clock.time += 1
     assert intake.may_introspect(1)
+
+
+@pytest.mark.asyncio
+async def test_a_flood_is_reported_while_nobody_can_be_asked_for_its_user(
+    intake: Intake, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def user(_: str) -> int | None:
+        raise Busy("The D-Bus thread is overloaded, try again")
+
+    reporter = FloodReporter(intake, user, UserNames())
+    running = asyncio.create_task(reporter.run())
+    with caplog.at_level(logging.WARNING):
+        reporter.begin(EVE)
+        async with asyncio.timeout(60):
+            while not caplog.records:
+                await asyncio.sleep(0)
+    assert f"Refusing D-Bus calls of an unknown user ({EVE})" in caplog.text
+    await cancel_and_wait([running])
