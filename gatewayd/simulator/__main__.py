@@ -72,6 +72,8 @@ def _arguments() -> Namespace:
         "keep the cloud's state in the directory at the end, and go on with it at the next start"
     )
     parser.add_argument("--keep", action="store_true", help=help_)
+    help_ = "a cloud without products and devices, until they are made by its calls"
+    parser.add_argument("--empty", action="store_true", help=help_)
     help_ = "print what gatewayd needs for the simulator that runs with this directory, and exit"
     parser.add_argument("--configuration", action="store_true", help=help_)
     help_ = "print the answers to gatewayctl setup for the simulator of this directory, and exit"

@@ -28,6 +28,7 @@ class AccountOptions:
     authority: vouches for the cloud's own certificate.  now: with a time zone.
     rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
     port: to listen on; 0 takes a free one.  kept: what an account returned before, to go on with.
+    empty: whether it has neither products nor devices, until its owner makes them.
     """
 
     serials: tuple[str, ...]
@@ -39,6 +40,7 @@ class AccountOptions:
     rate: int
     port: int = 0
     kept: Any = None
+    empty: bool = False
 
 
 CloudVerb: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[object]]

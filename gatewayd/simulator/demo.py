@@ -18,7 +18,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gatewayd.simulator import mistakes, story
+from gatewayd.errors import ConfigError
+from gatewayd.simulator import from_empty, mistakes, story
 from gatewayd.simulator.broker.site_broker import TOPIC
 from gatewayd.simulator.mistakes import MISTAKES, SiteMistake
 from gatewayd.simulator.plant import IDENTITIES
@@ -139,6 +140,34 @@ async def main(
             if keep:
                 await _wait(site)
             return 0 if await site.stop() == 0 else 1
+
+
+async def begin_empty(directory: Path, children: int, cloud: str) -> int:
+    """Run the demo from an empty console on; return the exit status."""
+    plant = ("--children", "0", "--late", str(children), "--empty")
+    site = Site(directory, plant_options=plant, cloud=cloud, speaks=True)
+    async with site.open():
+        try:
+            await _perform_empty(site, children)
+        except (TimeoutError, AssertionError, RuntimeError, OSError) as error:
+            print(f"\nThe demo failed: {error}", file=sys.stderr)
+            return 1
+        return 0 if await site.stop() == 0 else 1
+
+
+async def _perform_empty(site: Site, children: int) -> None:
+    print(f"The console of {site.cloud} is empty.  {children} child devices are to come.\n")
+    owner = await from_empty.furnish(site, print)
+    await site.start()
+    await from_empty.finish(owner)
+    screen = Screen(site, children)
+    async with _running(screen):
+        for child in site.plant["serials"]:
+            await site.ask(do="announce", child=child)
+        await all_online(site, children, "the children to be online")
+    await screen.draw()
+    await from_empty.compare(site)
+    await _read_temperatures(site)
 
 
 async def _perform(site: Site, children: int, outage: float) -> None:
@@ -325,8 +354,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument(
         "--cloud",
         choices=CLOUDS,
-        default="alibaba",
-        help="the cloud to simulate (default: %(default)s)",
+        help="the cloud to simulate (default: alibaba; with --from-empty, each of its vendors)",
     )
     known = sorted({name for names in MISTAKES.values() for name in names})
     parser.add_argument(
@@ -341,7 +369,14 @@ def run(arguments: Sequence[str]) -> int:
         help="how long the link to the cloud is cut (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument("--keep", action="store_true", help="keep it running until Ctrl-C")
+    parser.add_argument(
+        "--from-empty", action="store_true",
+        help="begin with an empty console of the cloud, by commands alone; as root",
+    )  # fmt: skip
     options = parser.parse_args(arguments)
+    if options.from_empty:
+        return _run_empty(parser, options)
+    options.cloud = options.cloud or "alibaba"
     if options.children not in POSSIBLE:
         parser.error(f"--children takes {POSSIBLE[0]} to {POSSIBLE[-1]}")
     if options.mistake and options.mistake not in MISTAKES[options.cloud]:
@@ -360,6 +395,24 @@ def run(arguments: Sequence[str]) -> int:
             outage=options.outage,
         )
     )
+
+
+def _run_empty(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Run the demo from an empty console on: that of one vendor, or of each."""
+    if options.keep or options.mistake or options.cloud not in (None, *from_empty.CLOUDS):
+        parser.error(f"--from-empty is for --cloud {' or '.join(from_empty.CLOUDS)} alone")
+    try:
+        from_empty.check()
+    except ConfigError as error:
+        parser.error(str(error))
+    statuses = []
+    for cloud in [options.cloud] if options.cloud else from_empty.CLOUDS:
+        with tempfile.TemporaryDirectory(prefix="gatewayd-demo-", dir=from_empty.PLACE) as name:
+            directory = Path(name)
+            directory.chmod(0o755)  # the configuration is for the daemon's user
+            statuses.append(asyncio.run(begin_empty(directory, options.children, cloud)))
+        print()
+    return max(statuses)
 
 
 if __name__ == "__main__":

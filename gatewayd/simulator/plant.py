@@ -76,6 +76,7 @@ class PlantLayout:
     rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
     port: that the cloud listens on; 0 takes a free one, or that of before.
     keep: whether the cloud's state is kept in the directory, and a restart goes on with it.
+    empty: whether the cloud knows no product and no device, until its owner makes them.
     """
 
     directory: Path
@@ -94,6 +95,7 @@ class PlantLayout:
     rate: int = 5
     port: int = 0
     keep: bool = False
+    empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +193,7 @@ class Plant:
                 self.serials, layout.node, layout.address, layout.certificate,
                 self._authority, now, layout.rate,
                 layout.port or (kept.port if kept else 0), kept.account if kept else None,
+                layout.empty,
             )
         )  # fmt: skip
         self.cloud.set_faults(layout.faults, layout.seed)

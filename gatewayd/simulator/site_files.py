@@ -245,6 +245,12 @@ class InstalledSite:
         yield from (f"{name} = {json.dumps(value)}" for name, value in answers.items())
 
 
+def without_cloud(site: Site) -> str:
+    """Return gatewayd.toml without what `gatewayctl setup` writes: a cloud, and where to look."""
+    mdns = SWIFT[SWIFT.index("[discovery.mdns]") : SWIFT.index("[registration]")]
+    return (_COMMON + SWIFT.replace(mdns, "") + _VAULT).format(site=site) + _door(site)
+
+
 def config(site: Site, tuning: str = SWIFT) -> str:
     """Return gatewayd.toml.
 

@@ -77,6 +77,32 @@ def test_the_demo_ends_with_temperatures_and_with_commands_that_work() -> None:
     assert running.returncode == 0
 
 
+@pytest.mark.root
+@pytest.mark.parametrize(("cloud", "by_hand"), [("alibaba", 1), ("huawei", 0)])
+def test_the_demo_begins_with_an_empty_console(cloud: str, by_hand: int) -> None:
+    """By commands alone, but for what the vendor's API has no call for."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "gatewayd.simulator.demo", "--from-empty", "--children", "3",
+         "--cloud", cloud],
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr + ended.stdout
+    assert f"$ gatewayctl console {cloud}" in ended.stdout
+    assert "$ gatewayctl setup --answers" in ended.stdout
+    assert ended.stdout.count("(by hand, in the simulated console)") == by_hand
+    assert "The cloud agrees: 3 devices online, 3 registered exactly once." in ended.stdout
+    assert ended.stdout.count("°C") == 3
+
+
+@pytest.mark.parametrize("wrong", [("--keep",), ("--cloud", "mqtt"), ("--mistake", "route")])
+def test_an_empty_console_is_for_the_whole_demo_of_a_vendor(
+    capsys: pytest.CaptureFixture[str], wrong: tuple[str, ...]
+) -> None:
+    with pytest.raises(SystemExit):
+        demo.run(["--from-empty", *wrong])
+    assert "--from-empty is for" in capsys.readouterr().err
+
+
 async def test_children_of_another_demo_are_named_as_the_cause() -> None:
     class Crowded(Site):
         """Its LAN has children of another site."""

@@ -66,11 +66,13 @@ class SimulatedAlibabaAccount:
     """
 
     def __init__(self, options: AccountOptions) -> None:
-        new = {key: secrets.token_urlsafe(12) for key in (PRODUCT, GATEWAY[0])}
+        products = () if options.empty else (PRODUCT, GATEWAY[0])
+        new = {key: secrets.token_urlsafe(12) for key in products}
         keys = {"access_key": secrets.token_hex(8), "secret_key": secrets.token_hex(15)}
         self._secrets: dict[str, str]
         self._keys: dict[str, str]
         self._secrets, self._keys, state = options.kept or (new, keys, None)
+        self._product = PRODUCT
         self.verbs: Mapping[str, CloudVerb] = {
             "reset": self._reset,
             "delete": self._delete,
@@ -83,11 +85,13 @@ class SimulatedAlibabaAccount:
             "report": self._report,
             "model": self._model,
             "dynreg": self._dynreg,
+            "use": self._use,
         }
         self._serials = options.serials
+        created = [] if options.empty else [GATEWAY, *((PRODUCT, one) for one in options.serials)]
         self._cloud = AlibabaCloud(
             self._secrets,
-            [GATEWAY, *((PRODUCT, serial) for serial in options.serials)],
+            created,
             certificate=_certificate(options),
             clock=asyncio.get_running_loop().time,
             random=secrets.token_bytes,
@@ -148,59 +152,64 @@ class SimulatedAlibabaAccount:
     def ledger(self, child: str) -> Mapping[str, Any]:
         """Return the cloud's counts of a child.  Raises KeyError."""
         devices: Any = self._cloud.truth()["devices"]
-        return dict(devices[PRODUCT][child])
+        return dict(devices[self._product][child])
 
     def write(self, directory: Path) -> None:
         """Write the secrets of the products."""
         for name, product in (("product-secret", PRODUCT), ("gateway-secret", GATEWAY[0])):
-            _write_secret(directory / name, self._secrets[product])
+            if product in self._secrets:
+                _write_secret(directory / name, self._secrets[product])
         _write_secret(directory / "open-api.json", json.dumps(self._keys))
 
     async def _reset(self, request: Mapping[str, Any]) -> None:
-        self._cloud.reset(PRODUCT, request["child"])
+        self._cloud.reset(self._product, request["child"])
 
     async def _delete(self, request: Mapping[str, Any]) -> None:
-        self._cloud.delete(PRODUCT, request["child"])
+        self._cloud.delete(self._product, request["child"])
 
     async def _secret(self, request: Mapping[str, Any]) -> str:
-        return self._cloud.show_secret(PRODUCT, request["child"])
+        return self._cloud.show_secret(self._product, request["child"])
 
     async def _set_properties(self, request: Mapping[str, Any]) -> object:
         """Set properties, and wait for the child's answer.  Raises also TimeoutError."""
         values = request["values"]
-        return await _answer(self._cloud.set_properties(PRODUCT, request["child"], values))
+        return await _answer(self._cloud.set_properties(self._product, request["child"], values))
 
     async def _invoke(self, request: Mapping[str, Any]) -> object:
         """Invoke a service, and wait for the child's answer.  Raises also TimeoutError."""
         child, service, values = request["child"], request["service"], request.get("values", {})
-        return await _answer(self._cloud.invoke(PRODUCT, child, service, values))
+        return await _answer(self._cloud.invoke(self._product, child, service, values))
 
     async def _rrpc(self, request: Mapping[str, Any]) -> str:
         """Call a child by RRPC; return its answer, as text.  Raises also TimeoutError."""
         payload, rest = str(request["payload"]).encode(), request.get("topic", "")
-        answer = await self._cloud.rrpc(PRODUCT, request["child"], payload, rest=rest)
+        answer = await self._cloud.rrpc(self._product, request["child"], payload, rest=rest)
         return answer.decode(errors="replace")
 
     async def _publish(self, request: Mapping[str, Any]) -> None:
         """Publish a message to a child, on a topic that a user has defined."""
         payload = str(request["payload"]).encode()
-        self._cloud.publish(PRODUCT, request["child"], request["topic"], payload)
+        self._cloud.publish(self._product, request["child"], request["topic"], payload)
 
     async def _reports(self, request: Mapping[str, Any]) -> object:
         """Return the newest; or with "skip", all but so many of the first."""
-        return self._cloud.reports(PRODUCT, request["child"], request.get("skip"))
+        return self._cloud.reports(self._product, request["child"], request.get("skip"))
 
     async def _report(self, request: Mapping[str, Any]) -> str:
         """Have a child's reading arrive; return what of it does not fit, or ""."""
-        faults = self._cloud.read(PRODUCT, request["child"], READING)
+        faults = self._cloud.read(self._product, request["child"], READING)
         return "; ".join(f"{name}: {fault}" for name, fault in faults.items())
 
     async def _dynreg(self, request: Mapping[str, Any]) -> None:
         """Switch dynamic registration of a product on or off, as only the console can."""
-        self._cloud.set_dynreg(request.get("product", PRODUCT), on=bool(request["on"]))
+        self._cloud.set_dynreg(request.get("product", self._product), on=bool(request["on"]))
+
+    async def _use(self, request: Mapping[str, Any]) -> None:
+        """Have the children be devices of a product that the account's owner has made."""
+        self._product = request["product"]
 
     async def _model(self, request: Mapping[str, Any]) -> None:
-        self._cloud.set_model(PRODUCT, request["tsl"])
+        self._cloud.set_model(self._product, request["tsl"])
 
 
 def _write_secret(path: Path, text: str) -> None:

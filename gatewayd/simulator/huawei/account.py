@@ -92,7 +92,9 @@ class SimulatedHuaweiAccount:
         keys = {"access_key": secrets.token_hex(10), "secret_key": secrets.token_hex(20)}
         self._secrets: dict[str, str]
         self._keys: dict[str, str]
-        platform, self._secrets, self._keys = options.kept or (*_new_platform(), keys)
+        new = options.kept or (*_new_platform(empty=options.empty), keys)
+        platform, self._secrets, self._keys = new
+        self._product, self._only = PRODUCT, ""
         self._platform: Platform = platform
         self._instances = {name: platform.instances[name] for name in NAMES}
         self._cloud = HuaweiCloud(
@@ -123,6 +125,7 @@ class SimulatedHuaweiAccount:
             "shadow": self._shadow,
             "received": self._received,
             "arrivals": self._arrivals,
+            "use": self._use,
         }
 
     async def __aenter__(self) -> Self:
@@ -160,18 +163,26 @@ class SimulatedHuaweiAccount:
         """Return the cloud's counts of a child.  Raises KeyError."""
         name, _ = self._home(child)
         devices = self.truth()["instances"][name]["devices"]
-        return dict(devices.get(device_id(child), {}))
+        return dict(devices.get(self._device_id(child), {}))
 
     def write(self, directory: Path) -> None:
         """Write the template, the keys and the gateways' secrets."""
-        (directory / "template.json").write_text(json.dumps(TEMPLATE))
+        if self._secrets:  # else its owner makes one
+            (directory / "template.json").write_text(json.dumps(TEMPLATE))
         _write_secret(directory / "management.json", json.dumps(self._keys))
-        for name in NAMES:
-            _write_secret(directory / f"{name}-gateway-secret", self._secrets[name])
+        for name, secret in self._secrets.items():
+            _write_secret(directory / f"{name}-gateway-secret", secret)
 
     def _home(self, child: str) -> tuple[str, IotdaInstance]:
-        name = home(child)
+        name = self._only or home(child)
         return name, self._instances[name]
+
+    def _device_id(self, child: str) -> str:
+        return f"{self._product}_{child}"
+
+    async def _use(self, request: Mapping[str, Any]) -> None:
+        """Have the children be devices of a product that the owner of an instance has made."""
+        self._only, self._product = request["instance"], request["product"]
 
     async def _upload(self, request: Mapping[str, Any]) -> str:
         """Upload a device CA; return its verification code.
@@ -213,19 +224,19 @@ class SimulatedHuaweiAccount:
         _, instance = self._home(request["child"])
         slot = AuthSlot(request.get("slot", "PRIMARY"))
         instance.devices.reset_fingerprint(
-            device_id(request["child"]), request.get("fingerprint"), slot=slot
+            self._device_id(request["child"]), request.get("fingerprint"), slot=slot
         )
 
     async def _model(self, request: Mapping[str, Any]) -> None:
         """Give the children's product another model, in every instance."""
         for instance in self._instances.values():
             changes = {"service_capabilities": request["services"]}
-            instance.products.update(PRODUCT, changes)
+            instance.products.update(self._product, changes)
 
     async def _report(self, request: Mapping[str, Any]) -> str:
         """Report a reading in a child's place; return why the platform discards it, or ""."""
         name, _ = self._home(request["child"])
-        return self._cloud.report(name, device_id(request["child"]), READING)
+        return self._cloud.report(name, self._device_id(request["child"]), READING)
 
     async def _command(self, request: Mapping[str, Any]) -> object:
         """Send a command to a child; return its response.  Raises ValueError."""
@@ -288,13 +299,13 @@ class SimulatedHuaweiAccount:
     def _device(self, request: Mapping[str, Any]) -> tuple[IotdaInstance, HuaweiDevice]:
         """Return a child's device, and its instance.  Raises KeyError."""
         _, instance = self._home(request["child"])
-        if device := instance.devices.lookup(device_id(request["child"])):
+        if device := instance.devices.lookup(self._device_id(request["child"])):
             return instance, device
         raise KeyError(request["child"])
 
     async def _delete(self, request: Mapping[str, Any]) -> None:
         _, instance = self._home(request["child"])
-        instance.devices.delete(device_id(request["child"]))
+        instance.devices.delete(self._device_id(request["child"]))
 
 
 def home(child: str) -> str:
@@ -312,10 +323,14 @@ def _write_secret(path: Path, text: str) -> None:
     path.write_text(text)
 
 
-def _new_platform() -> tuple[Platform, dict[str, str]]:
-    """Create a platform; return it with the secret of each instance's gateway."""
+def _new_platform(*, empty: bool) -> tuple[Platform, dict[str, str]]:
+    """Create a platform; return it with the secret of each instance's gateway.
+
+    empty: without products and gateways.
+    """
     platform = Platform(clock=time.time, random=secrets.token_bytes)
-    return platform, {name: _set_up(platform.create(name)) for name in NAMES}
+    instances = {name: platform.create(name) for name in NAMES}
+    return platform, {} if empty else {name: _set_up(one) for name, one in instances.items()}
 
 
 def _set_up(instance: IotdaInstance) -> str:
