@@ -113,6 +113,17 @@ async def test_each_identity_has_a_session_of_its_own(folder: Path) -> None:
         assert one.devices() == {child_id(n) for n in range(3)}
 
 
+async def test_a_newer_session_of_a_device_ends_the_older(folder: Path) -> None:
+    """A device has one connection ("Limitations", iot_04_0010)."""
+    async with certified(folder) as one:
+        secret = await one.secret(child(1))
+        older = await one.connect(child(1), secret)
+        await one.connect(child(1), secret)
+        async with asyncio.timeout(60):
+            assert (await older.wait_closed()).reason.code == "cloud-closed"
+        assert one.devices() == {child_id(1)}
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 @pytest.mark.parametrize("late", [True, False])
 async def test_a_ca_that_is_not_verified(folder: Path, version: ssl.TLSVersion, late: bool) -> None:
