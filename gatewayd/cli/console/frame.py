@@ -233,8 +233,9 @@ _FUTURE = {
 def step_lines(step: ConsoleStep) -> Iterator[str]:
     """Yield the lines that show a step."""
     outcome = _FUTURE.get(step.outcome, step.outcome.value) if step.asked else step.outcome.value
-    detail = f"  ({step.detail})" if step.detail else ""
-    yield safe(f"{outcome:<9} {step.kind:<9} {step.name}  {step.id}{detail}".rstrip())
+    detail = f"({step.detail})" if step.detail else ""
+    what = "  ".join(filter(None, (step.name, step.id, detail)))
+    yield safe(f"{outcome:<9} {step.kind:<9} {what}")
     yield from (safe(f"{'':9} {asked}") for asked in step.asked)
 
 

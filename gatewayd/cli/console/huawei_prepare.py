@@ -55,6 +55,7 @@ class _Given:
     """What the files hold that the options name, read before anything is asked.
 
     template: None where the children are behind a gateway.  secret: that of the gateway, else None.
+    written: those that were missing, and are made.
     """
 
     product: IotdaProduct
@@ -62,6 +63,7 @@ class _Given:
     ca: DeviceCaFile | None
     prove: Prove | None
     secret: Secret | None
+    written: tuple[Path, ...]
 
 
 def _given(arguments: Namespace) -> _Given:
@@ -69,19 +71,21 @@ def _given(arguments: Namespace) -> _Given:
     if fault := TEMPLATE_NAME.fault(arguments.name):
         raise ConsoleError(f"Nothing is prepared: --name {fault}. Use another name")
     product = wanted_product(arguments)
+    own = arguments.secret_file if arguments.gateway else arguments.template
+    written = () if own is None or own.exists() else (own,)
     if arguments.gateway:
         if arguments.secret_file is None or (fault := NODE_ID.fault(arguments.gateway)):
             why = fault if arguments.secret_file else "needs --secret-file FILE"
             raise ConsoleError(f"Nothing is prepared: --gateway {why}. Correct the options")
         secret = device_secret(arguments.secret_file, dry_run=arguments.dry_run)
-        return _Given(product, None, None, None, secret)
+        return _Given(product, None, None, None, secret, written)
     if arguments.template is None:
         raise ConsoleError(
             "Nothing is prepared: it is not known how children log in. Use --template FILE where "
             "each gets a certificate, or --gateway NODE-ID where they are behind the gateway"
         )
     ca = None if arguments.ca is None else read_ca(arguments.ca)
-    return _Given(product, _template(arguments), ca, prover(arguments), None)
+    return _Given(product, _template(arguments), ca, prover(arguments), None, written)
 
 
 def _template(arguments: Namespace) -> IotdaTemplate:
@@ -112,6 +116,9 @@ async def _steps(
     here: SettingUp, arguments: Namespace, given: _Given, answers: dict[str, str]
 ) -> Steps:
     """Have each step done, and name the answers."""
+    for path in given.written:
+        planned = (f"write {path}",) if arguments.dry_run else ()
+        yield ConsoleStep(StepOutcome.MADE, "file", str(path), asked=planned)
     if arguments.space:
         yield await here.make_space(arguments.space)
     else:

@@ -20,7 +20,7 @@ PAGE = 50
 """Entries of a page, at most."""
 MAX_PAGES = 2_000
 """Pages that are read: an instance has 100,000 devices by default, and all else is less."""
-NOT_YET = "(made before)"
+NOT_YET = "NEW-ID"
 """Stands in a dry run for the id of what would be made before."""
 
 PLATFORM = "IOTDA."

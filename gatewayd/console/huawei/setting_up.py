@@ -327,7 +327,9 @@ class SettingUp:
 def ca_detail(entry: Entry) -> str:
     """Return what is to be known of a device CA."""
     code, template = text_of(entry, "verify_code"), text_of(entry, "template_id")
-    verified = "verified" if entry.get("status") is True else f"verification code {code}"
+    verified = f"verification code {code}" if code else "not verified"
+    if entry.get("status") is True:
+        verified = "verified"
     bound = f"registers devices by template {template}"
     return f"{verified}, {bound}" if entry.get("provision_enable") is True else verified
 

@@ -183,7 +183,7 @@ async def test_an_empty_instance_is_prepared_and_a_second_run_changes_nothing(
     planned = await operator.json(*words, "--dry-run")
     assert not any(one["Done"] for one in planned if one["Kind"] not in ("answer",))
     assert [one["Asked"][0].split()[0] for one in planned if one["Asked"]] == [
-        "POST", "POST", "POST", "POST", "POST", "POST", "POST", "PUT", "write",
+        "write", "POST", "POST", "POST", "POST", "POST", "POST", "POST", "PUT", "write",
     ]  # fmt: skip
     assert len(instance.apps.list()) == 1
     assert sorted(one.name for one in folder.iterdir()) == sorted(
@@ -192,9 +192,9 @@ async def test_an_empty_instance_is_prepared_and_a_second_run_changes_nothing(
 
     done = await operator.json(*words)
     assert outcomes(done) == [
-        ("space", "made"), ("product", "made"), ("policy", "made"), ("policy", "changed"),
-        ("template", "made"), ("ca", "made"), ("ca", "changed"), ("ca", "changed"),
-        ("file", "made"),
+        ("file", "made"), ("space", "made"), ("product", "made"), ("policy", "made"),
+        ("policy", "changed"), ("template", "made"), ("ca", "made"), ("ca", "changed"),
+        ("ca", "changed"), ("file", "made"),
     ]  # fmt: skip
     (ca,) = instance.authorities.list()
     assert (ca.status, ca.provision_enable, ca.cn_name) == (True, True, "plant CA")
