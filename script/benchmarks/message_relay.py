@@ -73,18 +73,7 @@ async def main(facts: dict[str, Any]) -> None:
     _count_commits(counted)
     clock = Clock(loop.time, wall_time)
     children = [DeviceId(name) for name in facts["children"]]
-    settings = MessageSettings(
-        commit_delay=facts["commit_delay"],
-        child=ChildMessageSettings(rate=10_000, share=1 << 30),
-        keep=1 << 30,
-    )
-    relay = MessageRelay(
-        settings,
-        Path(facts["directory"]),
-        ChildStanding(lambda _: True, lambda _: False, lambda _: "far"),
-        clock,
-        arrival=ArrivalClock(wall_time, is_right=lambda: True),
-    )
+    relay = make_relay(Path(facts["directory"]), facts["commit_delay"], clock)
     await relay.open([DOOR])
     near = DoorSettings(host="127.0.0.1", port=facts["near_port"], client_id="gatewayd")
     access = SiteBrokerAccess(near, "gatewayd", lambda *_: Secret(b""))
@@ -105,6 +94,22 @@ async def main(facts: dict[str, Any]) -> None:
         await session.close()
     await cancel_and_wait(tasks)
     await relay.aclose()
+
+
+def make_relay(directory: Path, commit_delay: float, clock: Clock) -> MessageRelay:
+    """Make a relay whose bounds nothing meets."""
+    settings = MessageSettings(
+        commit_delay=commit_delay,
+        child=ChildMessageSettings(rate=10_000, share=1 << 30),
+        keep=1 << 30,
+    )
+    return MessageRelay(
+        settings,
+        directory,
+        ChildStanding(lambda _: True, lambda _: False, lambda _: "far"),
+        clock,
+        arrival=ArrivalClock(wall_time, is_right=lambda: True),
+    )
 
 
 def _count_commits(counted: Counted) -> None:

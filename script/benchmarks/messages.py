@@ -18,16 +18,14 @@ import json
 import signal
 import sys
 import tempfile
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from gatewayd.device.identity import DeviceId
-from gatewayd.messages.outbox.file import Changes, OutboxFile, StoredMessage
 from gatewayd.simulator.pki import LIFE, localhost, make_ca
+from script.benchmarks.message_rows import fill, measure_rows
 from script.benchmarks.mosquitto import BRIDGE, TLS, Broker, Load, MqttClient, free_port
 from script.benchmarks.process import cpu, memory, wakes
 from script.benchmarks.table import Figure
@@ -85,7 +83,8 @@ async def measure(number: int) -> list[Figure]:
                 ways[delay] = await way.measure()
             replay = Way(top / "replay", far, tls_port, top / "ca.pem", children, DELAYS[0])
             seconds, live = await replay.replay()
-    return [*_figures(number, bridge, ways), *_replay_figures(seconds, live)]
+        rows = await measure_rows(top / "rows", children)
+    return [*_figures(number, bridge, ways), *_replay_figures(seconds, live), *rows]
 
 
 @asynccontextmanager
@@ -176,7 +175,7 @@ class Way:
     async def replay(self) -> tuple[float, float]:
         """Return the seconds that what has waited takes, and the latency of live ones beside it."""
         self.directory.mkdir()
-        await asyncio.to_thread(self._fill)
+        await asyncio.to_thread(fill, self.directory / "state", self.children, REPLAYED)
         async with (
             Broker(self.directory / "near") as near,
             _load(near, self.far, self.children) as load,
@@ -188,22 +187,6 @@ class Way:
             seconds = asyncio.get_running_loop().time() - began
             await self._end(process)
         return seconds, load.arrivals.quantile(0.99)
-
-    def _fill(self) -> None:
-        """Store messages of an earlier run, whose time says nothing."""
-        file, at = OutboxFile(self.directory / "state"), time.time_ns() // 1_000_000
-        names = {n + 1: DeviceId(child) for n, child in enumerate(self.children)}
-        file.apply(Changes(children=names, doors={1: "near"}))
-        for first in range(0, REPLAYED, 10_000):
-            stored = [
-                StoredMessage(
-                    n + 1, n % len(names) + 1, 1, 0, at, "properties",
-                    (b"%d 0 " % (n - REPLAYED)).ljust(200, b"x"),
-                )
-                for n in range(first, first + 10_000)
-            ]  # fmt: skip
-            file.apply(Changes(stored=stored))
-        file.close()
 
     @asynccontextmanager
     async def _relay(self, near: Broker) -> AsyncIterator[asyncio.subprocess.Process]:
