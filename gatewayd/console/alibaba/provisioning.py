@@ -74,8 +74,8 @@ class WantedProduct:
 async def list_products(platform: IotPlatform) -> Steps:
     """List the products."""
     for one in await platform.products():
-        kind = "gateways" if one.gateway else "devices"
-        detail = f"{one.devices} {kind}"
+        kind = "gateway" if one.gateway else "device"
+        detail = f"{one.devices} {kind}" if one.devices == 1 else f"{one.devices} {kind}s"
         yield ConsoleStep(StepOutcome.FOUND, "product", one.name, one.key, detail)
 
 
