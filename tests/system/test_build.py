@@ -23,14 +23,16 @@ pytestmark = pytest.mark.system
 SOURCES = ("docs", "etc", "gatewayd", "packaging", "script", "systemd", "pyproject.toml")
 HERE = platform.freedesktop_os_release()["VERSION_CODENAME"]
 OTHER = next(release for release in roots.RELEASES if release != HERE)
-TOOLS = ("build-essential", "lintian")
+TOOLS = ("dpkg-dev", "lintian")
+COMPILED = shutil.ignore_patterns("__pycache__")
+"""What Python writes and replaces meanwhile."""
 
 
 def _copy_sources(copy: Path) -> None:
     """Copy what script/deb reads, with other times."""
     for source in (*(TOP / name for name in SOURCES), *TOP.glob("*.md")):
         if source.is_dir():
-            shutil.copytree(source, copy / source.name, copy_function=shutil.copy)
+            shutil.copytree(source, copy / source.name, copy_function=shutil.copy, ignore=COMPILED)
         else:
             shutil.copy(source, copy)
 
