@@ -96,6 +96,7 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl ca make": Way(refused="--replace"),
     "gatewayctl ca make --cloud": Way(fills={"{}": "huawei"}, refused="--replace"),
     "gatewayctl ca make --replace": Way(),
+    "gatewayctl console alibaba": Way(refused="Use --region|access key cannot be read"),
     "gatewayctl console huawei prepare": Way(refused="access key cannot be read"),
     "gatewayctl huawei ca prove": Way(),
     "gatewayctl huawei ca prove --cloud": Way(fills={"{}": "huawei"}),
