@@ -10,8 +10,17 @@ from tests.system.gateway import Gateway
 
 pytestmark = pytest.mark.system
 
-LOG_CONTROL = ("org.gatewayd1", "/org/freedesktop/LogControl1", "org.freedesktop.LogControl1")
-IMPATIENT = "[Service]\nWatchdogSec=2s\n"
+LOG = """\
+from gi.repository import Gio, GLib
+place = ("org.gatewayd1", "/org/freedesktop/LogControl1", "org.freedesktop.DBus.Properties", "Set")
+debug = ("org.freedesktop.LogControl1", "LogLevel", GLib.Variant("s", "debug"))
+bus = Gio.bus_get_sync(Gio.BusType.SYSTEM)
+for _ in range(1000):
+    bus.call_sync(*place, GLib.Variant("(ssv)", debug), None, Gio.DBusCallFlags.NONE, 60_000, None)
+"""
+"""Has a thousand lines be logged: more than wait for a journal that does not read them."""
+IMPATIENT = "[Service]\nWatchdogSec=10s\n"
+"""Longer than a busy machine keeps one from running, which is no hanging."""
 STUBBORN = "[Service]\nRestartSec=100ms\n"
 
 
@@ -23,7 +32,13 @@ def _await_other_than(gateway: Gateway, pid: str) -> None:
     gateway.box.until(lambda: _pid(gateway) not in (pid, "0"), "another process")
 
 
-def test_reload_puts_rules_in_force_without_a_new_process(gateway: Gateway) -> None:
+def test_it_has_a_log_reads_its_rules_again_and_starts_by_a_call(gateway: Gateway) -> None:
+    _has_a_log_with_a_level_and_fields_that_is_explained(gateway)
+    _puts_rules_in_force_without_a_new_process(gateway)
+    _is_started_by_a_call_unless_it_is_disabled(gateway)
+
+
+def _puts_rules_in_force_without_a_new_process(gateway: Gateway) -> None:
     pid = _pid(gateway)
     gateway.box.write("/etc/gatewayd/rules.d/50-site.toml", "")
     gateway.systemctl("reload")
@@ -33,10 +48,13 @@ def test_reload_puts_rules_in_force_without_a_new_process(gateway: Gateway) -> N
 
     gateway.box.write("/etc/gatewayd/rules.d/50-site.toml", "[[rule]]\n")
     gateway.refused("systemctl", "reload", "gatewayd")
-    journal = gateway.journal(f"MESSAGE_ID={MESSAGE_IDS['configuration-rejected']}")
-    assert "/etc/gatewayd/rules.d/50-site.toml:1: " in journal
+    entry = f"MESSAGE_ID={MESSAGE_IDS['configuration-rejected']}"
+    gateway.await_entry("/etc/gatewayd/rules.d/50-site.toml:1: ", entry)
     assert gateway.shown("ActiveState") == "active"
     gateway.await_online(CHILDREN)
+
+    gateway.box.write("/etc/gatewayd/rules.d/50-site.toml", "")
+    gateway.systemctl("reload")
 
 
 def test_a_wrong_configuration_is_not_started_again_and_again(new: Gateway) -> None:
@@ -48,15 +66,15 @@ def test_a_wrong_configuration_is_not_started_again_and_again(new: Gateway) -> N
     assert "/etc/gatewayd/conf.d/50-site.toml:1: " in told
 
 
-def test_the_log_has_a_level_and_fields_and_is_explained(gateway: Gateway) -> None:
+def _has_a_log_with_a_level_and_fields_that_is_explained(gateway: Gateway) -> None:
     assert gateway.systemctl("service-log-level") == "info"
     gateway.box.run("systemctl", "service-log-level", "gatewayd", "debug")
     assert gateway.systemctl("service-log-level") == "debug"
 
     child = next(iter(gateway.children()))
-    (told,) = gateway.journal(
-        f"MESSAGE_ID={MESSAGE_IDS['device-registered']}", f"GATEWAYD_DEVICE={child}", "--output=cat"
-    ).splitlines()
+    entry = (f"MESSAGE_ID={MESSAGE_IDS['device-registered']}", f"GATEWAYD_DEVICE={child}")
+    gateway.box.until(lambda: gateway.journal(*entry, "--output=cat"), "it to be logged")
+    (told,) = gateway.journal(*entry, "--output=cat").splitlines()
     assert f"{child} is online" in told
     explained = gateway.journal("--catalog", f"GATEWAYD_DEVICE={child}")
     assert f"Subject: Device {child} is registered" in explained
@@ -69,8 +87,8 @@ def test_one_that_hangs_is_started_anew(gateway: Gateway) -> None:
     gateway.systemctl("kill", "--signal=SIGSTOP", "--kill-whom=main")
     _await_other_than(gateway, pid)
     gateway.await_online(CHILDREN)
-    assert gateway.shown("NRestarts") == "1"
-    assert "atchdog" in gateway.journal()
+    missed = gateway.journal().count("Watchdog timeout")
+    assert int(gateway.shown("NRestarts")) == missed > 0, "nothing else has ended it"
 
 
 def test_one_that_is_killed_is_started_anew_and_asks_for_no_secret(gateway: Gateway) -> None:
@@ -91,6 +109,7 @@ def _online_at_the_cloud(gateway: Gateway) -> int:
 
 
 def test_it_is_never_given_up(gateway: Gateway) -> None:
+    """On a gateway of its own: the cloud lets a child log in a few times a minute only."""
     gateway.drop_in("stubborn", STUBBORN)
     for _ in range(12):
         pid = _pid(gateway)
@@ -100,51 +119,54 @@ def test_it_is_never_given_up(gateway: Gateway) -> None:
     assert int(gateway.shown("NRestarts")) >= 12
 
 
-def test_children_stay_online_while_the_bus_hangs_and_is_killed(gateway: Gateway) -> None:
+def test_children_do_not_depend_on_the_bus_or_the_journal(gateway: Gateway) -> None:
+    _stay_online_while_the_bus_hangs_and_is_killed(gateway)
+    _come_online_while_the_journal_hangs(gateway)
+
+
+def _stay_online_while_the_bus_hangs_and_is_killed(gateway: Gateway) -> None:
     pid = _pid(gateway)
     gateway.box.run("systemctl", "kill", "--signal=SIGSTOP", "dbus.service")
-    gateway.box.until(lambda: "bus does not answer" in gateway.journal(), "the bus to be missed")
+    gateway.await_entry("bus does not answer")
     gateway.box.run("systemctl", "kill", "--signal=SIGKILL", "dbus.service")
-    gateway.box.until(lambda: "message bus again" in gateway.journal(), "it to be on the bus")
+    gateway.await_entry("message bus again")
     assert _online_at_the_cloud(gateway) == CHILDREN
     gateway.await_state("running")
     assert gateway.counts() == {"online": CHILDREN}
     assert (_pid(gateway), gateway.shown("NRestarts")) == (pid, "0")
 
 
-def test_children_come_online_while_the_journal_hangs(gateway: Gateway) -> None:
+def _come_online_while_the_journal_hangs(gateway: Gateway) -> None:
     gateway.box.run("systemctl", "kill", "--signal=SIGSTOP", "systemd-journald.service")
-    set_level = f"busctl set-property {' '.join(LOG_CONTROL)} LogLevel s debug"  # each is logged
-    gateway.box.run("sh", "-c", f"for n in $(seq 1000); do {set_level} || exit; done")
+    gateway.box.run("python3", "-", input=LOG)
     child = gateway.plant.facts["serials"][0]
     gateway.plant.ask(do="leave", child=child)
     gateway.box.until(lambda: _online_at_the_cloud(gateway) == CHILDREN - 1, "one to leave")
     gateway.plant.ask(do="announce", child=child)
     gateway.await_online(CHILDREN)
     gateway.box.run("systemctl", "kill", "--signal=SIGCONT", "systemd-journald.service")
-    gateway.box.until(lambda: "The journal reads again" in gateway.journal(), "the journal's end")
+    gateway.await_entry("The journal reads again")
     assert gateway.shown("NRestarts") == "0"
 
 
-def test_a_call_starts_it_unless_it_is_disabled(gateway: Gateway) -> None:
+def _is_started_by_a_call_unless_it_is_disabled(gateway: Gateway) -> None:
     gateway.systemctl("stop")
     assert gateway.shown("Result") == "success"
-    assert gateway.property("State")
-    assert gateway.shown("ActiveState") == "active"
+    # The bus itself waits 25 seconds for it, and says then that it did not come.
+    gateway.box.until(lambda: gateway.property("State"), "the call to be answered")
+    gateway.box.until(lambda: gateway.shown("ActiveState") == "active", "it to be active")
 
     gateway.systemctl("disable", "--now")
     gateway.refused("busctl", "status", "org.gatewayd1")
     assert gateway.shown("ActiveState") == "inactive"
 
 
-def test_everybody_comes_back_after_a_reboot(gateway: Gateway) -> None:
+def test_everybody_comes_back_after_a_reboot_and_after_a_power_cut(gateway: Gateway) -> None:
     gateway.box.reboot()
     gateway.await_online(CHILDREN)
     assert gateway.shown("NRestarts") == "0"
     assert set(gateway.plant.secrets_issued().values()) == {1}
 
-
-def test_everybody_comes_back_after_a_power_cut(gateway: Gateway) -> None:
     gateway.box.cut_power()
     gateway.box.boot()
     gateway.await_online(CHILDREN)
