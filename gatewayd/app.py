@@ -26,17 +26,10 @@ from gatewayd.admission.ownership import ALONE, Ownership, why_elsewhere
 from gatewayd.admission.policy.rules import Action, RuleMessages
 from gatewayd.admission.proven_devices import ProvenDevices
 from gatewayd.admission.rules import RuleBook
-from gatewayd.cloud.ca.given import GivenIdentities
-from gatewayd.cloud.ca.issued import IssuedCertificates
-from gatewayd.cloud.ca.service import AuthorityService, slots_of
+from gatewayd.cloud.ca.service import AuthorityService, give_slots
 from gatewayd.cloud.credentials import credentials_directory, read_secret
 from gatewayd.cloud.preflight import first_failure, local_context
-from gatewayd.cloud.provider import (
-    AcceptsCertificates,
-    CloudProvider,
-    SupportsDeviceCa,
-    SupportsReread,
-)
+from gatewayd.cloud.provider import CloudProvider, SupportsDeviceCa, SupportsReread
 from gatewayd.config import Config
 from gatewayd.credentials.notices import DIRECTORY_VARIABLE as CREDENTIALS_VARIABLE
 from gatewayd.credentials.service import CredentialService, credential_sockets
@@ -258,13 +251,7 @@ class Application:
         """Give each device CA its slots in the secret store, and operators a way to it."""
         for name, provider in self.providers.items():
             if isinstance(provider, SupportsDeviceCa) and provider.issuer is not None:
-                authority = provider.issuer.authority
-                issued = IssuedCertificates(name, self._secrets, self.clock.timestamp)
-                given = None
-                if isinstance(provider.issuer, AcceptsCertificates):
-                    days = provider.issuer.renew_before
-                    given = GivenIdentities(name, self._secrets, days, self.clock.timestamp)
-                authority.set_slots(slots_of(name, self._secrets), issued, given)
+                give_slots(name, provider.issuer, self._secrets, self.clock.timestamp)
                 self.authorities[name] = AuthorityService(
                     name,
                     provider.issuer,

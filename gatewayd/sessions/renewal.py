@@ -46,8 +46,10 @@ WAITING = Reason(
 )
 USELESS = Reason(
     "renewal-useless",
-    "A new certificate would expire as soon as the old one, with the CA that issues it.",
-    "Create or import another device CA, and have the cloud verify it.",
+    "A new certificate would expire as soon as the old one: so does the CA that issues it, or the "
+    "file that the settings name.",
+    "Make or import another device CA, and have the cloud verify it; or put a newer certificate "
+    "and its key in their files, and run gatewayctl reload.",
 )
 
 

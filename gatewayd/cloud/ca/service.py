@@ -19,7 +19,9 @@ from gatewayd.ca.authority import Authority, authority_name, make_authority, rea
 from gatewayd.ca.bundle import is_signed_by, read_bundle
 from gatewayd.ca.certificates import MAX_BYTES, Validity, to_pem
 from gatewayd.ca.keys import ALGORITHMS
+from gatewayd.cloud.ca.given import GivenIdentities
 from gatewayd.cloud.ca.identity import CertificateIdentity, renewal_due
+from gatewayd.cloud.ca.issued import IssuedCertificates
 from gatewayd.cloud.ca.store import NO_AUTHORITY, AuthorityGeneration, AuthoritySlots
 from gatewayd.cloud.provider import AcceptsCertificates, CertificateIssuer
 from gatewayd.device.identity import DeviceId
@@ -60,6 +62,20 @@ def slots_of(provider: str, store: SecretSlots) -> AuthoritySlots:
         lambda generation: store.get(slot(generation)),
         lambda generation, secret: store.put(slot(generation), secret),
     )
+
+
+def give_slots(
+    provider: str, issuer: CertificateIssuer, store: SecretSlots, now: Callable[[], float]
+) -> None:
+    """Give the device CA of a provider its slots, its ledger, and what operators import.
+
+    now: seconds since the epoch.
+    """
+    given = None
+    if isinstance(issuer, AcceptsCertificates):
+        given = GivenIdentities(provider, store, issuer.renew_before, now)
+    issued = IssuedCertificates(provider, store, now)
+    issuer.authority.set_slots(slots_of(provider, store), issued, given)
 
 
 class AuthorityService:

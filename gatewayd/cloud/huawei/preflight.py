@@ -6,18 +6,22 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterator
 
+from gatewayd.ca.certificates import Validity
+from gatewayd.cloud.ca.identity import DAY
 from gatewayd.cloud.huawei import login
 from gatewayd.cloud.huawei.certificate import read_template
 from gatewayd.cloud.huawei.identity import fatal_text
 from gatewayd.cloud.huawei.settings import (
+    RENEW_BEFORE,
     SELF_REGISTRATION_REMEDY,
     HuaweiCertificates,
     HuaweiGateway,
     HuaweiSettings,
     self_registration_doubt,
 )
+from gatewayd.cloud.huawei.subject import subject_of
 from gatewayd.cloud.huawei.template import ProvisioningTemplate, lint
-from gatewayd.cloud.huawei.template_device import DesiredDevice, solve_subject
+from gatewayd.cloud.huawei.template_device import DesiredDevice, preview, solve_subject
 from gatewayd.cloud.preflight import (
     NOTHING_REGISTERED,
     Check,
@@ -33,6 +37,12 @@ from gatewayd.errors import ConfigError
 OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 
 _LINT = "Correct it, here and at the platform: gatewayctl huawei template lint FILE"
+_OWN = "Correct certificate_file, key_file or key_credential of the gateway, or give the right key."
+_NEWER = "Put a newer certificate with its key there: it is due for renewal."
+_OTHER = (
+    "Get a certificate with the gateway's subject; or set gateway.device_id, where the gateway was "
+    "created at the platform by hand."
+)
 NO_CERTIFICATES = Check(
     "template", OK, "No table 'certificates': devices do not register themselves by certificate."
 )
@@ -63,7 +73,10 @@ async def preflight(
         for check in await asyncio.to_thread(check_template, settings.certificates, own):
             yield check
         yield NOT_SEEN
-    if own is not None and own.login == "secret":
+    if own is not None and own.files is not None:
+        for check in await asyncio.to_thread(own_certificate_checks, settings, own, around):
+            yield check
+    elif own is not None and own.login == "secret":
         yield await secret_check(gateway_secret(own), around)
     yield NOTHING_REGISTERED
 
@@ -80,7 +93,7 @@ def check_template(settings: HuaweiCertificates, own: HuaweiGateway | None) -> l
     ]
     if linted.template is None:
         return found
-    if own is not None and own.login == "certificate":
+    if own is not None and own.login == "certificate" and own.files is None:
         found += _check_gateway(linted.template, settings, own)
     return found or [Check("template", OK, f"{settings.template_file} can be used.")]
 
@@ -92,6 +105,40 @@ def _check_gateway(
     if solved.device is None:
         text = f"The template cannot make the gateway: {fatal_text(solved.diagnostics)}."
         yield Check("template", FAILED, text, _LINT)
+
+
+def own_certificate_checks(
+    settings: HuaweiSettings, own: HuaweiGateway, around: PreflightContext
+) -> list[Check]:
+    """Check the certificate that the gateway has already, and its key.  Blocks."""
+    files, now = own.files, around.time()
+    assert files is not None, "the caller has looked"
+    try:
+        identity = files.read(around.read_secret, own.own_device_id, now)
+    except ConfigError as error:
+        return [Check("certificate", FAILED, str(error), _OWN)]
+    span, table = Validity.of(identity.certificate), settings.certificates
+    text = f"{files.certificate} fits its key, and is valid until {span.ends:%Y-%m-%d}."
+    days = int((span.ends.timestamp() - now) // DAY)
+    due = days < (table.renew_before if table else RENEW_BEFORE)
+    found = [Check("certificate", UNSURE if due else OK, text, _NEWER if due else "")]
+    template = _template(table)
+    if template is not None and not own.device_id:
+        made = preview(template, subject_of(identity.certificate.subject)).device
+        if made is None or made.device_id != own.own_device_id:
+            shown = made.device_id if made else "none"
+            text = f"The template makes {shown} of it, and not the gateway {own.own_device_id}."
+            found.append(Check("certificate", FAILED, text, _OTHER))
+    return found
+
+
+def _template(settings: HuaweiCertificates | None) -> ProvisioningTemplate | None:
+    if settings is None:
+        return None
+    try:
+        return lint(read_template(settings.template_file)).template
+    except ConfigError:
+        return None  # the check of the template says so
 
 
 def gateway_secret(own: HuaweiGateway) -> ConfiguredSecret:

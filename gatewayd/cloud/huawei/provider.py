@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import ClassVar
 
+from gatewayd.ca.certificates import fingerprint_of
+from gatewayd.cloud.ca.configured import ConfiguredCertificate
 from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.huawei import reasons
@@ -12,9 +15,9 @@ from gatewayd.cloud.huawei import settings as names
 from gatewayd.cloud.huawei.certificate import CertificateRoute
 from gatewayd.cloud.huawei.commanding import commands
 from gatewayd.cloud.huawei.gateway import HuaweiGatewayRoute
-from gatewayd.cloud.huawei.login import SecretLogin
+from gatewayd.cloud.huawei.login import CertificateLogin, SecretLogin
 from gatewayd.cloud.huawei.preflight import preflight
-from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
+from gatewayd.cloud.huawei.settings import RENEW_BEFORE, HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.huawei.sub_device import HuaweiSubDeviceRoute, HuaweiSubDevices
 from gatewayd.cloud.provider import CertificateIssuer, ProviderStatus
 from gatewayd.cloud.routed_provider import GATEWAY_ROUTE, RoutedProvider
@@ -59,6 +62,7 @@ class Huawei(RoutedProvider):
         self._settings, self._read_secret = settings, read_secret
         self._trust = tls.TrustStore(settings.ca_file)
         self._certificate: CertificateRoute | None = None
+        self._own: ConfiguredCertificate | None = None
         if settings.certificates is not None:
             authority = AuthorityStore(clock.timestamp)
             self._certificate = self.issuer = CertificateRoute(
@@ -73,7 +77,17 @@ class Huawei(RoutedProvider):
         self._sub_devices = children = HuaweiSubDevices(self.name, settings, own, clock)
         self.gateway_name = CloudName(self.name, own.product, own.device, GATEWAY_ROUTE)
         self._routes[SUB_DEVICE_ROUTE] = HuaweiSubDeviceRoute(children)
-        if own.login == "secret":
+        files = own.files
+        if files is not None:
+            days = settings.certificates.renew_before if settings.certificates else RENEW_BEFORE
+            self._own = ConfiguredCertificate(
+                files, self._read_secret, own.own_device_id, days, clock.timestamp
+            )
+            login = CertificateLogin(settings, self._read_secret, clock.timestamp)
+            gateway = HuaweiGatewayRoute(
+                settings, children, self._own, partial(self._own.open, login.open)
+            )
+        elif own.login == "secret":
             secret = SecretLogin(settings, own, self._trust, self._read_secret, clock.timestamp)
             gateway = HuaweiGatewayRoute(settings, children, secret, secret.open)
         else:
@@ -90,18 +104,23 @@ class Huawei(RoutedProvider):
     async def check_ready(self, name: CloudName) -> Reason | None:
         """Return why the platform could not be asked for this name now."""
         own = self._settings.gateway if name.route == GATEWAY_ROUTE else None
-        if own is not None and own.login == "certificate" and self._certificate is not None:
+        by_authority = own is not None and own.login == "certificate" and self._own is None
+        if by_authority and self._certificate is not None:
             return await self._certificate.check_ready(name)
         return await super().check_ready(name)
 
     def renew_at(self, name: CloudName, secret: Secret) -> float | None:
         """Return when a certificate is to be replaced, or a secret that is configured."""
+        if self._own is not None and name.route == GATEWAY_ROUTE:
+            return self._own.renew_at(name, secret)
         certificate = self._certificate_of(name)
         due = certificate.renew_at(name, secret) if certificate else None
         return super().renew_at(name, secret) if due is None else due
 
     def enrolment_hint(self, name: CloudName, secret: Secret) -> str:
         """Return how to make a certificate known at the platform; "" for another secret."""
+        if self._own is not None and name.route == GATEWAY_ROUTE:
+            return reasons.enrolment_hint(fingerprint_of(secret))
         certificate = self._certificate_of(name)
         return certificate.enrolment_hint(name, secret) if certificate else ""
 
@@ -110,6 +129,8 @@ class Huawei(RoutedProvider):
         self._trust.release()
         if self._certificate is not None:
             await self._certificate.reread()
+        if self._own is not None:
+            await self._own.reread()
 
     def _certificate_of(self, name: CloudName) -> CertificateRoute | None:
         by_certificate = self._route_of(name) in (DEFAULT_ROUTE, GATEWAY_ROUTE)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from gatewayd.cloud.ca.configured import CertificateFiles
 from gatewayd.cloud.outbound import OutboundSettings
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, FileUse, given_credential, given_file, setting
@@ -80,6 +81,8 @@ def default_device_id(product_id: str, node_id: str) -> str:
 KEEPALIVE = (30, 1200)
 """Seconds; outside of them the platform refuses the CONNECT with code 2, as for a malformed client
 ID ("MQTT Connection Authentication")."""
+RENEW_BEFORE = 30
+"""Days before its end at which a certificate is renewed, unless the settings say otherwise."""
 KEY_ALGORITHMS = ("rsa-2048", "rsa-3072", "ec-p256")
 _DOMAIN = re.compile(r"(?=.{1,253}$)([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z]{2,63}")
 
@@ -135,7 +138,7 @@ class HuaweiCertificates:
     )
     days: int = setting(365, "life of a device certificate, in days", low=1, high=3650)
     renew_before: int = setting(
-        30, "days before its end at which a certificate is renewed", low=1, high=1825
+        RENEW_BEFORE, "days before its end at which a certificate is renewed", low=1, high=1825
     )
 
     def mistakes(self) -> Iterator[str]:
@@ -156,9 +159,19 @@ class HuaweiGateway:
     )
     device_id: str = setting(
         "",
-        "device ID of the gateway where it logs in with a secret (default: product ID, "
-        "underscore and node ID)",
+        "device ID of the gateway where it logs in with a secret, or with a certificate of its own "
+        "(default: product ID, underscore and node ID)",
     )
+    certificate_file: Path | None = setting(  # declares a field
+        None,
+        "file with a certificate that the gateway has already, and those above it, PEM (default: "
+        "the device CA issues one)",
+        file=FileUse.LATER,
+    )
+    key_credential: str = given_credential("the private key of certificate_file, PEM")
+    key_file: Path | None = given_file("the private key of certificate_file", "key_credential")
+    passphrase_credential: str = given_credential("the passphrase of that key, if it is encrypted")
+    passphrase_file: Path | None = given_file("that passphrase", "passphrase_credential")
     secret_credential: str = given_credential("the gateway's device secret")
     secret_file: Path | None = given_file("the gateway's device secret", "secret_credential")
     check_timestamp: bool = setting(
@@ -190,11 +203,31 @@ class HuaweiGateway:
             fault = field.fault(text)
             if fault and (text or key != "device_id"):
                 yield f"gateway.{key} {fault}"
-        if self.login == "certificate" and not by_certificate:
+        has_key = bool(self.key_credential) or self.key_file is not None
+        if self.certificate_file is not None and self.login == "secret":
+            yield 'gateway.certificate_file needs gateway.login = "certificate"'
+        if has_key != (self.certificate_file is not None):
+            yield "gateway.certificate_file and gateway.key_file or key_credential need each other"
+        if self.login == "certificate" and not by_certificate and self.certificate_file is None:
             yield (
-                "gateway.login is \"certificate\": add the table 'certificates', or set "
-                'gateway.login to "secret"'
+                "gateway.login is \"certificate\": add the table 'certificates', set "
+                'gateway.certificate_file, or set gateway.login to "secret"'
             )
+
+    @property
+    def files(self) -> CertificateFiles | None:
+        """Where the gateway's own certificate is; None where the device CA issues it."""
+        if self.certificate_file is None:
+            return None
+        return CertificateFiles(
+            self.certificate_file, self.key_credential, self.key_file,
+            self.passphrase_credential, self.passphrase_file,
+        )  # fmt: skip
+
+    @property
+    def own_device_id(self) -> str:
+        """The device ID of the gateway, unless a template says it."""
+        return self.device_id or default_device_id(self.product, self.device)
 
 
 @dataclass(frozen=True, slots=True)

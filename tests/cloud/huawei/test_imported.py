@@ -6,26 +6,34 @@ import asyncio
 import os
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from gatewayd.ca.authority import Authority
 from gatewayd.ca.certificates import to_pem
-from gatewayd.ca.keys import key_pem, make_key
+from gatewayd.ca.keys import key_pem, make_key, read_key
 from gatewayd.cloud.ca.given import GivenIdentities
 from gatewayd.cloud.ca.identity import read_identity
 from gatewayd.cloud.ca.service import AuthorityService
-from gatewayd.cloud.provider import AcceptsCertificates
+from gatewayd.cloud.huawei.preflight import preflight
+from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
+from gatewayd.cloud.preflight import CheckResult
+from gatewayd.cloud.provider import AcceptsCertificates, Issued, Refused
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.device.views import Facts
 from gatewayd.errors import InvalidArgs, NoSuchDevice
 from gatewayd.simulator.huawei.platform.device import AuthSlot
+from gatewayd.testing.contracts.cloud import RecordingKeeper
 from tests.cloud.guarded import device_ca, subject
 from tests.cloud.huawei.certified import Certified, certified, child, child_id, furnish
-from tests.cloud.huawei.site import SENSORS
+from tests.cloud.huawei.site import GATEWAYS, SENSORS
 from tests.cloud.huawei.test_certificate_flow import CHILD, CHILD_ID, fingerprint, life, platform
+from tests.cloud.looks import AROUND, all_of
 from tests.cloud.mqtt_broker.certified import MemoryStore
 from tests.support.fakes import MemoryRecords
 from tests.support.stage import Stage
@@ -36,6 +44,12 @@ DAYS = 50
 def elsewhere(one: Certified) -> Authority:
     """Make an authority that is not here, and that the platform has verified and bound."""
     made = device_ca("made elsewhere")
+    trust(one, made)
+    return made
+
+
+def trust(one: Certified, made: Authority) -> None:
+    """Have the platform verify an authority, and bind it to the template."""
     authorities = one.instance.authorities
     uploaded = authorities.upload(made.pem)
     authorities.verify(
@@ -45,7 +59,6 @@ def elsewhere(one: Certified) -> Authority:
     authorities.update(
         uploaded.certificate_id, {"provision_enable": True, "template_id": template.template_id}
     )
-    return made
 
 
 def made_for(authority: Authority, node: str, product: str = SENSORS) -> bytes:
@@ -182,3 +195,71 @@ async def test_what_is_another_devices_or_does_not_fit_is_refused(tmp_path: Path
             await give(to, own, product=SENSORS, node_id="SEN-0001", device_id="own-id")
         with pytest.raises(InvalidArgs, match="Unknown option"):
             await give(to, data, passphrase="x")
+
+
+def furnish_gateway(folder: Path, data: bytes, passphrase: str = "") -> HuaweiGateway:
+    """Write the gateway's certificate and its key, encrypted; return its settings."""
+    key, _, certificate = data.partition(b"-----END PRIVATE KEY-----\n")
+    private = read_key(key + b"-----END PRIVATE KEY-----\n").private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"open sesame"),
+    )
+    (folder / "gw.pem").write_bytes(certificate)
+    for name, content in (("gw.key", private), ("gw.pass", passphrase.encode())):
+        (folder / name).touch(mode=0o600)
+        (folder / name).write_bytes(content)
+    return HuaweiGateway(
+        GATEWAYS, "gw-1", login="certificate", certificate_file=folder / "gw.pem",
+        key_file=folder / "gw.key", passphrase_file=folder / "gw.pass",
+    )  # fmt: skip
+
+
+async def test_the_gateway_logs_in_by_the_certificate_that_its_settings_name(
+    tmp_path: Path,
+) -> None:
+    """A wrong passphrase is a mistake that is named; a newer certificate is used at once."""
+    vendor = device_ca("made elsewhere")
+    own = furnish_gateway(tmp_path, made_for(vendor, "gw-1", GATEWAYS), "wrong")
+    async with certified(furnish(tmp_path), gateway=own) as one:
+        trust(one, vendor)
+        provider, kept = one.provider, RecordingKeeper()
+        name = provider.gateway_name
+        assert name is not None
+        refused = await provider.register(name, kept.keep)
+        assert isinstance(refused, Refused)
+        assert "cannot be read with this passphrase" in refused.reason.text
+        checks = await all_of(preflight(provider._settings, AROUND))
+        (wrong,) = [check for check in checks if check.step == "certificate"]
+        assert wrong.verdict is CheckResult.FAILED
+        (tmp_path / "gw.pass").write_text("open sesame\n")
+        assert await provider.register(name, kept.keep) == Issued()
+        session = await provider.connect(name, kept.secrets[0])
+        assert one.devices() == {f"{GATEWAYS}_gw-1"}
+        await session.close()
+        due = provider.renew_at(name, kept.secrets[0])
+        assert due is not None
+        assert due > time.time() + 86400
+        checks = await all_of(preflight(provider._settings, AROUND))
+        (right,) = [check for check in checks if check.step == "certificate"]
+        assert right.verdict is CheckResult.OK
+        furnish_gateway(tmp_path, made_for(vendor, "gw-1", GATEWAYS), "open sesame")
+        await provider.reread()
+        assert provider.renew_at(name, kept.secrets[0]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"key_file": None}, "need each other"),
+        ({"certificate_file": None}, "need each other"),
+        ({"login": "secret"}, 'needs gateway.login = "certificate"'),
+    ],
+)
+def test_settings_of_a_certificate_that_lack_something_are_refused(
+    tmp_path: Path, changes: Mapping[str, Any], says: str
+) -> None:
+    own = HuaweiGateway(GATEWAYS, "gw-1", certificate_file=tmp_path / "c", key_file=tmp_path / "k")
+    assert list(HuaweiSettings(host="iot.example.com", gateway=own).problems()) == []
+    broken = HuaweiSettings(host="iot.example.com", gateway=replace(own, **changes))
+    assert says in "\n".join(broken.problems())
