@@ -19,14 +19,16 @@ from gatewayd.network.http_response import HttpResponse
 from gatewayd.network.tls import Server
 from gatewayd.runtime import backoff
 
-MAX_ANSWER = 512 * 1024
-"""Bytes of an answer with its header: a page of 50 entries has some ten thousand."""
+MAX_ANSWER = 1 << 20
+"""Bytes of an answer with its header: a page of 50 entries has some ten thousand, a product's model
+at most half of this.
+"""
 
-MAX_BODY = 256 * 1024
+MAX_BODY = 1 << 20
 """Bytes of the body of a request."""
 
-TRIES = 6
-"""How often a request is sent that the API puts off."""
+TRIES = 9
+"""How often a request is sent that the API puts off: limits of requests in a minute are common."""
 FIRST_WAIT, LONGEST_WAIT = 1.0, 16.0
 """Seconds after the first and the last of them."""
 

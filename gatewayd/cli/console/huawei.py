@@ -39,8 +39,8 @@ from gatewayd.console.steps import ConsoleStep, StepOutcome, Steps
 from gatewayd.errors import ConsoleError
 from gatewayd.settings import grammar
 
-MAX_SERVICES = 200_000
-"""Bytes of a product's model."""
+MAX_SERVICES = 500 * 1024
+"""Bytes of a product's model, at most (productdesc-iothub/iot_04_0010)."""
 MAX_LIST = 1 << 20
 """Bytes of a list of devices."""
 

@@ -40,6 +40,9 @@ REMEDIES: Mapping[str, str] = {
     "APIG.0301": _KEY,
     "APIG.0101": "Check --endpoint and --project",
     "IOTDA.000002": "Check --project: its ID is that of the region in My Credentials",
+    "IOTDA.000004": _KEY,
+    "IOTDA.000021": "Check --region and --project: the user has no IoTDA there",
+    "IOTDA.000034": "Let the user of the access key do this, by a policy of IAM",
     "IOTDA.000006": "Correct what is named; the rules are in the API reference",
     "IOTDA.014300": "Delete a device CA that is not used: there may be 100",
     "IOTDA.014301": "Use a CA's certificate as PEM, with an RSA or EC key",
@@ -48,7 +51,6 @@ REMEDIES: Mapping[str, str] = {
 }
 """What to do, by the vendor's code."""
 _OTHERWISE = "Look the code up in the API reference of IoTDA"
-_FORBIDDEN = "Let the user of the access key do this (IAM), and check --instance"
 
 
 def region_of(host: str) -> str:
@@ -134,9 +136,7 @@ class HuaweiDialect:
                     f"{_short(request)} was answered with what is no JSON object. Check --endpoint"
                 )
             return answer
-        remedy = REMEDIES.get(code) or (
-            _FORBIDDEN if status in (HTTPStatus.FORBIDDEN, HTTPStatus.UNAUTHORIZED) else _OTHERWISE
-        )
+        remedy = REMEDIES.get(code, _KEY if status == HTTPStatus.UNAUTHORIZED else _OTHERWISE)
         raise ConsoleRefused(
             f"{_short(request)} is refused: {_reason(status, answer)}. {remedy}", code, status
         )

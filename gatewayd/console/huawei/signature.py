@@ -10,7 +10,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from gatewayd.console.access_key import AccessKey
 
@@ -52,9 +52,10 @@ def authorization(
     lower = {name.lower(): value.strip() for name, value in fields.items()}
     date, names = lower[DATE.lower()], ";".join(sorted(lower))
     path, _, query = target.partition("?")
+    signed = quote(unquote(path), safe="/~")  # an encoded slash is signed as one that divides
     lines = [
         method,
-        path if path.endswith("/") else f"{path}/",
+        signed if signed.endswith("/") else f"{signed}/",
         query,
         *(f"{name}:{lower[name]}" for name in sorted(lower)),
         "",

@@ -25,6 +25,7 @@ VECTORS: list[dict[str, Any]] = [
 ]
 KEY = AccessKey(ACCESS_KEY, Secret(SECRET_KEY.encode()))
 NOW = 1_767_323_045.0
+DIALECT = HuaweiDialect(KEY, "", "")
 OWN = "east.st1.iotda-app.cn-north-4.myhuaweicloud.com"
 
 
@@ -49,6 +50,14 @@ def test_a_target_is_encoded_as_the_sdk_does() -> None:
     assert target("/v5/iot/p1/devices", query) == VECTORS[0]["target"]
     assert f"/v5/iot/p1/devices/{segment('a b~c')}/freeze" == VECTORS[4]["target"]
     assert target("/a", {}) == "/a"
+
+
+def test_a_slash_in_a_name_is_signed_as_the_vendor_reads_it() -> None:
+    path = f"/v5/iot/p/devices/{segment('a/b c')}"
+    signed = DIALECT.sign(ApiRequest("GET", path, ""), "localhost", NOW, b"")
+    headers = {name.lower(): value for name, value in signed.fields.items()}
+    message = SignedMessage("GET", path, headers | {"host": "localhost"}, b"")
+    SignatureChecker({ACCESS_KEY: SECRET_KEY}, None).check(message, frozenset(), NOW)
 
 
 @pytest.mark.parametrize("host", ["iotda.cn-north-4.myhuaweicloud.com", OWN])

@@ -14,10 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gatewayd.simulator.huawei.management.rest import Fields, read_body
-from gatewayd.simulator.huawei.management.server import MAX_BODY, ROUTES
+from gatewayd.simulator.huawei.management.server import MAX_BODY, ROUTES, Management
 from gatewayd.simulator.huawei.platform.errors import PlatformError
-from tests.simulator.huawei.client import GATEWAY, SENSORS, furnish
-from tests.simulator.huawei.rest import PROJECT, Rest, managed
+from gatewayd.simulator.huawei.platform.limits import InstanceLimits
+from tests.simulator.huawei.client import GATEWAY, SENSORS, furnish, served
+from tests.simulator.huawei.rest import PROJECT, TOKEN, Rest, manage, managed
 from tests.simulator.wire import PATIENCE, trusting
 from tests.support.simulated_ca import AUTHORITY
 
@@ -124,17 +125,38 @@ async def test_pages(rest: Rest) -> None:
     assert end == {"devices": [], "page": {"count": 25, "marker": None}}
 
 
-@pytest.mark.parametrize(
-    "query",
-    [
-        {"limit": 0}, {"limit": 51}, {"limit": "many"}, {"offset": 501}, {"offset": -1},
-        {"marker": "f" * 23}, {"limit": "9" * 11}, {"marker": "F" * 24},
-    ],
-)  # fmt: skip
-async def test_a_page_that_there_is_not(rest: Rest, query: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("query", "code"), [
+    ({"limit": 0}, 17), ({"limit": 51}, 17), ({"limit": "many"}, 6), ({"offset": 501}, 6),
+    ({"offset": -1}, 6), ({"marker": "f" * 23}, 18), ({"limit": "9" * 11}, 6),
+    ({"marker": "F" * 24}, 18),
+])  # fmt: skip
+async def test_a_page_that_there_is_not(rest: Rest, query: dict[str, Any], code: int) -> None:
     status, said = await rest.ask("GET", "/products", **query)
-    assert (status, said["error_code"]) == (400, "IOTDA.000006")
-    assert said["error_msg"] == f"Invalid input data. ({next(iter(query))})"
+    assert (status, said["error_code"]) == (400, f"IOTDA.{code:06}")
+    assert next(iter(query)) in said["error_msg"]
+
+
+async def test_the_number_of_products_is_that_of_a_resource_space() -> None:
+    async with served(limits=InstanceLimits(products=2)) as cloud, manage(cloud) as rest:
+        new = {"name": "more", "device_type": "x", "protocol_type": "MQTT", "data_format": "json",
+               "service_capabilities": []}  # fmt: skip
+        status, said = await rest.ask("POST", "/products", new)
+        assert (status, said["error_code"]) == (403, "IOTDA.013904")
+        space = await rest.post("/apps", {"app_name": "another"})
+        await rest.post("/products", new | {"app_id": space["app_id"]})
+
+
+async def test_who_asks_too_often_is_put_off() -> None:
+    async with (
+        served() as cloud,
+        Management(
+            cloud.platform, authority=AUTHORITY, credentials={}, token=TOKEN, rate=3
+        ) as management,
+    ):
+        rest = Rest(cloud, management.port)
+        answers = [await rest.ask("GET", "/products") for _ in range(4)]
+        assert [status for status, _ in answers] == [200, 200, 200, 429]
+        assert answers[-1][1]["error_code"] == "APIG.0308"
 
 
 async def test_spaces(rest: Rest) -> None:

@@ -144,11 +144,13 @@ def page(
 
     Raises PlatformError.
     """
-    limit = fields.number("limit", PAGE, 1, MAX_PAGE)
+    limit = fields.number("limit", PAGE)
+    if not 1 <= limit <= MAX_PAGE:
+        raise PlatformError(IotdaCode.LIMIT_OUT_OF_RANGE)
     offset = fields.number("offset", 0, 0, MAX_OFFSET)
     marker = fields.text("marker") or _NEWEST
     if not _MARKER.fullmatch(marker):
-        raise _wrong("marker")
+        raise PlatformError(IotdaCode.MARKER_OUT_OF_RANGE)
     records = sorted(found, key=lambda one: one.record_id, reverse=True)
     older = [one for one in records if marker == _NEWEST or one.record_id < marker]
     shown = older[offset : offset + limit]

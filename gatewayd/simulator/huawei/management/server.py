@@ -38,6 +38,7 @@ from gatewayd.simulator.huawei.management.signature import (
 from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.simulator.huawei.platform.platform import Platform
+from gatewayd.simulator.rate_window import RateWindow
 
 BASE = "/v5/iot/{project_id}"
 MAX_BODY = 1 << 20
@@ -52,6 +53,11 @@ ROUTES: tuple[ManagementRoute, ...] = (
     *policies.ROUTES,
     *routing.ROUTES,
 )
+
+_THROTTLED = (
+    "The throttling threshold has been reached: policy user over ratelimit,limit:{},time:1 minute"
+)
+_MINUTE = 60.0
 
 _Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _NOWHERE = "The API does not exist or has not been published in the environment"
@@ -69,9 +75,11 @@ class Management:
     credentials: secret keys by access key.  token: the valid X-Auth-Token, if any.
     authority: issues the certificate, for this machine and for the hosts of the platform's regions.
     address: IPv4 or IPv6, listened on.  port: 0 takes a free one.
+    rate: requests in any minute that its gateway lets through; 0 for all.  The vendor prints no
+    number for this service, and how it answers for another one (ocr_faq/ocr_01_0041).
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # all but the platform by keyword
         self,
         platform: Platform,
         *,
@@ -80,7 +88,9 @@ class Management:
         token: str | None = None,
         address: str = "127.0.0.1",
         port: int = 0,
+        rate: int = 0,
     ) -> None:
+        self._rate, self._window = rate, RateWindow()
         self._platform, self._authority = platform, authority
         self._checker = SignatureChecker(credentials, token)
         self._address, self._port = address, port
@@ -133,7 +143,10 @@ class Management:
         headers = {name.lower(): value for name, value in request.headers.items()}
         body = await request.read()
         message = SignedMessage(request.method, request.raw_path, headers, body)
-        self._checker.check(message, self._regions(), self._platform.clock())
+        now = self._platform.clock()
+        self._checker.check(message, self._regions(), now)
+        if not self._window.admits(now, self._rate, _MINUTE):
+            return _refusal(429, "APIG.0308", _THROTTLED.format(self._rate))
         query = read_query(message.target.partition("?")[2])
         parsed = ManagementRequest(
             self._instance(message), request.match_info, query, read_body(body)

@@ -14,6 +14,8 @@ class IotdaCode(StrEnum):
 
     INVALID_INPUT = "IOTDA.000006"
     BAD_REQUEST = "IOTDA.000008"
+    LIMIT_OUT_OF_RANGE = "IOTDA.000017"
+    MARKER_OUT_OF_RANGE = "IOTDA.000018"
     UNKNOWN_APP = "IOTDA.001000"
     UNKNOWN_DEVICE = "IOTDA.014000"
     DEVICE_OFFLINE = "IOTDA.014016"
@@ -64,6 +66,12 @@ class IotdaCode(StrEnum):
 _MESSAGES: Mapping[IotdaCode, str] = {
     IotdaCode.INVALID_INPUT: "Invalid input data.",
     IotdaCode.BAD_REQUEST: "Invalid input. Bad request.",
+    IotdaCode.LIMIT_OUT_OF_RANGE: (
+        "Invalid input. The specified parameter 'limit' is out of range."
+    ),
+    IotdaCode.MARKER_OUT_OF_RANGE: (
+        "Invalid input. The specified parameter 'marker' is out of range."
+    ),
     IotdaCode.UNKNOWN_APP: "The application does not exist.",
     IotdaCode.UNKNOWN_DEVICE: "Operation not allowed. The device does not exist.",
     IotdaCode.DEVICE_OFFLINE: "Operation not allowed. The device is not online.",

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class InstanceLimits:
-    """The limits, each for an instance, except three.
+    """The limits, each for an instance, except four.
 
+    products: of one resource space.
     policies_per_target: bound to one device, product or resource space.
     children: of one gateway.  tags: of one device.
     """

@@ -137,7 +137,7 @@ class NewProduct(TypedDict, total=False):
 
 
 class HuaweiProducts:
-    """The products of an instance.
+    """The products of an instance.  limit: of those of one resource space.
 
     used: whether a product has devices.
     """
@@ -150,7 +150,7 @@ class HuaweiProducts:
     def create(self, **new: Unpack[NewProduct]) -> HuaweiProduct:
         """Create one.  Raises PlatformError."""
         app, record = self._apps.find(new.get("app_id")), self._ids.record()
-        if len(self._products) >= self._limit:
+        if len(self.list(app.app_id)) >= self._limit:
             raise PlatformError(IotdaCode.PRODUCT_LIMIT)
         product = HuaweiProduct(
             fields.optional("product_id", new.get("product_id")) or record,
