@@ -27,7 +27,15 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 from gi.repository import Gio, GLib
 
 from gatewayd.dbus.intake import FEW_BYTES, LARGEST, BusMessage, Intake
-from gatewayd.dbus.names import DEVICES, NAME
+from gatewayd.dbus.names import BUS, DEVICES, NAME
+from gatewayd.dbus.relay.frames import REFUSED
+from gatewayd.dbus.relay.relay import (
+    TOO_LARGE,
+    TOO_MANY_DESCRIPTORS,
+    BusRelay,
+    MessageGate,
+    socket_path,
+)
 from gatewayd.errors import BusError, BusNameTaken, Busy
 
 __all__ = ["BusThread", "Connection", "GLib", "Gio", "Invocation", "RemoteCaller", "Variant"]
@@ -39,7 +47,6 @@ OnGet: TypeAlias = Callable[..., Variant]
 """What GLib calls for a method, and for a property: Gio.DBusInterfaceMethodCallFunc and
 Gio.DBusInterfaceGetPropertyFunc."""
 
-BUS = "org.freedesktop.DBus"
 BUS_PATH = "/org/freedesktop/DBus"
 TIMEOUT_MS = 5000  # for calls of the bus itself, and for those whose reply is ignored
 MAX_VALUES = 500  # among the arguments of a message; unpacking 250 kB of them takes a second
@@ -47,6 +54,7 @@ MAX_UNSENT = 1024  # messages that wait to be sent before no more signals are ma
 MAX_UNSENT_BYTES = 8 << 20  # of large replies that wait to be sent, where there are several
 MAX_REFUSALS_UNSENT = 256  # messages that wait to be sent before what is refused gets no reply
 METHOD_CALL = Gio.DBusMessageType.METHOD_CALL
+NONE = Variant("()", ())
 DO_NOT_QUEUE = 4  # RequestName: fail at once where another owns the name
 OWNED = (1, 4)  # RequestName's answers: it is ours, or was so before
 NO_REPLY = f"{BUS}.Error.NoReply"
@@ -54,6 +62,11 @@ DISCONNECTED = f"{BUS}.Error.Disconnected"
 INVALID_ARGS = f"{BUS}.Error.InvalidArgs"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 OVERLOADED = f"{NAME}.Error.Busy"
+WAITING = OVERLOADED, "Too many calls wait, try again"
+LARGE = INVALID_ARGS, f"Arguments must not exceed {LARGEST >> 10} KiB and {MAX_VALUES} values"
+DESCRIPTORS = INVALID_ARGS, "This call takes no file descriptor, or one at most"
+BY_HEADER = {TOO_LARGE: LARGE, TOO_MANY_DESCRIPTORS: DESCRIPTORS}
+"""The errors of calls whose headers were enough to refuse them; WAITING is that of the rest."""
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -221,6 +234,7 @@ class Connection:
         self._bus: Any = None
         self._closed = self._filter = 0
         self._attempt = Gio.Cancellable()
+        self._relay: BusRelay | None = None
         self._ping = self._answered = 0
         self._thread_kept = False
         self._sent = 0  # the serial of the last message that was sent
@@ -230,31 +244,33 @@ class Connection:
         """Connect, and call `done` with what failed, "" for nothing.  Serves nothing yet."""
 
         self._attempt = attempt = Gio.Cancellable()
+        try:
+            address = self._address
+            if address == "system":
+                address = Gio.dbus_address_get_for_bus_sync(Gio.BusType.SYSTEM, None)
+            path = socket_path(address)
+        except (GLib.Error, ValueError) as error:
+            done(str(error))
+            return
+        gate = MessageGate(self._intake)
+        self._relay = relay = BusRelay(path, (0, os.geteuid()), gate.judge)
 
         def opened(_: object, result: Gio.AsyncResult) -> None:
             try:
-                bus = Gio.DBusConnection.new_for_address_finish(result)
+                bus = Gio.DBusConnection.new_finish(result)
             except GLib.Error as error:
-                done(str(error.message))
+                done(relay.fault or str(error.message))
                 return
             if attempt.is_cancelled():  # too late
                 bus.close(None, None)
-            elif (owner := _owner(bus)) not in (0, os.geteuid()):
-                bus.close(None, None)
-                done(f"its socket belongs to uid {owner}, and not to root or to this user")
             else:
                 self._adopt(bus)
                 done("")
 
         flags = Gio.DBusConnectionFlags
         kind = flags.AUTHENTICATION_CLIENT | flags.MESSAGE_BUS_CONNECTION
-        try:
-            address = self._address
-            if address == "system":
-                address = Gio.dbus_address_get_for_bus_sync(Gio.BusType.SYSTEM, None)
-            Gio.DBusConnection.new_for_address(address, kind, None, attempt, opened)
-        except GLib.Error as error:
-            done(str(error.message))
+        stream = Gio.Socket.new_from_fd(relay.open()).connection_factory_create_connection()
+        Gio.DBusConnection.new(stream, None, kind, None, attempt, opened)
 
     def cancel_open(self) -> None:
         """Give up connecting."""
@@ -343,17 +359,15 @@ class Connection:
         self._bus.call(*method, arguments, None, flags, patience, None, replied)
 
     def flush(self, done: Callable[[None], None]) -> None:
-        """Call `done` once all that waits to be sent has been sent."""
-        if self._bus is None:
-            done(None)
-        else:
-            self._bus.flush(None, lambda *_: done(None))
+        """Call `done` once the bus has all that waits to be sent: its answer comes after that."""
+        self.call(RemoteMethod(BUS, BUS_PATH, BUS, "GetId"), NONE, TIMEOUT_MS, lambda _: done(None))
 
     def close(self) -> None:
         """Leave the bus, if it is there."""
         self.cancel_open()
         if (bus := self._forget()) is not None and not bus.is_closed():
             bus.close(None, None)
+        self._leave()
 
     def _adopt(self, bus: Gio.DBusConnection) -> None:
         bus.set_exit_on_close(False)  # the daemon decides
@@ -370,8 +384,14 @@ class Connection:
             bus.remove_filter(self._filter)
         return bus
 
+    def _leave(self) -> None:
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            relay.close()
+
     def _on_closed(self, *_: object) -> None:
         self._forget()
+        self._leave()
         self._intake.drop_all()
         self._lost()
 
@@ -395,8 +415,13 @@ class Connection:
         sender = message.get_sender() or ""
         if message.get_message_type() != METHOD_CALL:
             return self._pass_others(message, sender)
-        if (error := self._objection(bus, message, sender)) is None:
+        if message.get_interface() == REFUSED:
+            self._intake.refuse(sender)
+            error = BY_HEADER.get(message.get_member() or "", WAITING)
+        elif (objection := self._objection(bus, message, sender)) is None:
             return message
+        else:
+            error = objection
         wanted = not message.get_flags() & Gio.DBusMessageFlags.NO_REPLY_EXPECTED
         if wanted and bus.get_last_serial() - self._sent < MAX_REFUSALS_UNSENT:
             reply = Gio.DBusMessage.new_method_error_literal(message, *error)
@@ -415,20 +440,18 @@ class Connection:
         self, bus: Gio.DBusConnection, message: Gio.DBusMessage, sender: str
     ) -> tuple[str, str] | None:
         """Count a call; return the error with which to refuse it, name and text."""
+        descriptors, interface = message.get_num_unix_fds(), message.get_interface()
         if self._intake.is_muted(sender):
             self._intake.refuse(sender)
-            return OVERLOADED, "Too many calls wait, try again"
-        descriptors, interface = message.get_num_unix_fds(), message.get_interface()
+            return WAITING
         if descriptors and not self._takes(message, descriptors):
             self._intake.refuse(sender)
-            return INVALID_ARGS, "This call takes no file descriptor, or one at most"
+            return DESCRIPTORS
         body = message.get_body()
         size = 0 if body is None else body.get_size()
         if size > LARGEST or (size > FEW_BYTES and not few_values(body)):
             self._intake.refuse(sender)
-            return INVALID_ARGS, (
-                f"Arguments must not exceed {LARGEST >> 10} KiB and {MAX_VALUES} values"
-            )
+            return LARGE
         if interface == INTROSPECTABLE and not (
             bus.get_last_serial() - self._sent < MAX_REFUSALS_UNSENT
             and self._intake.may_introspect(_weight(message))
@@ -436,7 +459,7 @@ class Connection:
             self._intake.refuse(sender)
             return OVERLOADED, "Too many objects are being described, try again"
         if not self._intake.admit(BusMessage(sender, size, descriptors)):
-            return OVERLOADED, "Too many calls wait, try again"
+            return WAITING
         return None
 
     def _takes(self, message: Gio.DBusMessage, descriptors: int) -> bool:
@@ -521,11 +544,3 @@ def _local(error: GLib.Error) -> str:
     """Return the D-Bus name of an error that GLib found itself: no service has replied."""
     timed_out = error.matches(Gio.io_error_quark(), Gio.IOErrorEnum.TIMED_OUT)
     return NO_REPLY if timed_out else DISCONNECTED
-
-
-def _owner(bus: Gio.DBusConnection) -> int:
-    """Return who listens at the socket of a bus (SO_PEERCRED, unix(7)); -1 if that is not known."""
-    try:
-        return int(bus.get_stream().get_socket().get_credentials().get_unix_user())
-    except GLib.Error:  # no Unix socket
-        return -1

@@ -4,7 +4,8 @@ GDBus puts each message into a queue that has no end, and dispatches all of it b
 So a message is counted on GDBus's own thread, before it is queued: all that wait, and those of one
 sender, in number, bytes and file descriptors.  What would exceed a limit is refused there.
 
-    GDBus's thread    is_muted, admit, refuse        a message is queued, or refused
+    relay's thread    is_muted, may_parse, refuse    a message goes on, or its body is passed over
+    GDBus's thread    is_muted, admit, refuse        it is queued, or refused
     D-Bus thread      begin_round, end_round         what was queued has been dispatched
                       put, serve_next                a call waits for its turn, and has it
                       release                        it is answered
@@ -34,6 +35,9 @@ WAKE: Final = 16
 """Messages after which the D-Bus thread is woken: GDBus answers some, as Introspect, without it."""
 INTROSPECTIONS: Final = 1000
 """Descriptions of an object, each 0.4 ms with 10,000 children, that GDBus makes in a second."""
+PARSED: Final = 512
+"""KiB of arguments with many values that are parsed in a second, of all senders: 128 KiB of small
+ones take 12 ms on GDBus's thread.  Of each message, FEW_BYTES are parsed anyway."""
 MUTE: Final = 1.0
 """Seconds for which all of a sender is refused once something of it waits and more is refused."""
 MUTED: Final = 1024
@@ -128,6 +132,7 @@ class Intake:
         self._calls: OrderedDict[str, deque[QueuedCall]] = OrderedDict()
         self._refusals = Refusals()
         self._introspections = SlidingWindow(INTROSPECTIONS, 1.0)
+        self._parsed = SlidingWindow(PARSED, 1.0)
         self._wake: Callable[[], object] = lambda: None
 
     def on_backlog(self, wake: Callable[[], object]) -> None:
@@ -142,13 +147,22 @@ class Intake:
         self._introspections.record(now, weight)
         return True
 
+    def may_parse(self, size: int) -> bool:
+        """Whether so many bytes of many values may be parsed now.  On the relay's thread alone."""
+        now, weight = self._now(), -(-size // 1024)
+        if self._parsed.wait(now, weight) > 0:
+            return False
+        self._parsed.record(now, weight)
+        return True
+
     def is_muted(self, sender: str) -> bool:
         """Whether everything of this sender is refused for now."""
-        until = self._muted.get(sender)
-        if until is None or self._now() < until:
-            return until is not None
-        del self._muted[sender]
-        return False
+        with self._lock:
+            until = self._muted.get(sender)
+            if until is None or self._now() < until:
+                return until is not None
+            del self._muted[sender]
+            return False
 
     def admit(self, message: BusMessage) -> bool:
         """Count a message that is about to be queued; return False, and count it refused, else."""

@@ -6,6 +6,7 @@ import re
 from typing import Final, NamedTuple
 
 NAME: Final = "org.gatewayd1"
+BUS: Final = "org.freedesktop.DBus"
 ROOT: Final = "/org/gatewayd1"
 DEVICES: Final = f"{ROOT}/device"
 PROVIDERS: Final = f"{ROOT}/provider"

@@ -369,7 +369,8 @@ def _of_the_lan() -> Iterator[BootedAttack]:
 
 def _of_the_bus() -> Iterator[BootedAttack]:
     counts = {
-        "small": 20_000, "string": 500, "texts": 150, "options": 150, "denied": 1500,
+        "small": 20_000, "string": 500, "texts": 150, "options": 150, "values": 1500,
+        "denied": 1500,
         "list": 3000, "descriptors": 1500, "senders": 20_000, "describe": 5000,
         "properties": 5000,
     }  # fmt: skip

@@ -29,6 +29,7 @@ from gatewayd.cloud.huawei import template
 from gatewayd.cloud.huawei.commanding.commands import HuaweiCommands
 from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.commands.answers import in_cloud_form, in_neutral_form
+from gatewayd.dbus.relay.frames import LEFT_OUT, MessageHeader, MessageSieve
 from gatewayd.device import reading
 from gatewayd.device.command import ChildCommand, CommandAnswer, CommandKind, CommandOutcome
 from gatewayd.device.proof import Pin
@@ -72,6 +73,7 @@ CHUNKED = (
 def parsers() -> Sequence[Parser]:
     """Return all of them."""
     return (
+        *_of_the_bus(),
         *_of_the_lan(),
         *_of_clouds(),
         *_of_children(),
@@ -81,6 +83,30 @@ def parsers() -> Sequence[Parser]:
         *more_parsers(),
         *proof_parsers(),
     )
+
+
+def _of_the_bus() -> Iterator[Parser]:
+    sender = b"\7\1s\0\4\0\0\0:1.7\0" + bytes(3)
+    fields = sender + b"\x08\1g\0\1s\0\0\x09\1u\0\1\0\0\0"
+    little = b"l\1\0\1" + struct.pack("<3I", 6, 1, len(fields)) + fields + b"\1\0\0\0x\0"
+    yield Parser(
+        "messages of the bus", _sifted,
+        [little, little * 3, b"B\4\1\1" + struct.pack(">3I", 0, 2, 0)],
+        (ValueError,), (sender, b"\1o\0", b"\1s\0", b"\1g\0", b"l\1\1\1", b"B\1\0\1"),
+    )  # fmt: skip
+
+
+def _sifted(data: bytes) -> None:
+    """Cut a stream at each place of it; what is let on is the same."""
+    whole = MessageSieve(_verdict)
+    once = b"".join(piece.data for piece in whole.feed(data))
+    cut = MessageSieve(_verdict)
+    parts = (data[at : at + 7] for at in range(0, len(data), 7))
+    assert once == b"".join(piece.data for part in parts for piece in cut.feed(part)), "as it came"
+
+
+def _verdict(header: MessageHeader) -> str:
+    return ("", LEFT_OUT, "Busy")[header.serial % 3]
 
 
 def _of_the_lan() -> Iterator[Parser]:

@@ -10,17 +10,20 @@ from time import process_time
 
 import pytest
 
-from gatewayd.dbus.glib import MAX_VALUES, Variant, few_values
+from gatewayd.dbus.glib import MAX_VALUES, Gio, Variant, few_values
 from gatewayd.runtime.systemd import unresponsive
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.testing.waiting import until
 from tests.dbus.support import Busctl, RecordingCommands, recorded_signals, served, view
+from tests.support.bus_attacker import CALLS
 
 pytestmark = pytest.mark.integration
 
 MANAGER = ("org.gatewayd1", "/org/gatewayd1", "org.gatewayd1.Manager")
 GROWTH = 20
 """MiB by which the daemon may grow."""
+MANY = 300
+"""Messages of 25,000 values each."""
 PATIENCE = 5.0
 """Seconds of our processor in which another caller is answered: what else the machine does, as the
 attacker itself, is not counted.  How long callers wait is measured by script/attack."""
@@ -70,6 +73,27 @@ async def test_a_flood_costs_no_memory_and_no_other_caller_its_answer(
         await until(lambda: len(service._intake) == 0)
     refusals = [record for record in caplog.records if "D-Bus calls" in record.message]
     assert len(refusals) <= 2
+
+
+async def test_of_a_flood_of_many_values_little_is_parsed(bus: PrivateBus) -> None:
+    """It would take GLib seconds, in which the calls of others wait behind it."""
+    arguments = CALLS["values"]()[2]
+    message = Gio.DBusMessage.new_method_call(*MANAGER, "PermitJoin")
+    message.set_body(arguments)
+    message.set_serial(1)
+    blob = message.to_blob(Gio.DBusCapabilityFlags.NONE)
+    began = process_time()
+    Gio.DBusMessage.new_from_blob(blob, Gio.DBusCapabilityFlags.NONE)
+    whole, busctl = MANY * (process_time() - began), Busctl(bus)
+    async with served(bus, RecordingCommands("child-1a"), view("child-1a")):
+        await busctl("call", *MANAGER, "ListDevices")
+        began = process_time()
+        attacker = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "tests.support.bus_attacker", bus.address, "values", str(MANY)
+        )
+        assert await attacker.wait() == 0
+        assert "child-1a" in await busctl("call", *MANAGER, "ListDevices")
+        assert process_time() - began < whole / 2
 
 
 async def test_announcements_go_on_during_a_flood(bus: PrivateBus) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import Any
+import socket
 
 import pytest
 
-from gatewayd.dbus import glib
 from gatewayd.dbus.names import NAME
+from gatewayd.dbus.relay import relay
 from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.support import RecordingCommands, connect, own, served
 
@@ -23,13 +23,13 @@ async def test_a_bus_of_root_or_of_this_user_is_served(
     bus: PrivateBus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     owners: list[int] = []
-    real = glib._owner
+    real = relay.owner_of
 
-    def owner(connection: Any) -> int:
-        owners.append(real(connection))
+    def owner(connected: socket.socket) -> int:
+        owners.append(real(connected))
         return owners[-1]
 
-    monkeypatch.setattr(glib, "_owner", owner)
+    monkeypatch.setattr(relay, "owner_of", owner)
     async with served(bus, RecordingCommands()):
         assert owners == [os.getuid()]
 
@@ -41,7 +41,7 @@ async def test_a_bus_of_another_user_could_say_that_a_caller_is_root(
     caplog: pytest.LogCaptureFixture,
     owner: int,
 ) -> None:
-    monkeypatch.setattr(glib, "_owner", lambda _: owner)
+    monkeypatch.setattr(relay, "owner_of", lambda _: owner)
     async with served(bus, RecordingCommands()):
         assert f"belongs to uid {owner}" in caplog.text
         other = await asyncio.to_thread(connect, bus.address)

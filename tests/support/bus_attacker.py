@@ -17,6 +17,9 @@ from gatewayd.dbus.glib import Gio, Variant
 NOBODY = 65534
 SENDERS = 100
 """Connections of the attacks that need many; a system bus allows a user 256."""
+UNREAD = "unread"
+RAW = (UNREAD, "values")
+"""Attacks of one that packs its messages itself: GLib would be slower at that than the bus is."""
 NAMES = 400
 """Names of one connection; a system bus allows 512."""
 PATIENCE = 1.0
@@ -34,11 +37,12 @@ CALLS: Mapping[str, Callable[[], Call]] = {
         MANAGER, "PermitJoin",
         Variant("(ua{sv})", (1, {str(n): Variant("b", False) for n in range(9000)})),
     ),
+    "values": lambda: (MANAGER, "PermitJoin", Variant("(av)", ([Variant("y", 1)] * 25_000,))),
     "denied": lambda: (MANAGER, "Rename", Variant("(ss)", ("child-1a", "x" * 100_000))),
     "list": lambda: (MANAGER, "ListDevices", EMPTY),
     "descriptors": lambda: (MANAGER, "ListDevices", EMPTY),
     "senders": lambda: (MANAGER, "ListDevices", EMPTY),
-    "unread": lambda: (MANAGER, "ListDevices", EMPTY),
+    UNREAD: lambda: (MANAGER, "ListDevices", EMPTY),
     "names": lambda: (MANAGER, "ListDevices", EMPTY),
     "signals": lambda: (MANAGER, "DeviceRemoved", Variant("(s)", ("x" * 100_000,))),
     "describe": lambda: ("org.freedesktop.DBus.Introspectable", "Introspect", EMPTY),
@@ -50,8 +54,8 @@ CALLS: Mapping[str, Callable[[], Call]] = {
 def attack(address: str, kind: str, count: int) -> None:
     """Send so many messages, without waiting for any reply."""
     interface, member, arguments = CALLS[kind]()
-    if kind == "unread":
-        attack_unread(address, (interface, member, arguments), count)
+    if kind in RAW:
+        attack_raw(address, kind, (interface, member, arguments), count)
         return
     buses = [_open(address) for _ in range(SENDERS if kind == "senders" else 1)]
     if kind == "names":
@@ -69,8 +73,12 @@ def attack(address: str, kind: str, count: int) -> None:
         bus.close_sync(None)
 
 
-def attack_unread(address: str, call: Call, count: int) -> None:
-    """Send so many calls that want a reply, and read none; at most what the bus accepts."""
+def attack_raw(address: str, kind: str, call: Call, count: int) -> None:
+    """Send so many calls, as fast as they are accepted, and read nothing.
+
+    What awaits a reply is given up where the bus accepts no more.
+    """
+    one = _message(kind, *call)
     with socket.socket(socket.AF_UNIX) as bus:
         bus.connect(address.partition("path=")[2].partition(",")[0])
         user = str(os.getuid()).encode().hex()
@@ -80,13 +88,12 @@ def attack_unread(address: str, call: Call, count: int) -> None:
         hello = Gio.DBusMessage.new_method_call(BUS, BUS_PATH, BUS, "Hello")
         bus.sendall(_packed(hello, 1))
         bus.recv(4096)
+        packed = [_packed(one, serial) for serial in range(2, 2 + (count if kind == UNREAD else 1))]
         print("sending", flush=True)
-        bus.settimeout(PATIENCE)
-        for serial in range(2, count + 2):
-            one = Gio.DBusMessage.new_method_call(SERVICE, PATH, *call[:2])
-            one.set_body(call[2])
+        bus.settimeout(PATIENCE if kind == UNREAD else None)
+        for blob in itertools.islice(itertools.cycle(packed), count):
             try:
-                bus.sendall(_packed(one, serial))
+                bus.sendall(blob)
             except (TimeoutError, BrokenPipeError, ConnectionResetError):
                 break
         print("sent", flush=True)
@@ -117,7 +124,8 @@ def _message(kind: str, interface: str, member: str, arguments: Variant) -> Any:
         return message
     message = Gio.DBusMessage.new_method_call(SERVICE, PATH, interface, member)
     message.set_body(arguments)
-    message.set_flags(Gio.DBusMessageFlags.NO_REPLY_EXPECTED)
+    if kind != UNREAD:
+        message.set_flags(Gio.DBusMessageFlags.NO_REPLY_EXPECTED)
     if kind == "descriptors":
         passed = Gio.UnixFDList.new()
         for _ in range(16):

@@ -11,8 +11,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from typing import Any
 
-from gatewayd.dbus.glib import BUS, BUS_PATH, RemoteCaller, RemoteMethod, Variant
-from gatewayd.dbus.names import PROPERTIES
+from gatewayd.dbus.glib import BUS_PATH, RemoteCaller, RemoteMethod, Variant
+from gatewayd.dbus.names import BUS, PROPERTIES
 from gatewayd.errors import AccessDenied, Busy
 from gatewayd.runtime.text import one_line
 

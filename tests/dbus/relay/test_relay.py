@@ -1,0 +1,180 @@
+"""Between the socket of a bus and GLib: what goes through, and how it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gatewayd.dbus.glib import Gio, Variant
+from gatewayd.dbus.intake import FEW_BYTES, LARGEST, PARSED, BusMessage, Intake
+from gatewayd.dbus.relay.frames import LEFT_OUT, NO_REPLY, Judge, MessageHeader, MessageKind
+from gatewayd.dbus.relay.relay import (
+    BUSY,
+    TOO_LARGE,
+    TOO_MANY_DESCRIPTORS,
+    BusRelay,
+    MessageGate,
+    socket_path,
+)
+from tests.dbus.relay.test_frames import EVE, OLGA, call, refusing, with_path
+
+PATIENCE = 60.0
+GREETING = b"OK 0123456789abcdef\r\nAGREE_UNIX_FD\r\n"
+
+
+@contextlib.contextmanager
+def relayed(directory: Path, judge: Judge) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Yield the end of a bus that listens in a directory, and that of GLib."""
+    path = directory / "bus"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listening:
+        listening.bind(str(path))
+        listening.listen()
+        listening.settimeout(PATIENCE)
+        relay = BusRelay(str(path), (os.getuid(),), judge)
+        inside = socket.socket(fileno=relay.open())
+        bus, _ = listening.accept()
+        for end in (bus, inside):
+            end.settimeout(PATIENCE)
+        with bus, inside:
+            yield bus, inside
+            relay.close()
+        for thread in threading.enumerate():
+            if thread.name.startswith("bus-relay"):
+                thread.join(PATIENCE)
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def read(end: socket.socket, size: int) -> bytes:
+    found = b""
+    while len(found) < size:
+        data = end.recv(size - len(found))
+        assert data
+        found += data
+    return found
+
+
+def test_both_ways_pass_and_each_end_ends_the_other(tmp_path: Path) -> None:
+    before = descriptors()
+    with relayed(tmp_path, refusing) as (bus, inside):
+        inside.sendall(b"\0AUTH EXTERNAL 30\r\n")
+        assert read(bus, 19) == b"\0AUTH EXTERNAL 30\r\n"
+        bus.sendall(GREETING + call())
+        assert read(inside, len(GREETING + call())) == GREETING + call()
+        refused = call(EVE, Variant("(as)", (["x"] * 20_000,)))
+        bus.sendall(refused + call())
+        found = b""
+        while not found.endswith(call()):
+            found += read(inside, 1)
+        assert found != call()
+        bus.close()
+        while inside.recv(4096):
+            pass
+    assert descriptors() == before
+
+
+def test_descriptors_stay_with_their_message(tmp_path: Path) -> None:
+    """A stranger's descriptor never comes with the call of another, whatever is left out."""
+    strange, own = os.memfd_create("strange"), os.memfd_create("own")
+    plain, odd = call(), with_path("/" + "x" * 20_000)
+    taking = plain_with_descriptor()
+    before = descriptors()
+    with relayed(tmp_path, refusing) as (bus, inside):
+        bus.sendall(GREETING)
+        read(inside, len(GREETING))
+        for blob, descriptor in ((odd, strange), (plain_with_descriptor(EVE), strange)):
+            socket.send_fds(bus, [blob], [descriptor])
+        socket.send_fds(bus, [taking], [own])
+        bus.sendall(plain)
+        expected, found, passed = taking + plain, b"", list[int]()
+        while not found.endswith(expected):
+            data, came, _, _ = socket.recv_fds(inside, 4096, 8)
+            assert data
+            found += data
+            passed += came
+        assert [os.fstat(one).st_ino for one in passed] == [os.fstat(own).st_ino]
+        socket.send_fds(inside, [b"reply"], [own])
+        data, came, _, _ = socket.recv_fds(bus, 4096, 8)
+        assert (data, len(came)) == (b"reply", 1)
+        for one in (*passed, *came):
+            os.close(one)
+    assert descriptors() == before
+    os.close(strange)
+    os.close(own)
+
+
+def plain_with_descriptor(sender: str = OLGA) -> bytes:
+    """A call that comes with one descriptor: the field of GLib's, number 9, is in its header."""
+    made = Gio.DBusMessage.new_method_call("org.gatewayd1", "/x", "org.x.Y", "Do")
+    made.set_serial(3)
+    made.set_sender(sender)
+    passed = Gio.UnixFDList.new()
+    passed.append(0)
+    made.set_unix_fd_list(passed)
+    made.set_body(Variant("(h)", (0,)))
+    return bytes(made.to_blob(Gio.DBusCapabilityFlags.UNIX_FD_PASSING))
+
+
+def test_it_is_closed_though_a_bus_reads_nothing(tmp_path: Path) -> None:
+    with relayed(tmp_path, refusing) as (bus, inside):
+        inside.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                inside.send(b"x" * 65_536)
+        inside.settimeout(PATIENCE)
+        assert bus.fileno() >= 0
+    assert not [one for one in threading.enumerate() if one.name.startswith("bus-relay")]
+
+
+@pytest.mark.parametrize(("address", "path"), [
+    ("unix:path=/run/dbus/system_bus_socket", "/run/dbus/system_bus_socket"),
+    ("unix:guid=00,path=/run/a%20b", "/run/a b"), ("unix:abstract=x,guid=00", "\0x"),
+    ("unix:path=/a;unix:path=/b", "/a"),
+])  # fmt: skip
+def test_addresses(address: str, path: str) -> None:
+    assert socket_path(address) == path
+
+
+@pytest.mark.parametrize("address", ["", "unix:", "tcp:host=x,port=1", "unix:dir=/tmp"])
+def test_what_is_no_unix_socket_is_refused(address: str) -> None:
+    with pytest.raises(ValueError, match="no Unix socket"):
+        socket_path(address)
+
+
+def test_who_is_refused_by_the_header() -> None:
+    intake = Intake(now=lambda: 5.0)
+    judge = MessageGate(intake).judge
+
+    def asked(size: int, signature: str, **more: int) -> str:
+        return judge(MessageHeader(**({"kind": 1, "flags": 0, "serial": 1} | more),
+                                   size=size, sender=OLGA, signature=signature))  # fmt: skip
+
+    assert asked(FEW_BYTES, "av") == asked(LARGEST, "say") == asked(LARGEST, "s") == ""
+    assert asked(LARGEST + 1, "s") == TOO_LARGE
+    assert asked(0, "h", descriptors=2) == TOO_MANY_DESCRIPTORS
+    allowed = [asked(LARGEST, "a{sv}") for _ in range(2 * (PARSED << 10) // LARGEST)]
+    assert allowed == [""] * (len(allowed) // 2) + [BUSY] * (len(allowed) // 2)
+    assert asked(FEW_BYTES, "a{sv}") == ""
+    assert asked(0, "", kind=MessageKind.SIGNAL) == LEFT_OUT
+    assert asked(0, "", kind=MessageKind.RETURN) == ""
+    assert intake.take_refusals().count == 0
+    assert asked(LARGEST, "a{sv}", flags=NO_REPLY) == BUSY
+    assert intake.take_refusals().count == 1
+
+
+def test_all_of_one_who_is_muted_is_refused() -> None:
+    intake = Intake(now=lambda: 5.0)
+    judge = MessageGate(intake).judge
+    intake.admit(BusMessage(EVE, 0, 0))
+    intake.refuse(EVE)
+    header = MessageHeader(MessageKind.CALL, 0, 1, 0, EVE)
+    assert judge(header) == BUSY
+    assert judge(header._replace(sender=OLGA)) == ""
