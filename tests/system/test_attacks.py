@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from script.attacking.booted import DOOMED, FEW, AttackedGateway, booted_attacks, suffer
+from script.attacking.troubles import TROUBLES, outlast
 from tests.integration.lan import namespaces
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import Gateway
@@ -16,7 +17,9 @@ from tests.system.plant import Plant, plant
 pytestmark = pytest.mark.system
 
 ATTACKS = booted_attacks()
-LATE = (DOOMED + 1) * len(ATTACKS)
+LATE = (DOOMED + 1) * len(ATTACKS) + len(TROUBLES)
+ONCE = "trixie"
+"""Where CI plays troubles: releases make no difference to them."""
 
 
 @pytest.fixture
@@ -37,7 +40,12 @@ def test_no_attack_harms_a_gateway(
     only = request.config.getoption("--attacks")
     texts = FEW if only is None else only
     chosen = [one for one in ATTACKS if any(text in one.name for text in texts)]
-    assert chosen
+    troubles = (
+        TROUBLES
+        if only is None and release == ONCE
+        else [one for one in TROUBLES if any(text in one.name for text in only or ())]
+    )
+    assert chosen or troubles
     target, found = AttackedGateway(gateway, tmp_path, CHILDREN), []
     for attack in chosen:
         toll = suffer(target, attack)
@@ -46,4 +54,8 @@ def test_no_attack_harms_a_gateway(
             print("\n".join(toll.lines), flush=True)
         found += [f"{attack.name}: {what}" for what in harm]
         found += [f"{attack.name}: {what}" for what in toll.delay() if only is not None]
+    for trouble in troubles:
+        after = outlast(target, trouble)
+        print(f"{release:9} {after}", flush=True)
+        found += [] if after.unharmed else [f"{trouble.name}: gatewayd has ended"]
     assert not found

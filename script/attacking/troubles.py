@@ -1,0 +1,176 @@
+"""Neighbours that stop and files that are wrong for a while, beside a booted gateway.
+
+Each ends as it came, and no command is given to gatewayd: its children are online then, and it
+has not ended.  tests/system/test_attacks.py plays them after the attacks, on the same machine.
+What needs a machine of its own is played elsewhere: a disk that takes no writes at the start by
+tests/system/test_bad_disk.py; a message bus and a journal that hang, processes that are killed
+again and again by test_service.py; a TPM and a keyring that are stopped by
+tests/integration/test_stopped_neighbours.py.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+from gatewayd.ca.authority import make_authority
+from gatewayd.ca.certificates import common_name
+from gatewayd.runtime.clock import BUILT
+from gatewayd.simulator.site import MANAGER
+from script.attacking.booted import AttackedGateway
+from tests.system.gateway import BUSCTL
+
+STRANGER = "nobody"
+"""A user who needs polkit's answer for a change."""
+CA_FILE = "/etc/gatewayd/ca.pem"
+"""The root by which the cloud is trusted, as the configuration of these gateways names it."""
+UNTRUSTED = "tls-unknown-ca"
+LATE = "/run/clock-is-not-set"
+"""While this file is there, gatewayd's clock shows 1970."""
+PACKAGES = "/usr/lib/python3/dist-packages"
+LATE_CLOCK = f"""\
+import os, time
+shown = time.time_ns
+time.time_ns = lambda: shown() - ({BUILT} * 1000 if os.path.exists("{LATE}") else 0)
+"""
+"""A clock as after a boot without a battery, for the gateway alone: a container has none of its
+own, and nothing of the machine is to be changed.  Certificates are verified by the real one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """What is wrong beside a gateway for a while.
+
+    play: brings it, and takes it away when its block ends.
+    said: what the journal says while it lasts; "" where there is nothing that an operator could do.
+    comes_online: whether a child that comes back meanwhile is online before it ends.
+    """
+
+    name: str
+    play: Callable[[AttackedGateway], AbstractContextManager[None]]
+    said: str = ""
+    comes_online: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Aftermath:
+    """How a gateway was when a trouble had ended.
+
+    online: seconds until the child that came back meanwhile was online, from there or from the end
+    of the trouble.  unharmed: whether it never ended by itself.
+    """
+
+    trouble: Trouble
+    online: float
+    unharmed: bool
+
+    def __str__(self) -> str:
+        verdict = "held" if self.unharmed else "gatewayd has ended"
+        return f"{self.trouble.name:44} child {self.online:5.1f} s  {verdict}"
+
+
+def outlast(target: AttackedGateway, trouble: Trouble) -> Aftermath:
+    """Play a trouble, in which a child leaves and comes back.  Raises TimeoutError."""
+    box, child = target.gateway.box, next(iter(target.gateway.plant.facts["serials"]))
+    target.begin()
+    with trouble.play(target):
+        if trouble.said:
+            box.until(lambda: target.says(trouble.said), f"{trouble.said!r} to be logged")
+        target.gateway.plant.ask(do="leave", child=child)
+        box.until(lambda: not target.is_online(child), "the child to leave")
+        target.gateway.plant.ask(do="announce", child=child)
+        began = time.monotonic()
+        if trouble.comes_online:
+            box.until(lambda: target.is_online(child), "the child to come online meanwhile")
+            online = time.monotonic() - began
+        else:
+            box.until(lambda: _is_kept_off(target), "the child to be refused")
+            began = time.monotonic()
+    if not trouble.comes_online:
+        box.until(lambda: target.is_online(child), "the child to come online by itself")
+        online = time.monotonic() - began
+    target.gateway.await_online(target.online)
+    target.gateway.await_state("running")
+    return Aftermath(trouble, online, target.gateway.shown("NRestarts") == "0")
+
+
+def _is_kept_off(target: AttackedGateway) -> bool:
+    """Whether a child is not online for a reason."""
+    children = target.gateway.children()
+    found = (target.gateway.call("DescribeDevice", "s", one) for one in children)
+    return any(one["Reason"]["data"] == UNTRUSTED for one in found)
+
+
+@contextmanager
+def stop_systemd(target: AttackedGateway) -> Iterator[None]:
+    """Stop what reads the notify socket: from outside, since nothing inside can."""
+    inside = target.gateway.box.inside
+    leader = int(inside[inside.index("--target") + 1])
+    os.kill(leader, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(leader, signal.SIGCONT)
+
+
+@contextmanager
+def stop_polkit(target: AttackedGateway) -> Iterator[None]:
+    """Stop polkit, and have a user ask for what only it may allow, all the while."""
+    box = target.gateway.box
+    box.run("systemctl", "start", "polkit.service")
+    box.run("systemctl", "kill", "--signal=SIGSTOP", "polkit.service")
+    call = " ".join((*BUSCTL, "call", *MANAGER, "PermitJoin", "'ua{sv}' 1 0"))
+    asked = f"while :; do {call}; done"
+    asker = (*box.inside, "runuser", "-u", STRANGER, "--", "sh", "-c", f"{asked} >/dev/null 2>&1")
+    try:
+        with target.running(*asker):
+            yield
+    finally:
+        box.run("systemctl", "kill", "--signal=SIGCONT", "polkit.service")
+
+
+@contextmanager
+def exchange_root(target: AttackedGateway) -> Iterator[None]:
+    """Start with another root than the cloud's in the file that names it."""
+    file = target.gateway.box.path(CA_FILE)
+    own = file.read_text()
+    file.write_text(make_authority(common_name("another"), "ec-p256", 30, time.time()).pem)
+    try:
+        target.gateway.systemctl("restart")
+        yield
+    finally:
+        file.write_text(own)
+
+
+@contextmanager
+def start_without_clock(target: AttackedGateway) -> Iterator[None]:
+    """Start with a clock that is not set; a child that is new waits until it is."""
+    box, gateway = target.gateway.box, target.gateway
+    box.write(f"{PACKAGES}/late_clock.py", LATE_CLOCK)
+    box.write(f"{PACKAGES}/late_clock.pth", "import late_clock\n")
+    box.write(LATE, "")
+    new = next(target.late)
+    try:
+        gateway.systemctl("restart")
+        gateway.plant.ask(do="announce", child=new)
+        box.until(lambda: target.says("clock is not set"), "the clock to be missed")
+        yield
+        assert not target.is_online(new), "it would be registered at a time that never was"
+    finally:
+        box.path(LATE).unlink()
+    box.until(lambda: target.is_online(new), "the new child to come online")
+    target.online += 1
+    for name in ("py", "pth"):
+        box.path(f"{PACKAGES}/late_clock.{name}").unlink()
+
+
+TROUBLES: Sequence[Trouble] = (
+    Trouble("a neighbour that is stopped: systemd", stop_systemd),
+    Trouble("a neighbour that is stopped: polkit", stop_polkit, "Polkit does not answer"),
+    Trouble("a file that is wrong at the start: a root", exchange_root, comes_online=False),
+    Trouble("a clock that is not set at the start", start_without_clock),
+)
