@@ -23,8 +23,11 @@ POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
 MANAGER = ("org.gatewayd1", "/org/gatewayd1", "org.gatewayd1.Manager")
 PATIENCE = 60.0
 """Seconds to wait for a condition, on a slow machine."""
-POLL = 0.1
-"""Seconds between two checks of it."""
+POLL, SLOWER, SELDOM = 0.1, 1.3, 0.5
+"""Seconds between the first two checks of it; by how much each next pause is longer; the longest.
+
+Each check is a process, and a message to gatewayd, which compete with what is waited for.
+"""
 
 
 @dataclass(slots=True)
@@ -180,10 +183,12 @@ class Site:
 
     async def until(self, holds: Any, what: str) -> Any:  # noqa: ANN401  # whatever it returns
         """Return what `await holds()` returns once that is true.  Raises TimeoutError."""
+        pause = POLL
         try:
             async with asyncio.timeout(PATIENCE):
                 while not (result := await holds()):
-                    await asyncio.sleep(POLL)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * SLOWER, SELDOM)
                 return result
         except TimeoutError:
             raise TimeoutError(
