@@ -133,8 +133,9 @@ class Box:
             below = next((layer / part for layer in self._layers if (layer / part).is_dir()), None)
             if below is not None and not here.exists():
                 here.mkdir(parents=True)
-                shutil.copystat(below, here)
-                shutil.chown(here, below.stat().st_uid, below.stat().st_gid)
+                found = below.stat()
+                shutil.chown(here, found.st_uid, found.st_gid)
+                here.chmod(found.st_mode & 0o7777)  # no attribute, by which it would hide that one
 
     @property
     def inside(self) -> tuple[str, ...]:
