@@ -73,7 +73,6 @@ def test_weak():
     [
         (ROW, Verdict.SEEN),
         (replace(ROW, test="test_product.py::test_weak"), Verdict.NOT_SEEN),
-        (replace(ROW, test="test_product.py::test_of_nothing"), Verdict.BROKEN),
         (replace(ROW, none="The page has no such thing."), Verdict.NONE),
     ],
 )
@@ -93,6 +92,31 @@ def test_a_line_that_cannot_be_broken_so(line: str, broken: str) -> None:
         replace(ROW, line=line, broken=broken).break_line(SOURCE)
 
 
-def test_some_lines_are_broken(capsys: pytest.CaptureFixture[str]) -> None:
-    assert broken_lines.run(["--jobs", "1", *TRIED]) == 0, capsys.readouterr().out
-    assert "2 rows: 2 broken lines seen by their tests" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("status", "output", "verdict"),
+    [
+        (None, "", Verdict.HANGS),
+        (0, "1 passed in 0.1s", Verdict.NOT_SEEN),
+        (1, "E   no\n1 failed in 0.1s\nan error at the exit", Verdict.SEEN),
+        (1, "2 passed, 1 error in 0.1s", Verdict.BROKEN),
+        (2, "1 error in 0.1s", Verdict.BROKEN),
+        (4, "no tests ran in 0.1s", Verdict.BROKEN),
+    ],
+)
+def test_only_a_test_that_has_failed_has_seen_it(
+    status: int | None, output: str, verdict: Verdict
+) -> None:
+    assert broken_lines.verdict_of(status, output) is verdict
+
+
+def test_some_lines_are_broken() -> None:
+    rows = [row for row in ROWS if row.name in TRIED]
+    trials = list(broken_lines.try_rows(rows, jobs=1))
+    assert [trial.verdict for trial in trials] == [Verdict.SEEN, Verdict.SEEN], trials
+    assert "2 broken lines seen by their tests, 0 not done" in broken_lines.summary(trials)
+
+
+def test_a_row_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        broken_lines.run(["alibaba.nothing"])
+    assert "there is no row alibaba.nothing" in capsys.readouterr().err

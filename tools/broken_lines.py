@@ -122,10 +122,11 @@ def try_row(row: ProcedureRow, copy: Path, number: int) -> Trial:
     finally:
         module.write_text(whole)
         os.utime(module, ns=(times.st_atime_ns, times.st_mtime_ns))
-    return Trial(row, _verdict(status, output), time.monotonic() - begin, output)
+    return Trial(row, verdict_of(status, output), time.monotonic() - begin, output)
 
 
-def _verdict(status: int | None, output: str) -> Verdict:
+def verdict_of(status: int | None, output: str) -> Verdict:
+    """Return what pytest's exit status, None where it was ended, and its output mean."""
     if status is None:
         return Verdict.HANGS
     if status == 0:
