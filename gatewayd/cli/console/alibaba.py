@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from gatewayd.cli.command import (
@@ -31,6 +34,8 @@ from gatewayd.settings import grammar
 
 MAX_SECRET = 4096
 """Bytes of a file with the secret of a product."""
+IN_CONFIGURATION = "secret_file or secret_credential of the product, in gatewayd's configuration"
+BY_SETUP = "for gatewayctl setup --answers FILE"
 
 
 def _add_place(parser: ArgumentParser) -> None:
@@ -73,14 +78,14 @@ def device_path(text: str) -> tuple[str, str]:
 def have_secret(path: Path, secret: Secret, dry_run: bool) -> StepOutcome:
     """Have the secret of a product in a file of mode 0600; see `provisioning.Write`."""
     if path.exists():
-        if read_file(path, MAX_SECRET).strip() == secret.reveal():
+        if read_file(path, MAX_SECRET).strip() == secret.reveal().strip():
             return StepOutcome.PRESENT
         raise ConsoleError(
-            f"The secret is not written: {path} is there with another content. Remove it, or name "
+            f"It is not written: {path} is there with another content. Remove it, or name "
             "another file"
         )
     if not dry_run:
-        write_file(path, secret.reveal() + b"\n")
+        write_file(path, secret.reveal().rstrip() + b"\n")
     return StepOutcome.MADE
 
 
@@ -99,9 +104,34 @@ def _products(client: ConsoleClient, arguments: Namespace) -> Steps:
 def _prepare(client: ConsoleClient, arguments: Namespace) -> Steps:
     wanted = provisioning.WantedProduct(
         arguments.product, IotNode(arguments.node), _listed(arguments.names),
-        arguments.secret_file, _read_model(arguments.model),
+        tuple(_files(arguments)), _read_model(arguments.model),
     )  # fmt: skip
     return provisioning.prepare(_platform(client, arguments), wanted, have_secret)
+
+
+def _files(arguments: Namespace) -> Iterator[provisioning.SecretFile]:
+    if arguments.secret_file is not None:
+        yield provisioning.SecretFile(
+            arguments.secret_file, "secret", IN_CONFIGURATION, lambda _, secret: secret
+        )
+    if arguments.answers is not None:
+        if arguments.node != IotNode.DIRECT:
+            raise ConsoleError(
+                "The answers are not written: gatewayctl setup asks for devices that connect by "
+                f"themselves. Use --node {IotNode.DIRECT}, or leave out --answers"
+            )
+        place = arguments.instance or arguments.region
+        yield provisioning.SecretFile(
+            arguments.answers, "answers", BY_SETUP, partial(_answers, place)
+        )
+
+
+def _answers(place: str, product: str, secret: Secret) -> Secret:
+    """Return the answers to setup that are known, as TOML.  place: region or instance; or ""."""
+    known = {"cloud": "alibaba", "endpoint": place, "product": product}
+    known["secret"] = secret.reveal().decode()
+    lines = [f"{key} = {json.dumps(answer)}" for key, answer in known.items() if answer]
+    return Secret("\n".join(lines).encode())
 
 
 def _register(client: ConsoleClient, arguments: Namespace) -> Steps:
@@ -139,6 +169,8 @@ _PREPARED: AddArguments = arguments(
              help="thing model of the product, JSON, as the console exports it (TSL)"),
     argument("--secret-file", type=Path, metavar="FILE",
              help="write the secret of the product, which gatewayd needs, into this new file"),
+    argument("--answers", type=Path, metavar="FILE",
+             help="write the answers that gatewayctl setup wants, with the secret, likewise"),
 )  # fmt: skip
 
 # fmt: off

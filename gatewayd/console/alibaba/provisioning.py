@@ -41,7 +41,6 @@ SWITCH = (
     "Product Details. No call of the API does that, and the console sends a code by SMS first"
 )
 """The one step that is left."""
-IN_CONFIGURATION = "secret_file or secret_credential of the product, in gatewayd's configuration"
 AFTER_RESET = (
     "it may register once more, and is attached to no gateway. At its gateway, run gatewayctl "
     "reregister CHILD CHILD: it gets a new secret, and the old one is not valid any more"
@@ -57,17 +56,31 @@ argument, nothing is written.  Blocks; raises GatewayError."""
 
 
 @dataclass(frozen=True, slots=True)
+class SecretFile:
+    """A file of mode 0600 with the secret of a product.
+
+    kind, use: what it is, and what it is for, for people.
+    content: what is in it, by the key of the product and its secret.
+    """
+
+    path: Path
+    kind: str
+    use: str
+    content: Callable[[str, Secret], Secret]
+
+
+@dataclass(frozen=True, slots=True)
 class WantedProduct:
     """A product that is to be there.
 
-    names: of its devices; () for none.  secret_file: for its secret; None for none.
+    names: of its devices; () for none.  files: what its secret is written into.
     model: its thing model; None to leave that as it is.
     """
 
     name: str
     node: IotNode
     names: Sequence[str] = ()
-    secret_file: Path | None = None
+    files: Sequence[SecretFile] = ()
     model: Tsl | None = None
 
 
@@ -85,8 +98,9 @@ async def prepare(platform: IotPlatform, wanted: WantedProduct, write: Write) ->
     yield step
     if wanted.model is not None:
         yield await _model(platform, name, product, wanted.model)
-    if wanted.secret_file is not None:
-        yield await _secret(platform, step, wanted.secret_file, write)
+    if wanted.files:
+        async for written in _files(platform, step, wanted.files, write):
+            yield written
     if wanted.names:
         async for registered in register(platform, product, wanted.names):
             yield registered
@@ -190,17 +204,21 @@ async def _model(platform: IotPlatform, name: str, product: str, model: Tsl) -> 
     return ConsoleStep(outcome, "model", name, product, asked=platform.client.take_planned())
 
 
-async def _secret(
-    platform: IotPlatform, made: ConsoleStep, file: Path, write: Write
-) -> ConsoleStep:
-    """Have the secret of a product in a file."""
-    outcome, asked = StepOutcome.MADE, (f"QueryProduct {made.name}",)
-    dry = platform.client.dry_run
+async def _files(
+    platform: IotPlatform, made: ConsoleStep, files: Sequence[SecretFile], write: Write
+) -> Steps:
+    """Have the secret of a product in files.  made: the step of that product."""
+    asked = (f"QueryProduct {made.id or made.name}",)
+    dry, secret = platform.client.dry_run, None
     if made.id:
         _, secret = await platform.product(made.id)
-        outcome = await asyncio.to_thread(write, file, secret, dry)
-    return ConsoleStep(outcome, "secret", str(file), "", IN_CONFIGURATION,
-                       asked if dry and outcome is StepOutcome.MADE else ())  # fmt: skip
+    for file in files:
+        outcome = StepOutcome.MADE
+        if secret is not None:
+            content = file.content(made.id, secret)
+            outcome = await asyncio.to_thread(write, file.path, content, dry)
+        planned = asked if dry and outcome is StepOutcome.MADE else ()
+        yield ConsoleStep(outcome, file.kind, str(file.path), "", file.use, planned)
 
 
 async def _register(

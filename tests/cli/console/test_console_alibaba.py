@@ -6,6 +6,7 @@ import asyncio
 import json
 import stat
 import time
+import tomllib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from gatewayd.cli.main import commands_for, main
+from gatewayd.cli.setup.questions import BY_KEY
 from gatewayd.console.alibaba import platform, provisioning
 from gatewayd.simulator.alibaba.account import MODEL
 from gatewayd.simulator.alibaba.cloud import AlibabaCloud
@@ -226,6 +228,38 @@ async def test_the_model_of_a_product_is_published_once(operator: Operator) -> N
     assert "Rpm" in product.model.properties
     model.write_text("{}")
     assert "it has none of properties, events, services" in await operator.refused(*words)
+
+
+async def test_the_answers_for_setup_are_written(operator: Operator) -> None:
+    answers = operator.folder / "answers.toml"
+    words = (
+        "prepare",
+        "--product",
+        "Pumps_1",
+        "--answers",
+        str(answers),
+        "--region",
+        "cn-shanghai",
+    )
+    said = await operator.refused(*words, "--node", "gateway")
+    assert "Use --node direct, or leave out --answers" in said
+    assert "to make   answers" in await operator.good(*words, "--node", "direct", "--dry-run")
+    assert not answers.exists()
+    steps = await operator.json(*words, "--node", "direct")
+    assert [(one["Outcome"], one["Kind"]) for one in steps] == [
+        ("made", "product"), ("made", "answers"), ("left", "switch"),
+    ]  # fmt: skip
+    known = tomllib.loads(answers.read_text())
+    assert known.keys() <= BY_KEY.keys()
+    key = steps[0]["Id"]
+    assert known == {
+        "cloud": "alibaba",
+        "endpoint": "cn-shanghai",
+        "product": key,
+        "secret": operator.cloud.registry.products[key].secret,
+    }
+    assert stat.S_IMODE(answers.stat().st_mode) == 0o600
+    assert (await operator.json(*words, "--node", "direct"))[1]["Outcome"] == "present"
 
 
 async def test_a_device_is_reset(operator: Operator) -> None:
