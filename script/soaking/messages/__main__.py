@@ -72,7 +72,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--silence", type=float, default=600, help="of silent hosts, s (600)")
     parser.add_argument("--minutes", type=float, default=60, help="of outages (60)")
     parser.add_argument("--days", type=float, default=2, help="of outages with a fast clock (2)")
-    parser.add_argument("--speed", type=float, default=20, help="of that clock (20)")
+    parser.add_argument("--speed", type=float, default=60, help="of that clock (60)")
     parser.add_argument("--seed", type=int, default=1, help="of the moments (1)")
     return parser.parse_args()
 
