@@ -117,7 +117,7 @@ def _files(arguments: Namespace) -> Iterator[provisioning.SecretFile]:
     if arguments.answers is not None:
         if arguments.node != IotNode.DIRECT:
             raise ConsoleError(
-                "The answers are not written: gatewayctl setup asks for devices that connect by "
+                "The answers are not written: setup asks for devices that connect by "
                 f"themselves. Use --node {IotNode.DIRECT}, or leave out --answers"
             )
         place = arguments.instance or arguments.region
@@ -170,7 +170,7 @@ _PREPARED: AddArguments = arguments(
     argument("--secret-file", type=Path, metavar="FILE",
              help="write the secret of the product, which gatewayd needs, into this new file"),
     argument("--answers", type=Path, metavar="FILE",
-             help="write the answers that gatewayctl setup wants, with the secret, likewise"),
+             help="write the answers that setup asks for, with the secret, likewise"),
 )  # fmt: skip
 
 # fmt: off
