@@ -6,12 +6,16 @@ one after the other, so that no two share a request.
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gatewayd.cli.main import main
+from gatewayd.simulator.alibaba.account import PRODUCT
 from gatewayd.simulator.site import Site
 
 pytestmark = pytest.mark.integration
@@ -52,6 +56,19 @@ async def online(site: Site, child: str, announce: bool = True) -> int:
     view = await site.ledger(child)
     assert view["online"]
     return len(view["secrets_sha256"])
+
+
+async def reset(site: Site, child: str) -> None:
+    """Reset a child at the cloud, as its owner does from any machine."""
+    key, keys = site.directory / "key", site.directory / "open-api.json"
+    key.touch(mode=0o600)
+    key.write_text("\n".join(json.loads(keys.read_text()).values()))
+    words = (
+        "console", "alibaba", "device", "reset", f"{PRODUCT}/{child}",
+        "--endpoint", f"{site.plant['host']}:{site.plant['open_api']}",
+        "--ca-file", str(site.directory / "ca.pem"), "--key-file", str(key),
+    )  # fmt: skip
+    assert await asyncio.to_thread(main, words, {}) == 0
 
 
 async def fails(site: Site, child: str, reason: str, announce: bool = True) -> None:
@@ -176,6 +193,6 @@ async def test_a_child_that_was_activated_before_needs_a_reset(tmp_path: Path) -
         assert await online(site, fine) == 1
         assert (await site.devices())[used][1] == "failed"
         assert await answered(site, REGISTER, 6289) == 1
-        await site.ask(do="reset", child=used)
+        await reset(site, used)
         await site.call("Reregister", "ssa{sv}", device, device, "0")
         assert await online(site, used, announce=False) == 2
