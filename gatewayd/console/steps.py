@@ -34,6 +34,7 @@ class ConsoleStep:
     kind: what it is, as "product".  name: as its owner calls it.  id: as the cloud does; "" for
     what has none.
     detail: what else is to be known of it, for people.
+    code: what its owner has to prove something with, as the verification code of a device CA.
     asked: in a dry run, the requests that would have led there; then nothing was changed.
     """
 
@@ -43,6 +44,7 @@ class ConsoleStep:
     id: str = ""
     detail: str = ""
     asked: tuple[str, ...] = ()
+    code: str = ""
 
 
 Steps: TypeAlias = AsyncGenerator[ConsoleStep, None]

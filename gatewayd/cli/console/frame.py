@@ -17,7 +17,7 @@ from pathlib import Path
 
 from gatewayd.cli.command import AddArguments, Command, Connect
 from gatewayd.cli.output import safe
-from gatewayd.cli.output.fields import JsonField, Record, flag, text, texts
+from gatewayd.cli.output.fields import JsonField, Record, flag, maybe, text, texts
 from gatewayd.cli.setup.questions import split_port
 from gatewayd.console.access_key import (
     AccessKey,
@@ -67,6 +67,7 @@ FIELDS: tuple[JsonField, ...] = (
     text("Id", 'as the cloud calls it; "" for what has no id, or none yet'),
     text("Detail", 'what else is to be known of it; may be ""'),
     texts("Asked", "with --dry-run, the requests that would have been sent, without secrets"),
+    *maybe(text("Code", "the verification code of a device CA that is not verified")),
 )
 # fmt: on
 UNSHOWN = "What was done stays done. Run the same command again: it does nothing twice"
@@ -241,10 +242,11 @@ def step_lines(step: ConsoleStep) -> Iterator[str]:
 
 def step_record(step: ConsoleStep) -> Record:
     """Return a step for programs."""
-    return {
+    record = {
         "Outcome": step.outcome.value, "Done": not step.asked, "Kind": step.kind,
         "Name": step.name, "Id": step.id, "Detail": step.detail, "Asked": list(step.asked),
     }  # fmt: skip
+    return record | ({"Code": step.code} if step.code else {})
 
 
 def conclusion(done: Sequence[ConsoleStep], *, changes: bool) -> Iterator[str]:

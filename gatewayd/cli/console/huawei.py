@@ -33,6 +33,7 @@ from gatewayd.console.huawei.setting_up import (
     IotdaProduct,
     IotdaTemplate,
     SettingUp,
+    ca_code,
     ca_detail,
 )
 from gatewayd.console.steps import ConsoleStep, StepOutcome, Steps
@@ -166,7 +167,8 @@ def _lister(kind: ThingKind) -> Callable[[ConsoleClient, Namespace], Steps]:
         }
         async for entry in IotdaApi(client, arguments.project).listed(kind, **wanted):
             name, id_ = text_of(entry, kind.name), text_of(entry, kind.id)
-            yield ConsoleStep(StepOutcome.FOUND, kind.word, name, id_, _detail(entry))
+            detail, code = _detail(entry), ca_code(entry)
+            yield ConsoleStep(StepOutcome.FOUND, kind.word, name, id_, detail, code=code)
 
     return steps
 

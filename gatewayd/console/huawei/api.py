@@ -63,6 +63,16 @@ def text_of(entry: Entry, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def made_id(entry: Entry, kind: ThingKind) -> str:
+    """Return the id of a thing.  Raises ConsoleError where the API answered without one."""
+    if id_ := text_of(entry, kind.id):
+        return id_
+    raise ConsoleError(
+        f"It is not known which {kind.word} was made: the API answered without {kind.id}. Run the "
+        "same command again, which does nothing twice"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class IotdaApi:
     """The API, with an access key.  Every method raises ConsoleError.

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gatewayd.console.huawei.api import DEVICE, NOT_YET, PRODUCT, Entry, IotdaApi, text_of
+from gatewayd.console.huawei.api import DEVICE, NOT_YET, PRODUCT, Entry, IotdaApi, made_id, text_of
 from gatewayd.console.huawei.signature import segment
 from gatewayd.console.steps import ConsoleStep, StepOutcome, Steps
 from gatewayd.device.secret import Secret
@@ -61,7 +61,7 @@ async def register(api: IotdaApi, new: NewDevices, space: str = "") -> Steps:
             outcome, foreseen = StepOutcome.MADE, {DEVICE.id: f"{product_id}_{node_id}"}
             body = _body(new, node_id, product_id) | ({"app_id": space} if space else {})
             found = await api.change("POST", DEVICE.path, body, foreseen=foreseen)
-        asked, id_ = api.client.take_planned(), text_of(found, DEVICE.id)
+        asked, id_ = api.client.take_planned(), made_id(found, DEVICE)
         yield ConsoleStep(outcome, DEVICE.word, node_id, id_, asked=asked)
 
 

@@ -21,6 +21,8 @@ from gatewayd.runtime.text import one_line
 
 OWN_HOST = ".iotda-app."
 """An instance's own host has this in its name; it takes derived keys only."""
+MAX_DEPTH = 32
+"""Objects and lists inside one another in an answer; a template has six."""
 MAX_SHOWN = 300
 """Characters of the vendor's text, and of a request, that are shown."""
 
@@ -161,4 +163,15 @@ def _object(body: bytes) -> Answer | None:
         found = json.loads(body or b"{}")
     except (ValueError, RecursionError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if isinstance(found, dict) and not _is_deep(found) else None
+
+
+def _is_deep(found: object) -> bool:
+    """Whether more lies inside one another than any answer has."""
+    level: list[Any] = [found]
+    for _ in range(MAX_DEPTH):
+        inside = (one.values() if isinstance(one, dict) else one for one in level)
+        level = [one for these in inside for one in these if isinstance(one, dict | list)]
+        if not level:
+            return False
+    return True

@@ -22,6 +22,7 @@ from gatewayd.console.huawei.api import (
     Entry,
     IotdaApi,
     ThingKind,
+    made_id,
     plain,
     text_of,
 )
@@ -122,7 +123,7 @@ class SettingUp:
         if found is None:
             outcome, foreseen = StepOutcome.MADE, {SPACE.id: NOT_YET}
             found = await self.api.change("POST", SPACE.path, {"app_name": name}, foreseen=foreseen)
-        self.space = text_of(found, SPACE.id)
+        self.space = made_id(found, SPACE)
         return self._step(outcome, SPACE, name, self.space)
 
     async def make_product(self, wanted: IotdaProduct) -> ConsoleStep:
@@ -136,7 +137,7 @@ class SettingUp:
             "POST", PRODUCT.path, wanted.body | self._here,
             foreseen={PRODUCT.id: wanted.id or NOT_YET},
         )  # fmt: skip
-        return self._step(StepOutcome.MADE, PRODUCT, wanted.name, text_of(made, PRODUCT.id))
+        return self._step(StepOutcome.MADE, PRODUCT, wanted.name, made_id(made, PRODUCT))
 
     async def make_template(self, wanted: IotdaTemplate) -> ConsoleStep:
         """Have a provisioning template of this name and body."""
@@ -148,7 +149,7 @@ class SettingUp:
             body = {"template_name": name, "template_body": wanted.body, **described}
             foreseen = {TEMPLATE.id: NOT_YET}
             made = await self.api.change("POST", TEMPLATE.path, body, foreseen=foreseen)
-            return self._step(StepOutcome.MADE, TEMPLATE, name, text_of(made, TEMPLATE.id))
+            return self._step(StepOutcome.MADE, TEMPLATE, name, made_id(made, TEMPLATE))
         shown, id_ = await self._whole(TEMPLATE, found), text_of(found, TEMPLATE.id)
         if plain(shown.get("template_body")) == plain(wanted.body):
             return self._step(StepOutcome.PRESENT, TEMPLATE, name, id_)
@@ -181,7 +182,7 @@ class SettingUp:
             return self._step(StepOutcome.PRESENT, POLICY, name, text_of(shown, POLICY.id))
         body = {"policy_name": name, "statement": statement, **self._here}
         made = await self.api.change("POST", POLICY.path, body, foreseen={POLICY.id: NOT_YET})
-        return self._step(StepOutcome.MADE, POLICY, name, text_of(made, POLICY.id))
+        return self._step(StepOutcome.MADE, POLICY, name, made_id(made, POLICY))
 
     async def bind_policy(
         self, policy: str, target_type: str, targets: Sequence[str]
@@ -218,15 +219,16 @@ class SettingUp:
         if found is None:
             body, foreseen = {"content": wanted.pem, **self._here}, {CA.id: NOT_YET}
             made = await self.api.change("POST", CA.path, body, foreseen=foreseen)
-            id_, detail = text_of(made, CA.id), ca_detail(made)
-            return self._step(StepOutcome.MADE, CA, wanted.common_name, id_, detail)
+            id_, detail = made_id(made, CA), ca_detail(made)
+            return self._step(StepOutcome.MADE, CA, wanted.common_name, id_, detail, ca_code(made))
         id_ = text_of(found, CA.id)
         if id_ not in {text_of(one, CA.id) async for one in self.api.listed(CA, **self._here)}:
             raise ConsoleError(
                 f"The device CA {wanted.common_name!a} is not uploaded: it is in another resource "
                 f"space already. Use that one by --space, or delete {id_} first"
             )
-        return self._step(StepOutcome.PRESENT, CA, wanted.common_name, id_, ca_detail(found))
+        detail, code = ca_detail(found), ca_code(found)
+        return self._step(StepOutcome.PRESENT, CA, wanted.common_name, id_, detail, code)
 
     async def prove_ca(self, ca: str, prove: Prove | None) -> ConsoleStep:
         """Have a device CA verified, by a proof for its code.
@@ -239,7 +241,7 @@ class SettingUp:
             return self._step(StepOutcome.PRESENT, CA, name, id_, "verified")
         code, dry = text_of(entry, "verify_code"), self.api.client.dry_run
         if prove is None:
-            return self._step(StepOutcome.LEFT, PROOF, name, "", f"verification code {code}")
+            return self._step(StepOutcome.LEFT, PROOF, name, "", f"verification code {code}", code)
         proof = "(the proof)" if dry else await prove(code)
         path, verify = f"{CA.path}/{segment(id_)}", {"action_id": "verify"}
         body = {"verify_content": proof}
@@ -318,10 +320,21 @@ class SettingUp:
         return None
 
     def _step(
-        self, outcome: StepOutcome, kind: ThingKind, name: str, id_: str, detail: str = ""
+        self,
+        outcome: StepOutcome,
+        kind: ThingKind,
+        name: str,
+        id_: str,
+        detail: str = "",
+        code: str = "",
     ) -> ConsoleStep:
         asked = self.api.client.take_planned()
-        return ConsoleStep(outcome, kind.word, name, id_, detail, asked)
+        return ConsoleStep(outcome, kind.word, name, id_, detail, asked, code)
+
+
+def ca_code(entry: Entry) -> str:
+    """Return the verification code of a device CA; "" where it is verified."""
+    return "" if entry.get("status") is True else text_of(entry, "verify_code")
 
 
 def ca_detail(entry: Entry) -> str:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
 import secrets
 import shlex
+import signal
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -24,7 +26,7 @@ from gatewayd.simulator.huawei.cloud import HuaweiCloud
 from gatewayd.simulator.huawei.platform.platform import Platform
 from tests.simulator.huawei.client import GATEWAYS, SENSORS
 from tests.simulator.huawei.rest import ACCESS_KEY, PROJECT, SECRET_KEY, Rest, manage
-from tests.support.gatewayctl import validate
+from tests.support.gatewayctl import GATEWAYCTL, validate
 from tests.support.simulated_ca import AUTHORITY
 
 pytestmark = pytest.mark.integration
@@ -221,7 +223,8 @@ async def test_what_is_not_there_yet_is_named_and_done_by_the_next_run(operator:
     steps = await operator.json(*words)
     (proof,) = [one for one in steps if one["Kind"] == "proof"]
     (ca,) = operator.rest.instance.authorities.list()
-    assert (proof["Outcome"], proof["Detail"]) == ("left", f"verification code {ca.verify_code}")
+    assert (proof["Outcome"], proof["Code"]) == ("left", ca.verify_code)
+    assert [one["Code"] for one in await operator.json("ca", "list")] == [ca.verify_code]
     assert not ca.provision_enable
     authority = read_authority(Secret((folder / "ca-and-key.pem").read_bytes()))
     (folder / "proof.pem").write_text(to_pem(authority.prove(ca.verify_code, time.time())))
@@ -422,3 +425,50 @@ async def test_mistakes_are_found_before_anything_is_asked(operator: Operator) -
     ):
         assert why in await operator.refused(*words)
     assert not (folder / "s").exists()
+
+
+async def test_the_key_by_a_descriptor_and_an_end_by_ctrl_c(operator: Operator) -> None:
+    """A process of its own, without a bus, an environment and a configuration of gatewayd."""
+    rest, folder = operator.rest, operator.folder
+    reading, writing = os.pipe()
+    os.write(writing, f"{ACCESS_KEY}\n{SECRET_KEY}\n".encode())
+    os.close(writing)
+    words = (
+        *GATEWAYCTL, "--bus", "unix:path=/nonexistent", "console", "huawei", "product", "list",
+        "--project", "p", "--address", "127.0.0.1", "--ca-file", str(folder / "ca.pem"),
+        "--key-fd",
+    )  # fmt: skip
+    asked = await asyncio.create_subprocess_exec(
+        *words, str(reading), "--endpoint", f"{OWN}:{rest.port}", pass_fds=(reading,), env={},
+        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    os.close(reading)
+    out, errors = await asked.communicate()
+    assert (asked.returncode, errors) == (0, b"")
+    assert SENSORS.encode() in out
+
+    came = asyncio.Event()
+
+    def never_answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        silent.append(writer)
+        came.set()
+
+    silent = list[asyncio.StreamWriter]()
+    server = await asyncio.start_server(never_answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        waiting = await asyncio.create_subprocess_exec(
+            *words, "0", "--endpoint", f"{OWN}:{port}", env={}, stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        assert waiting.stdin is not None
+        waiting.stdin.write(f"{ACCESS_KEY}\n{SECRET_KEY}\n".encode())
+        waiting.stdin.write_eof()
+        async with asyncio.timeout(60):
+            await came.wait()
+        waiting.send_signal(signal.SIGINT)
+        out, errors = await waiting.communicate()
+        assert (waiting.returncode, out, errors) == (130, b"", b"")
+        for writer in silent:
+            writer.transport.abort()

@@ -111,7 +111,8 @@ def test_what_a_stranger_answers_is_shown_on_one_line_and_shortened() -> None:
         DIALECT.read(GET, answer(400, "IOTDA.1", "a\n\x1b[31m" + "b" * 9_000))
     assert len(str(error.value)) < 1_000
     assert str(error.value).isprintable()
-    for body in (b"[]", b"{", b"[" * 100_000):
+    deep = b'{"a":' * 100 + b"1" + b"}" * 100
+    for body in (b"[]", b"{", b"[" * 100_000, deep):
         with pytest.raises(ConsoleError, match="no JSON object"):
             DIALECT.read(GET, HttpResponse(200, body))
 
