@@ -22,6 +22,11 @@ pytestmark = pytest.mark.system
 
 EARLIER = "0.0.9"
 FIFTY = 50
+BUILDING = {
+    "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONDONTWRITEBYTECODE": "1",
+    "DPKG_DEB_COMPRESSOR_TYPE": "none",
+}  # fmt: skip
+"""The environment in which a package is built that is unpacked at once."""
 FROM_THE_FUTURE = f"""\
 import sqlite3
 with sqlite3.connect("{STATE}/state.db") as db:
@@ -74,8 +79,7 @@ def _build_former(directory: Path) -> Path:
     (tree / "packaging/debian").rename(tree / "debian")
     built = subprocess.run(
         ["dpkg-buildpackage", "--no-sign", "--build=binary"],
-        cwd=tree, env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONDONTWRITEBYTECODE": "1"},
-        check=False, capture_output=True, text=True,
+        cwd=tree, env=BUILDING, check=False, capture_output=True, text=True,
     )  # fmt: skip
     assert built.returncode == 0, built.stdout[-3000:] + built.stderr[-3000:]
     return _of_earlier_version(next(tree.parent.glob("gatewayd_*.deb")), directory)
@@ -186,7 +190,7 @@ def test_a_root_that_is_read_only_suffices_where_var_is_kept(
     gateway.box.boot("--read-only", f"--bind={var}:/var")
     gateway.refused("touch", "/etc/gatewayd/mark")
     _is_untouched(gateway)
-    assert gateway.property("State") == "running"
+    gateway.await_state("running")
     child, *_ = gateway.children()
     gateway.call("Reject", "ss", child, "not ours")
     gateway.await_online(CHILDREN - 1)
@@ -196,13 +200,20 @@ def test_a_root_that_is_read_only_suffices_where_var_is_kept(
     assert gateway.children()[child] == "rejected"
 
 
-def test_removal_keeps_the_vault_and_says_so(gateway: Gateway, package: Path) -> None:
+def test_removal_keeps_the_vault_and_purging_too_unless_somebody_says_no(
+    gateway: Gateway, package: Path
+) -> None:
+    _is_kept_in_removal(gateway, package)
+    _is_kept_in_purging(gateway, package)
+
+
+def _is_kept_in_removal(gateway: Gateway, package: Path) -> None:
     told = apt(gateway.box, "remove", "gatewayd")
     assert f"the records and secrets of the devices are kept in {STATE}" in told
     gateway.refused("busctl", "status", "org.gatewayd1")
     gateway.refused("busctl", "introspect", "org.gatewayd1", "/org/gatewayd1")
-    units = gateway.box.run("systemctl", "list-units", "--plain", "--no-legend", "gatewayd*")
-    assert units == ""
+    units = ("systemctl", "list-units", "--plain", "--no-legend", "gatewayd*")
+    gateway.box.until(lambda: gateway.box.run(*units) == "", "its units to have ended")
     assert gateway.box.path(f"{STATE}/vault.db").exists()
     assert gateway.box.path("/etc/gatewayd/gatewayd.toml").exists()
 
@@ -210,7 +221,7 @@ def test_removal_keeps_the_vault_and_says_so(gateway: Gateway, package: Path) ->
     _is_untouched(gateway)
 
 
-def test_purging_keeps_the_vault_unless_somebody_says_no(gateway: Gateway, package: Path) -> None:
+def _is_kept_in_purging(gateway: Gateway, package: Path) -> None:
     told = apt(gateway.box, "purge", "gatewayd")
     assert f"the vault in {STATE} is kept" in told
     assert KEY in told
@@ -243,6 +254,6 @@ def test_new_units_come_by_an_upgrade_and_the_key_made_by_hand_stays(
     assert bare.key() == key
     bare.box.until(lambda: bare.box.run(*running) != "", "the helper to run")
     apt(bare.box, "remove", "gatewayd")
-    assert bare.box.run(*running) == ""
+    bare.box.until(lambda: bare.box.run(*running) == "", "the helper to end")
     listening = ("systemctl", "list-units", "--no-legend", "gatewayd-discovery.socket")
     assert "listening" not in bare.box.run(*listening)
