@@ -196,3 +196,7 @@ async def test_a_child_that_was_activated_before_needs_a_reset(tmp_path: Path) -
         await reset(site, used)
         await site.call("Reregister", "ssa{sv}", device, device, "0")
         assert await online(site, used, announce=False) == 2
+        await reset(site, fine)
+        await reach(site, fine, "retired", "cloud-removed", announce=False)
+        await site.call("Approve", "ss", (await site.devices())[fine][0], "")
+        assert await online(site, fine, announce=False) == 1, "with the secret that it has"

@@ -42,8 +42,9 @@ SWITCH = (
 )
 """The one step that is left."""
 AFTER_RESET = (
-    "it may register once more, and is attached to no gateway. At its gateway, run gatewayctl "
-    "reregister CHILD CHILD: it gets a new secret, and the old one is not valid any more"
+    "it may register once more, and is attached to no gateway. At its gateway, a child with a "
+    "connection of its own gets a new secret by gatewayctl reregister CHILD CHILD; one behind the "
+    "gateway is retired, and comes back by gatewayctl approve CHILD"
 )
 DELETED_FOR_GOOD = (
     "Device {} is deleted for good, with its secret and its history. Have its gateway forget it "

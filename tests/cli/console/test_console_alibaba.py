@@ -274,7 +274,7 @@ async def test_a_device_is_reset(operator: Operator) -> None:
     assert not registry.devices[SENSORS, CHILD].may_register
     (step,) = await operator.json("device", "reset", device)
     assert (step["Outcome"], step["Done"]) == ("changed", True)
-    assert "gatewayctl reregister CHILD CHILD" in step["Detail"]
+    assert "a new secret by gatewayctl reregister CHILD CHILD" in step["Detail"]
     assert registry.devices[SENSORS, CHILD].may_register
     shown = await operator.good("device", "show", device)
     assert f"found     device    {CHILD}  {SENSORS}  (offline, first online 20" in shown
