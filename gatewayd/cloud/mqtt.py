@@ -63,11 +63,13 @@ class Login:
     """The fields of a CONNECT (MQTT 3.1.1, 3.1.3).
 
     password: empty where a certificate takes its place.
+    clean_session: whether the cloud forgets what it has kept for the device, and keeps nothing.
     """
 
     client_id: str
     user_name: str
     password: Secret
+    clean_session: bool = True
 
 
 log = logging.getLogger(__name__)
@@ -105,8 +107,9 @@ class _Client(paho.Client):  # type: ignore[misc]  # paho 1.6 has no types
         version = getattr(paho, "CallbackAPIVersion", None)
         first = (version.VERSION2,) if version else ()
         super().__init__(
-            *first, client_id=login.client_id, clean_session=True, protocol=paho.MQTTv311
-        )
+            *first, client_id=login.client_id, clean_session=login.clean_session,
+            protocol=paho.MQTTv311,
+        )  # fmt: skip
         self.username_pw_set(login.user_name, login.password.reveal() or None)
         self.max_inflight_messages_set(IN_FLIGHT)
         self._given_socket, self._refused, self._connected = sock, refused, False

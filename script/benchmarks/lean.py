@@ -228,7 +228,7 @@ class Gateway:
             secret = await self._register(name)
             await self._store.change(KEEP, secret.reveal(), device)
             await self._store.change(POINT, 1, device)
-            login = payloads.connect_login(name, secret, SETTINGS.sign_method)
+            login = payloads.connect_login(name, secret, SETTINGS)
             session = await self._open(login)
             session.stay()
             await self._store.change(ACTIVATED, 1, device)

@@ -94,7 +94,7 @@ class Registering(Device):
         client.on_message = self._heard
         client.loop_forever()
         if self._secret is not None:
-            login = payloads.connect_login(self._name, self._secret, "hmacsha256")
+            login = payloads.connect_login(self._name, self._secret, SETTINGS)
             self.stay(login, self._context)
 
     def _heard(self, client: Any, _: object, message: Any) -> None:  # noqa: ANN401  # paho 1.6 has no types

@@ -27,7 +27,7 @@ from gatewayd.cloud.alibaba.reporting.device_reports import (
     receive_replies,
 )
 from gatewayd.cloud.alibaba.reporting.publishers import OwnPublisher
-from gatewayd.cloud.command_router import ChildCommands, own_commands
+from gatewayd.cloud.command_router import ChildCommands, EarlyPackets, own_commands
 from gatewayd.cloud.hand_over import trusted_roots
 from gatewayd.cloud.mqtt import Login, MqttSession
 from gatewayd.cloud.provider import (
@@ -91,10 +91,11 @@ class DirectRoute(ABC):
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""
         login, keepalive = self._connect_login(name, secret), self._settings.keepalive
+        early = EarlyPackets()  # what the cloud has kept comes at once
         try:
             server = await self._server(name)
             connection = await mqtt.open_connection(
-                server, login, keepalive, max_packet=payloads.MAX_SESSION_PACKET
+                server, login, keepalive, early, max_packet=payloads.MAX_SESSION_PACKET
             )
         except ConnectError as error:
             raise self._login_error(error, name) from error
@@ -104,6 +105,7 @@ class DirectRoute(ABC):
             partial(self._commands, name, connection),
         )
         connection.on_message = session.handle_first
+        early.hand_over(session.handle_first)
         async with mqtt.preparing(connection, *self._account.endpoint(name)):
             async with asyncio.timeout(self._settings.reply_timeout):
                 topics = payloads.command_topics(payloads.sub_name(name))
@@ -228,7 +230,7 @@ class PreregisteredRoute(DirectRoute):
 
     def _connect_login(self, name: CloudName, secret: Secret) -> Login:
         # Without a timestamp: the cloud does not need one, and the gateway's clock may be wrong.
-        return payloads.connect_login(name, secret, self._settings.sign_method)
+        return payloads.connect_login(name, secret, self._settings)
 
     def _parse_push(self, topic: str, payload: bytes, name: CloudName) -> Secret | None:
         return payloads.parse_push(topic, payload, name)

@@ -18,7 +18,7 @@ from gatewayd.cloud.alibaba.payloads import sub_name
 from gatewayd.cloud.alibaba.rate_limits import AlibabaRateLimits
 from gatewayd.cloud.alibaba.reporting.device_reports import message_ids
 from gatewayd.cloud.alibaba.reporting.publishers import OwnPublisher
-from gatewayd.cloud.command_router import CommandRouter
+from gatewayd.cloud.command_router import CommandRouter, EarlyPackets
 from gatewayd.cloud.mqtt import MqttSession
 from gatewayd.cloud.provider import (
     Issued,
@@ -140,7 +140,7 @@ class AlibabaGatewayRoute:
             raise LoginRefused(refusal, stale=replaced) from error
 
     async def _connect(self, name: CloudName, secret: Secret) -> MqttSession:
-        login = payloads.connect_login(name, secret, self._settings.sign_method)
+        login, early = payloads.connect_login(name, secret, self._settings), EarlyPackets()
         endpoint = self._account.endpoint(name)
         try:
             server = await self._account.server(name)
@@ -148,6 +148,7 @@ class AlibabaGatewayRoute:
                 server,
                 login,
                 self._settings.keepalive,
+                early,
                 max_packet=payloads.MAX_SESSION_PACKET,
             )
         except ConnectError as error:
@@ -156,6 +157,7 @@ class AlibabaGatewayRoute:
             name, connection, self._settings.reply_timeout, self._limits, self._ids
         )
         uplink.on_command = self._children.commands.handle
+        early.hand_over(connection.on_message)
         await subscribe(connection, uplink.subscribe_all(), *endpoint)
         self._children.serve_over(uplink)
         own, ways = sub_name(name), lambda: uplink.reports

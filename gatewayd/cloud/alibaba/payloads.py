@@ -12,6 +12,7 @@ from __future__ import annotations
 import hmac
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from gatewayd.cloud.alibaba.alink import SubName
@@ -86,11 +87,6 @@ RRPC = {"ext": "1"}
 REGISTER_TOPIC = "/ext/register"
 
 
-def client_id(name: CloudName) -> str:
-    """Return the part of the client id before the bars: free to choose, at most 64 characters."""
-    return f"{name.product}.{name.device}"
-
-
 def register_login(
     name: CloudName, secret: Secret, settings: AlibabaSettings, random: str
 ) -> Login:
@@ -107,26 +103,30 @@ def register_login(
     if settings.instance_id:
         options["instanceId"] = settings.instance_id
     password = sign(settings.sign_method, secret, register_content(name, random))
-    return _login(name, options, password)
+    return _login(name, settings.client_id_of(name.product, name.device), options, password)
 
 
-def connect_login(name: CloudName, secret: Secret, method: str, timestamp: str = "") -> Login:
+def connect_login(
+    name: CloudName, secret: Secret, settings: AlibabaSettings, timestamp: str = ""
+) -> Login:
     """Return what a CONNECT says to log in.
 
     secret: the deviceSecret.  timestamp: milliseconds since the epoch as text; "" sends none.
     """
+    method, client = settings.sign_method, settings.client_id_of(name.product, name.device)
     options = {"securemode": "2", "signmethod": method}
     if timestamp:
         options["timestamp"] = timestamp
     options |= RRPC
-    content = connect_content(name, client_id(name), timestamp)
-    return _login(name, options, sign(method, secret, content))
+    content = connect_content(name, client, timestamp)
+    made = _login(name, client, options, sign(method, secret, content))
+    return replace(made, clean_session=settings.clean_session)
 
 
-def _login(name: CloudName, options: dict[str, str], password: str) -> Login:
+def _login(name: CloudName, client: str, options: dict[str, str], password: str) -> Login:
     joined = ",".join(f"{key}={value}" for key, value in options.items())
     return Login(
-        f"{client_id(name)}|{joined}|",
+        f"{client}|{joined}|",
         f"{name.device}&{name.product}",
         Secret(password.encode()),
     )
@@ -190,29 +190,34 @@ def with_product_secret(name: CloudName, secret: Secret, method: str, random: st
     }
 
 
-def to_attach(name: CloudName, secret: Secret, method: str, timestamp: str) -> Entry:
+@dataclass(frozen=True, slots=True)
+class ChildLogin:
+    """What requests in the name of a child say of it, beside its own name.
+
+    client_id: of the child.  timestamp: milliseconds since the epoch as text.
+    clean_session: whether the cloud forgets what it has kept for the child, and keeps nothing.
+    """
+
+    client_id: str
+    method: str
+    timestamp: str
+    clean_session: bool = True
+
+
+def to_attach(name: CloudName, secret: Secret, login: ChildLogin) -> Entry:
     """Return the entry of a child for topo/add, signed with its own secret.
 
-    timestamp: milliseconds since the epoch as text.  The field of the sign method is written
-    differently in a login: so the documentation has it.
+    The field of the sign method is written differently in a login: so the documentation has it.
     """
+    return {**_signed(name, secret, login), "signmethod": SPELLING[login.method]}
+
+
+def to_log_in(name: CloudName, secret: Secret, login: ChildLogin) -> Entry:
+    """Return the entry of a child for a login, signed likewise."""
     return {
-        **_identified(name, timestamp),
-        "signmethod": SPELLING[method],
-        "sign": _sign(name, secret, method, timestamp),
-    }
-
-
-def to_log_in(name: CloudName, secret: Secret, method: str, timestamp: str) -> Entry:
-    """Return the entry of a child for a login, signed likewise.
-
-    A clean session: what the cloud kept for the child is dropped, as it would not be used here.
-    """
-    return {
-        **_identified(name, timestamp),
-        "signMethod": SPELLING[method],
-        "sign": _sign(name, secret, method, timestamp),
-        "cleanSession": "true",
+        **_signed(name, secret, login),
+        "signMethod": SPELLING[login.method],
+        "cleanSession": "true" if login.clean_session else "false",
     }
 
 
@@ -258,10 +263,11 @@ def _name(fields: Mapping[str, object]) -> SubName | None:
     return None
 
 
-def _identified(name: CloudName, timestamp: str) -> Entry:
-    client = client_id(name)
-    return {**plain(sub_name(name)), "clientId": client, "timestamp": timestamp}
-
-
-def _sign(name: CloudName, secret: Secret, method: str, timestamp: str) -> str:
-    return sign(method, secret, connect_content(name, client_id(name), timestamp))
+def _signed(name: CloudName, secret: Secret, login: ChildLogin) -> Entry:
+    content = connect_content(name, login.client_id, login.timestamp)
+    return {
+        **plain(sub_name(name)),
+        "clientId": login.client_id,
+        "timestamp": login.timestamp,
+        "sign": sign(login.method, secret, content),
+    }

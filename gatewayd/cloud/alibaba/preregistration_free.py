@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gatewayd.cloud.alibaba import payloads, reasons
 from gatewayd.cloud.alibaba.direct import DirectRoute
-from gatewayd.cloud.alibaba.payloads import client_id, register_content, sign
+from gatewayd.cloud.alibaba.payloads import register_content, sign
 from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.mqtt import Login
 from gatewayd.cloud.provider import LoginRefused, Refused
@@ -88,7 +89,7 @@ class PreregistrationFreeRoute(DirectRoute):
         login = connect_login(name, secret)
         if login is None:
             raise LoginRefused(BAD_GRANT)
-        return login
+        return replace(login, clean_session=self._settings.clean_session)
 
     def _parse_push(self, topic: str, payload: bytes, name: CloudName) -> Secret | None:
         return parse_grant(topic, payload, name)
@@ -111,7 +112,8 @@ def register_login(
     if settings.instance_id:
         options += f",instanceId={settings.instance_id}"
     password = sign(method, secret, register_content(name, random)).encode()
-    return _login(name, client_id(name), options, password)
+    client = settings.client_id_of(name.product, name.device)
+    return _login(name, client, options, password)
 
 
 def connect_login(name: CloudName, secret: Secret) -> Login | None:

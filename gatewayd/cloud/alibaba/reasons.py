@@ -129,6 +129,11 @@ BAD_NAME = Reason(
     "The cloud accepts device names of 4 to 32 letters, digits and - _ @ . : only.",
     "Extract another name in the rule that admits this child, then run gatewayctl reload.",
 )
+CLIENT_ID_TOO_LONG = Reason(
+    "client-id-too-long",
+    "The client id of this child would have more than 64 characters, which the cloud refuses.",
+    "Shorten client_id of the cloud, as to {device}, and restart gatewayd.",
+)
 NO_PRODUCT = Reason(
     "product-not-configured",
     "The product of this child is not configured for this cloud.",

@@ -116,6 +116,27 @@ def odd_port(host: str, port: int) -> bool:
 DEVICE_NAME = re.compile(r"[A-Za-z0-9_@.:-]{4,32}")  # error code 6280
 PRODUCT_KEY = re.compile(r"[A-Za-z0-9]{1,20}")  # the buffer of the vendor's C SDK holds 20
 SECURE_MODES = (2, -2)
+MAX_CLIENT_ID = 64
+"""Characters of a client id before the bars ("MQTT-based dynamic registration")."""
+PRODUCT_FIELD, DEVICE_FIELD = "{product}", "{device}"
+_CLIENT_ID = re.compile(r"[!-{}~]{1,64}")  # what prints, without the bar that ends it
+
+
+def client_id_text(text: str) -> str:
+    """Return what is wrong with a client id; "" if nothing.  A grammar of a setting."""
+    if _CLIENT_ID.fullmatch(text):
+        return ""
+    return f"must be 1 to {MAX_CLIENT_ID} printable ASCII characters, without spaces and |"
+
+
+def client_id_template(text: str) -> str:
+    """Return what is wrong with the template of client ids; "" if nothing.  A grammar likewise."""
+    bare = text.replace(PRODUCT_FIELD, "").replace(DEVICE_FIELD, "")
+    if "{" in bare or "}" in bare:
+        return f"has an unknown field: known are {PRODUCT_FIELD} and {DEVICE_FIELD}"
+    if DEVICE_FIELD not in text:
+        return f"must have {DEVICE_FIELD}: each device needs its own"
+    return client_id_text(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +181,11 @@ class AlibabaGateway:
     device: str = setting(REQUIRED, "deviceName of the gateway")
     secret_credential: str = given_credential("the gateway's device secret")
     secret_file: Path | None = given_file("the gateway's device secret", "secret_credential")
+    client_id: str = setting(
+        "",
+        "client id of the gateway, as its MAC or serial number (default: that of its cloud)",
+        grammar=client_id_text,
+    )
     register: bool = setting(
         False,
         "whether to register the gateway with its product's secret, instead of configuring its own",
@@ -207,6 +233,17 @@ class AlibabaSettings(OutboundSettings):
         "trusted root certificates, PEM (default: those of the system)",
         file=FileUse.LATER,
     )
+    client_id: str = setting(
+        "{product}.{device}",
+        "client id of a device: {product} and {device} stand for productKey and deviceName; as "
+        '"{device}" where rules name devices by MAC or serial number',
+        grammar=client_id_template,
+    )
+    clean_session: bool = setting(
+        True,
+        "whether the cloud forgets what it has kept for a device that was offline; with false, "
+        "messages of QoS 1 come when it is online again",
+    )
     sign_method: str = setting("hmacsha256", "how requests are signed", choices=tuple(SIGN_METHODS))
     securemode_register: int = setting(
         2, "securemode sent to register: 2, or -2 if the cloud requires that", low=-2, high=2
@@ -247,6 +284,13 @@ class AlibabaSettings(OutboundSettings):
     def host_for(self, product: str) -> str:
         """Return the endpoint's host name, given or derived."""
         return host_of(product, self.host, self.region, self.instance_id)
+
+    def client_id_of(self, product: str, device: str) -> str:
+        """Return the part of a client id before the bars.  The same name has always the same."""
+        own = self.gateway
+        if own is not None and own.client_id and (own.product, own.device) == (product, device):
+            return own.client_id
+        return self.client_id.replace(PRODUCT_FIELD, product).replace(DEVICE_FIELD, device)
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong, one sentence each, with the key and the remedy."""

@@ -74,7 +74,7 @@ class AlibabaSubDevices:
     ) -> None:
         self._link, self._reports_found = link, own.report_found
         self.requests = AlibabaRequests(link, clock.now)
-        signing = Signing(settings.sign_method, clock.timestamp)
+        signing = Signing(settings, clock.timestamp)
         self._own = SubName(own.product, own.device)
         self._subscriptions = CommandSubscriptions(link)
         self.commands = CommandRouter(

@@ -10,10 +10,11 @@ from functools import partial
 from gatewayd.cloud.alibaba import payloads
 from gatewayd.cloud.alibaba.alink import SubName
 from gatewayd.cloud.alibaba.connection import AlibabaUplink
-from gatewayd.cloud.alibaba.payloads import Entry, sub_name
+from gatewayd.cloud.alibaba.payloads import ChildLogin, Entry, sub_name
 from gatewayd.cloud.alibaba.rate_limits import MessageLimit, MessageLimits
 from gatewayd.cloud.alibaba.reporting.publishers import SubDevicePublisher
 from gatewayd.cloud.alibaba.requests import AlibabaRequests
+from gatewayd.cloud.alibaba.settings import AlibabaSettings
 from gatewayd.cloud.command_router import CommandRouter
 from gatewayd.cloud.provider import LoginError, LoginFailed, LoginRemoved, SessionEnd
 from gatewayd.cloud.sub_devices.link import GatewayLink
@@ -40,15 +41,17 @@ NOT_FOUND = 6100
 class Signing:
     """How requests for children are signed.
 
-    method: one of settings.SIGN_METHODS.  now: seconds since the epoch.
+    settings: of the cloud.  now: seconds since the epoch.
     """
 
-    method: str
+    settings: AlibabaSettings
     now: Callable[[], float]
 
-    def timestamp(self) -> str:
-        """Return the time as the cloud wants it: milliseconds as text."""
-        return str(int(self.now() * 1000))
+    def login_of(self, name: CloudName) -> ChildLogin:
+        """Return what a request in the name of a child says now."""
+        settings = self.settings
+        client, time = settings.client_id_of(name.product, name.device), int(self.now() * 1000)
+        return ChildLogin(client, settings.sign_method, str(time), settings.clean_session)
 
 
 class AlibabaSubDeviceSessions:
@@ -202,10 +205,8 @@ class AlibabaSubDeviceSessions:
         if child in self.topology.names:
             return
         self.topology.reserve(child)
-        signing = self._signing
-        await self._requests.attach.submit(
-            payloads.to_attach(name, secret, signing.method, signing.timestamp())
-        )
+        login = self._signing.login_of(name)
+        await self._requests.attach.submit(payloads.to_attach(name, secret, login))
         self.topology.add(child)
 
     async def _log_in(self, name: CloudName, secret: Secret) -> None:
@@ -213,7 +214,7 @@ class AlibabaSubDeviceSessions:
         await self._online.commit(sub_name(name), step)
 
     def _to_log_in(self, name: CloudName, secret: Secret) -> Entry:
-        return payloads.to_log_in(name, secret, self._signing.method, self._signing.timestamp())
+        return payloads.to_log_in(name, secret, self._signing.login_of(name))
 
 
 MOST = 10_000

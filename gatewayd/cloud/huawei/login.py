@@ -11,6 +11,7 @@ import hmac
 import logging
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from gatewayd.ca.certificates import Validity
 from gatewayd.cloud import mqtt
@@ -141,7 +142,10 @@ class SecretLogin:
             raise LoginRefused(reasons.NO_SECRET)
         settings, own = self._settings, self._own
         device_id = own.device_id or default_device_id(name.product, name.device)
-        login = secret_login(device_id, secret, self._wall(), check_timestamp=own.check_timestamp)
+        login = replace(
+            secret_login(device_id, secret, self._wall(), check_timestamp=own.check_timestamp),
+            clean_session=settings.clean_session,
+        )
         try:
             endpoint = server_of(settings, await self._trust.context(), self._book, self._proxy)
             connection = await mqtt.open_connection(endpoint, login, settings.keepalive, on_message)
@@ -186,7 +190,10 @@ class CertificateLogin:
         """Connect with a context that is used once, and so resumes no TLS session."""
         settings = self._settings
         context = await asyncio.to_thread(tls.client_context, settings.ca_file, identity.secret)
-        login = certificate_login(identity.device_id, self._wall())
+        login = replace(
+            certificate_login(identity.device_id, self._wall()),
+            clean_session=settings.clean_session,
+        )
         endpoint = server_of(settings, context, self._book, self._proxy)
         return await mqtt.open_connection(endpoint, login, settings.keepalive, on_message)
 

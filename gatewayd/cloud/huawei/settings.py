@@ -248,6 +248,11 @@ class HuaweiSettings(OutboundSettings):
         file=FileUse.LATER,
     )
     keepalive: int = setting(120, "MQTT keep-alive", unit="s", low=KEEPALIVE[0], high=KEEPALIVE[1])
+    clean_session: bool = setting(
+        True,
+        "whether the platform forgets the MQTT session of a device that was offline; messages that "
+        "it keeps for a device come in either case",
+    )
     connect_timeout: float = setting(
         10.0, "longest wait for each of name lookup, TCP and TLS", unit="s", low=0.1, high=120
     )

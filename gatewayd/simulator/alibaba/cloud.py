@@ -240,7 +240,7 @@ class AlibabaCloud(AlibabaConsole):
             self._unparsed[refused.code] += 1
             return connack.refusal(refused.code)
         try:
-            return self._answer(link, request)
+            return self._answer(link, request, clean=connect.clean)
         except AlibabaConnectRefused as refused:
             return connack.refusal(refused.code)
 
@@ -276,7 +276,7 @@ class AlibabaCloud(AlibabaConsole):
             return None
         return session[:2] if session[:2] in self._registry.devices else None
 
-    def _answer(self, link: MqttLink, request: ConnectRequest) -> ConnectReply:
+    def _answer(self, link: MqttLink, request: ConnectRequest, *, clean: bool) -> ConnectReply:
         hosts = self.options.hosts or (self.options.host,)
         if not is_served(request.product_key, link.server_name, hosts):
             self._registry.elsewhere(request)
@@ -289,7 +289,7 @@ class AlibabaCloud(AlibabaConsole):
             return spoiled
         if request.registers:
             return self._register(request, fault)
-        return self._login(link, request, fault)
+        return self._login(link, request, fault, clean=clean)
 
     def _register(self, request: ConnectRequest, fault: SimulatedFault | None) -> ConnectReply:
         times = 2 if fault and fault.name == "answer-twice" else 1
@@ -297,7 +297,7 @@ class AlibabaCloud(AlibabaConsole):
         return answers.granted(pushes, fault, self.options.manner)
 
     def _login(
-        self, link: MqttLink, request: ConnectRequest, fault: SimulatedFault | None
+        self, link: MqttLink, request: ConnectRequest, fault: SimulatedFault | None, *, clean: bool
     ) -> ConnectReply:
         """Open a session; it takes over an older one of the same device, which is closed."""
         self._registry.login(request)
@@ -311,8 +311,8 @@ class AlibabaCloud(AlibabaConsole):
             older.close()
         self._newest[request.name] = link
         options = {"served": request.served, "extended": request.extended}
-        self._messages.connect(request.name, link, **options)
-        return connack.session(fault)
+        present = self._messages.connect(request.name, link, clean=clean, **options)
+        return connack.session(fault, present=present)
 
     def _close_sessions(self, name: Name) -> None:
         """Close the direct connections of a device."""

@@ -129,12 +129,13 @@ class AlibabaConsole:
         name = self._known(product, device)
         return await self._messages.rrpcs.call(name, payload, rest, seconds)
 
-    def publish(self, product: str, device: str, rest: str, payload: bytes) -> None:
+    def publish(self, product: str, device: str, rest: str, payload: bytes, qos: int = 0) -> None:
         """Publish a message to a device.  rest: of a topic that a user has defined, as `user/get`.
 
+        qos: 1 to have it kept for a device that is offline, whose session is not clean.
         Raises also ConnectionError for a device that does not receive it.
         """
-        if not self._messages.send(self._known(product, device), rest, payload):
+        if not self._messages.send(self._known(product, device), rest, payload, qos):
             raise ConnectionError("The device is offline, or has not subscribed to this topic.")
 
     def reports(

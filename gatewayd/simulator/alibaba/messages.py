@@ -61,7 +61,7 @@ class AlibabaMessages:
         self._clock = clock
         self._registry, self._plan, self._rules = registry, plan, rules
         self._broker, self._ledgers = AlibabaBroker(rules), AlibabaGatewayLedgers()
-        self.topology, self.sessions = SimulatedTopology(), AlibabaSessions(self._broker.serve)
+        self.topology, self.sessions = SimulatedTopology(), AlibabaSessions(self._broker)
         self.notifier = GatewayNotifier(
             self._broker, self.topology, self.sessions, rules, self._ledgers
         )
@@ -92,20 +92,29 @@ class AlibabaMessages:
         product = self._registry.products.get(device[0])
         return product is not None and product.node is AlibabaNodeType.GATEWAY
 
-    def connect(self, device: Name, link: MqttLink, *, served: bool, extended: bool) -> None:
+    def connect(
+        self, device: Name, link: MqttLink, *, served: bool, extended: bool, clean: bool
+    ) -> bool:
         """Add a device's new connection: the sub-devices of a gateway must log in again.
 
         served: whether it is sent everything that is its own, subscribed to or not.
         extended: whether RRPCs come on topics of their own.
+        clean: whether nothing of a session before counts.  Returns whether one goes on.
         """
-        self.sessions.lose(device)
+        self._end(device)
         self._broker.connect(device, link, gateway=self.is_gateway(device), extended=extended)
         if served:
             self._broker.serve(device, device)
+        return self._broker.last(device, device, clean=clean)
+
+    def _end(self, device: Name) -> None:
+        """End a device's session, and those of its sub-devices; what lasts is kept."""
+        self.sessions.lose(device)
+        self._broker.pause(device, device)
 
     def disconnect(self, device: Name) -> None:
         """Remove a device's connection, and with it the sessions of its sub-devices."""
-        self.sessions.lose(device)
+        self._end(device)
         self._broker.disconnect(device)
 
     def forget(self, device: Name) -> None:
@@ -227,9 +236,15 @@ class AlibabaMessages:
         """Whether a device is sent the messages of a topic, itself or through its gateway."""
         return self._broker.reaches(self._holder(device), topic)
 
-    def send(self, device: Name, rest: str, payload: bytes) -> bool:
-        """Send a message on a topic that a user has defined; return whether it is received."""
-        return self._push(device, topics.custom(device, rest), payload)
+    def send(self, device: Name, rest: str, payload: bytes, qos: int = 0) -> bool:
+        """Send a message on a topic that a user has defined; return whether it is received.
+
+        One of QoS 1 is kept for a device that is offline, where its session is not clean.
+        """
+        topic = topics.custom(device, rest)
+        if self._push(device, topic, payload, qos):
+            return True
+        return qos > 0 and self._broker.keep(device, topic, payload)
 
     def _command(self, device: Name, command: ThingCommand, body: Mapping[str, object]) -> bool:
         topic = topics.topic(device, command.method)
@@ -238,14 +253,14 @@ class AlibabaMessages:
             topic = topics.rrpc(device, command.rrpc, rest)
         return self._push(device, topic, answers.encode(body))
 
-    def _push(self, device: Name, topic: str, payload: bytes) -> bool:
+    def _push(self, device: Name, topic: str, payload: bytes, qos: int = 0) -> bool:
         """Send a command, unless a fault spoils it; return whether the device receives it."""
         if not self.receives(device, topic):
             return False
         if fault := self._plan.choose("command", device[1], faults.OF_COMMANDS):
             self._registry.strike(device, fault.name)
         for one in copies(fault, payload):
-            self._broker.send(self._holder(device), topic, one)
+            self._broker.send(self._holder(device), topic, one, qos)
         return True
 
     def _is_extended(self, device: Name) -> bool:

@@ -18,6 +18,7 @@ from gatewayd.simulator.alibaba.alink import (
     name,
     named,
 )
+from gatewayd.simulator.alibaba.broker import AlibabaBroker
 from gatewayd.simulator.alibaba.credentials import served
 from gatewayd.simulator.alibaba.devices import Name
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
@@ -29,13 +30,10 @@ _MINUTE, _SECOND = 60.0, 1.0
 
 
 class AlibabaSessions:
-    """The sessions of sub-devices, at most one for each.
+    """The sessions of sub-devices, at most one for each.  broker: has the gateways' connections."""
 
-    serve: has a gateway sent everything of a sub-device, which asks for it by the option `_ss=1`.
-    """
-
-    def __init__(self, serve: Callable[[Name, Name], None]) -> None:
-        self.serve = serve
+    def __init__(self, broker: AlibabaBroker) -> None:
+        self._broker = broker
         self._gateways: dict[Name, Name] = {}
         self._children: dict[Name, dict[Name, None]] = {}
 
@@ -50,15 +48,21 @@ class AlibabaSessions:
         """Return the sub-devices that are online through a gateway."""
         return tuple(self._children.get(gateway, ()))
 
-    def begin(self, gateway: Name, child: Name) -> None:
-        """Begin a session; doing it again is fine."""
+    def begin(self, gateway: Name, child: Name, *, clean: bool) -> None:
+        """Begin a session; doing it again is fine.  clean: whether nothing is kept of it."""
         self._gateways[child] = gateway
         self._children.setdefault(gateway, {})[child] = None
+        self._broker.last(gateway, child, clean=clean)
+
+    def serve(self, gateway: Name, child: Name) -> None:
+        """Send a gateway everything of a sub-device, which asks for it by the option `_ss=1`."""
+        self._broker.serve(gateway, child)
 
     def end(self, child: Name) -> None:
         """End a session, if there is one."""
         if gateway := self._gateways.pop(child, None):
             del self._children[gateway][child]
+            self._broker.pause(gateway, child)
 
     def lose(self, gateway: Name) -> None:
         """End all sessions through a gateway."""
@@ -87,7 +91,7 @@ class SessionRequests:
     def login(self, request: GatewayRequest) -> object:
         """Take a sub-device online.  Raises AlinkFailure."""
         one = _login(request.params, {})
-        self._log_in(request, [one])
+        self._log_in(request, [one], [_is_clean(request.params)])
         return named(name(one))
 
     def batch_login(self, request: GatewayRequest) -> object:
@@ -99,7 +103,7 @@ class SessionRequests:
         entries(params.get("deviceList"), _SIGNED, self._rules.sessions)
         shared = {key: params[key] for key in ("signMethod",) if key in params}
         found = [_login(one, shared) for one in params["deviceList"]]
-        self._log_in(request, found)
+        self._log_in(request, found, [_is_clean(one) for one in params["deviceList"]])
         return [named(name(one)) for one in found]
 
     def logout(self, request: GatewayRequest) -> object:
@@ -115,16 +119,16 @@ class SessionRequests:
         self._log_out(request, children)
         return [named(child) for child in children]
 
-    def _log_in(self, request: GatewayRequest, found: list[DeviceEntry]) -> None:
+    def _log_in(self, request: GatewayRequest, found: list[DeviceEntry], clean: list[bool]) -> None:
         self._check_rates(request.gateway, found)
         online = set(self._sessions.children(request.gateway)) | {name(one) for one in found}
         if len(online) > self._rules.children:
             raise AlinkFailure(AlinkCode.TOO_MANY_ONLINE, [named(name(one)) for one in found])
         codes = {name(one): self._login_fault(request, one) for one in found}
         self._fail(codes)
-        for child in codes:
-            self._registry.admit(child)
-            self._sessions.begin(request.gateway, child)
+        for one, is_clean in zip(found, clean, strict=True):
+            self._registry.admit(name(one))
+            self._sessions.begin(request.gateway, name(one), clean=is_clean)
         for one in found:
             if served(one["clientId"]):
                 self._sessions.serve(request.gateway, name(one))
@@ -176,6 +180,11 @@ class SessionRequests:
         failing = {child: code for child, code in codes.items() if code}
         for code in failing.values():
             raise AlinkFailure(code, [named(child) for child in failing])
+
+
+def _is_clean(params: object) -> bool:
+    """Whether a login asks for a session of which nothing is kept."""
+    return not isinstance(params, dict) or params.get("cleanSession", "true") == "true"
 
 
 def _login(params: object, shared: Mapping[str, object]) -> DeviceEntry:

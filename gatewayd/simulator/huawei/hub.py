@@ -67,6 +67,7 @@ class Hub:
         except HuaweiConnectRefused as refused:
             return connack.refusal(self._refuse(refused))
         self._open(link, device, certificate if decision.authority else None)
+        self.ledgers.of(device.device_id).lasting += not connect.clean
         if fault is None:  # else the CONNACK may come later, or never
             asyncio.get_running_loop().call_soon(self._downlinks.appeared, device)
         return connack.session(fault)

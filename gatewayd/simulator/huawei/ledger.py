@@ -20,6 +20,7 @@ class HuaweiDeviceLedger:
     registrations: all; self_registrations: those by itself.
     certificates: SHA-256 of those it has logged in with, the newest last.
     refused: logins, by CONNACK code.  reasons: likewise, by reason.
+    lasting: logins with a session that is not clean.
     takeovers: connections that ended an older one.
     reports: of its status, by a gateway.  properties: reports of its properties, likewise.
     published: messages, by kind.  stray: those on topics of others.
@@ -36,6 +37,7 @@ class HuaweiDeviceLedger:
     logins: int = 0
     refused: Counter[int] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
+    lasting: int = 0
     takeovers: int = 0
     reports: Counter[str] = field(default_factory=Counter)
     properties: int = 0

@@ -135,9 +135,12 @@ def decode(header: int, body: bytes) -> Packet:
     return packet
 
 
-def connack(code: int) -> bytes:
-    """Encode CONNACK with a return code of table 3.1, and no session present (3.2)."""
-    return bytes((0x20, 2, 0, code))
+def connack(code: int, *, present: bool = False) -> bytes:
+    """Encode CONNACK with a return code of table 3.1 (3.2).
+
+    present: whether a session of before goes on.
+    """
+    return bytes((0x20, 2, int(present), code))
 
 
 def publish(topic: str, payload: bytes, qos: int = 0, packet_id: int = 1) -> bytes:

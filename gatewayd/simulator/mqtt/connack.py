@@ -35,8 +35,8 @@ def instead(fault: SimulatedFault | None) -> ConnectReply | None:
     return None
 
 
-def session(fault: SimulatedFault | None) -> ConnectReply:
-    """Accept a login, perhaps spoiled by a fault."""
+def session(fault: SimulatedFault | None, *, present: bool = False) -> ConnectReply:
+    """Accept a login, perhaps spoiled by a fault.  present: whether a session of before goes on."""
     match fault:
         case SimulatedFault("slow", number=seconds):
             return ConnectReply(accepted=True, steps=(ReplyStep(ACCEPTED, after=seconds),))
@@ -44,4 +44,4 @@ def session(fault: SimulatedFault | None) -> ConnectReply:
             return ConnectReply(accepted=True, steps=(ReplyStep(ACCEPTED, close=True),))
         case SimulatedFault("lose-connack"):
             return ConnectReply(accepted=True, steps=(ReplyStep(close=True),))
-    return ConnectReply(accepted=True, steps=(ReplyStep(ACCEPTED),))
+    return ConnectReply(accepted=True, steps=(ReplyStep(connack(0, present=present)),))

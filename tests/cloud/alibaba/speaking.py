@@ -108,7 +108,7 @@ async def log_in(provider: Alibaba, cloud: AlibabaCloud, name: CloudName) -> Spe
 
 @asynccontextmanager
 async def directly(
-    folder: Path, route: str = "direct", reply_timeout: float = 10.0
+    folder: Path, route: str = "direct", reply_timeout: float = 10.0, **others: Any
 ) -> AsyncIterator[Speaking]:
     """A child with a session of its own."""
     name = CloudName("cloud", PRODUCT, "TH20-0001", route)
@@ -124,7 +124,7 @@ async def directly(
         options=options,
     )
     async with cloud:
-        settings = direct.settings_for(folder, cloud.port, reply_timeout=reply_timeout)
+        settings = direct.settings_for(folder, cloud.port, reply_timeout=reply_timeout, **others)
         provider = Alibaba("cloud", settings, partial(read_secret, None), os.urandom)
         kept = RecordingKeeper()
         assert await provider.register(name, kept.keep) == Issued()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.cloud.alibaba import payloads
+from gatewayd.cloud.alibaba import payloads, reasons
+from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.alink import SubName
-from gatewayd.cloud.alibaba.settings import SIGN_METHODS, AlibabaSettings
+from gatewayd.cloud.alibaba.settings import (
+    SIGN_METHODS,
+    AlibabaGateway,
+    AlibabaProduct,
+    AlibabaSettings,
+    client_id_template,
+)
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
+from gatewayd.network import tls
 
 VECTORS = json.loads(Path(__file__).with_name("vectors.json").read_text())
 BY_NAME = {vector["name"]: vector for vector in VECTORS["vectors"]}
@@ -81,7 +90,7 @@ def test_the_connect_of_a_login(name: str) -> None:
     login = payloads.connect_login(
         name_in(vector),
         Secret(vector["key"].encode()),
-        vector["algorithm"],
+        AlibabaSettings(sign_method=vector["algorithm"]),
         vector["inputs"]["timestamp"] or "",
     )
     assert login.client_id == vector["mqtt_client_id"].removesuffix("|") + ",ext=1|"
@@ -113,9 +122,12 @@ def test_one_that_is_attached_and_logged_in(vector: dict[str, Any]) -> None:
         "sign": vector["digest_hex_lower"],
     }
     spelled = payloads.SPELLING[method]
-    assert payloads.to_attach(NAME, key, method, timestamp) == both | {"signmethod": spelled}
+    login = payloads.ChildLogin(CLIENT, method, timestamp)
+    assert payloads.to_attach(NAME, key, login) == both | {"signmethod": spelled}
     expected = both | {"signMethod": spelled, "cleanSession": "true"}
-    assert payloads.to_log_in(NAME, key, method, timestamp) == expected
+    assert payloads.to_log_in(NAME, key, login) == expected
+    lasting = payloads.to_log_in(NAME, key, replace(login, clean_session=False))
+    assert lasting == expected | {"cleanSession": "false"}
 
 
 def test_one_whose_product_vouches_for_it() -> None:
@@ -248,9 +260,59 @@ def test_the_instance_is_named_where_there_is_one() -> None:
 
 
 def test_the_password_is_not_shown() -> None:
-    login = payloads.connect_login(NAME, Secret(SECRET.encode()), "hmacsha256")
+    login = payloads.connect_login(NAME, Secret(SECRET.encode()), AlibabaSettings())
     assert login.password.reveal().decode() not in repr(login)
 
 
 def test_the_longest_names_make_a_client_id_the_cloud_takes() -> None:
-    assert len(payloads.client_id(CloudName("cloud", "p" * 20, "d" * 32))) <= 64
+    assert len(AlibabaSettings().client_id_of("p" * 20, "d" * 32)) <= 64
+
+
+def test_a_client_id_is_as_the_settings_say_and_is_signed() -> None:
+    """As a MAC, where rules name devices so; and of the gateway as its operator likes."""
+    gateway = AlibabaGateway("a1Gt7n5yTt8", "gw", client_id="00:1A:2B:3C:4D:5E")
+    settings = AlibabaSettings(client_id="{device}", gateway=gateway, clean_session=False)
+    child = CloudName("cloud", "a1Gt7n5yTt8", "00:1a:2b:00:00:01")
+    for name, client in ((child, child.device), (CloudName("cloud", "a1Gt7n5yTt8", "gw"),
+                                                 gateway.client_id)):  # fmt: skip
+        login = payloads.connect_login(name, Secret(b"secret"), settings)
+        assert login.client_id.split("|")[0] == client
+        assert not login.clean_session
+        content = payloads.connect_content(name, client)
+        assert login.password.reveal().decode() == payloads.sign(
+            "hmacsha256", Secret(b"secret"), content
+        )
+        random = payloads.register_login(name, Secret(b"secret"), settings, "00ff")
+        assert random.client_id.split("|")[0] == client
+        assert random.clean_session
+
+
+@pytest.mark.parametrize(
+    ("template", "says"),
+    [
+        ("{serial}", "unknown field"),
+        ("fixed", "must have {device}"),
+        ("{device}|x", "without spaces and |"),
+        ("a b{device}", "without spaces"),
+        ("{device}" + "x" * 60, "1 to 64"),
+        ("{device}ü", "printable ASCII"),
+        ("gw:{product}/{device}", ""),
+    ],
+)
+def test_a_template_of_client_ids_has_bounds(template: str, says: str) -> None:
+    fault = client_id_template(template)
+    assert says in fault
+    assert bool(fault) == bool(says)
+
+
+def test_a_child_whose_client_id_would_be_too_long_is_named() -> None:
+    settings = AlibabaSettings(
+        client_id="site-0001-building-0002:{product}:{device}",
+        products={"a1Gt7n5yTt8": AlibabaProduct()},
+    )
+    account = AlibabaAccount(settings, lambda *_: Secret(b""), tls.TrustStore(None))
+    assert account.check_name(CloudName("cloud", "a1Gt7n5yTt8", "d" * 4)) is None
+    assert (
+        account.check_name(CloudName("cloud", "a1Gt7n5yTt8", "d" * 32))
+        == reasons.CLIENT_ID_TOO_LONG
+    )

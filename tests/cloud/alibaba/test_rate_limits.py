@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
-from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -65,7 +64,7 @@ class CloudInProcess:
             registry, FaultPlan(), AlibabaRules(), clock=self.loop.time, now=lambda: 0.0
         )
         link = cast("MqttLink", SimpleNamespace(send=self._reply))
-        self.gateways.connect(GATEWAY, link, extended=False, served=False)
+        self.gateways.connect(GATEWAY, link, extended=False, served=False, clean=True)
 
     async def publish(self, topic: str, payload: bytes, qos: int = 0) -> None:
         logins = payload.count(b'"cleanSession"')
@@ -112,10 +111,9 @@ async def test_the_cloud_never_throttles_a_late_gateway(late: float) -> None:
     async def log_in(number: int) -> None:
         name = cloud.names[number]
         secret = await requests.register.submit(payloads.sub_name(name))
-        signed = partial(payloads.to_log_in, name, secret, "hmacsha256")
-        attach = payloads.to_attach(name, secret, "hmacsha256", "1700000000000")
-        await requests.attach.submit(attach)
-        await requests.log_in.submit(signed("1700000000000"))
+        login = payloads.ChildLogin(f"client-{number}", "hmacsha256", "1700000000000")
+        await requests.attach.submit(payloads.to_attach(name, secret, login))
+        await requests.log_in.submit(payloads.to_log_in(name, secret, login))
 
     async with asyncio.TaskGroup() as group:
         for number in range(len(cloud.names)):

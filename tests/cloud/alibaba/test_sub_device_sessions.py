@@ -188,7 +188,8 @@ async def test_requests_say_what_the_documents_want() -> None:
 async def test_a_batch_has_as_many_as_the_cloud_takes() -> None:
     """50 logins and 30 of the others ("Limits", document_detail/30527)."""
     async with home(SUB_REGISTER=secrets) as one:
-        signed = [payloads.to_log_in(name, SECRET, "hmacsha256", "1") for name in CHILDREN]
+        login = payloads.ChildLogin("client", "hmacsha256", "1")
+        signed = [payloads.to_log_in(name, SECRET, login) for name in CHILDREN]
         await asyncio.gather(*map(one.children.requests.log_in.submit, signed))
         await asyncio.gather(*map(one.children.requests.attach.submit, signed))
         await asyncio.gather(*map(one.children.requests.register.submit, map(sub_name, CHILDREN)))

@@ -16,8 +16,10 @@ from gatewayd.simulator.huawei.options import HuaweiRules
 from gatewayd.simulator.huawei.platform.instance import IotdaInstance
 from gatewayd.testing.waiting import PATIENCE, until
 from tests.cloud.commanded import ObedientChild
+from tests.cloud.huawei import certified as direct
 from tests.cloud.huawei import site as behind
-from tests.cloud.huawei.site import child_id, site
+from tests.cloud.huawei.certified import certified
+from tests.cloud.huawei.site import INSTANCE, child_id, site
 from tests.cloud.huawei.speaking import as_sub_device, by_certificate
 
 COUNT = {"service_id": "climate", "command_name": "count"}
@@ -57,6 +59,21 @@ def deliver(instance: IotdaInstance, device_id: str, *contents: object) -> list[
 
 def contents(received: list[ChildCommand]) -> list[object]:
     return [json.loads(command.payload)["content"] for command in received]
+
+
+@pytest.mark.parametrize("clean", [True, False])
+async def test_they_reach_it_with_a_session_that_lasts_too(tmp_path: Path, *, clean: bool) -> None:
+    """The platform keeps messages itself; the setting says what becomes of the session."""
+    async with certified(direct.furnish(tmp_path), clean_session=clean) as one:
+        name, device_id = direct.child(1), direct.child_id(1)
+        secret = await one.secret(name)
+        await (await one.connect(name, secret)).close()
+        await until(lambda: one.instance.devices.get(device_id).status != "ONLINE")
+        deliver(one.instance, device_id, "kept")
+        received = obey(await one.connect(name, secret))
+        await until(lambda: contents(received) == ["kept"])
+        ledger = one.cloud._hubs[INSTANCE].ledgers.of(device_id)
+        assert (ledger.logins, ledger.lasting) == (2, 0 if clean else 2)
 
 
 @pytest.mark.parametrize("children", [by_certificate, as_sub_device])
