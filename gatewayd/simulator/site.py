@@ -47,7 +47,6 @@ class Site:
     directory: Path
     gateway: Sequence[str] = ()
     children: Sequence[str] = ()
-    broker_prefix: Sequence[str] = ()
     interface: str = "lo"
     plant_options: Sequence[str] = ()
     cloud: str = "alibaba"
@@ -56,6 +55,7 @@ class Site:
     key_algorithm: str = "ec-p256"
     speaks: bool = False
     commanded: bool = False
+    broker_prefix: Sequence[str] = ()
     broker: SiteBroker | None = None
     policies: Sequence[Path] = (POLICY,)
     bus: str = ""
