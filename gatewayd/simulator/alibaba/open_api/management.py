@@ -33,7 +33,7 @@ from gatewayd.simulator.alibaba.open_api.parameters import (
     Parameters,
     chosen,
     demand,
-    misformed,
+    malformed,
     numbered,
     page_of,
     pages,
@@ -238,7 +238,7 @@ class OpenApiManagement:
             raise NO_PRODUCT
         nickname = parameters.get("Nickname", "")
         if nickname and _width(nickname) not in _NICKNAME_WIDTH:
-            raise misformed("Nickname")
+            raise malformed("Nickname")
         name = product, parameters.get("DeviceName") or self._registry.new_name()
         if not well_named(name[1]):
             raise BAD_NAME
@@ -267,7 +267,7 @@ class OpenApiManagement:
         if product not in self._registry.products:
             raise NO_PRODUCT
         if not 1 <= len(names) <= MAX_LOOKED_UP:
-            raise misformed("DeviceName")
+            raise malformed("DeviceName")
         devices = self._registry.devices
         found = [(product, one) for one in names if (product, one) in devices]
         return {"Data": {"Data": [self._shown(name, devices[name]) for name in found]}}
@@ -335,9 +335,9 @@ def _protocol(parameters: Parameters) -> str:
     protocol = chosen(parameters, "ProtocolType", _PROTOCOLS)
     senior = edition == "iothub_senior"
     if senior and not data:
-        raise misformed("DataFormat")
+        raise malformed("DataFormat")
     if protocol and (parameters["NodeType"] != "0" or not senior):
-        raise misformed("ProtocolType")
+        raise malformed("ProtocolType")
     return protocol
 
 

@@ -19,7 +19,7 @@ from gatewayd.simulator.alibaba.open_api.parameters import (
     Parameters,
     chosen,
     demand,
-    misformed,
+    malformed,
 )
 from gatewayd.simulator.alibaba.registry import AlibabaRegistry
 from gatewayd.simulator.alibaba.thing import specification
@@ -46,9 +46,9 @@ class ThingModelCalls:
             specification.parse(tsl)
             named = tsl["profile"]["productKey"]
         except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
-            raise misformed("TslStr") from None
+            raise malformed("TslStr") from None
         if named != key:
-            raise misformed("TslStr")
+            raise malformed("TslStr")
         product.draft = text
         return {}
 
@@ -57,9 +57,9 @@ class ThingModelCalls:
         _, product = self._product(parameters)
         version = parameters.get("ModelVersion", "")
         if version and not _VERSION.fullmatch(version):
-            raise misformed("ModelVersion")
+            raise malformed("ModelVersion")
         if len(parameters.get("Description", "")) > MAX_DESCRIPTION:
-            raise misformed("Description")
+            raise malformed("Description")
         if not product.draft:
             raise NOTHING_TO_PUBLISH
         product.tsl = product.draft

@@ -46,11 +46,11 @@ def chosen(parameters: Parameters, name: str, of: tuple[str, ...]) -> str:
     """Return a parameter that is one of some words, or "".  Raises OpenApiFailure."""
     value = parameters.get(name, "")
     if value and value not in of:
-        raise misformed(name)
+        raise malformed(name)
     return value
 
 
-def misformed(name: str) -> OpenApiFailure:
+def malformed(name: str) -> OpenApiFailure:
     """Return the failure of a parameter whose value is not one that it may have."""
     return OpenApiFailure("iot.check.InvalidFormattedParameter", f"{name} is invalid.")
 
