@@ -7,14 +7,20 @@ import io
 import json
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 
 from gatewayd.cli.discover.anonymous import Anonymizer, Pseudonyms, Unreadable
 from gatewayd.cloud.alibaba import https_registration, preregistration_free
+from gatewayd.console.access_key import parse_access_key
+from gatewayd.console.client import ApiBusy, ApiRequest
+from gatewayd.console.huawei.api import plain
+from gatewayd.console.huawei.dialect import HuaweiDialect
+from gatewayd.console.huawei.setting_up import DeviceCaFile, ca_detail
 from gatewayd.credentials.holders import unit_of
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
 from gatewayd.discovery import sanitize
-from gatewayd.errors import ConfigError, StoreUnavailable
+from gatewayd.errors import ConfigError, ConsoleError, StoreUnavailable
 from gatewayd.messages.broker import users
 from gatewayd.messages.door_settings import (
     DoorSettings,
@@ -65,6 +71,7 @@ def more_parsers() -> Iterator[Parser]:
     """Yield all of them."""
     yield from _of_the_site()
     yield from _of_clouds()
+    yield from _of_consoles()
     yield from _of_files()
     yield from _of_recordings()
 
@@ -111,6 +118,32 @@ def _of_clouds() -> Iterator[Parser]:
          json.dumps({**named, "clientId": "c", "deviceToken": "t"}).encode()],
         (), (b'"code":', b"Infinity", b"1e999", b'"data":'),
     )  # fmt: skip
+
+
+def _of_consoles() -> Iterator[Parser]:
+    key = b"AKID\ns3cret\n"
+    yield Parser(
+        "console: what holds an access key", lambda data: parse_access_key(data, "a file"),
+        [key, key + b"token\n", b"User Name,Access Key Id,Secret Access Key\nx,AKID,s3cret\n"],
+        (ConsoleError,), (b",", b"\n", b'"', b"\xef\xbb\xbf"),
+    )  # fmt: skip
+    ca = {"certificate_id": "1", "cn_name": "x", "status": False, "verify_code": "7-1",
+          "content": "-----BEGIN CERTIFICATE-----\nMA==\n-----END CERTIFICATE-----\n"}  # fmt: skip
+    yield Parser(
+        "console: an answer of Huawei's API", _answered,
+        [json.dumps(one).encode() for one in (
+            ca, {"error_code": "IOTDA.014301", "error_msg": "x"}, {"page": {"marker": "1"}})],
+        (ConsoleError, ApiBusy), (b'"error_code":', b'"status":', b"Infinity", b"[[[[", b'{"a":'),
+    )  # fmt: skip
+
+
+def _answered(data: bytes) -> object:
+    asked, file = ApiRequest("GET", "/", "GET /"), DeviceCaFile("", "x", "")
+    dialect = HuaweiDialect(parse_access_key(b"AKID\ns3cret\n", ""), "", "")
+    with suppress(ConsoleError, ApiBusy):
+        dialect.read(asked, HttpResponse(400, data))
+    answer = dialect.read(asked, HttpResponse(200, data))
+    return plain(answer), ca_detail(answer), file.is_in(answer)
 
 
 def _issued(data: bytes, name: CloudName) -> object:
