@@ -57,7 +57,7 @@ NONE_FAILED = r"\A(?!(?s:.*)Active: failed)"
 PLAN: Mapping[str, Way] = {
     # children
     "gatewayctl approve": Way(ASKED),
-    "gatewayctl reject": Way(Stage.REJECTING, refused="is rejected"),  # the second time
+    "gatewayctl reject": Way(Stage.REJECTING),
     "gatewayctl forget": Way(LAST, typed=(("[y/N]", "y"),)),
     "gatewayctl forget CHILD --dormant": Way(refused="is not dormant at"),
     "gatewayctl move CHILD --cancel": Way(refused="is not moving"),
@@ -97,7 +97,7 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl ca make --cloud": Way(fills={"{}": "huawei"}, refused="--replace"),
     "gatewayctl ca make --replace": Way(),
     "gatewayctl console alibaba": Way(refused="Use --region|access key cannot be read"),
-    "gatewayctl console huawei prepare": Way(refused="access key cannot be read"),
+    "gatewayctl console huawei prepare": Way(refused="Use --region|access key cannot be read"),
     "gatewayctl huawei ca prove": Way(),
     "gatewayctl huawei ca prove --cloud": Way(fills={"{}": "huawei"}),
     "gatewayctl ca show": Way(),

@@ -142,12 +142,16 @@ def test_every_command_that_is_printed_runs(new: Gateway, tmp_path: Path) -> Non
     request = subprocess.run(make.split(), cwd=tmp_path, capture_output=True, check=True).stdout
     scene = Scene(new)
     scene.set_up(request)
-    wrong = []
+    wrong, done = [], set()
     planned = sorted((PLAN[entry_of(words)].stage, words) for words in to_run())
     for stage, words in planned:
         way = PLAN[entry_of(words)]
+        command = filled(words, way, scene.child, scene.slot)
+        if (entry_of(words), *command) in done:  # of another child, say
+            continue
+        done.add((entry_of(words), *command))
         scene.enter(stage)
-        status, said = scene.run(filled(words, way, scene.child, scene.slot), way)
+        status, said = scene.run(command, way)
         if why := fault(way, status, said):
             shown = said if len(said) <= 2 * PART else f"{said[:PART]} … {said[-PART:]}"
             wrong.append(f"{' '.join(words)}: {why}: {shown}")

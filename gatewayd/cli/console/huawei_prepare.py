@@ -189,7 +189,7 @@ def _write_answers(
         outcome, asked = StepOutcome.PRESENT, ()
     elif not arguments.dry_run:
         write_file(path, text.encode())
-    return ConsoleStep(outcome, "file", str(path), "", "for gatewayctl setup --answers", asked)
+    return ConsoleStep(outcome, "file", str(path), "", "for gatewayctl setup --answers FILE", asked)
 
 
 def _options(parser: ArgumentParser) -> None:
