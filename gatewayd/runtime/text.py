@@ -19,6 +19,19 @@ def one_line(text: str, most: int) -> str:
     return " ".join(line.split())[:most].rstrip()
 
 
+def plain_hex(text: str) -> str:
+    """Return hexadecimal digits in lower case, without white space, colons and dashes between them.
+
+    "" for anything else.  Fingerprints, checksums and signs are written both ways: what comes from
+    others is compared by this.
+    """
+    digits = "".join(text.split()).replace(":", "").replace("-", "").lower()
+    return digits if digits and set(digits) <= _HEX else ""
+
+
+_HEX = frozenset("0123456789abcdef")
+
+
 def without_unprintable(text: str) -> str:
     """Return the text without the characters that do not print."""
     return "".join(filter(str.isprintable, text))

@@ -105,6 +105,7 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl ca make --cloud plant": Way(refused="no such cloud"),  # of another page
     "gatewayctl ca revoked --cloud plant": Way(refused="no such cloud"),
     "gatewayctl ca renew": Way(refused="does not belong to this cloud"),
+    "gatewayctl ca import": Way(refused="cannot be read"),
     "gatewayctl certificate import": Way(refused="Name the file|cannot be read"),
     "gatewayctl certificate remove": Way(refused="No certificate was imported"),
     "gatewayctl huawei template lint": Way(fills={"FILE": "/root/template.json"}),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 
@@ -33,6 +32,7 @@ from gatewayd.cloud.preflight import (
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 from gatewayd.network import tls
+from gatewayd.runtime.text import plain_hex
 
 OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 
@@ -40,7 +40,8 @@ OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 MAX_HOSTS = 8
 """Endpoints that are checked, at most; the products of an old public instance have one each."""
 
-_DEVICE_SECRET = re.compile(rb"[0-9a-f]{32}")
+_DEVICE_SECRET = 32
+"""Hexadecimal digits of a device secret; a product secret has 16 letters and digits."""
 
 NO_HOST = Check(
     "endpoint",
@@ -114,7 +115,7 @@ def configured_secrets(settings: AlibabaSettings) -> Iterator[ConfiguredSecret]:
 
 def _device_secret_doubt(owner: str) -> Callable[[Secret], Check | None]:
     def doubt(secret: Secret) -> Check | None:
-        if not _DEVICE_SECRET.fullmatch(secret.reveal()):
+        if len(plain_hex(secret.reveal().decode("ascii", "replace"))) != _DEVICE_SECRET:
             return None
         text = f"The secret of {owner} looks like that of a device."
         return Check("secret", UNSURE, text, "Check that it is the productSecret.")
@@ -153,7 +154,7 @@ def needed_root_check(
         return None
     if roots is None:
         return _of_the_system(root, port, trusted=trusted)
-    if any(one.sha256 == root.sha256 for one in roots):
+    if any(plain_hex(one.sha256) == plain_hex(root.sha256) for one in roots):
         return Check("root", OK, f"ca_file has {root.name}, which port {port} needs.")
     text = f"ca_file lacks {root.name}, which port {port} needs"
     if trusted:
@@ -162,13 +163,15 @@ def needed_root_check(
     return Check("root", FAILED, f"{text}.", f"{_get(root)} add it to ca_file.")
 
 
-def _of_the_system(root: endpoint.AlibabaRoot, port: int, *, trusted: bool) -> Check | None:
+def _of_the_system(root: endpoint.AlibabaRoot, port: int, *, trusted: bool) -> Check:
     if trusted:
-        return Check("root", OK, "The server is trusted by a root of the system.")
-    if root is not endpoint.PRIVATE:
-        return None
-    text = f"Port {port} needs {root.name}, which is in no system's trust store."
-    return Check("root", FAILED, text, f"{_get(root)} set ca_file to it.")
+        text = f"The server is trusted by a root of the system; port {port} needs {root.name}."
+        return Check("root", OK, text)
+    if root is endpoint.PRIVATE:
+        text = f"Port {port} needs {root.name}, which is in no system's trust store."
+        return Check("root", FAILED, text, f"{_get(root)} set ca_file to it.")
+    text = f"Port {port} needs {root.name}, which was not seen to be trusted here."
+    return Check("root", UNSURE, text, "Install the package ca-certificates, or set ca_file.")
 
 
 def _get(root: endpoint.AlibabaRoot) -> str:

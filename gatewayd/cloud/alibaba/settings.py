@@ -13,6 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from gatewayd.cloud.outbound import OutboundSettings
+from gatewayd.runtime.text import plain_hex
 from gatewayd.settings import grammar
 from gatewayd.settings.declare import REQUIRED, FileUse, given_credential, given_file, setting
 
@@ -103,8 +104,8 @@ def root_of(fingerprint: str) -> AlibabaRoot | None:
 
     fingerprint: SHA-256, hexadecimal in either case, with colons or without.
     """
-    plain = fingerprint.replace(":", "").upper()
-    return next((root for root in ROOTS if root.sha256 == plain), None)
+    plain = plain_hex(fingerprint)
+    return next((root for root in ROOTS if plain_hex(root.sha256) == plain), None)
 
 
 def odd_port(host: str, port: int) -> bool:

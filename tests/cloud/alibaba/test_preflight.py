@@ -292,7 +292,9 @@ def root_like(root: endpoint.AlibabaRoot) -> certificates.RootCertificate:
     [
         (None, 8883, True, OK),
         (None, 8883, False, FAILED),
-        (None, 1883, False, None),
+        (None, 1883, False, UNSURE),
+        (None, 1883, True, OK),
+        ([root_like(endpoint.GLOBALSIGN)], 1883, True, OK),
         ([root_like(endpoint.PRIVATE)], 8883, False, OK),
         ([ROOT, root_like(endpoint.GLOBALSIGN)], 443, True, OK),
         ([root_like(endpoint.GLOBALSIGN)], 8883, False, FAILED),
@@ -306,6 +308,10 @@ def test_the_root_that_an_endpoint_needs(
 ) -> None:
     check = preflight.needed_root_check(roots, VENDOR, port, trusted=trusted)
     assert (check and check.verdict) is verdict
+    if check and port != 9 and roots != [ROOT]:
+        needed = endpoint.PRIVATE if port == 8883 else endpoint.GLOBALSIGN
+        assert needed.name in check.text
+        assert f"port {port}" in check.text.lower()
     if check and verdict is FAILED:
         assert endpoint.PRIVATE.sha256 in check.remedy
         assert "set ca_file" in check.remedy or "add it to ca_file" in check.remedy
