@@ -111,4 +111,4 @@ def test_a_campaign_goes_on_where_its_tally_ends(
 
 def test_every_situation_is_played_by_tests_that_are_there() -> None:
     for files in SITUATIONS.values():
-        assert all((TOP / file).is_file() for file in files)
+        assert all((TOP / file).exists() for file in files)

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from script.attacking.dead_cloud import measure
 from script.attacking.fuzzer import Campaign, Parser
 from script.attacking.parsers import parsers
 from script.attacking.situations import TOP, play
@@ -30,6 +31,8 @@ def main(words: Sequence[str]) -> int:
         return play(options.only)
     if options.what == "booted":
         return _attack_booted(options.only)
+    if options.what == "clouds":
+        return measure()
     chosen = [one for one in parsers() if any(text in one.name for text in options.only)]
     if options.list:
         print("\n".join(one.name for one in chosen))
@@ -77,7 +80,7 @@ def _fuzz(parser: Parser, seconds: float, seed: int, tally: Tally) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="script/attack", description=__doc__)
-    what = ("parsers", "situations", "booted")
+    what = ("parsers", "situations", "booted", "clouds")
     parser.add_argument("what", nargs="?", choices=what, default=what[0])
     parser.add_argument(
         "--only", nargs="+", default=[""], metavar="TEXT",

@@ -21,7 +21,7 @@ SITUATIONS: Mapping[str, Sequence[str]] = {
     ),
     "a hostile LAN: text, names, addresses": ("tests/integration/test_hostile_lan.py",),
     "floods of D-Bus: calls, bytes, descriptors, shapes": (
-        "tests/integration/test_bus_attacks.py", "tests/dbus/test_intake.py",
+        "tests/integration/test_bus_attacks.py", "tests/dbus/test_intake.py", "tests/dbus/relay",
     ),
     "a cloud that does not read, or sends what it may not": ("tests/cloud/test_mqtt_attacks.py",),
     "a dead cloud beside a healthy one, dead names and addresses": (

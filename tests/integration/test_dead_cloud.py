@@ -10,23 +10,9 @@ from pathlib import Path
 import pytest
 
 from gatewayd.simulator.site import Site
-from gatewayd.simulator.site_files import config, rules
-from tests.support.dead_names import DEAD
+from tests.support.dead_cloud import MANY, NAMES, TLS, add_dead_cloud
 
 pytestmark = pytest.mark.integration
-
-MANY = ("--children", "0", "--late", "40", "--seed", "7")
-DEAD_CLOUD = """
-[cloud.dead]
-kind = "alibaba"
-host = "iot-1.{domain}"
-{address}
-port = {port}
-ca_file = "{site.directory}/ca.pem"
-connect_timeout = 5
-[cloud.dead.products.{site.plant[product]}]
-secret_file = "{site.directory}/product-secret"
-"""
 
 
 @pytest.fixture
@@ -36,21 +22,12 @@ def silent_port() -> Iterator[int]:
         yield listener.getsockname()[1]
 
 
-@pytest.mark.parametrize("how", ["names", "tls"])
+@pytest.mark.parametrize("how", [NAMES, TLS])
 async def test_a_dead_cloud_holds_nothing_up(how: str, tmp_path: Path, silent_port: int) -> None:
     """Names that are never answered, or TLS that is not: half of the children go to that cloud."""
     site = Site(tmp_path, plant_options=MANY)
-    address = "" if how == "names" else 'address = "127.0.0.1"'
     async with site.open():
-        dead = DEAD_CLOUD.format(site=site, domain=DEAD, address=address, port=silent_port)
-        rule = rules(site)
-        odd = rule.replace('name = "sensors"', 'name = "doomed"').replace(
-            '"TH20-*"', '"TH20-*[13579BDF]"'
-        )
-        site.configure(config(site) + dead, odd.replace('"alibaba"', '"dead"') + rule)
-        children: list[str] = site.plant["serials"]
-        doomed = [child for child in children if child[-1] in "13579BDF"]
-        healthy = [child for child in children if child not in doomed]
+        doomed, healthy = add_dead_cloud(site, how, silent_port)
         assert len(doomed) > 6
         assert healthy
         await site.start("tests.support.dead_names")
