@@ -16,7 +16,7 @@ from pathlib import Path
 from gatewayd.ca.authority import read_authority
 from gatewayd.ca.certificates import Validity, read_certificates, to_pem
 from gatewayd.ca.keys import is_locked, unlock
-from gatewayd.cli.command import MAX_PEM, read_file, read_passphrase, write_file
+from gatewayd.cli.command import MAX_PEM, read_file, read_passphrase, replace_file
 from gatewayd.cloud.huawei.subject import full_name, subject_of
 from gatewayd.console.access_key import read_private
 from gatewayd.console.huawei.setting_up import DeviceCaFile, Prove
@@ -27,21 +27,28 @@ PROOF_TIMEOUT = 120.0
 """Seconds for the command that makes a proof, which may be at the other end of a slow line."""
 SECRET_LENGTH = 32
 """Characters of a device's secret, at most, and of one that is made here."""
+_CODE = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,63}")
 _SECRET = re.compile(rb"[A-Za-z0-9_-]{8,32}")
 _KEY = b"PRIVATE KEY-----"
 
 
 def read_ca(path: Path) -> DeviceCaFile:
     """Return the certificate of a device CA; a key beside it is not read.  Raises GatewayError."""
-    found = read_certificates(read_file(path, MAX_PEM))
-    if len(found) != 1:
+    (found,) = read_certificates(_only(path, "that of the CA, as gatewayctl ca make prints it"))
+    names = subject_of(found.subject)[full_name("common_name")]
+    ends = Validity.of(found).ends.strftime("%Y%m%dT%H%M%SZ")
+    return DeviceCaFile(to_pem(found), "".join(names[:1]), ends)
+
+
+def _only(path: Path, wanted: str) -> bytes:
+    """Return the content of a file with one certificate.  Raises GatewayError.  wanted: which."""
+    content = read_file(path, MAX_PEM)
+    if (count := len(read_certificates(content))) != 1:
         raise ConsoleError(
-            f"The device CA cannot be used: {path} has {len(found)} certificates. Use a PEM file "
-            "with that of the CA, as gatewayctl ca make prints it"
+            f"The certificate cannot be used: {path} has {count}, and not one. Use a PEM file with "
+            f"{wanted}"
         )
-    names = subject_of(found[0].subject)[full_name("common_name")]
-    ends = Validity.of(found[0]).ends.strftime("%Y%m%dT%H%M%SZ")
-    return DeviceCaFile(to_pem(found[0]), "".join(names[:1]), ends)
+    return content
 
 
 def add_proof(parser: ArgumentParser, *, required: bool) -> None:
@@ -72,7 +79,9 @@ def prover(arguments: Namespace, environ: Mapping[str, str] = os.environ) -> Pro
     Files are read at once.  environ: of the command.  Raises GatewayError.
     """
     if arguments.proof is not None:
-        proof = to_pem(read_certificates(read_file(arguments.proof, MAX_PEM))[0])
+        wanted = "what gatewayctl huawei ca prove has printed"
+        (found,) = read_certificates(_only(arguments.proof, wanted))
+        proof = to_pem(found)
 
         async def given(_code: str) -> str:
             return proof
@@ -121,9 +130,9 @@ async def _run(words: list[str], code: str, environ: Mapping[str, str]) -> str:
     """Return the certificate that a command prints for a code.  Raises ConsoleError.
 
     What it says otherwise is the operator's to see.  A shell at the other end, as that of ssh,
-    would read the code, so it may have no character that means anything there.
+    would read the code, so it may have no character that means anything there, nor be an option.
     """
-    if not code or not all(one.isascii() and (one.isalnum() or one == "-") for one in code):
+    if not _CODE.fullmatch(code):
         raise ConsoleError(
             "The proof is not requested: the verification code has odd characters. Make it with "
             "gatewayctl huawei ca prove, and use --proof"
@@ -135,10 +144,11 @@ async def _run(words: list[str], code: str, environ: Mapping[str, str]) -> str:
         )  # fmt: skip
     except OSError as error:
         raise _failed(words, f"{error.strerror}") from None
-    printed = b""
     try:
         async with asyncio.timeout(PROOF_TIMEOUT):
             printed = await _all(process)
+            if len(printed) > MAX_PEM:
+                raise _failed(words, "too much is printed")
             status = await process.wait()
     except TimeoutError:
         raise _failed(words, f"no answer within {PROOF_TIMEOUT:.0f} seconds") from None
@@ -147,8 +157,8 @@ async def _run(words: list[str], code: str, environ: Mapping[str, str]) -> str:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
-    if status or len(printed) > MAX_PEM:
-        raise _failed(words, f"exit status {status}" if status else "too much is printed")
+    if status:
+        raise _failed(words, f"exit status {status}")
     try:
         return to_pem(read_certificates(printed)[0])
     except (GatewayError, IndexError):
@@ -180,7 +190,7 @@ def device_secret(path: Path, *, dry_run: bool) -> Secret:
     if not path.exists():
         made = secrets.token_hex(SECRET_LENGTH // 2)
         if not dry_run:
-            write_file(path, f"{made}\n".encode())
+            replace_file(path, f"{made}\n".encode())
         return Secret(made.encode())
     content = read_private(path, "device's secret").strip()
     if not _SECRET.fullmatch(content):
