@@ -7,6 +7,7 @@ import json
 import stat
 import time
 import tomllib
+from argparse import ArgumentTypeError
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from gatewayd.cli.console.alibaba import device_path
 from gatewayd.cli.main import commands_for, main
 from gatewayd.cli.setup.questions import BY_KEY
 from gatewayd.console.alibaba import platform, provisioning
@@ -337,8 +339,19 @@ async def test_what_is_throttled_is_asked_again(
         assert (step["Outcome"], step["Detail"]) == ("present", "501 devices")
 
 
-@pytest.mark.parametrize("device", ["pump-1", f"{SENSORS}/", "/pump-1", f"{SENSORS}/a b c"])
-def test_a_device_that_is_not_named_right(device: str, capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["console", "alibaba", "device", "show", device, "--key-fd", "0"], {})
-    assert "PRODUCT/NAME" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("device", "why"),
+    [
+        ("pump-1", "PRODUCT/NAME"),
+        (f"{SENSORS}/", "it has 0 characters"),
+        ("/pump-1", "PRODUCT/NAME"),
+        (f"{SENSORS}/a b c", "another character"),
+    ],
+)
+def test_a_device_that_is_not_named_right(device: str, why: str) -> None:
+    with pytest.raises(ArgumentTypeError, match=why):
+        device_path(device)
+
+
+def test_a_device_is_named_as_in_the_list() -> None:
+    assert device_path(f"{SENSORS}/{CHILD}") == (SENSORS, CHILD)
