@@ -35,8 +35,8 @@ LogIn: TypeAlias = Callable[[CloudName, Secret, Handler | None], Awaitable[Opene
 UNUSABLE = Reason(
     "gateway-certificate-unusable",
     "The gateway's own certificate cannot be used.",
-    "Correct certificate_file, key_file or key_credential of the gateway, and run gatewayctl "
-    "reload.",
+    "Correct certificate_file, private_key_file or private_key_credential of the gateway, and run "
+    "gatewayctl reload.",
 )
 
 
@@ -45,8 +45,8 @@ class CertificateFiles:
     """Where certificate and key are.  A credential goes before the file."""
 
     certificate: Path
-    key_credential: str
-    key_file: Path | None
+    private_key_credential: str
+    private_key_file: Path | None
     passphrase_credential: str
     passphrase_file: Path | None
 
@@ -59,7 +59,7 @@ class CertificateFiles:
             certificate = read_regular(self.certificate, MAX_BYTES)
         except OSError as error:
             raise ConfigError(f"{self.certificate} cannot be read: {error.strerror}.") from error
-        key = read_secret(self.key_credential, self.key_file).reveal()
+        key = read_secret(self.private_key_credential, self.private_key_file).reveal()
         passphrase = None
         if self.passphrase_credential or self.passphrase_file is not None:
             passphrase = read_secret(self.passphrase_credential, self.passphrase_file).reveal()

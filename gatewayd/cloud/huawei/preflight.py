@@ -37,7 +37,10 @@ from gatewayd.errors import ConfigError
 OK, UNSURE, FAILED = CheckResult.OK, CheckResult.UNSURE, CheckResult.FAILED
 
 _LINT = "Correct it, here and at the platform: gatewayctl huawei template lint FILE"
-_OWN = "Correct certificate_file, key_file or key_credential of the gateway, or give the right key."
+_OWN = (
+    "Correct certificate_file, private_key_file or private_key_credential of the gateway, or give "
+    "the right key."
+)
 _NEWER = "Put a newer certificate with its key there: it is due for renewal."
 _OTHER = (
     "Get a certificate with the gateway's subject; or set gateway.device_id, where the gateway was "

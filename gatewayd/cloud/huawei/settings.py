@@ -168,8 +168,10 @@ class HuaweiGateway:
         "the device CA issues one)",
         file=FileUse.LATER,
     )
-    key_credential: str = given_credential("the private key of certificate_file, PEM")
-    key_file: Path | None = given_file("the private key of certificate_file", "key_credential")
+    private_key_credential: str = given_credential("the private key of certificate_file, PEM")
+    private_key_file: Path | None = given_file(
+        "the private key of certificate_file", "private_key_credential"
+    )
     passphrase_credential: str = given_credential("the passphrase of that key, if it is encrypted")
     passphrase_file: Path | None = given_file("that passphrase", "passphrase_credential")
     secret_credential: str = given_credential("the gateway's device secret")
@@ -203,11 +205,14 @@ class HuaweiGateway:
             fault = field.fault(text)
             if fault and (text or key != "device_id"):
                 yield f"gateway.{key} {fault}"
-        has_key = bool(self.key_credential) or self.key_file is not None
+        has_key = bool(self.private_key_credential) or self.private_key_file is not None
         if self.certificate_file is not None and self.login == "secret":
             yield 'gateway.certificate_file needs gateway.login = "certificate"'
         if has_key != (self.certificate_file is not None):
-            yield "gateway.certificate_file and gateway.key_file or key_credential need each other"
+            yield (
+                "gateway.certificate_file and a key, by private_key_credential or "
+                "private_key_file, need each other"
+            )
         if self.login == "certificate" and not by_certificate and self.certificate_file is None:
             yield (
                 "gateway.login is \"certificate\": add the table 'certificates', set "
@@ -220,7 +225,7 @@ class HuaweiGateway:
         if self.certificate_file is None:
             return None
         return CertificateFiles(
-            self.certificate_file, self.key_credential, self.key_file,
+            self.certificate_file, self.private_key_credential, self.private_key_file,
             self.passphrase_credential, self.passphrase_file,
         )  # fmt: skip
 

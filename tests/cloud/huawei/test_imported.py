@@ -211,7 +211,7 @@ def furnish_gateway(folder: Path, data: bytes, passphrase: str = "") -> HuaweiGa
         (folder / name).write_bytes(content)
     return HuaweiGateway(
         GATEWAYS, "gw-1", login="certificate", certificate_file=folder / "gw.pem",
-        key_file=folder / "gw.key", passphrase_file=folder / "gw.pass",
+        private_key_file=folder / "gw.key", passphrase_file=folder / "gw.pass",
     )  # fmt: skip
 
 
@@ -251,7 +251,7 @@ async def test_the_gateway_logs_in_by_the_certificate_that_its_settings_name(
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
-        ({"key_file": None}, "need each other"),
+        ({"private_key_file": None}, "need each other"),
         ({"certificate_file": None}, "need each other"),
         ({"login": "secret"}, 'needs gateway.login = "certificate"'),
     ],
@@ -259,7 +259,9 @@ async def test_the_gateway_logs_in_by_the_certificate_that_its_settings_name(
 def test_settings_of_a_certificate_that_lack_something_are_refused(
     tmp_path: Path, changes: Mapping[str, Any], says: str
 ) -> None:
-    own = HuaweiGateway(GATEWAYS, "gw-1", certificate_file=tmp_path / "c", key_file=tmp_path / "k")
+    own = HuaweiGateway(
+        GATEWAYS, "gw-1", certificate_file=tmp_path / "c", private_key_file=tmp_path / "k"
+    )
     assert list(HuaweiSettings(host="iot.example.com", gateway=own).problems()) == []
     broken = HuaweiSettings(host="iot.example.com", gateway=replace(own, **changes))
     assert says in "\n".join(broken.problems())
