@@ -54,6 +54,7 @@ MAX_UNSENT = 1024  # messages that wait to be sent before no more signals are ma
 MAX_UNSENT_BYTES = 8 << 20  # of large replies that wait to be sent, where there are several
 MAX_REFUSALS_UNSENT = 256  # messages that wait to be sent before what is refused gets no reply
 METHOD_CALL = Gio.DBusMessageType.METHOD_CALL
+RELAY_ENDS = 5.0  # seconds at most; whatever the bus does, it takes milliseconds
 NONE = Variant("()", ())
 DO_NOT_QUEUE = 4  # RequestName: fail at once where another owns the name
 OWNED = (1, 4)  # RequestName's answers: it is ours, or was so before
@@ -388,6 +389,7 @@ class Connection:
         relay, self._relay = self._relay, None
         if relay is not None:
             relay.close()
+            relay.join(RELAY_ENDS)
 
     def _on_closed(self, *_: object) -> None:
         self._forget()

@@ -81,13 +81,14 @@ class BusRelay:
         self._ours, self._theirs = socket.socketpair()
         self.fault = ""
         self._closed = False
+        self._thread = threading.Thread(target=self._run, name="bus-relay", daemon=True)
 
     def open(self) -> int:
         """Begin to connect; return the descriptor for GLib, whose it is from then on.
 
         It is closed from this end where that fails; `fault` says then why.
         """
-        threading.Thread(target=self._run, name="bus-relay", daemon=True).start()
+        self._thread.start()
         return self._theirs.detach()
 
     def close(self) -> None:
@@ -96,6 +97,12 @@ class BusRelay:
         for end in (self._bus, self._ours):
             with suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def join(self, seconds: float) -> bool:
+        """Wait for the end of both threads, once it is closed; return whether they have ended."""
+        if self._thread.ident is not None:
+            self._thread.join(seconds)
+        return not self._thread.is_alive()
 
     def _run(self) -> None:
         """On a thread of its own: connect, and pass on what the bus sends."""
