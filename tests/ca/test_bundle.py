@@ -151,7 +151,7 @@ def test_what_openssl_of_this_machine_writes_is_opened(tmp_path: Path) -> None:
         (bytes(70_000), key_pem(KEY), "at most"),
         (text(*[MIDDLE.certificate] * 10), key_pem(KEY), "more than 8"),
     ],
-    ids=str,
+    ids=lambda value: value if isinstance(value, str) else "pem",  # keys are other ones each time
 )  # fmt: skip
 def test_what_does_not_fit_is_refused(certificate: bytes, key: bytes, says: str) -> None:
     with pytest.raises(InvalidArgs, match=says) as refused:
