@@ -2,7 +2,7 @@
 
 python -m tools.broken_lines [--jobs N] [ROW...]
 
-Without a row, all of them: some ten minutes on two cores.  Prints a line for each row, and a sum.
+Without a row, all of them: some six minutes on two cores.  Prints a line for each row, and a sum.
 Exit status 1 if a test did not fail, 2 if one fails though nothing is broken.
 """
 
