@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import secrets
+import select
 import shlex
+import subprocess
 import time
 from argparse import ArgumentParser, Namespace
 from collections.abc import Mapping
@@ -137,40 +138,56 @@ async def _run(words: list[str], code: str, environ: Mapping[str, str]) -> str:
             "The proof is not requested: the verification code has odd characters. Make it with "
             "gatewayctl huawei ca prove, and use --proof"
         )
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *words, code, env=environ, limit=MAX_PEM,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-        )  # fmt: skip
-    except OSError as error:
-        raise _failed(words, f"{error.strerror}") from None
-    try:
-        async with asyncio.timeout(PROOF_TIMEOUT):
-            printed = await _all(process)
-            if len(printed) > MAX_PEM:
-                raise _failed(words, "too much is printed")
-            status = await process.wait()
-    except TimeoutError:
-        raise _failed(words, f"no answer within {PROOF_TIMEOUT:.0f} seconds") from None
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-    if status:
-        raise _failed(words, f"exit status {status}")
+    printed = await asyncio.to_thread(_printed, words, code, environ)
     try:
         return to_pem(read_certificates(printed)[0])
     except (GatewayError, IndexError):
         raise _failed(words, "no certificate is printed") from None
 
 
-async def _all(process: asyncio.subprocess.Process) -> bytes:
-    assert process.stdout is not None, "a pipe was asked for"
+def _printed(words: list[str], code: str, environ: Mapping[str, str]) -> bytes:
+    """Return what a command prints, and end it in any case.  Blocks.  Raises ConsoleError.
+
+    What it has started may hold the pipe for longer: nothing is waited for beyond the limit.
+    """
+    end = time.monotonic() + PROOF_TIMEOUT
     try:
-        return await process.stdout.readexactly(MAX_PEM + 1)
-    except asyncio.IncompleteReadError as end:
-        return end.partial
+        process = subprocess.Popen(  # noqa: S603  # the operator has named it, and no shell reads it
+            [*words, code], env=dict(environ), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        )
+    except OSError as error:
+        raise _failed(words, f"{error.strerror}") from None
+    try:
+        assert process.stdout is not None, "a pipe was asked for"
+        printed = _read(words, process.stdout.fileno(), end)
+        status = process.wait(max(0.0, end - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise _late(words) from None
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout is not None:
+            process.stdout.close()
+    if status:
+        raise _failed(words, f"exit status {status}")
+    return printed
+
+
+def _read(words: list[str], pipe: int, end: float) -> bytes:
+    """Return what comes through a pipe until its end.  Raises ConsoleError.  end: monotonic."""
+    printed = b""
+    while select.select([pipe], [], [], max(0.0, end - time.monotonic()))[0]:
+        more = os.read(pipe, MAX_PEM)
+        if not more:
+            return printed
+        printed += more
+        if len(printed) > MAX_PEM:
+            raise _failed(words, "too much is printed")
+    raise _late(words)
+
+
+def _late(words: list[str]) -> ConsoleError:
+    return _failed(words, f"no answer within {PROOF_TIMEOUT:.0f} seconds")
 
 
 def _failed(words: list[str], why: str) -> ConsoleError:
