@@ -479,7 +479,9 @@ class AdmissionController:
 
     def _elsewhere(self, decision: Decision) -> Reason:
         """Return why a device that is to be registered, or asked about, is another gateway's."""
-        if decision.cloud is None or decision.action not in (Action.REGISTER, Action.ASK):
+        if self._ownership is ALONE or decision.cloud is None:
+            return NONE
+        if decision.action not in (Action.REGISTER, Action.ASK):
             return NONE
         return self._ownership.elsewhere(decision.cloud)
 

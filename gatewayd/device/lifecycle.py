@@ -247,7 +247,7 @@ def advance(state: State, event: Event, *, present: bool, on_record: bool = Fals
 
     present: whether the child is on the LAN.  A state that `Lost` would leave is not entered for
     a child that is absent: online means present.
-    on_record: whether the child has a record; such a one is not forgotten as it leaves.
+    on_record: whether an absent child has a record; such a one is not forgotten as it leaves.
     Raises IllegalTransition.
     """
     entered = _follow(state, type(event))

@@ -327,7 +327,7 @@ class DeviceManager:
 
     def _advance(self, child: Child, event: lc.Event) -> None:
         child.present = _is_present(child.present, event)
-        on_record = self._records.get(child.id) is not None
+        on_record = not child.present and self._records.get(child.id) is not None
         entered = lc.advance(child.state, event, present=child.present, on_record=on_record)
         if entered is child.state and not lc.accepts(child.state, type(event)):
             if entered is not State.FORGOTTEN:

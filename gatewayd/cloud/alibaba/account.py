@@ -8,8 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gatewayd.cloud.alibaba import reasons
-from gatewayd.cloud.alibaba.settings import DEVICE_NAME, MAX_CLIENT_ID, AlibabaSettings
+from gatewayd.cloud.alibaba import payloads, reasons
+from gatewayd.cloud.alibaba.settings import (
+    DEVICE_NAME,
+    MAX_CLIENT_ID,
+    USUAL_CLIENT_ID,
+    AlibabaSettings,
+)
 from gatewayd.cloud.credentials import GivenSecret, ReadSecret
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -61,7 +66,8 @@ class AlibabaAccount:
         """Return why there is no such device here, whatever its route; None if there may be."""
         if not DEVICE_NAME.fullmatch(name.device):
             return reasons.BAD_NAME
-        if len(self.settings.client_id_of(name.product, name.device)) > MAX_CLIENT_ID:
+        unusual = self.settings.client_id != USUAL_CLIENT_ID
+        if unusual and len(payloads.client_id_of(name, self.settings)) > MAX_CLIENT_ID:
             return reasons.CLIENT_ID_TOO_LONG
         return None if name.product in self.settings.products else reasons.NO_PRODUCT
 

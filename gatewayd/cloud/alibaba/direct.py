@@ -91,7 +91,8 @@ class DirectRoute(ABC):
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
         """Log in once.  Raises LoginRefused, LoginFailed."""
         login, keepalive = self._connect_login(name, secret), self._settings.keepalive
-        early = EarlyPackets()  # what the cloud has kept comes at once
+        # what the cloud has kept comes at once; for a clean session, it keeps nothing
+        early = None if login.clean_session else EarlyPackets()
         try:
             server = await self._server(name)
             connection = await mqtt.open_connection(
@@ -105,7 +106,8 @@ class DirectRoute(ABC):
             partial(self._commands, name, connection),
         )
         connection.on_message = session.handle_first
-        early.hand_over(session.handle_first)
+        if early is not None:
+            early.hand_over(session.handle_first)
         async with mqtt.preparing(connection, *self._account.endpoint(name)):
             async with asyncio.timeout(self._settings.reply_timeout):
                 topics = payloads.command_topics(payloads.sub_name(name))

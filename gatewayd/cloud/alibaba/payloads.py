@@ -16,7 +16,12 @@ from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from gatewayd.cloud.alibaba.alink import SubName
-from gatewayd.cloud.alibaba.settings import SIGN_METHODS, AlibabaSettings
+from gatewayd.cloud.alibaba.settings import (
+    DEVICE_FIELD,
+    PRODUCT_FIELD,
+    SIGN_METHODS,
+    AlibabaSettings,
+)
 from gatewayd.cloud.mqtt import Login
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -29,6 +34,15 @@ a registration pushes has some hundred bytes, with a token 1.4 KB at most."""
 def register_content(name: CloudName, random: str) -> str:
     """Return what is signed to register, with the key productSecret."""
     return _run_together(deviceName=name.device, productKey=name.product, random=random)
+
+
+def client_id_of(name: CloudName, settings: AlibabaSettings) -> str:
+    """Return the part of a client id before the bars.  The same name has always the same."""
+    own, place = settings.gateway, (name.product, name.device)
+    if own is not None and own.client_id and (own.product, own.device) == place:
+        return own.client_id
+    text = settings.client_id.replace(PRODUCT_FIELD, name.product)
+    return text.replace(DEVICE_FIELD, name.device)
 
 
 def connect_content(name: CloudName, client_id: str, timestamp: str = "") -> str:
@@ -103,7 +117,7 @@ def register_login(
     if settings.instance_id:
         options["instanceId"] = settings.instance_id
     password = sign(settings.sign_method, secret, register_content(name, random))
-    return _login(name, settings.client_id_of(name.product, name.device), options, password)
+    return _login(name, client_id_of(name, settings), options, password)
 
 
 def connect_login(
@@ -113,7 +127,7 @@ def connect_login(
 
     secret: the deviceSecret.  timestamp: milliseconds since the epoch as text; "" sends none.
     """
-    method, client = settings.sign_method, settings.client_id_of(name.product, name.device)
+    method, client = settings.sign_method, client_id_of(name, settings)
     options = {"securemode": "2", "signmethod": method}
     if timestamp:
         options["timestamp"] = timestamp

@@ -112,8 +112,7 @@ def register_login(
     if settings.instance_id:
         options += f",instanceId={settings.instance_id}"
     password = sign(method, secret, register_content(name, random)).encode()
-    client = settings.client_id_of(name.product, name.device)
-    return _login(name, client, options, password)
+    return _login(name, payloads.client_id_of(name, settings), options, password)
 
 
 def connect_login(name: CloudName, secret: Secret) -> Login | None:

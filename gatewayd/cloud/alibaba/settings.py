@@ -120,6 +120,8 @@ SECURE_MODES = (2, -2)
 MAX_CLIENT_ID = 64
 """Characters of a client id before the bars ("MQTT-based dynamic registration")."""
 PRODUCT_FIELD, DEVICE_FIELD = "{product}", "{device}"
+USUAL_CLIENT_ID = f"{PRODUCT_FIELD}.{DEVICE_FIELD}"
+"""Within the bound for all names that a cloud takes."""
 _CLIENT_ID = re.compile(r"[!-{}~]{1,64}")  # what prints, without the bar that ends it
 
 
@@ -235,7 +237,7 @@ class AlibabaSettings(OutboundSettings):
         file=FileUse.LATER,
     )
     client_id: str = setting(
-        "{product}.{device}",
+        USUAL_CLIENT_ID,
         "client id of a device: {product} and {device} stand for productKey and deviceName; as "
         '"{device}" where rules name devices by MAC or serial number',
         grammar=client_id_template,
@@ -285,13 +287,6 @@ class AlibabaSettings(OutboundSettings):
     def host_for(self, product: str) -> str:
         """Return the endpoint's host name, given or derived."""
         return host_of(product, self.host, self.region, self.instance_id)
-
-    def client_id_of(self, product: str, device: str) -> str:
-        """Return the part of a client id before the bars.  The same name has always the same."""
-        own = self.gateway
-        if own is not None and own.client_id and (own.product, own.device) == (product, device):
-            return own.client_id
-        return self.client_id.replace(PRODUCT_FIELD, product).replace(DEVICE_FIELD, device)
 
     def problems(self) -> Iterator[str]:
         """Yield what is wrong, one sentence each, with the key and the remedy."""

@@ -50,7 +50,7 @@ class Signing:
     def login_of(self, name: CloudName) -> ChildLogin:
         """Return what a request in the name of a child says now."""
         settings = self.settings
-        client, time = settings.client_id_of(name.product, name.device), int(self.now() * 1000)
+        client, time = payloads.client_id_of(name, settings), int(self.now() * 1000)
         return ChildLogin(client, settings.sign_method, str(time), settings.clean_session)
 
 

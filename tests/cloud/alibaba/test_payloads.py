@@ -265,7 +265,8 @@ def test_the_password_is_not_shown() -> None:
 
 
 def test_the_longest_names_make_a_client_id_the_cloud_takes() -> None:
-    assert len(AlibabaSettings().client_id_of("p" * 20, "d" * 32)) <= 64
+    name = CloudName("cloud", "p" * 20, "d" * 32)
+    assert len(payloads.client_id_of(name, AlibabaSettings())) <= 64
 
 
 def test_a_client_id_is_as_the_settings_say_and_is_signed() -> None:
