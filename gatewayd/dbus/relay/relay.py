@@ -13,8 +13,9 @@ import os
 import socket
 import struct
 import threading
+from array import array
 from collections import deque
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from typing import Final
 from urllib.parse import unquote
@@ -34,12 +35,14 @@ BUSY, TOO_LARGE, TOO_MANY_DESCRIPTORS = "Busy", "TooLarge", "TooManyDescriptors"
 CHUNK: Final = 128 << 10
 MOST_DESCRIPTORS: Final = 253
 """Of one message, in the kernel (SCM_MAX_FD)."""
-PATIENCE: Final = 25.0
+PATIENCE: Final = 25
 """Seconds in which a bus has to accept a connection, as GLib waits for replies."""
 
 _PLAIN = frozenset("ybnqiuxtdhsog")
 """Types whose values GLib parses as fast as it copies them, also in arrays of octets."""
 _CREDENTIALS = struct.Struct("3i")
+_TIME = struct.Struct("@ll")
+"""A struct timeval: seconds, and microseconds."""
 
 
 class MessageGate:
@@ -123,9 +126,10 @@ class BusRelay:
     def _connect(self) -> str:
         """Return what is wrong with the socket, "" for nothing."""
         try:
-            self._bus.settimeout(PATIENCE)
+            # A timeout of Python's would not wait at all for a bus whose backlog is full.
+            self._bus.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIME.pack(PATIENCE, 0))
             self._bus.connect(self._path)
-            self._bus.settimeout(None)
+            self._bus.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIME.pack(0, 0))
             owner = owner_of(self._bus)
         except OSError as error:
             return f"its socket cannot be used: {error.strerror or error}"
@@ -135,39 +139,34 @@ class BusRelay:
 
     def _receive(self) -> None:
         sieve, descriptors = MessageSieve(self._judge), deque[int]()
-        is_begun = False
+        greeting = Greeting()
         try:
             while True:
-                data, came, _, _ = socket.recv_fds(self._bus, CHUNK, MOST_DESCRIPTORS)
+                data, came = _receive_from(self._bus)
                 if not data:
                     return
                 descriptors += came
-                if not is_begun:
-                    data, is_begun = self._greet(data)
+                said, data = greeting.split(data)
+                self._ours.sendall(said)
                 self._pass_on(sieve, data, descriptors)
         except (OSError, ValueError):
             return
         finally:
             _close(descriptors)
 
-    def _greet(self, data: bytes) -> tuple[bytes, bool]:
-        """Pass on what the bus says while GLib authenticates: lines, before the first message."""
-        while data and data[:1] not in (b"l", b"B"):
-            line, end, data = data.partition(b"\r\n")
-            self._ours.sendall(line + end)
-        return data, bool(data)
-
     def _pass_on(self, sieve: MessageSieve, data: bytes, descriptors: deque[int]) -> None:
         plain: list[bytes] = []
         for piece in sieve.feed(data):
             taken = [descriptors.popleft() for _ in range(min(piece.descriptors, len(descriptors)))]
-            if taken and piece.keeps_them:
-                self._ours.sendall(b"".join(plain))
-                plain.clear()
-                _send_with(self._ours, piece.data, taken)
-            else:
-                plain.append(piece.data)
-            _close(taken)
+            try:
+                if taken and piece.keeps_them:
+                    self._ours.sendall(b"".join(plain))
+                    plain.clear()
+                    _send_with(self._ours, piece.data, taken)
+                else:
+                    plain.append(piece.data)
+            finally:
+                _close(taken)
         self._ours.sendall(b"".join(plain))
         if not sieve.is_within_header:
             _close(descriptors)  # of a message that was passed over whole
@@ -177,18 +176,48 @@ class BusRelay:
         """On another thread: pass on what GLib sends."""
         try:
             while True:
-                data, descriptors, _, _ = socket.recv_fds(self._ours, CHUNK, MOST_DESCRIPTORS)
+                data, descriptors = _receive_from(self._ours)
                 if not data:
                     return
-                if descriptors:
-                    _send_with(self._bus, data, descriptors)
-                    _close(descriptors)
-                else:
-                    self._bus.sendall(data)
+                self._send_on(data, descriptors)
         except OSError:
             return
         finally:
             self.close()
+
+    def _send_on(self, data: bytes, descriptors: Sequence[int]) -> None:
+        """Send to the bus; descriptors are of the last message that begins in the data.
+
+        They must not be there before the first octet of it ("Transports", Unix domain sockets), and
+        the kernel joins what GLib wrote before with it: so they go with the last.
+        """
+        try:
+            if descriptors:
+                self._bus.sendall(data[:-1])
+                _send_with(self._bus, data[-1:], descriptors)
+            else:
+                self._bus.sendall(data)
+        finally:
+            _close(descriptors)
+
+
+class Greeting:
+    """What a bus says while GLib authenticates: lines, before the first message."""
+
+    def __init__(self) -> None:
+        self._within_line = self._is_over = False
+
+    def split(self, data: bytes) -> tuple[bytes, bytes]:
+        """Return what belongs to it of the octets that came next, and what follows it."""
+        at = 0
+        while not self._is_over and at < len(data):
+            if not self._within_line and data[at] in b"lB":
+                self._is_over = True
+                break
+            end = data.find(b"\n", at)
+            self._within_line = end < 0
+            at = len(data) if end < 0 else end + 1
+        return data[:at], data[at:]
 
 
 def socket_path(address: str) -> str:
@@ -209,6 +238,20 @@ def owner_of(connected: socket.socket) -> int:
     """Return the user who listens at the other end (SO_PEERCRED, unix(7)).  Raises OSError."""
     raw = connected.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
     return int(_CREDENTIALS.unpack(raw)[1])
+
+
+def _receive_from(end: socket.socket) -> tuple[bytes, list[int]]:
+    """Return what came, and the descriptors with it, which no program that is started gets.
+
+    Python's recv_fds() passes its flags on to nothing.
+    """
+    numbers = array("i")
+    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * numbers.itemsize)
+    data, ancillary, _, _ = end.recvmsg(CHUNK, room, socket.MSG_CMSG_CLOEXEC)
+    for level, kind, content in ancillary:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+    return data, numbers.tolist()
 
 
 def _send_with(receiver: socket.socket, data: bytes, descriptors: Iterable[int]) -> None:

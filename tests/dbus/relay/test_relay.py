@@ -18,7 +18,9 @@ from gatewayd.dbus.relay.relay import (
     TOO_LARGE,
     TOO_MANY_DESCRIPTORS,
     BusRelay,
+    Greeting,
     MessageGate,
+    _receive_from,
     socket_path,
 )
 from tests.dbus.relay.test_frames import EVE, OLGA, call, refusing, with_path
@@ -108,6 +110,90 @@ def test_descriptors_stay_with_their_message(tmp_path: Path) -> None:
     assert holders(strange) == holders(own) == 1
     os.close(strange)
     os.close(own)
+
+
+def test_descriptors_of_a_reply_come_after_what_was_sent_before_it(tmp_path: Path) -> None:
+    """The kernel joins what was written one after the other, and the first is another message."""
+    own = os.memfd_create("own")
+    with relayed(tmp_path, refusing) as (bus, inside):
+        inside.sendall(b"A" * 4000)
+        socket.send_fds(inside, [b"B" * 10], [own])
+        found = b""
+        while True:
+            data, came, _, _ = socket.recv_fds(bus, 4096, 8)
+            assert data
+            found += data
+            if came:
+                break
+        assert found == b"A" * 4000 + b"B" * 10
+        os.close(came[0])
+    os.close(own)
+
+
+def test_no_descriptor_is_left_where_the_other_end_has_gone(tmp_path: Path) -> None:
+    own = os.memfd_create("own")
+    with relayed(tmp_path, refusing) as (bus, inside):
+        bus.sendall(GREETING)
+        read(inside, len(GREETING))
+        inside.shutdown(socket.SHUT_RD)
+        socket.send_fds(bus, [plain_with_descriptor()], [own])
+        while bus.recv(4096):
+            pass
+    assert holders(own) == 1
+    (tmp_path / "bus").unlink()
+    with relayed(tmp_path, refusing) as (bus, inside):
+        bus.close()
+        with contextlib.suppress(OSError):
+            while True:
+                socket.send_fds(inside, [b"reply"], [own])
+    assert holders(own) == 1
+    os.close(own)
+
+
+@pytest.mark.parametrize("size", range(1, 12))
+def test_a_greeting_ends_where_the_first_message_begins_however_it_is_cut(size: int) -> None:
+    said, first = b"REJECTED EXTERNAL DBUS_COOKIE_SHA1 lB\r\nOK 1b\r\n", call()
+    greeting, found, rest = Greeting(), b"", b""
+    for at in range(0, len(said + first), size):
+        own, other = greeting.split((said + first)[at : at + size])
+        found, rest = found + own, rest + other
+    assert (found, rest) == (said, first)
+
+
+def test_descriptors_are_not_for_programs_that_are_started(tmp_path: Path) -> None:
+    own = os.memfd_create("own")
+    one, other = socket.socketpair()
+    with one, other:
+        socket.send_fds(one, [b"x"], [own])
+        _, (came,) = _receive_from(other)
+        assert not os.get_inheritable(came)
+    os.close(came)
+    os.close(own)
+
+
+def test_a_bus_with_a_full_backlog_is_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "bus"
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as first:
+        listening.bind(str(path))
+        listening.listen(0)
+        first.connect(str(path))
+        relay = BusRelay(str(path), (os.getuid(),), refusing)
+        inside = socket.socket(fileno=relay.open())
+        with inside:
+            os.set_blocking(inside.fileno(), False)
+            for _ in range(20):
+                os.sched_yield()
+                with contextlib.suppress(BlockingIOError):
+                    pytest.fail(f"given up: {inside.recv(1)!r} {relay.fault}")
+            inside.settimeout(PATIENCE)
+            listening.settimeout(PATIENCE)
+            listening.accept()[0].close()
+            bus, _ = listening.accept()
+            with bus:
+                bus.sendall(GREETING)
+                assert read(inside, len(GREETING)) == GREETING
+            relay.close()
+        assert relay.join(PATIENCE)
 
 
 def plain_with_descriptor(sender: str = OLGA) -> bytes:
