@@ -38,7 +38,8 @@ from gatewayd.device.decision_log import DecisionLog
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import PostEvent, State, Work
 from gatewayd.device.proof import PinIndex
-from gatewayd.device.record import CloudName, RecordStore
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName, Record, RecordStore
 from gatewayd.device.secret import SecretRef, SecretSlots
 from gatewayd.device.target_records import TargetRecords
 from gatewayd.device.views import CommandStatistics, MessageStatistics, Reporter
@@ -518,7 +519,11 @@ async def open_storage(config: Config, environ: Mapping[str, str]) -> Storage:
     """
     directory, store = config.gateway.state_directory, config.store
     make_store = partial(store.plugin, store.settings, directory, credentials_directory(environ))
-    elsewhere = partial(why_elsewhere, config.site.ownership())
+    ownership = config.site.ownership()
+
+    def elsewhere(record: Record) -> Reason:
+        return why_elsewhere(ownership, record.device, record.cloud)
+
     return await Storage.open(directory, make_store, wall_time, elsewhere)
 
 

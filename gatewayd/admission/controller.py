@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Protocol, TypeAlias
 
 from gatewayd.admission.join_window import JoinWindow
-from gatewayd.admission.ownership import ALONE, Ownership
+from gatewayd.admission.ownership import ALONE, Ownership, why_elsewhere
 from gatewayd.admission.policy.engine import PolicyContext, WindowScope
 from gatewayd.admission.policy.rules import Action, Decision
 from gatewayd.admission.policy.suggestion import CloudChoice, RulePurpose, RuleSuggestion
@@ -218,7 +218,7 @@ class AdmissionController:
             post(_event_of(record))
             return
         decision, until = await self._decide_by_proof(device)
-        if (elsewhere := self._elsewhere(decision)).code:
+        if (elsewhere := self.elsewhere(decision)).code:
             post(lc.OwnedElsewhere(elsewhere))
         elif decision.action is Action.REGISTER and not self._clock.is_set():
             await self._clock.wait_until_set()
@@ -253,7 +253,7 @@ class AdmissionController:
         Certificates are judged by a clock that is set.  Another gateway's device is asked nothing.
         """
         decision = self.decide(device)
-        if not decision.proof or self._proofs is None or self._elsewhere(decision).code:
+        if not decision.proof or self._proofs is None or self.elsewhere(decision).code:
             return decision, 0.0
         await self._clock.wait_until_set()
         await self._proofs.make(device, decision.proof)
@@ -309,7 +309,7 @@ class AdmissionController:
             )
         if provider not in ("", cloud.provider):
             raise NotAdmitted(f"Its rule assigns {device} to cloud {cloud.provider!r}")
-        if (elsewhere := self._ownership.elsewhere(cloud)).code:
+        if (elsewhere := why_elsewhere(self._ownership, device, cloud)).code:
             raise NotAdmitted(str(elsewhere))
         if (objection := self._check_name(cloud)) is not None:
             raise NotAdmitted(str(objection))
@@ -412,6 +412,9 @@ class AdmissionController:
         self._discovered.pin(device)
 
     async def _unbind(self, record: Record) -> None:
+        """Unbind a child from its clouds, unless another gateway may have bound it by now."""
+        if record.elsewhere.code:
+            return
         for number, one in enumerate(record.generations):
             if one.registered_at or (number and one.may_be_known):
                 await self._unbind_at(record.device, record.name_at(one))
@@ -477,7 +480,7 @@ class AdmissionController:
         if self._index.names.get(name, device) != device:
             raise NotAdmitted(f"Another child already has the name {name} at cloud {name.provider}")
 
-    def _elsewhere(self, decision: Decision) -> Reason:
+    def elsewhere(self, decision: Decision) -> Reason:
         """Return why a device that is to be registered, or asked about, is another gateway's."""
         if self._ownership is ALONE or decision.cloud is None:
             return NONE

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
 
+from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.reason import NONE, Reason
-from gatewayd.device.record import Admission, CloudName, Record
+from gatewayd.device.record import CloudName
 from gatewayd.settings.declare import setting
 
 MAX_SHARES = 64
@@ -117,11 +118,11 @@ class SiteSettings:
         return parse_share(self.share) or ALONE
 
 
-def why_elsewhere(ownership: Ownership, record: Record) -> Reason:
-    """Return why a child on record belongs to another gateway; NONE where it is ours.
+def why_elsewhere(ownership: Ownership, device: DeviceId, name: CloudName | None) -> Reason:
+    """Return why a child belongs to another gateway; NONE where it is ours.
 
-    The gateway's own name at a cloud is always its own.
+    name: at its cloud; None where it has none.  The gateway's own name is always its own.
     """
-    if record.cloud is None or record.admission is Admission.CONFIGURATION:
+    if name is None or device.startswith(GATEWAY_PREFIX):
         return NONE
-    return ownership.elsewhere(record.cloud)
+    return ownership.elsewhere(name)

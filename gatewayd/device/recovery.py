@@ -101,9 +101,9 @@ def _kept_from_cloud(record: Record) -> tuple[State, Reason] | None:
     """Return the state of a child that is to have no session; None for any other."""
     if record.verdict in _KEPT_OUT:
         return _KEPT_OUT[record.verdict], record.why
-    if record.is_frozen:
-        return State.FROZEN, KEY_CHANGED
-    return (State.ELSEWHERE, record.elsewhere) if record.elsewhere.code else None
+    if record.elsewhere.code:  # also where it is frozen: what is decided here is not for another
+        return State.ELSEWHERE, record.elsewhere
+    return (State.FROZEN, KEY_CHANGED) if record.is_frozen else None
 
 
 _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (

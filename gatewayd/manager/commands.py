@@ -325,7 +325,8 @@ class OperatorCommands:
         for one in record.moves.dormant if record is not None else ():
             yield f"What it has at cloud {one.provider}, where it is dormant, is deleted, too."
         decision = self._admission.decide(child.id)
-        if child.present and decision.action is Action.REGISTER:
+        elsewhere = self._admission.elsewhere(decision).code
+        if child.present and decision.action is Action.REGISTER and not elsewhere:
             yield f"It is on the LAN, and rule {decision.rule} admits it again at once."
 
     def _if_repinned(self, child: Child) -> Iterator[str]:

@@ -22,8 +22,8 @@ from gatewayd.admission.ownership import (
 )
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
-from gatewayd.device.reason import NONE
-from gatewayd.device.record import Admission, CloudName, Record, Verdict
+from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.record import CloudName, Record, Verdict
 from gatewayd.errors import NotAdmitted
 from gatewayd.storage.records import RecordDatabase
 from tests.device.test_lifecycle import a_record
@@ -98,10 +98,9 @@ def test_without_a_share_everything_is_ours() -> None:
 
 def test_the_own_name_of_a_gateway_is_its_own() -> None:
     foreign = next(name for name in NAMES if share_of(name, 3) != 1)
-    record = a_record(cloud=foreign)
-    assert why_elsewhere(SHARES[0], record).code == "share-of-another"
-    assert why_elsewhere(SHARES[0], replace(record, admission=Admission.CONFIGURATION)) == NONE
-    assert why_elsewhere(SHARES[0], replace(record, cloud=None)) == NONE
+    assert why_elsewhere(SHARES[0], DeviceId("child-1"), foreign).code == "share-of-another"
+    assert why_elsewhere(SHARES[0], DeviceId("gateway-cloud"), foreign) == NONE
+    assert why_elsewhere(SHARES[0], DeviceId("child-1"), None) == NONE
 
 
 def test_a_record_says_so_however_it_is_read_and_the_disk_does_not(tmp_path: Path) -> None:
@@ -113,7 +112,10 @@ def test_a_record_says_so_however_it_is_read_and_the_disk_does_not(tmp_path: Pat
         database.commit()
         return database.read(DeviceId("child-1"))
 
-    database = RecordDatabase(tmp_path / "state", lambda one: why_elsewhere(SHARES[0], one))
+    def elsewhere(one: Record) -> Reason:
+        return why_elsewhere(SHARES[0], one.device, one.cloud)
+
+    database = RecordDatabase(tmp_path / "state", elsewhere)
     try:
         read, (listed,) = change(database), database.all()
         assert read == listed
@@ -193,10 +195,32 @@ async def test_a_gateway_that_was_alone_gives_up_other_shares_and_keeps_their_se
         stage.lose(next(name for name in names if stage.lan.appear(name) == left.id))
         await stage.manager.ping()
         assert left.id in stage.manager.children, "it is on record"
+        await stage.app.commands.forget(left.id, "uid 0")
+        assert not [call for call in cloud.calls if call.startswith("forget")], (
+            "another may have it"
+        )
     cloud.online.clear()
+    kept = [one for one in names if one != left.label]
     async with Stage(records, cloud).running() as stage:
-        for name in names:
+        for name in kept:
             stage.announce(name)
         await asyncio.sleep(120)
-        assert len(online(stage)) == len(names)
-    assert cloud.calls.count("register TH20-1") == 1
+        assert len(online(stage)) == len(kept)
+    assert all(cloud.calls.count(f"register {name}") == 1 for name in kept)
+
+
+@pytest.mark.jumping_clock
+async def test_the_gateways_own_name_stays_its_own_whatever_an_operator_does() -> None:
+    name = next(name for name in NAMES if share_of(name, 3) != 1)
+    cloud, records = FakeCloud(gateway_name=name), MemoryRecords()
+    for ownership in (ALONE, SHARES[0]):
+        async with Stage(records, cloud, ownership=ownership).running() as stage:
+            await stage.app.admit_gateway()
+            await asyncio.sleep(60)
+            (own,) = online(stage)
+            await stage.app.commands.reject(own, "", "uid 0")
+            await stage.manager.ping()
+            await stage.app.commands.approve(own, "", "uid 0")
+            await asyncio.sleep(120)
+            assert online(stage) == {own}
+        cloud.online.clear()

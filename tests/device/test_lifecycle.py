@@ -122,6 +122,7 @@ def test_absent_is_shown_as_offline() -> None:
         ({"pin": FROZEN, "verdict": Verdict.REJECTED}, True, S.REJECTED),
         ({"attempt": 1, "stored": 1, "elsewhere": ELSEWHERE}, True, S.ELSEWHERE),
         ({"elsewhere": ELSEWHERE}, False, S.ELSEWHERE),
+        ({"elsewhere": ELSEWHERE, "pin": FROZEN}, True, S.ELSEWHERE),
         ({"elsewhere": ELSEWHERE, "verdict": Verdict.REJECTED}, True, S.REJECTED),
     ],
 )

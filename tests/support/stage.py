@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from functools import partial
 from typing import Any
 
 import pytest_asyncio
@@ -167,7 +166,8 @@ class Stage:
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[Stage]:
         """Restore what an earlier run has left, and run until the block ends."""
-        self.records.place(partial(why_elsewhere, self._ownership))
+        ours = self._ownership
+        self.records.place(lambda one: why_elsewhere(ours, one.device, one.cloud))
         self.app.restore(lambda ref: ref in self.records.slots)
         async with in_background(self.manager.run()):
             yield self
