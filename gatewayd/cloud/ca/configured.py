@@ -104,12 +104,16 @@ class ConfiguredCertificate:
     async def open(
         self, log_in: LogIn[Opened], name: CloudName, secret: Secret, on_message: Handler | None
     ) -> Opened:
-        """Log in once; where that is refused, read the files again.  Raises LoginError."""
+        """Log in once; where that is refused, read the files again.  Raises LoginError.
+
+        Before the first login they are read, too: they may have been replaced meanwhile.
+        """
+        if not self._newest:
+            await self._try_reading()
         try:
             return await log_in(name, secret, on_message)
         except LoginRefused as error:
-            with contextlib.suppress(ConfigError):  # then the kept one is all there is
-                await self._read()
+            await self._try_reading()
             stale = self.is_replaced(name, secret) or error.stale
             raise LoginRefused(error.reason, stale=stale) from error
 
@@ -129,6 +133,10 @@ class ConfiguredCertificate:
             await self._read()
         except ConfigError as error:
             log.warning("The gateway's certificate in use stays: %s", error)
+
+    async def _try_reading(self) -> None:
+        with contextlib.suppress(ConfigError):  # then the kept one is all there is
+            await self._read()
 
     async def _read(self) -> CertificateIdentity:
         identity = await asyncio.to_thread(

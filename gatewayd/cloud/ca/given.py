@@ -14,13 +14,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from gatewayd.ca.bundle import Bundle, client_fault
-from gatewayd.ca.certificates import fingerprint_of
-from gatewayd.cloud.ca.identity import (
-    CertificateIdentity,
-    keep_identity,
-    read_identity,
-    renewal_due,
-)
+from gatewayd.ca.certificates import Validity, fingerprint_of
+from gatewayd.cloud.ca.identity import DAY, CertificateIdentity, keep_identity, read_identity
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
@@ -58,9 +53,10 @@ def kept_for(word: str, name: CloudName) -> DeviceId:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of a name: fingerprint of its certificate, and when that is due."""
+    """What is known of a name: the certificate, its begin, and when it is due for renewal."""
 
     fingerprint: str
+    starts: float
     due: float
 
 
@@ -76,7 +72,7 @@ class GivenIdentities:
     ) -> None:
         self._provider, self._slots = provider, slots
         self._renew_before, self._now = renew_before, now
-        self._known: dict[DeviceId, _Known | None] = {}  # an entry for each name with a login
+        self._known: dict[DeviceId, _Known] = {}  # of names that were given one
 
     async def put(self, name: CloudName, identity: CertificateIdentity) -> None:
         """Keep an identity for a device, in place of any other."""
@@ -99,7 +95,9 @@ class GivenIdentities:
 
     async def has_ended(self, name: CloudName) -> bool:
         """Whether there is one that is due for renewal."""
-        return await self.current(name) is None and self._known[kept_for(GIVEN, name)] is not None
+        await self.current(name)
+        known = self._known.get(kept_for(GIVEN, name))
+        return known is not None and known.due <= self._now()
 
     async def remove(self, name: CloudName) -> bool:
         """Remove what was given for a device; return whether there was something."""
@@ -117,14 +115,16 @@ class GivenIdentities:
 
     def _good(self, device: DeviceId) -> _Known | None:
         known = self._known.get(device)
-        return known if known is not None and known.due > self._now() else None
+        # the clock may have stood before its begin when it was read, and may be right by now
+        return known if known is not None and known.starts <= self._now() < known.due else None
 
     def _know(self, device: DeviceId, identity: CertificateIdentity | None) -> None:
         if identity is None:
-            self._known[device] = None
+            self._known.pop(device, None)
             return
-        due = renewal_due(identity.secret, self._renew_before, self._now())
-        self._known[device] = _Known(identity.fingerprint, due or 0.0)
+        span = Validity.of(identity.certificate)
+        due = span.ends.timestamp() - self._renew_before * DAY
+        self._known[device] = _Known(identity.fingerprint, span.starts.timestamp(), due)
 
     async def _newest(self, device: DeviceId) -> CertificateIdentity | None:
         """Return the newest that can be read: a crash may have left an older one."""

@@ -52,6 +52,7 @@ from gatewayd.cloud.provider import (
     Issued,
     KeepSecret,
     LoginFailed,
+    LoginRefused,
     Outcome,
     Refused,
 )
@@ -224,12 +225,19 @@ class CertificateRoute:
     async def open(
         self, name: CloudName, secret: Secret, on_message: mqtt.Handler | None
     ) -> tuple[mqtt.MqttConnection, str]:
-        """Log in once, as CertificateLogin does; what was imported is known from then on."""
+        """Log in once, as CertificateLogin does; what was imported is known from then on.
+
+        A secret that is refused is stale where another was imported: that may be accepted.
+        """
         try:
             await self.authority.given_to(name)
         except StoreError as error:
             raise LoginFailed(reason_of(error)) from error
-        return await self._login.open(name, secret, on_message)
+        try:
+            return await self._login.open(name, secret, on_message)
+        except LoginRefused as error:
+            error.stale = error.stale or self.authority.replaces(name, secret)
+            raise
 
     async def credential(self, _: CloudName, secret: Secret) -> Credential:
         """Return what a child's holder logs in with: certificate and key prove it, no password.

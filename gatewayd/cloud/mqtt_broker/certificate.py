@@ -134,13 +134,23 @@ class CertifiedRoute:
         return renewal_due(secret, self.renew_before, self._wall())
 
     async def connect(self, name: CloudName, secret: Secret) -> MqttSession:
-        """Log in once.  Raises LoginRefused, LoginFailed."""
-        identity = self._templates.identity(name)
+        """Log in once.  Raises LoginRefused, LoginFailed.
+
+        A secret that is refused is stale where another was imported: that may be accepted.
+        """
         try:
-            await self.authority.given_to(name)  # so that `renew_at` knows of it
-            own = await asyncio.to_thread(read_identity, secret)
+            await self.authority.given_to(name)  # so that it is known from then on
+            return await self._log_in(name, secret)
+        except LoginRefused as error:
+            error.stale = error.stale or self.authority.replaces(name, secret)
+            raise
         except StoreError as error:
             raise LoginFailed(reason_of(error)) from error
+
+    async def _log_in(self, name: CloudName, secret: Secret) -> MqttSession:
+        identity = self._templates.identity(name)
+        try:
+            own = await asyncio.to_thread(read_identity, secret)
         except InvalidArgs as error:
             raise LoginRefused(reasons.NO_CERTIFICATE) from error
         if own.device_id != identity.user:

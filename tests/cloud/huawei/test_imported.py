@@ -22,7 +22,7 @@ from gatewayd.cloud.ca.service import AuthorityService
 from gatewayd.cloud.huawei.preflight import preflight
 from gatewayd.cloud.huawei.settings import HuaweiGateway, HuaweiSettings
 from gatewayd.cloud.preflight import CheckResult
-from gatewayd.cloud.provider import AcceptsCertificates, Issued, Refused
+from gatewayd.cloud.provider import AcceptsCertificates, Issued, LoginRefused, Refused
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.device.views import Facts
@@ -152,6 +152,24 @@ async def test_an_online_device_takes_the_certificate_that_is_imported_later(
         assert fingerprint(register) == facts["Fingerprint"]
         (slot,) = register.slots.values()
         assert one.provider.renew_at(child_name(), slot) > time.time() + 86400  # type: ignore[operator]  # a certificate ends
+
+
+async def test_a_child_whose_first_login_was_refused_registers_with_what_is_imported(
+    tmp_path: Path,
+) -> None:
+    """Without one it keeps its certificate, as the platform may come to accept that."""
+    async with certified(furnish(tmp_path)) as one:
+        to, kept = service(one), RecordingKeeper()
+        one.instance.authorities.update(one.ca.certificate_id, {"provision_enable": False})
+        assert await one.provider.register(child(1), kept.keep) == Issued()
+        for stale in (False, True):
+            with pytest.raises(LoginRefused) as refused:
+                await one.provider.connect(child(1), kept.secrets[0])
+            assert refused.value.stale is stale
+            if not stale:
+                await give(to, made_for(elsewhere(one), "SEN-0001"))
+        assert await one.provider.register(child(1), kept.keep) == Issued()
+        one.sessions.append(await one.provider.connect(child(1), kept.secrets[1]))
 
 
 def child_name() -> CloudName:

@@ -217,6 +217,19 @@ async def test_a_ca_that_the_broker_does_not_trust_has_a_remedy() -> None:
         assert isinstance(refused, LoginRefused)
         assert refused.reason.code == "authority-unknown"
         assert "ca revoked" in refused.reason.remedy
+        assert not refused.stale
+
+
+@integration
+async def test_a_refused_certificate_is_stale_once_another_was_imported() -> None:
+    async with certified_broker() as one:
+        assert one.provider.issuer is not None
+        secret, own = await registered(one), read_identity(await registered(one))
+        await one.provider.issuer.authority.given.put(ONE, own)
+        one.refuse()
+        refused = await refusal(one, secret)
+        assert isinstance(refused, LoginRefused)
+        assert refused.stale
 
 
 @integration
