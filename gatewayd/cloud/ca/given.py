@@ -3,14 +3,16 @@
 They are kept in the secret store by the name that the device has at the cloud, whether it is known
 here yet or not.  The next registration or renewal of that device uses the one that was given last,
 until that is due for renewal itself; from then on the device CA issues its certificates, where
-there is one.
+there is one.  No two devices are given one certificate, or one ID at the cloud: each would end the
+session of the other.
 """
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from gatewayd.ca.bundle import Bundle, client_fault
@@ -24,7 +26,7 @@ from gatewayd.errors import InvalidArgs, SecretCorrupt, SecretNotFound
 
 log = logging.getLogger(__name__)
 
-GIVEN = "given"
+GIVEN, HOLDER = "given", "holder"
 GIVEN_ENDS = Reason(
     "certificate-given-ends",
     "The certificate in use was imported and expires soon, and no device CA is here to issue "
@@ -47,8 +49,21 @@ def given_identity(bundle: Bundle, device_id: str, now: float) -> CertificateIde
 
 def kept_for(word: str, name: CloudName) -> DeviceId:
     """Return under what something is kept for a name at a cloud; it is no child's id."""
-    digest = hashlib.sha256(f"{name.product}/{name.device}".encode()).hexdigest()
-    return DeviceId(f"{word}-{digest[:32]}")
+    return _kept(word, _shown(name))
+
+
+def _kept(word: str, text: str) -> DeviceId:
+    return DeviceId(f"{word}-{hashlib.sha256(text.encode()).hexdigest()[:32]}")
+
+
+def _shown(name: CloudName) -> str:
+    return f"{name.product}/{name.device}"
+
+
+def _unique(identity: CertificateIdentity) -> Mapping[str, str]:
+    """Return what no other device may have, and how it is named in an error."""
+    own = identity.device_id
+    return {f"certificate {identity.fingerprint}": "The certificate", f"id {own}": f"The ID {own}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +88,21 @@ class GivenIdentities:
         self._provider, self._slots = provider, slots
         self._renew_before, self._now = renew_before, now
         self._known: dict[DeviceId, _Known] = {}  # of names that were given one
+        self._lock = asyncio.Lock()
 
     async def put(self, name: CloudName, identity: CertificateIdentity) -> None:
-        """Keep an identity for a device, in place of any other."""
+        """Keep an identity for a device, in place of any other.
+
+        Raises InvalidArgs where another device was given this certificate, or its ID.
+        """
         device = kept_for(GIVEN, name)
-        older = await self._refs(device)
-        newest = max((ref.attempt for ref in older), default=0) + 1
-        await self._slots.put(self._slot(device, newest), identity.secret)
-        self._know(device, identity)
-        for ref in older:
-            await self._slots.delete(ref)
+        async with self._lock:
+            before = await self._newest(device)
+            await self._hold(_shown(name), identity)
+            await self._replace(device, GIVEN, identity.secret)
+            self._know(device, identity)
+            if before is not None:
+                await self._release(_unique(before).keys() - _unique(identity).keys())
 
     async def current(self, name: CloudName) -> CertificateIdentity | None:
         """Return the identity that a device is to have; None without one that is good for long."""
@@ -102,16 +122,60 @@ class GivenIdentities:
     async def remove(self, name: CloudName) -> bool:
         """Remove what was given for a device; return whether there was something."""
         device = kept_for(GIVEN, name)
-        refs = await self._refs(device)
-        for ref in refs:
-            await self._slots.delete(ref)
-        self._know(device, None)
+        async with self._lock:
+            refs = await self._refs(device)
+            before = await self._newest(device) if refs else None
+            for ref in refs:
+                await self._slots.delete(ref)
+            self._know(device, None)
+            await self._release(_unique(before) if before is not None else ())
         return bool(refs)
 
     def replaces(self, name: CloudName, secret: Secret) -> bool:
         """Whether another identity than this one is to be used: as far as is known, at once."""
         known = self._good(kept_for(GIVEN, name))
         return known is not None and known.fingerprint != fingerprint_of(secret)
+
+    async def _hold(self, name: str, identity: CertificateIdentity) -> None:
+        """Put down whose an identity is, before it is: what a crash leaves is no one's."""
+        new = []
+        for fact, shown in _unique(identity).items():
+            holder = await self._holder(fact)
+            if holder not in ("", name):
+                raise InvalidArgs(
+                    f"{shown} was imported for {holder} already, and each would end the session of "
+                    "the other: get another one for this device, or first run gatewayctl "
+                    "certificate remove for that one"
+                )
+            if not holder:
+                new.append(fact)
+        for fact in new:
+            await self._replace(_kept(HOLDER, fact), HOLDER, Secret(name.encode()))
+
+    async def _holder(self, fact: str) -> str:
+        """Return which device has an identity with this; "" for none."""
+        for ref in await self._refs(_kept(HOLDER, fact), HOLDER):
+            try:
+                name = (await self._slots.get(ref)).reveal().decode()
+            except (SecretNotFound, SecretCorrupt):
+                continue
+            found = await self._newest(_kept(GIVEN, name))
+            if found is not None and fact in _unique(found):
+                return name
+        return ""
+
+    async def _release(self, facts: Collection[str]) -> None:
+        for fact in facts:
+            for ref in await self._refs(_kept(HOLDER, fact), HOLDER):
+                await self._slots.delete(ref)
+
+    async def _replace(self, device: DeviceId, kind: str, secret: Secret) -> None:
+        """Keep a secret, in place of any other of this kind."""
+        older = await self._refs(device, kind)
+        newest = max((ref.attempt for ref in older), default=0) + 1
+        await self._slots.put(SecretRef(self._provider, device, newest, kind), secret)
+        for ref in older:
+            await self._slots.delete(ref)
 
     def _good(self, device: DeviceId) -> _Known | None:
         known = self._known.get(device)
@@ -135,9 +199,6 @@ class GivenIdentities:
                 log.warning("A certificate that was imported cannot be read: %s.", error)
         return None
 
-    async def _refs(self, device: DeviceId) -> list[SecretRef]:
+    async def _refs(self, device: DeviceId, kind: str = GIVEN) -> list[SecretRef]:
         refs = await self._slots.refs(device)
-        return [ref for ref in refs if ref == self._slot(device, ref.attempt)]
-
-    def _slot(self, device: DeviceId, attempt: int) -> SecretRef:
-        return SecretRef(self._provider, device, attempt, GIVEN)
+        return [ref for ref in refs if (ref.provider, ref.kind) == (self._provider, kind)]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+
+import pytest
 
 from gatewayd.ca.bundle import read_bundle
-from gatewayd.cloud.ca.given import GivenIdentities, given_identity
-from gatewayd.cloud.ca.identity import CertificateIdentity
+from gatewayd.cloud.ca.given import HOLDER, GivenIdentities, given_identity
+from gatewayd.cloud.ca.identity import CertificateIdentity, keep_identity
 from gatewayd.device.record import CloudName
+from gatewayd.device.secret import Secret
+from gatewayd.errors import InvalidArgs
 from tests.cloud.guarded import device_ca, identity
 from tests.cloud.mqtt_broker.certified import MemoryStore
 
@@ -27,9 +31,10 @@ class Desk:
         """Return what was given, as after a restart."""
         return GivenIdentities("huawei", self.store, 30, lambda: self.now)
 
-    def made(self) -> CertificateIdentity:
+    def made(self, device_id: str = "p_n") -> CertificateIdentity:
         """Return an identity that begins about now, and is good for 50 days."""
-        return given_identity(read_bundle(identity(device_ca(), days=50).reveal()), "p_n", self.now)
+        bundle = read_bundle(identity(device_ca(), days=50).reveal())
+        return given_identity(bundle, device_id, self.now)
 
 
 async def test_a_certificate_that_a_clock_behind_has_seen_is_used_once_the_clock_is_right() -> None:
@@ -58,3 +63,37 @@ async def test_only_names_that_were_given_one_are_in_memory() -> None:
     assert len(given._known) == 1
     assert await given.remove(NAME)
     assert len(given._known) == 0
+
+
+async def test_no_two_devices_are_given_one_certificate_or_one_id() -> None:
+    """What was replaced or removed is free again; a restart forgets nothing of it."""
+    desk, one, other = Desk(), NAME, replace(NAME, device="other")
+    first, second = desk.made("a"), desk.made("b")
+    await desk.opened().put(one, first)
+    await desk.opened().put(one, first)
+    same_certificate = keep_identity("c", Secret(first.secret.reveal().partition(b"\n")[2]))
+    for made, says in (
+        (same_certificate, "The certificate was imported for p/n already"),
+        (desk.made("a"), "The ID a was imported for p/n already"),
+    ):
+        with pytest.raises(InvalidArgs, match=says):
+            await desk.opened().put(other, made)
+        assert await desk.opened().current(other) is None
+    await desk.opened().put(one, second)
+    await desk.opened().put(other, first)
+    with pytest.raises(InvalidArgs, match="imported for p/other already"):
+        await desk.opened().put(one, first)
+    assert await desk.opened().remove(other)
+    await desk.opened().put(one, first)
+    assert await desk.opened().remove(one)
+    assert desk.store.slots == {}
+
+
+async def test_a_crash_before_a_certificate_is_kept_keeps_it_from_no_one() -> None:
+    desk = Desk()
+    made = desk.made()
+    await desk.opened().put(replace(NAME, device="other"), made)
+    desk.store.slots = {r: s for r, s in desk.store.slots.items() if r.kind == HOLDER}
+    await desk.opened().put(NAME, made)
+    assert await desk.opened().current(NAME) == made
+    assert len(desk.store.slots) == 3
