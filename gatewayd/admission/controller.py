@@ -13,7 +13,7 @@ from gatewayd.admission.ownership import ALONE, Ownership, why_elsewhere
 from gatewayd.admission.policy.engine import PolicyContext, WindowScope
 from gatewayd.admission.policy.rules import Action, Decision
 from gatewayd.admission.policy.suggestion import CloudChoice, RulePurpose, RuleSuggestion
-from gatewayd.cloud.provider import NO_PROVIDER, CloudProvider
+from gatewayd.cloud.provider import NO_PROVIDER, CloudProvider, SupportsDeviceCa
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import Claim, DeviceId, Evidence
 from gatewayd.device.lifecycle import PostEvent
@@ -343,6 +343,7 @@ class AdmissionController:
         await self._records.forget(device)
         self._index.update(device, None)
         self._discovered.unpin(device)
+        await self._drop_given(record)
 
     async def settle(
         self, answers: Mapping[Claim, DeviceId | None], gone: DeviceId | None = None
@@ -359,6 +360,7 @@ class AdmissionController:
         if gone is not None:
             self._index.update(gone, None)
             self._discovered.unpin(gone)
+            await self._drop_given(record)
 
     async def check_move(self, device: DeviceId, to: CloudName) -> None:
         """Raise NotAdmitted where a cloud would not accept a child by this name now.
@@ -401,6 +403,7 @@ class AdmissionController:
         """
         await self._unbind_at(device, left)
         await self.move(device, change)
+        await self._drop_given_to(left)
 
     async def configure(self, device: DeviceId, cloud: CloudName) -> None:
         """Record a name of the gateway itself.  Raises StoreError."""
@@ -423,6 +426,16 @@ class AdmissionController:
         provider = self._providers.get(name.provider)
         if provider is not None and (why := await provider.unbind(name)) is not None:
             raise CloudUnreachable(f"{device} is still bound to this gateway: {why}")
+
+    async def _drop_given(self, record: Record | None) -> None:
+        for name in record.names if record is not None else ():
+            await self._drop_given_to(name)
+
+    async def _drop_given_to(self, name: CloudName) -> None:
+        """Remove what was imported for a child that is gone, whether it was registered or not."""
+        provider = self._providers.get(name.provider)
+        if isinstance(provider, SupportsDeviceCa) and provider.issuer is not None:
+            await provider.issuer.authority.forget_given(name)
 
     async def _admit(self, device: DeviceId, decision: Decision, by: Admission) -> None:
         fresh = self._new_record(device, decision.rule, decision.cloud, by)

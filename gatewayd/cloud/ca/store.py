@@ -115,14 +115,18 @@ class AuthorityStore:
         """
         return await self._given.current(name) if self._given is not None else None
 
-    async def forget_given(self, name: CloudName) -> Reason | None:
-        """Remove the identity that an operator gave a device; return why that failed."""
+    async def forget_given(self, name: CloudName) -> None:
+        """Remove the identity that an operator gave a device; what stays is logged."""
         try:
             if self._given is not None:
                 await self._given.remove(name)
         except StoreError as error:
-            return reason_of(error)
-        return None
+            log.warning(
+                "The certificate that was imported for %s stays: %s.  Run gatewayctl certificate "
+                "remove --cloud %s --product %s --node-id %s.",
+                name, error, name.provider, name.product, name.device,
+                extra={"cloud": str(name)},
+            )  # fmt: skip
 
     def replaces(self, name: CloudName, secret: Secret) -> bool:
         """Whether a device is to have another identity, which an operator has given."""

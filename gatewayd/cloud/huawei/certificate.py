@@ -163,9 +163,9 @@ class CertificateRoute:
         """Return why the device cannot get a certificate now; None if it can."""
         return await self.authority.check_ready(name)
 
-    async def unbind(self, name: CloudName) -> Reason | None:
-        """Remove a certificate that was imported; nothing binds such a device to this gateway."""
-        return await self.authority.forget_given(name)
+    async def unbind(self, _: CloudName) -> Reason | None:
+        """Return None: nothing binds such a device to this gateway."""
+        return None
 
     async def register(self, name: CloudName, keep: KeepSecret) -> Outcome:
         """Make a key and its certificate, unless one was imported; see Route.

@@ -192,8 +192,7 @@ class CertifiedRoute:
     async def unbind(self, name: CloudName) -> Reason | None:
         """Revoke the child's certificates; return why that failed.
 
-        By a clock that is not set, those that are valid could seem to have ended.  One that was
-        imported is removed.
+        By a clock that is not set, those that are valid could seem to have ended.
         """
         if not self._clock.is_set():
             return CLOCK_NOT_SET
@@ -203,7 +202,7 @@ class CertifiedRoute:
             return reasons.TOO_MANY_REVOKED
         except StoreError as error:
             return reason_of(error)
-        return await self.authority.forget_given(name)
+        return None
 
     async def accept(
         self, bundle: Bundle, name: CloudName | None, device_id: str

@@ -410,6 +410,20 @@ async def test_a_certificate_is_kept_until_it_is_removed_and_goes_before_the_cas
             await again.service.remove_certificate("", {}, "uid 0")
 
 
+async def test_what_cannot_be_removed_of_a_child_that_is_gone_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_: SecretRef) -> None:
+        raise StoreFull("no space")
+
+    async with desk(tmp_path) as one:
+        await import_certificate(one, "child-1", identity(device_ca(), days=50).reveal())
+        monkeypatch.setattr(one.secrets, "delete", broken)
+        await one.issuer.authority.forget_given(NAMES[ONE])
+    assert "imported for p/n stays: no space" in caplog.text
+    assert "certificate remove --cloud huawei --product p --node-id n" in caplog.text
+
+
 async def test_a_certificate_that_would_be_renewed_at_once_is_refused(tmp_path: Path) -> None:
     ca = device_ca("elsewhere")
     async with desk(tmp_path) as one:

@@ -26,9 +26,10 @@ from gatewayd.cloud.provider import AcceptsCertificates, Issued, LoginRefused, R
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.device.views import Facts
-from gatewayd.errors import InvalidArgs, NoSuchDevice
+from gatewayd.errors import InvalidArgs, NoSuchDevice, StoreFull
 from gatewayd.simulator.huawei.platform.device import AuthSlot
 from gatewayd.testing.contracts.cloud import RecordingKeeper
+from gatewayd.testing.waiting import until
 from tests.cloud.guarded import device_ca, subject
 from tests.cloud.huawei.certified import Certified, certified, child, child_id, furnish
 from tests.cloud.huawei.site import GATEWAYS, SENSORS
@@ -126,7 +127,7 @@ async def test_a_device_registers_itself_by_the_certificate_that_it_had(tmp_path
         assert one.devices() == {child_id(1)}
         known = one.instance.devices.get(child_id(1))
         assert known.auth.fingerprint == facts["Fingerprint"]
-        assert await one.provider.unbind(child(1)) is None
+        await one.provider.issuer.authority.forget_given(child(1))
         assert (await one.provider.check_ready(child(1))).code == "authority-missing"  # type: ignore[union-attr]  # likewise
 
 
@@ -170,6 +171,34 @@ async def test_a_child_whose_first_login_was_refused_registers_with_what_is_impo
                 await give(to, made_for(elsewhere(one), "SEN-0001"))
         assert await one.provider.register(child(1), kept.keep) == Issued()
         one.sessions.append(await one.provider.connect(child(1), kept.secrets[1]))
+
+
+@pytest.mark.parametrize("registered", [True, False])
+async def test_a_child_that_is_forgotten_leaves_no_key_and_one_that_is_not_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, registered: bool
+) -> None:
+    register = MemoryRecords()
+    async with platform(tmp_path) as one:
+        assert one.provider.issuer is not None
+        authority = one.provider.issuer.authority
+        if not registered:
+            one.slots.kept.clear()
+            authority._current = None
+        async with life(one, register) as (stage, device, _):
+            if registered:
+                await stage.tape.wait_for(device, "online")
+            else:
+                waiting = stage.manager.children[device]
+                await until(lambda: waiting.reason.code == "authority-missing")
+            await give(service(one, stage), made_for(elsewhere(one), CHILD, "p"), device)
+            assert bool(register[device].registered_at) is registered
+            with monkeypatch.context() as broken:
+                broken.setattr(register, "failing", StoreFull("no space"))
+                with pytest.raises(StoreFull):
+                    await stage.app.commands.forget(device, "uid 0")
+            assert await authority.given_to(child_name()) is not None
+            await stage.app.commands.forget(device, "uid 0")
+            assert await authority.given_to(child_name()) is None
 
 
 def child_name() -> CloudName:
