@@ -441,6 +441,9 @@ class AcceptsCertificates(Protocol):
         Raises InvalidArgs where the device cannot log in with it, and ConfigError.
         """
 
+    def uses_certificate(self, name: CloudName) -> bool:
+        """Whether the route of a device, "" for the default one, logs in by its certificate."""
+
 
 @runtime_checkable
 class SupportsDeviceCa(Protocol):

@@ -178,12 +178,13 @@ class AuthorityService:
             raise WrongState("This cloud takes no certificates that were made elsewhere")
         name, identity = await issuer.accept(bundle, wanted, _text(options, "device-id"))
         self._demand_long_life(identity, issuer.renew_before)
+        child = self._named_child(name)
+        self._demand_certificate_route(issuer, (child and self._named(child)) or name)
         current = await self._authorities.current()
         is_own = current is not None and is_signed_by(
             bundle.certificate, current.authority.certificate
         )
         await self._authorities.given.put(name, identity)
-        child = self._named_child(name)
         log.info(
             "Certificate of %s imported by %s: SHA-256 %s.", name, caller, identity.fingerprint,
             extra={"cloud": str(name), **({"device": child} if child else {})},
@@ -215,6 +216,15 @@ class AuthorityService:
             raise InvalidArgs(
                 f"The certificate expires on {ends:%Y-%m-%d}, and certificates are renewed {days} "
                 "days before: get one that is valid for longer, or set renew_before to less"
+            )
+
+    @staticmethod
+    def _demand_certificate_route(issuer: AcceptsCertificates, name: CloudName) -> None:
+        """Raise WrongState for a device that logs in by something else.  name: with its route."""
+        if not issuer.uses_certificate(name):
+            raise WrongState(
+                f"{name} takes the route {name.route[:32]!a}, which logs in by no certificate from "
+                "here: name another route in its rule, and run gatewayctl forget for it"
             )
 
     def _named_child(self, name: CloudName) -> DeviceId | None:

@@ -56,6 +56,7 @@ from gatewayd.cloud.provider import (
     Outcome,
     Refused,
 )
+from gatewayd.cloud.routed_provider import GATEWAY_ROUTE
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.recovery import reason_of
@@ -68,6 +69,7 @@ log = logging.getLogger(__name__)
 
 
 MAX_BYTES = 1 << 20
+CERTIFICATE_ROUTE = "certificate"
 
 
 def read_template(path: Path) -> bytes:
@@ -318,6 +320,13 @@ class CertificateRoute:
         if (objection := self.check_name(name)) is not None:
             raise InvalidArgs(objection.text)
         return name, await asyncio.to_thread(given_identity, bundle, device_id, self._wall())
+
+    def uses_certificate(self, name: CloudName) -> bool:
+        """Whether the route of a device logs in by a certificate that is issued or kept here."""
+        gateway = self._settings.gateway
+        if name.route == GATEWAY_ROUTE and gateway is not None:
+            return gateway.login == "certificate" and gateway.files is None
+        return name.route in ("", CERTIFICATE_ROUTE)
 
     def _make(
         self, authority: Authority, template: ProvisioningTemplate, solved: SolvedSubject

@@ -12,7 +12,7 @@ from gatewayd.cloud.ca.store import AuthorityStore
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei import settings as names
-from gatewayd.cloud.huawei.certificate import CertificateRoute
+from gatewayd.cloud.huawei.certificate import CERTIFICATE_ROUTE, CertificateRoute
 from gatewayd.cloud.huawei.commanding import commands
 from gatewayd.cloud.huawei.gateway import HuaweiGatewayRoute
 from gatewayd.cloud.huawei.login import CertificateLogin, SecretLogin
@@ -29,7 +29,7 @@ from gatewayd.errors import ConfigError
 from gatewayd.network import tls
 from gatewayd.runtime.clock import SYSTEM_CLOCK, Clock
 
-DEFAULT_ROUTE, SUB_DEVICE_ROUTE = "certificate", "sub-device"
+DEFAULT_ROUTE, SUB_DEVICE_ROUTE = CERTIFICATE_ROUTE, "sub-device"
 
 
 class Huawei(RoutedProvider):

@@ -36,7 +36,7 @@ from gatewayd.cloud.hand_over import trusted_roots
 from gatewayd.cloud.mqtt import Login, MqttSession
 from gatewayd.cloud.mqtt_broker import reasons
 from gatewayd.cloud.mqtt_broker.broker_sessions import BrokerSessions, topics_of
-from gatewayd.cloud.mqtt_broker.settings import MqttBrokerSettings
+from gatewayd.cloud.mqtt_broker.settings import CERTIFICATE, MqttBrokerSettings
 from gatewayd.cloud.mqtt_broker.templates import part_fault
 from gatewayd.cloud.provider import (
     Credential,
@@ -223,6 +223,10 @@ class CertifiedRoute:
             )
         identity = await asyncio.to_thread(given_identity, bundle, user, self._wall())
         return name, identity
+
+    def uses_certificate(self, name: CloudName) -> bool:
+        """Whether the route of a device is this one."""
+        return name.route in ("", CERTIFICATE)
 
     async def close(self) -> None:
         """Do nothing: sessions are closed by their owners."""

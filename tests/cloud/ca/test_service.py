@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,9 @@ class Issuing:
         self, bundle: Bundle, name: CloudName | None, device_id: str
     ) -> tuple[CloudName, CertificateIdentity]:
         return name or NAMES[ONE], given_identity(bundle, device_id or "p_n", self.authority.now())
+
+    def uses_certificate(self, name: CloudName) -> bool:
+        return name.route != "sub-device"
 
     async def certify(self, request: bytes, name: CloudName | None, days: int) -> str:
         self.asked.append((request, name, days))
@@ -408,6 +411,20 @@ async def test_a_certificate_is_kept_until_it_is_removed_and_goes_before_the_cas
             await again.service.remove_certificate("child-1", {}, "uid 0")
         with pytest.raises(InvalidArgs, match="Name the device"):
             await again.service.remove_certificate("", {}, "uid 0")
+
+
+async def test_a_child_whose_route_uses_no_certificate_is_given_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is named by its id or not, or only by its certificate."""
+    data = identity(device_ca(), days=50).reveal()
+    monkeypatch.setitem(NAMES, ONE, replace(NAMES[ONE], route="sub-device"))
+    async with desk(tmp_path) as one:
+        one.service._resolve = lambda _: ONE
+        for device, options in (("child-1", {}), ("", {"product": "p", "node_id": "n"}), ("", {})):
+            with pytest.raises(WrongState, match="'sub-device', which logs in by no certificate"):
+                await import_certificate(one, device, data, **options)
+        assert await one.issuer.authority.given_to(NAMES[ONE]) is None
 
 
 async def test_what_cannot_be_removed_of_a_child_that_is_gone_is_logged(

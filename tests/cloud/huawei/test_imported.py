@@ -244,6 +244,19 @@ async def test_what_is_another_devices_or_does_not_fit_is_refused(tmp_path: Path
             await give(to, data, passphrase="x")
 
 
+async def test_the_routes_that_log_in_by_a_certificate_from_here(tmp_path: Path) -> None:
+    """The gateway's own does, unless its settings name a secret, or files."""
+    files = furnish_gateway(tmp_path, made_for(device_ca("made elsewhere"), "gw-1", GATEWAYS))
+    plain = HuaweiGateway(GATEWAYS, "gw-1", login="certificate")
+    for gateway, own in ((plain, True), (files, False)):
+        async with certified(furnish(tmp_path), gateway=gateway) as one:
+            issuer = one.provider.issuer
+            assert isinstance(issuer, AcceptsCertificates)
+            wanted = {"": True, "certificate": True, "sub-device": False, "gateway": own}
+            for route, uses in wanted.items():
+                assert issuer.uses_certificate(replace(child(1), route=route)) is uses
+
+
 def furnish_gateway(folder: Path, data: bytes, passphrase: str = "") -> HuaweiGateway:
     """Write the gateway's certificate and its key, encrypted; return its settings."""
     key, _, certificate = data.partition(b"-----END PRIVATE KEY-----\n")
