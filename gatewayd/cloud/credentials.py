@@ -9,7 +9,7 @@ import stat
 from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
@@ -19,6 +19,14 @@ MAX_BYTES = 4096
 
 ReadSecret: TypeAlias = Callable[[str, Path | None], Secret]
 """Reads a credential by its name or, where that is "", a file.  Blocks; raises ConfigError."""
+
+
+class ReadAnySecret(Protocol):
+    """A ReadSecret that also reads passphrases, to which the blanks at their ends belong."""
+
+    def __call__(
+        self, credential: str, file: Path | None, /, *, passphrase: bool = False
+    ) -> Secret: ...
 
 
 def credentials_directory(environ: Mapping[str, str]) -> Path | None:
@@ -70,18 +78,31 @@ class GivenSecret:
         return self._newest is not None and self._newest != kept
 
 
-def read_secret(directory: Path | None, credential: str, file: Path | None) -> Secret:
+def read_secret(
+    directory: Path | None, credential: str, file: Path | None, *, passphrase: bool = False
+) -> Secret:
     """Read a secret without the white space, or byte order mark, around it.  Blocks.
 
     directory: what $CREDENTIALS_DIRECTORY names (systemd.exec(5), "Credentials"); None where the
     service has none.  credential: a name in it; "" to read `file` instead.
+    passphrase: whether it is read as by `passphrase_in`.
     Raises ConfigError, which names the file and the remedy.
     """
+    strip = passphrase_in if passphrase else _without_space
     if credential:
-        return _read(_credential(directory, credential), private=False)
+        return _read(_credential(directory, credential), strip, private=False)
     if file is None:
         raise ConfigError("Neither a credential nor a file is named for the secret.")
-    return _read(file, private=True)
+    return _read(file, strip, private=True)
+
+
+def passphrase_in(data: bytes) -> bytes:
+    """Return the passphrase in what was read: blanks at its ends belong to it, line ends do not."""
+    return data.removeprefix(BOM_UTF8).rstrip(b"\r\n")
+
+
+def _without_space(data: bytes) -> bytes:
+    return data.removeprefix(BOM_UTF8).strip()
 
 
 def _credential(directory: Path | None, name: str) -> Path:
@@ -95,7 +116,7 @@ def _credential(directory: Path | None, name: str) -> Path:
     return directory / name
 
 
-def _read(path: Path, *, private: bool) -> Secret:
+def _read(path: Path, strip: Callable[[bytes], bytes], *, private: bool) -> Secret:
     """Read one file.
 
     private: whether to require that no other user may read it.  Not for a credential: systemd
@@ -106,7 +127,7 @@ def _read(path: Path, *, private: bool) -> Secret:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         try:
             _check(path, os.fstat(descriptor), private=private)
-            value = os.read(descriptor, MAX_BYTES + 1).removeprefix(BOM_UTF8).strip()
+            value = strip(os.read(descriptor, MAX_BYTES + 1))
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 from gatewayd.ca.certificates import RootCertificate, read_roots, span
-from gatewayd.cloud.credentials import ReadSecret, read_secret
+from gatewayd.cloud.credentials import ReadAnySecret, read_secret
 from gatewayd.cloud.outbound import EndpointSettings, ProxySettings, proxy_of, server_of
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
@@ -66,7 +66,7 @@ class PreflightContext:
     """
 
     user: str
-    read_secret: ReadSecret
+    read_secret: ReadAnySecret
     credentials: bool
     time: Callable[[], float]
     synchronised: Callable[[], bool | None]

@@ -105,12 +105,12 @@ async def test_a_manifest_is_read_whole_before_the_first_is_imported(
     bus: PrivateBus, site: Certified, tmp_path: Path
 ) -> None:
     """Keys and passphrases come by files, credentials, and a descriptor for the others."""
-    for number, passphrase in ((1, PASSPHRASE), (2, "another"), (3, ""), (4, "third")):
+    for number, passphrase in ((1, PASSPHRASE), (2, "another "), (3, ""), (4, "third ")):
         await asyncio.to_thread(made, tmp_path, number, passphrase)
     credentials = tmp_path / "credentials"
     credentials.mkdir()
-    (credentials / "key-2").write_text("another\n")
-    (tmp_path / "third").write_text("third\n")
+    (credentials / "key-2").write_text("another \n")
+    (tmp_path / "third").write_text("third \n")
     text = (tmp_path / "3.pem").read_text()
     manifest = tmp_path / "list.toml"
     rows = [

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from gatewayd.cloud.credentials import MAX_BYTES, GivenSecret, read_secret
+from gatewayd.cloud.credentials import MAX_BYTES, GivenSecret, passphrase_in, read_secret
 from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError
 
@@ -26,6 +26,15 @@ def test_a_file_that_only_we_may_read(file: Path) -> None:
     assert read_secret(None, "", file) == Secret(b"p5Tq0Zx8Wv3Rk1Ls")
     file.chmod(0o400)
     assert read_secret(None, "", file) == Secret(b"p5Tq0Zx8Wv3Rk1Ls")
+
+
+def test_blanks_belong_to_a_passphrase_wherever_it_is_read(file: Path) -> None:
+    file.write_bytes(b"\xef\xbb\xbf p5Tq \r\n")
+    kept = Secret(b" p5Tq ")
+    assert read_secret(None, "", file, passphrase=True) == kept
+    assert read_secret(file.parent, "secret", None, passphrase=True) == kept
+    assert passphrase_in(file.read_bytes()) == kept.reveal()
+    assert read_secret(None, "", file) == Secret(b"p5Tq")
 
 
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o666, 0o620, 0o602, 0o601])

@@ -68,7 +68,7 @@ async def test_a_secret_that_others_may_read(secret: Path) -> None:
 
 
 async def test_a_secret_that_is_not_ours_to_read(secret: Path) -> None:
-    def read(_credential: str, file: Path | None) -> Any:
+    def read(_credential: str, file: Path | None, **_: bool) -> Any:
         raise ConfigError(f"The secret {file} cannot be read.") from PermissionError()
 
     around = replace(AROUND, read_secret=read)

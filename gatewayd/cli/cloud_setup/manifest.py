@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gatewayd.ca.bundle import Bundle, needs_passphrase, read_bundle
 from gatewayd.cli.command import MAX_PEM, NOTHING_DONE, read_file, typed
-from gatewayd.cloud.credentials import credentials_directory, read_secret
+from gatewayd.cloud.credentials import credentials_directory, passphrase_in, read_secret
 from gatewayd.errors import ConfigError, GatewayError, InvalidArgs
 from gatewayd.settings.build import SettingsBuilder
 from gatewayd.settings.declare import REQUIRED, setting
@@ -137,7 +137,7 @@ class Passphrases:
         if arguments.passphrase_fd is not None:
             common = _from_descriptor(arguments.passphrase_fd)
         elif arguments.passphrase_file is not None:
-            common = _line(read_file(arguments.passphrase_file, MAX_PEM))
+            common = passphrase_in(read_file(arguments.passphrase_file, MAX_PEM))
         elif arguments.passphrase_credential:
             common = _from_credential(arguments.passphrase_credential)
         return cls(common, may_ask)
@@ -173,7 +173,7 @@ class Passphrases:
 
     def _given(self, entry: ImportEntry) -> bytes | None:
         if entry.passphrase_file:
-            return _line(read_file(Path(entry.passphrase_file), MAX_PEM))
+            return passphrase_in(read_file(Path(entry.passphrase_file), MAX_PEM))
         if entry.passphrase_credential:
             return _from_credential(entry.passphrase_credential)
         return self.common
@@ -185,10 +185,6 @@ def _content(text: str) -> bytes:
     return read_file(Path(text), MAX_PEM)
 
 
-def _line(data: bytes) -> bytes:
-    return data.rstrip(b"\r\n")
-
-
 def _from_descriptor(number: int) -> bytes:
     try:
         with os.fdopen(number, "rb", closefd=False) as file:
@@ -197,11 +193,12 @@ def _from_descriptor(number: int) -> bytes:
         raise GatewayError(f"Descriptor {number} cannot be read: {error.strerror}") from error
     if len(data) > MAX_PEM:
         raise GatewayError(f"A passphrase has at most {MAX_PEM} bytes")
-    return _line(data)
+    return passphrase_in(data)
 
 
 def _from_credential(name: str) -> bytes:
     try:
-        return read_secret(credentials_directory(os.environ), name, None).reveal()
+        directory = credentials_directory(os.environ)
+        return read_secret(directory, name, None, passphrase=True).reveal()
     except ConfigError as error:
         raise GatewayError(str(error)) from error

@@ -238,7 +238,7 @@ def probe(answers: Answers, context: PreflightContext) -> Iterator[tuple[bool, s
         if named:
             shown.add(MANAGEMENT)
             secret = Secret(password.encode())
-            context = replace(context, read_secret=lambda *_: secret, credentials=True)
+            context = replace(context, read_secret=lambda *_, **__: secret, credentials=True)
 
     async def found() -> list[Check]:
         async with contextlib.aclosing(

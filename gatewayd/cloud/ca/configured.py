@@ -18,7 +18,7 @@ from gatewayd.ca.bundle import read_bundle
 from gatewayd.ca.certificates import MAX_BYTES, fingerprint_of
 from gatewayd.cloud.ca.given import given_identity
 from gatewayd.cloud.ca.identity import CertificateIdentity, renewal_due
-from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.credentials import ReadAnySecret
 from gatewayd.cloud.mqtt import Handler
 from gatewayd.cloud.provider import Issued, KeepSecret, LoginRefused, Outcome, Refused
 from gatewayd.device.reason import Reason
@@ -50,7 +50,7 @@ class CertificateFiles:
     passphrase_credential: str
     passphrase_file: Path | None
 
-    def read(self, read_secret: ReadSecret, device_id: str, now: float) -> CertificateIdentity:
+    def read(self, read_secret: ReadAnySecret, device_id: str, now: float) -> CertificateIdentity:
         """Return the identity that they hold.  Blocks.
 
         now: seconds since the epoch.  Raises ConfigError with the file and the cause.
@@ -62,7 +62,9 @@ class CertificateFiles:
         key = read_secret(self.private_key_credential, self.private_key_file).reveal()
         passphrase = None
         if self.passphrase_credential or self.passphrase_file is not None:
-            passphrase = read_secret(self.passphrase_credential, self.passphrase_file).reveal()
+            passphrase = read_secret(
+                self.passphrase_credential, self.passphrase_file, passphrase=True
+            ).reveal()
         try:
             return given_identity(read_bundle(certificate, key, passphrase), device_id, now)
         except InvalidArgs as error:
@@ -79,7 +81,7 @@ class ConfiguredCertificate:
     def __init__(
         self,
         files: CertificateFiles,
-        read_secret: ReadSecret,
+        read_secret: ReadAnySecret,
         device_id: str,
         renew_before: int,
         wall: Callable[[], float],

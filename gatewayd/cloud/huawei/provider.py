@@ -9,7 +9,7 @@ from typing import ClassVar
 from gatewayd.ca.certificates import fingerprint_of
 from gatewayd.cloud.ca.configured import ConfiguredCertificate
 from gatewayd.cloud.ca.store import AuthorityStore
-from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.credentials import ReadAnySecret
 from gatewayd.cloud.huawei import reasons
 from gatewayd.cloud.huawei import settings as names
 from gatewayd.cloud.huawei.certificate import CERTIFICATE_ROUTE, CertificateRoute
@@ -52,7 +52,7 @@ class Huawei(RoutedProvider):
         self,
         name: str,
         settings: HuaweiSettings,
-        read_secret: ReadSecret,
+        read_secret: ReadAnySecret,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         if problems := list(settings.problems()):

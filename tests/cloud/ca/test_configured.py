@@ -6,6 +6,9 @@ import time
 from functools import partial
 from pathlib import Path
 
+from cryptography.hazmat.primitives import serialization
+
+from gatewayd.ca.keys import read_key
 from gatewayd.cloud.ca.configured import CertificateFiles, ConfiguredCertificate
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.mqtt import Handler
@@ -52,6 +55,22 @@ async def test_files_that_were_replaced_while_it_was_off_count_at_the_next_login
     later = started(tmp_path)
     assert await later.open(log_in, NAME, secret, None) == secret
     assert later.renew_at(NAME, secret) == 0.0
+
+
+def test_the_blank_at_the_end_of_a_passphrase_belongs_to_it(tmp_path: Path) -> None:
+    write(tmp_path)
+    locked = read_key((tmp_path / "gw.key").read_bytes()).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"open sesame "),
+    )
+    (tmp_path / "gw.key").write_bytes(locked)
+    (tmp_path / "gw.pass").write_bytes(b"open sesame \n")
+    (tmp_path / "gw.pass").chmod(0o600)
+    for credential, file in (("gw.pass", None), ("", tmp_path / "gw.pass")):
+        files = CertificateFiles(tmp_path / "gw.pem", "", tmp_path / "gw.key", credential, file)
+        read = files.read(partial(read_secret, tmp_path), "p_gw", time.time())
+        assert read.device_id == "p_gw"
 
 
 async def test_files_that_cannot_be_read_keep_no_one_from_a_login(tmp_path: Path) -> None:

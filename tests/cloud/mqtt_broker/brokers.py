@@ -128,7 +128,7 @@ class ManagedBroker:
         )  # fmt: skip
         return MqttBroker("plant", settings, self._read)
 
-    def _read(self, credential: str, _file: Path | None) -> Secret:
+    def _read(self, credential: str, _file: Path | None, **_: bool) -> Secret:
         assert credential == "management"
         return Secret(self.secrets[MANAGER].encode())
 

@@ -364,7 +364,11 @@ async def test_a_certificate_on_request_is_for_a_child() -> None:
 
 async def checks_of(one: CertifiedBroker) -> dict[str, Check]:
     context = PreflightContext(
-        "root", lambda *_: Secret(b""), credentials=False, time=time.time, synchronised=lambda: True
+        "root",
+        lambda *_, **__: Secret(b""),
+        credentials=False,
+        time=time.time,
+        synchronised=lambda: True,
     )
     settings = one._made_settings(one.broker.port)
     return {check.step: check async for check in preflight(settings, context)}
