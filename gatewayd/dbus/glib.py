@@ -236,7 +236,7 @@ class Connection:
         self._closed = self._filter = 0
         self._attempt = Gio.Cancellable()
         self._relay: BusRelay | None = None
-        self._ping = self._answered = 0
+        self._answered = True  # the bus, since it was last asked for a sign of life
         self._thread_kept = False
         self._sent = 0  # the serial of the last message that was sent
         self._large: deque[tuple[int, int]] = deque()
@@ -325,11 +325,11 @@ class Connection:
 
     def ping(self) -> bool:
         """Ask the bus for a sign of life; return whether it has answered the last time."""
-        alive = self._answered == self._ping
+        alive = self._answered
         if self._bus is not None and alive:
+            self._answered = False  # first: GDBus's thread can have the answer before this goes on
             message = Gio.DBusMessage.new_method_call(BUS, BUS_PATH, BUS, "GetId")
             self._bus.send_message(message, Gio.DBusSendMessageFlags.NONE)
-            self._ping = message.get_serial()
         return alive
 
     def call(
@@ -372,7 +372,7 @@ class Connection:
 
     def _adopt(self, bus: Gio.DBusConnection) -> None:
         bus.set_exit_on_close(False)  # the daemon decides
-        self._ping = self._answered = self._sent = 0
+        self._answered, self._sent = True, 0
         self._large.clear()
         self._filter = bus.add_filter(self._examine)
         self._closed = bus.connect("closed", self._on_closed)
@@ -432,8 +432,8 @@ class Connection:
 
     def _pass_others(self, message: Gio.DBusMessage, sender: str) -> Gio.DBusMessage | None:
         """Return a reply, or a signal of the bus itself, without descriptors; None for the rest."""
-        if sender == BUS and message.get_reply_serial() == self._ping:
-            self._answered = self._ping
+        if sender == BUS:
+            self._answered = True
         is_signal = message.get_message_type() == Gio.DBusMessageType.SIGNAL
         unwanted = is_signal and sender != BUS
         return None if unwanted or message.get_num_unix_fds() else message

@@ -11,6 +11,8 @@ import pytest
 
 from gatewayd.dbus import bus as bus_module
 from gatewayd.dbus.bus import Bus, BusSettings
+from gatewayd.dbus.glib import BUS_PATH, Gio
+from gatewayd.dbus.names import BUS
 from gatewayd.device.identity import DeviceId
 from gatewayd.runtime.systemd import unresponsive
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -98,6 +100,23 @@ async def test_a_bus_that_hangs_stops_nothing_and_is_reported_once(
         await until(lambda: not service.fault)
         assert await busctl("call", *MANAGER, "CountDevices") == 'a{su} 1 "pending" 3001'
     assert len(bus_entries(caplog)) == 2
+
+
+async def test_a_bus_that_answers_at_once_counts_as_alive(
+    bus: PrivateBus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answer can be there before the thread that has sent the question goes on."""
+    send = Gio.DBusConnection.send_message
+
+    def overtaken(connection: Gio.DBusConnection, *message: object) -> None:
+        send(connection, *message)
+        get_id = (BUS, BUS_PATH, BUS, "GetId")  # answered after the question
+        connection.call_sync(*get_id, None, None, Gio.DBusCallFlags.NONE, -1, None)
+
+    async with served(bus, RecordingCommands()) as service:
+        monkeypatch.setattr(Gio.DBusConnection, "send_message", overtaken)
+        for _ in range(3):
+            assert await service._thread.run(service._connection.ping)
 
 
 async def test_a_bus_that_hangs_and_then_dies(bus: PrivateBus) -> None:
