@@ -63,22 +63,50 @@ def test_the_drop_in_allows_the_operators_networks_and_denies_the_rest() -> None
 
 def test_a_reload_leaves_the_broker_no_half_file(tmp_path: Path) -> None:
     """It may be reading them for an earlier change; a pipe stops the copying amid a file."""
-    text = (UNITS / "gatewayd-broker.service").read_text()
-    lines = [one.removeprefix("ExecReload=") for one in text.splitlines() if "ExecReload=" in one]
-    commands = [one.replace("/run", str(tmp_path)) for one in lines if not one.startswith("sh ")]
+    copying_command, _ = reload_of_the_broker(tmp_path)
     access, copies = tmp_path / "gatewayd-door", tmp_path / "gatewayd-broker"
     for place in (access, copies):
         place.mkdir()
     (copies / "passwords").write_text("old")
     (access / "acl").touch()
     os.mkfifo(access / "passwords")
-    copying = subprocess.Popen(["sh", "-ec", "\n".join(commands)])
+    copying = subprocess.Popen(shlex.split(copying_command))
     with os.fdopen(_once_read(access / "passwords", copying), "w") as pipe:
         assert (copies / "passwords").read_text() == "old"
         pipe.write("new")
     assert copying.wait(60) == 0
     assert (copies / "passwords").read_text() == "new"
     assert (copies / "passwords").stat().st_mode & 0o777 == 0o400
+
+
+@pytest.mark.parametrize("there", [(), ("passwords",), ("acl",)], ids=" ".join)
+def test_a_reload_of_a_broker_that_is_about_to_be_stopped_is_no_failure(
+    tmp_path: Path, there: tuple[str, ...]
+) -> None:
+    """gatewayd takes the files away, one after the other, where the broker is to be stopped."""
+    assert _copied(tmp_path, there) == 0
+
+
+def test_a_reload_that_cannot_copy_fails(tmp_path: Path) -> None:
+    (tmp_path / "gatewayd-broker").touch()
+    assert _copied(tmp_path, ("passwords", "acl")) != 0
+
+
+def _copied(directory: Path, there: tuple[str, ...]) -> int:
+    """Reload a broker whose files of gatewayd are those alone; return the exit status."""
+    command, _ = reload_of_the_broker(directory)
+    (directory / "gatewayd-door").mkdir()
+    for name in there:
+        (directory / "gatewayd-door" / name).write_text("new")
+    return subprocess.run(shlex.split(command), capture_output=True, check=False).returncode
+
+
+def reload_of_the_broker(directory: Path) -> tuple[str, str]:
+    """Return what a reload copies files by, and what it has them read by, below a directory."""
+    text = (UNITS / "gatewayd-broker.service").read_text()
+    lines = [one.removeprefix("ExecReload=") for one in text.splitlines() if "ExecReload=" in one]
+    copying, reading = (one.replace("/run", str(directory)) for one in lines)
+    return copying, reading
 
 
 def _once_read(pipe: Path, reader: subprocess.Popen[bytes]) -> int:
@@ -94,9 +122,7 @@ def _once_read(pipe: Path, reader: subprocess.Popen[bytes]) -> int:
 def test_a_reload_of_a_broker_that_has_just_ended_is_no_failure(
     tmp_path: Path, listeners: str
 ) -> None:
-    text = (UNITS / "gatewayd-broker.service").read_text()
-    (line,) = [one for one in text.splitlines() if one.startswith("ExecReload=sh -c ")]
-    command = line.removeprefix("ExecReload=").replace("/run", str(tmp_path))
+    _, command = reload_of_the_broker(tmp_path)
     for place, content in (("gatewayd-door", listeners), ("gatewayd-broker/listeners", "same")):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "listeners.conf").write_text(content)
