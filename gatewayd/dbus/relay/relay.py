@@ -41,6 +41,9 @@ PATIENCE: Final = 25
 _PLAIN = frozenset("ybnqiuxtdhsog")
 """Types whose values GLib parses as fast as it copies them, also in arrays of octets."""
 _CREDENTIALS = struct.Struct("3i")
+CLOSED_BY_EXEC: Final = socket.MSG_CMSG_CLOEXEC
+"""No program that is started gets a descriptor that came."""
+_ROOM = socket.CMSG_SPACE(MOST_DESCRIPTORS * array("i").itemsize)
 _TIME = struct.Struct("@ll")
 """A struct timeval: seconds, and microseconds."""
 
@@ -142,10 +145,10 @@ class BusRelay:
         greeting = Greeting()
         try:
             while True:
-                data, came = _receive_from(self._bus)
+                data, ancillary, _, _ = self._bus.recvmsg(CHUNK, _ROOM, CLOSED_BY_EXEC)
                 if not data:
                     return
-                descriptors += came
+                descriptors += received(ancillary)
                 said, data = greeting.split(data)
                 self._ours.sendall(said)
                 self._pass_on(sieve, data, descriptors)
@@ -176,27 +179,27 @@ class BusRelay:
         """On another thread: pass on what GLib sends."""
         try:
             while True:
-                data, descriptors = _receive_from(self._ours)
+                data, ancillary, _, _ = self._ours.recvmsg(CHUNK, _ROOM, CLOSED_BY_EXEC)
                 if not data:
                     return
-                self._send_on(data, descriptors)
+                if ancillary:
+                    self._send_last_with(data, received(ancillary))
+                else:
+                    self._bus.sendall(data)
         except OSError:
             return
         finally:
             self.close()
 
-    def _send_on(self, data: bytes, descriptors: Sequence[int]) -> None:
+    def _send_last_with(self, data: bytes, descriptors: Sequence[int]) -> None:
         """Send to the bus; descriptors are of the last message that begins in the data.
 
         They must not be there before the first octet of it ("Transports", Unix domain sockets), and
         the kernel joins what GLib wrote before with it: so they go with the last.
         """
         try:
-            if descriptors:
-                self._bus.sendall(data[:-1])
-                _send_with(self._bus, data[-1:], descriptors)
-            else:
-                self._bus.sendall(data)
+            self._bus.sendall(data[:-1])
+            _send_with(self._bus, data[-1:], descriptors)
         finally:
             _close(descriptors)
 
@@ -240,18 +243,16 @@ def owner_of(connected: socket.socket) -> int:
     return int(_CREDENTIALS.unpack(raw)[1])
 
 
-def _receive_from(end: socket.socket) -> tuple[bytes, list[int]]:
-    """Return what came, and the descriptors with it, which no program that is started gets.
+def received(ancillary: Iterable[tuple[int, int, bytes]]) -> list[int]:
+    """Return the descriptors of what recvmsg() has returned.
 
-    Python's recv_fds() passes its flags on to nothing.
+    Python's recv_fds() is not used, as it passes its flags on to nothing.
     """
     numbers = array("i")
-    room = socket.CMSG_SPACE(MOST_DESCRIPTORS * numbers.itemsize)
-    data, ancillary, _, _ = end.recvmsg(CHUNK, room, socket.MSG_CMSG_CLOEXEC)
     for level, kind, content in ancillary:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
-    return data, numbers.tolist()
+    return numbers.tolist()
 
 
 def _send_with(receiver: socket.socket, data: bytes, descriptors: Iterable[int]) -> None:

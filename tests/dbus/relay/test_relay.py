@@ -15,12 +15,13 @@ from gatewayd.dbus.intake import FEW_BYTES, LARGEST, PARSED, BusMessage, Intake
 from gatewayd.dbus.relay.frames import LEFT_OUT, NO_REPLY, Judge, MessageHeader, MessageKind
 from gatewayd.dbus.relay.relay import (
     BUSY,
+    CLOSED_BY_EXEC,
     TOO_LARGE,
     TOO_MANY_DESCRIPTORS,
     BusRelay,
     Greeting,
     MessageGate,
-    _receive_from,
+    received,
     socket_path,
 )
 from tests.dbus.relay.test_frames import EVE, OLGA, call, refusing, with_path
@@ -165,7 +166,8 @@ def test_descriptors_are_not_for_programs_that_are_started(tmp_path: Path) -> No
     one, other = socket.socketpair()
     with one, other:
         socket.send_fds(one, [b"x"], [own])
-        _, (came,) = _receive_from(other)
+        _, ancillary, _, _ = other.recvmsg(8, 64, CLOSED_BY_EXEC)
+        (came,) = received(ancillary)
         assert not os.get_inheritable(came)
     os.close(came)
     os.close(own)
