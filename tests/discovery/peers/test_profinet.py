@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
@@ -267,8 +268,12 @@ async def test_an_interface_may_go_and_come_back(cable: Cable) -> None:
             await discoverer.verify(sink.seen[SWITCH_MAC])
         assert discoverer.health.dropped["no-interface"] >= 1
         cable.ip("link", "set", "lan0", "up")
-        verified = await discoverer.verify(sink.seen[SWITCH_MAC])
-        assert verified is not None
+        verified = None
+        async with asyncio.timeout(60.0):  # the other end of the cable may be up later than ours
+            while verified is None:
+                await asyncio.sleep(0.05)
+                with contextlib.suppress(DiscoveryRetry):
+                    verified = await discoverer.verify(sink.seen[SWITCH_MAC])
         assert not sink.lost
 
 
