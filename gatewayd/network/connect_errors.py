@@ -70,8 +70,21 @@ PROXY = frozenset(
 )
 """Faults on the way to the proxy, and at it."""
 
-UNREACHED = PROXY | {ConnectFault.DNS, ConnectFault.TCP_REFUSED, ConnectFault.TCP_UNREACHABLE}
-"""Faults by which the cloud cannot have learnt of the attempt."""
+UNTRUSTED = frozenset(
+    {
+        ConnectFault.TLS_HOST_NAME,
+        ConnectFault.TLS_UNKNOWN_CA,
+        ConnectFault.PORTAL,
+        ConnectFault.TLS_EXPIRED,
+        ConnectFault.TLS_NOT_YET_VALID,
+    }
+)
+"""Faults of the server's certificate: it is refused before a device is named to it."""
+
+UNREACHED = (
+    PROXY | UNTRUSTED | {ConnectFault.DNS, ConnectFault.TCP_REFUSED, ConnectFault.TCP_UNREACHABLE}
+)
+"""Faults by which the cloud cannot have learnt which device it was that tried."""
 
 
 class ConnectError(Exception):

@@ -28,6 +28,8 @@ STRANGER = "nobody"
 """A user who needs polkit's answer for a change."""
 ALONE = "--allow-interactive-authorization=no"
 """No password may be asked for: polkit has 5 seconds then, and two minutes otherwise."""
+PROBES = "[discovery]\nprobe_wait = 0\nprobe_spread = 0\nprobe_gap = 1\n"
+"""A child that leaves is asked as often as by default, and sooner."""
 CA_FILE = "/etc/gatewayd/ca.pem"
 """The root by which the cloud is trusted, as the configuration of these gateways names it."""
 UNTRUSTED = "tls-unknown-ca"
@@ -78,6 +80,7 @@ class Aftermath:
 def outlast(target: AttackedGateway, trouble: Trouble) -> Aftermath:
     """Play a trouble, in which a child leaves and comes back.  Raises TimeoutError."""
     box, child = target.gateway.box, next(iter(target.gateway.plant.facts["serials"]))
+    box.write("/etc/gatewayd/conf.d/60-probes.toml", PROBES)
     target.begin()
     with trouble.play(target):
         if trouble.said:

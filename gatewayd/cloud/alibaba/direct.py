@@ -224,7 +224,7 @@ class PreregisteredRoute(DirectRoute):
     def _note(self, error: ConnectError, name: CloudName, reason: Reason) -> None:
         if error.fault is not ConnectFault.TOO_OFTEN:
             self._connects.note(payloads.sub_name(name), reason)
-        if error.fault in UNREACHED:  # else a short outage would cost a minute after it
+        if error.fault in UNREACHED:  # else what is over soon would cost a minute after it
             self._connects.give_back(payloads.sub_name(name))
 
     def _register_login(self, name: CloudName, secret: Secret, nonce: str) -> Login:

@@ -320,6 +320,21 @@ async def test_what_does_not_reach_the_cloud_does_not_count_as_a_connect(folder:
         await (await stage.provider.connect(ONE, kept.secrets[0])).close()
 
 
+async def test_a_certificate_that_is_refused_does_not_count_as_a_connect(folder: Path) -> None:
+    async with staged(folder) as stage:
+        kept = RecordingKeeper()
+        assert await stage.register(kept) == Issued()
+        (folder / "ca.pem").write_text(pki.make_ca("x", NOW - pki.LIFE, NOW + pki.LIFE).pem)
+        await stage.provider.reread()
+        for _ in range(2 * CHILD_LOGINS):
+            with pytest.raises(LoginFailed) as raised:
+                await stage.provider.connect(ONE, kept.secrets[0])
+            assert raised.value.reason.code == "tls-unknown-ca"
+        furnish(folder)
+        await stage.provider.reread()
+        await (await stage.provider.connect(ONE, kept.secrets[0])).close()
+
+
 async def test_a_product_secret_that_cannot_be_used(folder: Path) -> None:
     async with staged(folder) as stage:
         file = folder / "secret"
