@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 GATEWAY, CHILDREN = "10.77.0.1", "10.77.0.2"
 GATEWAY6, CHILDREN6 = "fd77::1", "fd77::2"
+LINK_LOCAL = ("fe80::77:1", "fe80::77:2")
 NETWORK6 = "fd77:1::/64"
 NETWORK = "10.77.1.0/24"
 FORGED = "10.77.2.0/24"
@@ -29,10 +30,13 @@ def namespaces(*, ipv6: bool = False) -> Iterator[tuple[tuple[str, ...], tuple[s
         _ip("-n", names[0], "link", "add", "lan0", "type", "veth",
             "peer", "name", "lan0", "netns", names[1])  # fmt: skip
         own = (f"{GATEWAY6}/64", f"{CHILDREN6}/64") if ipv6 else (f"{GATEWAY}/16", f"{CHILDREN}/16")
-        for name, address in zip(names, own, strict=True):
-            nodad = ("nodad",) if ipv6 else ()  # it could be bound a second later only
-            _ip("-n", name, "addr", "add", address, "dev", "lan0", *nodad)
+        for name, address, link_local in zip(names, own, LINK_LOCAL, strict=True):
+            # The kernel would check its own addresses of IPv6 for a second or two, and only then
+            # would they be usable: sockets would be opened again in the middle of a test.
+            _ip("-n", name, "link", "set", "lan0", "addrgenmode", "none")
+            _ip("-n", name, "addr", "add", address, "dev", "lan0", *(("nodad",) if ipv6 else ()))
             _ip("-n", name, "link", "set", "lan0", "up")
+            _ip("-n", name, "addr", "add", f"{link_local}/64", "dev", "lan0", "nodad")
             _ip("-n", name, *(("-6",) if ipv6 else ()), "route", "add", "default", "dev", "lan0")
         for network in () if ipv6 else (NETWORK, FORGED):  # each speaks from an address of its own
             _ip("-n", names[1], "route", "add", "local", network, "dev", "lo")
