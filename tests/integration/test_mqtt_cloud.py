@@ -118,12 +118,15 @@ async def test_a_child_that_is_forgotten_leaves_the_broker_and_comes_back(tmp_pa
         await site.start()
         await site.wait_for(child, "online")
         device, _ = (await site.devices())[child]
+        await site.ask(do="leave", child=child)  # what is there comes back at once
+        await site.wait_for(child, "offline")
         await site.call("Forget", "s", device)
 
         async def left() -> bool:
             return bool((await site.ledger(child))["registrations"] == 0)
 
         await site.until(left, "the broker to have removed the client")
+        await site.ask(do="announce", child=child)
         await site.wait_for(child, "online")
         assert (await site.ledger(child))["registrations"] == 1
         assert await site.stop() == 0
