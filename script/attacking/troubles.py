@@ -28,8 +28,15 @@ STRANGER = "nobody"
 """A user who needs polkit's answer for a change."""
 ALONE = "--allow-interactive-authorization=no"
 """No password may be asked for: polkit has 5 seconds then, and two minutes otherwise."""
-PROBES = "[discovery]\nprobe_wait = 0\nprobe_spread = 0\nprobe_gap = 1\n"
-"""A child that leaves is asked as often as by default, and sooner."""
+WAITS = """\
+[discovery]
+probe_wait = 0
+probe_spread = 0
+probe_gap = 1
+[sessions]
+retry_last = 4
+"""
+"""A child that leaves is asked as often as by default, and sooner; none waits long for its turn."""
 CA_FILE = "/etc/gatewayd/ca.pem"
 """The root by which the cloud is trusted, as the configuration of these gateways names it."""
 UNTRUSTED = "tls-unknown-ca"
@@ -80,7 +87,7 @@ class Aftermath:
 def outlast(target: AttackedGateway, trouble: Trouble) -> Aftermath:
     """Play a trouble, in which a child leaves and comes back.  Raises TimeoutError."""
     box, child = target.gateway.box, next(iter(target.gateway.plant.facts["serials"]))
-    box.write("/etc/gatewayd/conf.d/60-probes.toml", PROBES)
+    box.write("/etc/gatewayd/conf.d/60-waits.toml", WAITS)
     target.begin()
     with trouble.play(target):
         if trouble.said:
