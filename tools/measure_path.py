@@ -25,7 +25,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import gatewayd
+import gatewayd.daemon
 from gatewayd.__main__ import run
 from gatewayd.discovery.helper.connect import SOCKET_VARIABLE
 from gatewayd.discovery.helper.messages import MAX_TO_HELPER
@@ -42,8 +42,9 @@ FIRST = "discovery/mdns/"
 HELPER = "discovery helper"
 """The name of the thread that stands for the helper's process."""
 SELDOM = 8.0
-"""Seconds between two reports of the helper's counters: they are no part of a child's way, and
-gatewayd takes a helper for lost that is silent for 10 s."""
+"""Seconds between two reports of the helper's counters, and between two updates of gatewayd's own
+status: they are no part of a child's way, which takes seconds on a busy machine; and gatewayd takes
+a helper for lost that is silent for 10 s."""
 SETTLED = 3.0
 """Seconds after the start until the daemon rests."""
 ANONYMOUS = {"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"}
@@ -139,6 +140,7 @@ def daemon(result: Path, arguments: list[str]) -> int:
     signal.signal(signal.SIGUSR1, recorder.arm)
     threading.setprofile(recorder)
     sys.setprofile(recorder)
+    gatewayd.daemon.STATUS_EVERY = SELDOM
     os.environ[SOCKET_VARIABLE] = str(result.with_suffix(".socket"))
     arguments_of_helper = (os.environ[SOCKET_VARIABLE],)
     threading.Thread(target=helper, args=arguments_of_helper, name=HELPER, daemon=True).start()
