@@ -107,7 +107,9 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl ca renew": Way(refused="does not belong to this cloud"),
     "gatewayctl ca import": Way(refused="cannot be read"),
     "gatewayctl certificate import": Way(refused="Name the file|cannot be read"),
-    "gatewayctl certificate remove": Way(refused="No certificate was imported"),
+    "gatewayctl certificate remove": Way(refused="Name the device|No certificate was imported"),
+    "gatewayctl certificate remove --cloud": Way(
+        fills={"%s": "huawei"}, refused="No certificate was imported"),
     "gatewayctl huawei template lint": Way(fills={"FILE": "/root/template.json"}),
     "gatewayctl huawei template new": Way(
         typed=(("Product ID", "6742bf260f2f9030e44210d8"), ("node ID", "common_name"),
