@@ -86,7 +86,7 @@ class ConsoleClient:
     jitter: a number from [0, 1), for each wait.
     """
 
-    def __init__(  # noqa: PLR0913  # all but two by keyword
+    def __init__(  # noqa: PLR0913  # most by keyword
         self,
         server: Server,
         dialect: ConsoleDialect,

@@ -79,7 +79,7 @@ class Management:
     number for this service, and how it answers for another one (ocr_faq/ocr_01_0041).
     """
 
-    def __init__(  # noqa: PLR0913  # all but the platform by keyword
+    def __init__(  # noqa: PLR0913  # most by keyword
         self,
         platform: Platform,
         *,
