@@ -224,7 +224,7 @@ class AuthorityService:
         if not issuer.uses_certificate(name):
             raise WrongState(
                 f"{name} takes the route {name.route[:32]!a}, which logs in by no certificate from "
-                "here: name another route in its rule, and run gatewayctl forget for it"
+                "here: name another route in its rule, and forget the device"
             )
 
     def _named_child(self, name: CloudName) -> DeviceId | None:
