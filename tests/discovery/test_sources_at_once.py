@@ -6,7 +6,7 @@ import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, suppress
 from dataclasses import replace
 from itertools import count
 from uuid import UUID
@@ -211,8 +211,10 @@ async def test_a_flood_of_one_source_hides_no_device_from_the_others(
             await until(lambda: here.evictions > 100)
             async with shown_by(cable, few):
                 began = asyncio.get_running_loop().time()
-                await here.supervisor.rescan("ssdp")
-                await here.supervisor.rescan("mdns")
                 await publish(reader, few)
-                await until(lambda: all(here.shown(one) == len(few) for one in others))
-                assert asyncio.get_running_loop().time() - began < PATIENCE
+                while not all(here.shown(one) == len(few) for one in others):
+                    await here.supervisor.rescan("ssdp")
+                    await here.supervisor.rescan("mdns")
+                    with suppress(TimeoutError):  # the kernel may lose a datagram: asked again
+                        await until(lambda: all(here.shown(one) == len(few) for one in others), 2.0)
+                    assert asyncio.get_running_loop().time() - began < PATIENCE
