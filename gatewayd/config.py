@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from gatewayd.admission.ownership import SiteSettings
 from gatewayd.admission.rules import RuleSet, read_installed
 from gatewayd.cloud.outbound import NetworkSettings, OutboundSettings
 from gatewayd.credentials.settings import CredentialSettings
@@ -43,6 +42,7 @@ from gatewayd.settings.files import (
     shown,
 )
 from gatewayd.settings.named_files import NamedFile, fault, named_files
+from gatewayd.site.settings import SiteSettings
 
 
 @dataclass(frozen=True, slots=True)

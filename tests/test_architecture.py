@@ -46,6 +46,10 @@ LAW: dict[str, set[str]] = {
     "ca": {"device", "runtime", "errors"},
     "cloud": {"device", "settings", "runtime", "network", "ca", "errors"},
     "console": {"device.secret", "runtime", "network", "cloud.http", "errors"},
+    "site": {
+        "device", "settings", "runtime", "network", "errors", "admission.ownership", "cloud.http",
+        "cloud.credentials", "secretstore.store", "ca",
+    },
     "dbus": {"device", "settings", "runtime", "errors"},
     "manager": {"device", "settings", "runtime", "errors", "admission"},
     "testing": {"device", "errors", "cloud.provider", "discovery.discoverer", "secretstore.store"},

@@ -38,7 +38,7 @@ Do not write secrets here: pass them as systemd credentials, or in separate file
 ABOUT: Mapping[str, str] = {
     "gateway": "The gateway.",
     "log": "The log.",
-    "site": "What this gateway has, where several see the same LAN.  See gatewayd(8).",
+    "site": "What this gateway has where several see the same LAN.  See gatewayd(8).",
     "network": "The way out of the site, where it leads through a proxy.",
     "bus": "The D-Bus service org.gatewayd1.",
     "registration": "The registration of children with a cloud.",

@@ -8,7 +8,6 @@ a device the same one, whatever each of them sees of it first.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Protocol
@@ -16,7 +15,6 @@ from typing import Protocol
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
-from gatewayd.settings.declare import setting
 
 MAX_SHARES = 64
 """Gateways among which the children of a site are divided, at most."""
@@ -95,27 +93,6 @@ def share(text: str) -> str:
         'must be the number of a share and of all shares, as "1/3", with at most '
         f"{MAX_SHARES} shares: give each gateway of the site another number"
     )
-
-
-@dataclass(frozen=True, slots=True)
-class SiteSettings:
-    """[site]"""
-
-    share: str = setting(
-        "",
-        'the part of the children that this gateway has, as "1/3" on the first of three gateways'
-        " that see the same LAN (default: all of them)",
-        grammar=share,
-    )
-
-    def warnings(self) -> Iterator[str]:
-        """Yield what may be a mistake."""
-        if self.share == "1/1":
-            yield 'share "1/1" is all children, as without it: leave it out'
-
-    def ownership(self) -> Ownership:
-        """Return what the settings say."""
-        return parse_share(self.share) or ALONE
 
 
 def why_elsewhere(ownership: Ownership, device: DeviceId, name: CloudName | None) -> Reason:

@@ -14,7 +14,6 @@ from gatewayd.admission.ownership import (
     ALONE,
     MAX_SHARES,
     Share,
-    SiteSettings,
     parse_share,
     share,
     share_of,
@@ -25,6 +24,7 @@ from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName, Record, Verdict
 from gatewayd.errors import NotAdmitted
+from gatewayd.site.settings import SiteSettings
 from gatewayd.storage.records import RecordDatabase
 from tests.device.test_lifecycle import a_record
 from tests.support.fakes import FakeCloud, MemoryRecords
