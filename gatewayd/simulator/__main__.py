@@ -50,6 +50,7 @@ _TEXTS: Sequence[tuple[str, str, Collection[str], str]] = (
     ("--identity", "password", IDENTITIES, "how children prove who they are at a broker"),
     ("--node", "direct", NODES, "node type of the children at the cloud"),
     ("--faults", "", (), "the faults, in the syntax of simulator/faults.py"),
+    ("--journal", "", (), "file for what arrives at the cloud, as lines of JSON"),
 )
 """Option, default, choices if there are any, and help."""
 

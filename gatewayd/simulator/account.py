@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self, TypeAlias
 
 from gatewayd.simulator import pki
+from gatewayd.simulator.mqtt.link import MqttWitness
 
 LOOPBACK = "127.0.0.1"
 CERTIFICATES: Mapping[str, Callable[[pki.RootAuthority, datetime], pki.KeyedCertificate]] = {
@@ -29,6 +30,7 @@ class AccountOptions:
     rate: connections that the cloud lets through in a minute for each device; 0 for no limit.
     port: to listen on; 0 takes a free one.  kept: what an account returned before, to go on with.
     empty: whether it has neither products nor devices, until its owner makes them.
+    witness: is shown what devices say over MQTT; a real broker has none.
     """
 
     serials: tuple[str, ...]
@@ -41,6 +43,7 @@ class AccountOptions:
     port: int = 0
     kept: Any = None
     empty: bool = False
+    witness: MqttWitness | None = None
 
 
 CloudVerb: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[object]]

@@ -24,6 +24,7 @@ from gatewayd.simulator.alibaba.account import SimulatedAlibabaAccount
 from gatewayd.simulator.broker.account import BrokerAccount
 from gatewayd.simulator.broker.certified import CertifiedBrokerAccount
 from gatewayd.simulator.huawei.account import SimulatedHuaweiAccount
+from gatewayd.simulator.journal import CloudJournal
 from gatewayd.simulator.lan.attacker import UNUSABLE_SERIALS, Attacker, similar_serials
 from gatewayd.simulator.lan.child import NETWORK, clone, fleet
 from gatewayd.simulator.lan.floods import FLOODS
@@ -77,6 +78,7 @@ class PlantLayout:
     port: that the cloud listens on; 0 takes a free one, or that of before.
     keep: whether the cloud's state is kept in the directory, and a restart goes on with it.
     empty: whether the cloud knows no product and no device, until its owner makes them.
+    journal: the file of what arrives at the cloud (journal.py); "" for none.
     """
 
     directory: Path
@@ -96,6 +98,7 @@ class PlantLayout:
     port: int = 0
     keep: bool = False
     empty: bool = False
+    journal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +190,14 @@ class Plant:
             if kept is None
             else pki.read_ca(kept.authority)
         )
+        self._journal = CloudJournal(Path(layout.journal)) if layout.journal else None
         certified = layout.cloud == "mqtt" and layout.identity == "certificate"
         self.cloud = (CertifiedBrokerAccount if certified else ACCOUNTS[layout.cloud])(
             AccountOptions(
                 self.serials, layout.node, layout.address, layout.certificate,
                 self._authority, now, layout.rate,
                 layout.port or (kept.port if kept else 0), kept.account if kept else None,
-                layout.empty,
+                layout.empty, self._journal,
             )
         )  # fmt: skip
         self.cloud.set_faults(layout.faults, layout.seed)
@@ -201,6 +205,8 @@ class Plant:
 
     async def __aenter__(self) -> Self:
         await asyncio.to_thread(self._write)
+        if self._journal is not None:
+            self._stack.enter_context(self._journal)
         await self._stack.enter_async_context(self.cloud)
         await self._stack.enter_async_context(self.lan)
         return self

@@ -105,6 +105,7 @@ class SimulatedAlibabaAccount:
                 preregistration_free=True,
                 models={PRODUCT: specification.parse(MODEL)},
                 nodes={PRODUCT: AlibabaNodeType(options.node), GATEWAY[0]: AlibabaNodeType.GATEWAY},
+                witness=options.witness,
             ),
         )
         if state is not None:

@@ -42,7 +42,13 @@ from gatewayd.simulator.alibaba.topics import HTTPS_REGISTER, REQUESTS
 from gatewayd.simulator.faults import FaultPlan, SimulatedFault, Stage
 from gatewayd.simulator.mqtt import connack
 from gatewayd.simulator.mqtt.channel import remember_names
-from gatewayd.simulator.mqtt.link import ConnectReply, MqttLimits, MqttLink, MqttService
+from gatewayd.simulator.mqtt.link import (
+    ConnectReply,
+    MqttLimits,
+    MqttLink,
+    MqttService,
+    MqttWitness,
+)
 from gatewayd.simulator.mqtt.packets import Connect, Publish
 from gatewayd.simulator.mqtt.server import MqttServer
 from gatewayd.simulator.pki import KeyedCertificate
@@ -63,6 +69,7 @@ class AlibabaCloudOptions:
     nodes: productKey → node type (default: direct).  models: productKey → TSL (default: none).
     rules: for devices, and for gateways.
     wall: seconds since the epoch, for the times in reports.
+    witness: is shown what arrives over MQTT.
     """
 
     host: str = "localhost"
@@ -80,6 +87,7 @@ class AlibabaCloudOptions:
     manner: PushOptions = field(default_factory=PushOptions)
     limits: MqttLimits = field(default_factory=MqttLimits)
     wall: Callable[[], float] = time.time
+    witness: MqttWitness | None = None
 
 
 class _AnyRequest(Container[str]):
@@ -140,7 +148,9 @@ class AlibabaCloud(AlibabaConsole):
         self._unparsed: Counter[int] = Counter()
         context, limits = certificate.server_context(), self.options.limits
         remember_names(context)
-        self._service = MqttService(self, context, self.options.plain, limits, self)
+        self._service = MqttService(
+            self, context, self.options.plain, limits, self, self.options.witness
+        )
         self._server = MqttServer(self._service)
         self._https_registrar = HttpsRegistrar(registry, messages.registration, self.plan)
         self._https = MqttServer(

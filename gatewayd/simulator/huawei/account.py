@@ -100,7 +100,9 @@ class SimulatedHuaweiAccount:
         self._cloud = HuaweiCloud(
             platform,
             authority=options.authority,
-            options=HuaweiCloudOptions(address=options.address, port=options.port),
+            options=HuaweiCloudOptions(
+                address=options.address, port=options.port, witness=options.witness
+            ),
         )
         self._management = Management(
             platform,

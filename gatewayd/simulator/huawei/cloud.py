@@ -43,7 +43,8 @@ class HuaweiCloud:
         self.plan = FaultPlan()
         self._hubs: dict[str, Hub] = {}
         self._links: dict[MqttLink, Hub] = {}
-        self._service = MqttService(self, None, limits=self.options.limits, subscriptions=self)
+        limits, witness = self.options.limits, self.options.witness
+        self._service = MqttService(self, None, False, limits, self, witness)
         self._handshakes = Handshakes(
             platform.by_domain, authority, self.plan, self.options, self._service.counts
         )

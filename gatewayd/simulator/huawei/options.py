@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import Enum, auto
 
 from gatewayd.simulator.huawei.reasons import CODES, RefusalReason
-from gatewayd.simulator.mqtt.link import MqttLimits
+from gatewayd.simulator.mqtt.link import MqttLimits, MqttWitness
 
 
 class Excess(Enum):
@@ -84,6 +84,7 @@ class HuaweiCloudOptions:
         refuses it.
     codes: CONNACK of each reason.
     rules: for gateways.
+    witness: is shown what arrives.
     """
 
     address: str = "127.0.0.1"
@@ -96,3 +97,4 @@ class HuaweiCloudOptions:
     codes: Mapping[RefusalReason, int] = field(default_factory=lambda: CODES)
     rules: HuaweiRules = field(default_factory=HuaweiRules)
     limits: MqttLimits = field(default_factory=lambda: MqttLimits(packet=(1 << 20) + 256))
+    witness: MqttWitness | None = None

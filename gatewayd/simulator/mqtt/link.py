@@ -86,6 +86,19 @@ class SubscriptionHandler(Protocol):
         """Remove subscriptions."""
 
 
+class MqttWitness(Protocol):
+    """What is shown of each connection, beside its handler."""
+
+    def connected(self, link: MqttLink, connect: Connect, *, accepted: bool) -> None:
+        """Called with the first packet of a connection, once it is answered."""
+
+    def published(self, link: MqttLink, publish: Publish) -> None:
+        """Called with each message of an accepted client, before it is handled."""
+
+    def closed(self, link: MqttLink) -> None:
+        """Called once when a connection that had sent CONNECT is closed."""
+
+
 @dataclass(frozen=True, slots=True)
 class MqttLimits:
     """The limits of a server.
@@ -108,6 +121,7 @@ class MqttService:
     context: for TLS; None to serve plain TCP only.
     plain: whether the same port serves plain TCP too, as the vendor's port 1883 does.
     subscriptions: decides on filters; None grants all.
+    witness: is shown what arrives; None for no one.
     counts: connections, peak, full, malformed, silent, no-connect.
     tls_failures: handshakes that failed, by OpenSSL's reason.
     """
@@ -117,6 +131,7 @@ class MqttService:
     plain: bool = False
     limits: MqttLimits = field(default_factory=MqttLimits)
     subscriptions: SubscriptionHandler | None = None
+    witness: MqttWitness | None = None
     counts: Counter[str] = field(default_factory=Counter)
     tls_failures: Counter[str] = field(default_factory=Counter)
     links: set[MqttLink] = field(default_factory=set)
@@ -126,11 +141,13 @@ class MqttLink:
     """The connection of one client, over WebSocket if it begins so.
 
     tls: the socket, for its certificate and version; None for plain TCP.
+    peer: the IP address of the client.
     granted: filter → QoS, of the filters that a handler granted.
     """
 
     def __init__(self, service: MqttService, sock: socket.socket) -> None:
         self.granted: dict[str, int] = {}
+        self.peer = _peer(sock)
         self._service = service
         self._loop = asyncio.get_running_loop()
         self._parser = codec.Parser(CONNECT_LIMIT)
@@ -196,6 +213,8 @@ class MqttLink:
         self._service.links.discard(self)
         if self._greeted:
             self._service.hooks.on_close(self)
+            if self._service.witness:
+                self._service.witness.closed(self)
 
     def _handle(self, packet: Packet) -> None:
         if isinstance(packet, Connect) == self._greeted:
@@ -217,6 +236,8 @@ class MqttLink:
             self._check_silence()
         reply = self._service.hooks.on_connect(self, connect)
         self._accepted = reply.accepted
+        if self._service.witness:
+            self._service.witness.connected(self, connect, accepted=reply.accepted)
         self._play(reply.steps)
 
     def _serve(self, packet: Packet) -> None:
@@ -232,6 +253,8 @@ class MqttLink:
                 self.send(codec.PINGRESP)
 
     def _take(self, packet: Publish) -> None:
+        if self._service.witness:
+            self._service.witness.published(self, packet)
         try:
             self._service.hooks.on_publish(self, packet)
         except Unacknowledged as fault:
@@ -280,3 +303,12 @@ class MqttLink:
             if step.close:
                 self._channel.close()
                 return
+
+
+def _peer(sock: socket.socket) -> str:
+    """Return the address of the other end; "" where it has gone already, or has none."""
+    try:
+        name = sock.getpeername()
+    except OSError:
+        return ""
+    return str(name[0]) if isinstance(name, tuple) else ""
