@@ -30,7 +30,9 @@
         ├── StoreFull              free space on the disk
         ├── RecordChanged          none: the newer change of the record stands
         ├── SecretNotFound         none: the slot is empty
-        └── SecretCorrupt          none: the damaged slot is quarantined
+        ├── SecretCorrupt          none: the damaged slot is quarantined
+        ├── OwnershipLost          none: another gateway of the site has the child now
+        └── BlobDamaged            none: what this gateway has of the child is used
 
 The reply of a cloud is not an error but an `Outcome` (cloud/provider.py): each of them is expected.
 """
@@ -172,3 +174,11 @@ class SecretNotFound(StoreError):
 
 class SecretCorrupt(StoreError):
     """A slot cannot be decrypted: its bytes are damaged, or belong to another slot."""
+
+
+class OwnershipLost(StoreError):
+    """The child belongs to another gateway of the site, or may soon: nothing of it changes here."""
+
+
+class BlobDamaged(StoreError):
+    """What the site has of a child cannot be opened: it is damaged, or belongs to another key."""

@@ -48,7 +48,8 @@ LAW: dict[str, set[str]] = {
     "console": {"device.secret", "runtime", "network", "cloud.http", "errors"},
     "site": {
         "device", "settings", "runtime", "network", "errors", "admission.ownership", "cloud.http",
-        "cloud.credentials", "secretstore.store", "ca",
+        "cloud.credentials", "secretstore.store", "secretstore.vault.crypto",
+        "secretstore.keyslots.recovery", "storage", "ca",
     },
     "dbus": {"device", "settings", "runtime", "errors"},
     "manager": {"device", "settings", "runtime", "errors", "admission"},
