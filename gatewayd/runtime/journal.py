@@ -43,6 +43,7 @@ MESSAGE_IDS: Mapping[str, str] = {
     "device-moved": "317f14fba3794ad98ba1d11193dabcec",
     "move-refused": "9ff10c7f09b1419ab1b010d6689a6c6a",
     "device-flapping": "b29361db4eee4557a611be1cb63aa34e",
+    "session-yielded": "6b179490c65c4a17a5e8e028e2c8abd0",
     "secret-lost": "e0aa4fd2db0c4fd5b75fc0303bc04628",
     "secret-damaged": "b7b5fb9b57f24400b91ee86edfb1f4d6",
     "store-sealed": "4d2b0f113cd14bc4830363f1095f95a1",

@@ -7,6 +7,8 @@ commits the secret at the cloud, is recorded before it happens.
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -32,6 +34,7 @@ from gatewayd.runtime.backoff import delay
 from gatewayd.runtime.clock import LOOK, Clock
 from gatewayd.runtime.rate_limiter import RateLimiter, SlidingWindow
 from gatewayd.runtime.tasks import cancel_and_wait
+from gatewayd.sessions.contest import CONTESTED, YIELDED, Closing, CloudClosings, Contest
 from gatewayd.sessions.hand_over import HeldSecrets
 from gatewayd.sessions.renewal import (
     RENEWED,
@@ -41,6 +44,8 @@ from gatewayd.sessions.renewal import (
     next_try,
 )
 from gatewayd.settings.declare import RetrySettings, setting
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +62,13 @@ class SessionSettings(RetrySettings):
         unit="s",
         low=60,
         high=604800,
+    )
+    retry_contested: float = setting(
+        900.0,
+        "wait, and up to a quarter more, of the one that gives way where two log in with one name",
+        unit="s",
+        low=1,
+        high=86400,
     )
     per_minute: int = setting(4, "most logins of one child in any minute", low=1, high=60)
 
@@ -128,38 +140,14 @@ class SessionLogin:
 
 MOVED = Reason("moved", "It has moved to another cloud.")
 SECRET_GONE = Reason("secret-gone", "The secret is no longer in its slot, and was never used.")
-TAKEN_OVER = Reason(
-    "session-contested",
-    "The cloud closes one session of this child after another: most likely it is logged in "
-    "elsewhere, too.",
-    "Check that neither another gateway nor the child itself logs in with the same device name.",
-)
 SHORT = 20.0
 """A session that ended sooner, seconds, counts as a failure: the waits grow.  With longer ones, so
 do those of another gateway that holds the device."""
-CLOSINGS = 3
-"""Sessions in a row that the cloud has closed, until another one is taken to hold the device."""
 RETURNS = 1.5
-"""How many times retry_last each of them lasted at most: so late does another gateway come back."""
-
-
-class Contest:
-    """Whether another one holds the same device: vendors close the older of two sessions.
-
-    The waits of two gateways differ, as one of them gives way; so what counts here is only that the
-    cloud closes one session after another.  longest: seconds of a session that counts.
-    """
-
-    def __init__(self, longest: float) -> None:
-        self._longest, self._closings = longest, 0
-
-    def note(self, lasted: float, ended: SessionEnd) -> bool:
-        """Note how a session ended, after how many seconds; return whether the contest is on."""
-        counts = ended.by_cloud and lasted < self._longest
-        self._closings = self._closings + 1 if counts else 0
-        return self._closings >= CLOSINGS
-
-
+"""How many times retry_last a session lasted at most whose closing is a sign of another holder: so
+late does another gateway come back."""
+SPREAD = 0.25
+"""The part of retry_contested that is added at random."""
 TURN = 5.0
 """Seconds, and up to as many again, for which a due renewal is postponed while others are under
 way."""
@@ -228,6 +216,33 @@ def _same(now: Record | None, before: Record) -> Record:
     return unchanged(now, cloud=before.cloud, stored=before.stored)
 
 
+def _cloud_of(record: Record) -> str:
+    assert record.cloud is not None, "only a registered child logs in"
+    return record.cloud.provider
+
+
+@dataclass(slots=True)
+class Tries:
+    """The tries to keep a child's session.
+
+    failures: how many have failed in a row.  contest: None until a session has ended.
+    """
+
+    failures: int = 0
+    contest: Contest | None = None
+
+    def failed(self) -> int:
+        """Note that a login failed; return how many have in a row."""
+        self.failures += 1
+        if self.contest is not None:
+            self.contest.failed()
+        return self.failures
+
+    def opened(self) -> Reason:
+        """Note that there is a session; return what is known of another one that logs in so."""
+        return self.contest.opened() if self.contest is not None else NONE
+
+
 class SessionKeeper:
     """A worker that keeps sessions open, with a back-off and a login rate for each child.
 
@@ -259,6 +274,7 @@ class SessionKeeper:
         )
         self._watcher, self._hands_over = SessionWatcher(clock), hands_over
         self._given: dict[DeviceId, OpenSession] = {}
+        self._kept, self._closings = Counter[str](), CloudClosings(clock.now)
         self.held = HeldSecrets(
             records, secrets, providers, self._renewal, clock,
             is_for_holder=self.is_for_holder,
@@ -301,8 +317,7 @@ class SessionKeeper:
         A child that has a holder is logged in once, which commits its secret.
         """
         per_minute = SlidingWindow(self._settings.per_minute, 60.0)
-        budget, failures = RateLimiter(per_minute, self._now, waiters=1), 0
-        contest = Contest(RETURNS * self._settings.retry_last)
+        budget, tries = RateLimiter(per_minute, self._now, waiters=1), Tries()
         while True:
             await budget.acquire()
             record = self._records[device]
@@ -315,21 +330,49 @@ class SessionKeeper:
                 await self._removed(record, removal.reason, post)
                 return
             except LoginFailed as failure:
-                failures += 1
-                await self._delay(failures, failure.reason, post)
+                await self._delay(tries.failed(), failure.reason, post)
             except StoreError as error:
                 if await self._secret_failed(record, error, post):
                     return
-                failures += 1
-                await self._delay(failures, reason_of(error), post)
+                await self._delay(tries.failed(), reason_of(error), post)
             else:
-                lasted, ended = await self._keep(record, opened, post)
+                lasted, ended = await self._keep(record, opened, tries.opened(), post)
                 if await self._ended_for_good(self._records[device], ended, post):
                     return
-                failures = failures + 1 if lasted < self._short else 0
-                reason = TAKEN_OVER if contest.note(lasted, ended) else ended.reason
-                post(lc.SessionClosed(reason))
-                await self._delay(failures + 1, reason, post)
+                await self._wait_after(record, (lasted, ended), tries, post)
+
+    async def _wait_after(
+        self, record: Record, kept: tuple[float, SessionEnd], tries: Tries, post: PostEvent
+    ) -> None:
+        """Wait after a session that has lasted so many seconds, and ended so."""
+        lasted, ended = kept
+        tries.failures = tries.failures + 1 if lasted < self._short else 0
+        longest = RETURNS * self._settings.retry_last
+        contest = tries.contest = tries.contest or Contest(self._short, longest, self._now)
+        is_contested = contest.note(lasted, self._closing(record, ended))
+        reason = CONTESTED if is_contested else ended.reason
+        post(lc.SessionClosed(reason))
+        await self._delay(tries.failures + 1, reason, post)
+        if contest.must_yield():
+            await self._give_way(record.device, first=contest.yields == 1, post=post)
+            tries.failures = 0
+
+    def _closing(self, record: Record, ended: SessionEnd) -> Closing | None:
+        """Return what the end of a session is part of, where the cloud has closed it."""
+        cloud = _cloud_of(record)
+        return self._closings.note(cloud, self._kept[cloud] + 1) if ended.by_cloud else None
+
+    async def _give_way(self, device: DeviceId, *, first: bool, post: PostEvent) -> None:
+        """Let another one have a child's session, for so long as it may need."""
+        wait = self._settings.retry_contested * (1 + SPREAD * self._jitter())
+        if first:
+            log.warning(
+                "Device %s: something else logs in with its name, and keeps its session; it is "
+                "tried again every %.0f s or later.", device, self._settings.retry_contested,
+                extra={"device": device, "message_id": "session-yielded"},
+            )  # fmt: skip
+        post(lc.SessionDelayed(YIELDED, self._now() + wait))
+        await asyncio.sleep(wait)
 
     def _is_handed_over(self, record: Record) -> bool:
         """Whether a child's holder is to log in, now that the first login has happened."""
@@ -370,14 +413,16 @@ class SessionKeeper:
         return opened
 
     async def _keep(
-        self, before: Record, opened: OpenSession, post: PostEvent
+        self, before: Record, opened: OpenSession, rival: Reason, post: PostEvent
     ) -> tuple[float, SessionEnd]:
         """Keep a session until it ends; return how long it lasted, seconds, and how it ended.
 
         When its secret is due for renewal, a session with a new secret replaces it.
         before: the record of the login; by now the child may belong to another cloud.
+        rival: what is known of another one that logs in with its name.
         """
         device, began = before.device, self._now()
+        self._kept[_cloud_of(before)] += 1
         try:
             self._checkpoint("logged-in")
             record = await self._confirm(self._records[device])
@@ -385,7 +430,7 @@ class SessionKeeper:
                 return 0.0, LEFT
             if self._is_handed_over(record):
                 return 0.0, HELD
-            waiting = await self._renewal.waiting(record) if record.candidate else NONE
+            waiting = await self._renewal.waiting(record) if record.candidate else rival
             post(lc.Moved(MOVED) if opened.moved else lc.SessionOpened(waiting))
             self._opened(device, opened)
             while (ended := await self._watcher.wait(device, opened)) is None:
@@ -399,6 +444,7 @@ class SessionKeeper:
                 return 0.0, LEFT
             return self._now() - began, ended
         finally:
+            self._kept[_cloud_of(before)] -= 1
             for listener in self._listeners:
                 listener.session_closed(device)
             await opened.session.close()

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from gatewayd.cloud.provider import SessionEnd
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
-from tests.support.fakes import FakeCloud, FakeSession, MemoryRecords
+from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
 
 NAME = CloudName("cloud", "p", "TH20-1")
@@ -29,84 +28,6 @@ async def test_a_dropped_session_is_reopened(stage: Stage) -> None:
     assert view.substate == "reconnecting"
     await stage.tape.wait_for(device, "online")
     assert stage.cloud.calls.count("register TH20-1") == 1
-
-
-async def test_a_contested_session_is_reopened_ever_more_slowly(stage: Stage) -> None:
-    device = stage.announce("TH20-1")
-    began = asyncio.get_running_loop().time()
-    for _ in range(10):
-        await stage.tape.wait_for(device, "online")
-        stage.cloud.drop("TH20-1")
-        await stage.tape.wait_for(device, "offline")
-    assert stage.tape.shown[device].reason == "session-contested"
-    assert asyncio.get_running_loop().time() - began > 1800
-
-
-async def test_two_gateways_of_one_identity_do_not_evict_each_other_for_long(stage: Stage) -> None:
-    """The rival comes back as soon as we do, by its own first wait."""
-    device = stage.announce("TH20-1")
-    began, opened = asyncio.get_running_loop().time(), 0
-    while asyncio.get_running_loop().time() < began + 7200:
-        await stage.tape.wait_for(device, "online")
-        opened += 1
-        await asyncio.sleep(25)
-        stage.cloud.drop("TH20-1")
-        await stage.tape.wait_for(device, "offline")
-    assert opened < 25
-    assert stage.tape.shown[device].reason == "session-contested"
-
-
-class OneSessionCloud(FakeCloud):
-    """A cloud that closes the older of two sessions of one device, as both vendors do."""
-
-    async def connect(self, name: CloudName, secret: Secret) -> FakeSession:
-        older = self.online.get(name)
-        session = await super().connect(name, secret)
-        if older is not None and not older.ended.done():
-            older.ended.set_result(SessionEnd(Reason("cloud-closed"), by_cloud=True))
-        return session
-
-
-async def test_two_gateways_that_hold_one_device_both_say_so() -> None:
-    """Each comes back ever more slowly, and goes on saying so while the other does."""
-    cloud, records = OneSessionCloud(), MemoryRecords()
-    async with Stage(records, cloud).running() as first:
-        device = first.announce("TH20-1")
-        await first.tape.wait_for(device, "online")
-        copy = MemoryRecords()  # as of a disk that was cloned
-        copy.rows, copy.slots = dict(records.rows), dict(records.slots)
-        async with Stage(copy, cloud).running() as second:
-            second.announce("TH20-1")
-            for side in (first, second):
-                async with asyncio.timeout(1800):
-                    await side.tape.wait_for(device, "offline", "session-contested")
-            await asyncio.sleep(3600)
-            before, said = len(cloud.calls), set[str]()
-            for _ in range(3600):
-                await asyncio.sleep(10)
-                said |= {side.tape.shown[device].reason for side in (first, second)}
-            assert said == {"", "session-contested"}
-            assert len(cloud.calls) - before < 2 * 36000 / 400
-        await first.tape.wait_for(device, "online")  # the other is gone
-
-
-async def test_a_path_that_fails_often_is_not_taken_for_another_gateway(stage: Stage) -> None:
-    device = stage.announce("TH20-1")
-    for _ in range(10):
-        await stage.tape.wait_for(device, "online")
-        stage.cloud.drop("TH20-1", by_cloud=False)
-        await stage.tape.wait_for(device, "offline")
-        assert stage.tape.shown[device].reason == "connection-lost"
-
-
-async def test_a_cloud_that_restarts_now_and_then_is_not_contested(stage: Stage) -> None:
-    device = stage.announce("TH20-1")
-    for _ in range(10):
-        await stage.tape.wait_for(device, "online")
-        await asyncio.sleep(1000)
-        stage.cloud.drop("TH20-1")
-        await stage.tape.wait_for(device, "offline")
-        assert stage.tape.shown[device].reason == "cloud-closed"
 
 
 async def test_credentials_refused_after_activation_are_tried_slowly_and_kept(stage: Stage) -> None:
