@@ -1,0 +1,1 @@
+"""A site of three gateways, three members of etcd and many children, with faults at random."""
