@@ -8,6 +8,7 @@ from gatewayd.device.lifecycle import Event, RegistrationRefused, SecretStale, S
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record, Verdict
 from gatewayd.errors import (
+    OwnershipLost,
     RecordChanged,
     StoreCloned,
     StoreError,
@@ -47,6 +48,13 @@ KEY_OF_ANOTHER = Reason(
     "Run gatewayctl explain CHILD, which names that; find out which device answers at its "
     "address. Once the right one does, run gatewayctl approve CHILD.",
 )
+
+LEFT_WITH_SITE = Reason(
+    "left-with-site",
+    "It went to another gateway of the site to which this gateway belonged.",
+    "Where that gateway is gone too, run gatewayctl forget CHILD.",
+)
+"""Why a child is not taken along by a gateway that leaves its site."""
 
 
 def on_refused_login(record: Record, reason: Reason, *, stale: bool = True) -> Event:
@@ -133,6 +141,10 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
     ),
     (StoreFull, Reason("store-full", "The disk is full.", "Free space on it.")),
     (StoreUnavailable, Reason("store-unavailable", "The secret store cannot be used now.")),
+    (
+        OwnershipLost,
+        Reason("shard-lost", "Another gateway of the site has the child now, or may soon."),
+    ),
     (RecordChanged, Reason("record-changed", "An operator has decided otherwise meanwhile.")),
     (StoreError, Reason("store-failed", "The secret store failed.", "See the journal.")),
 )

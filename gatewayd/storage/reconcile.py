@@ -14,6 +14,9 @@
 A child that moves, or has moved, has a generation at each of its clouds (device/move.py).  Each is
 judged alike; where the secret of one that is not in use is gone, nothing is done at the start.
 
+A child that was being taken over from another gateway of the site is not judged: what the site has
+of it is merged again before it is used.
+
 Where more than a few of either kind are without the other, the wrong file is there, or an old
 one: then nothing is removed, and an operator has to act.
 """
@@ -33,6 +36,7 @@ from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
 from gatewayd.secretstore.store import SecretStore, StoreState, is_read_only
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.records import RecordDatabase
+from gatewayd.storage.site_marks import Standing
 
 UNREADABLE = (StoreState.SEALED, StoreState.CLONED)
 """The states of a store whose secrets cannot be read now."""
@@ -106,7 +110,10 @@ async def reconcile(
 
 def repair(state: RecordDatabase, store: SecretStore, now: int) -> list[Finding]:
     """Do what `reconcile` does, on the commit thread."""
-    findings = decide(list(state.all()), _usable(store), now)
+    merging = state.marks.devices(Standing.MERGING)
+    records = [record for record in state.all() if record.device not in merging]
+    refs = [ref for ref in _usable(store) if ref.device not in merging]
+    findings = decide(records, refs, now)
     if state.read_only or is_read_only(store):
         return findings
     read_only = store.state in (*UNREADABLE, StoreState.ROLLBACK_SUSPECTED)

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -23,19 +23,20 @@ from gatewayd.device.move import NO_MOVES, Moves
 from gatewayd.device.proof import Pin
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict
-from gatewayd.device.recovery import reason_of
+from gatewayd.device.recovery import LEFT_WITH_SITE, reason_of
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import ConfigError, SecretCorrupt, SecretNotFound, StoreError, StoreUnavailable
 from gatewayd.runtime.private_files import private_file
 from gatewayd.runtime.sqlite import Database
 from gatewayd.secretstore.store import SecretStore, SupportsBinding
-from gatewayd.storage import decision_log, record_binding
+from gatewayd.storage import decision_log, record_binding, site_marks
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.decision_log import DecisionTable
 from gatewayd.storage.import_staging import RECORDS, recover_import
 from gatewayd.storage.record_binding import BoundRecords
+from gatewayd.storage.site_marks import SiteMarks, Standing
 
-VERSION = 7
+VERSION = 8
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
 _CLOUD = ("provider", "product", "name", "route")
 _NUMBERS = (
@@ -69,8 +70,16 @@ _ANSWERS = (
 )
 _BOUND_ANSWERS = "SELECT 'answer ' || claim, device FROM answer"
 """Answers as they are bound: no record has such an id."""
+_BOUND = (_ALL, _BOUND_ANSWERS, site_marks.ALL_BOUND)
+"""All that is bound."""
 
-SCHEMA = (_table(_NUMBERS, _LATER), record_binding.TABLE, decision_log.TABLE, _ANSWERS)
+SCHEMA = (
+    _table(_NUMBERS, _LATER),
+    record_binding.TABLE,
+    decision_log.TABLE,
+    _ANSWERS,
+    site_marks.TABLE,
+)
 STEPS = {
     0: (_table(_NUMBERS[:-1]),),
     1: ("ALTER TABLE record ADD COLUMN candidate INTEGER NOT NULL DEFAULT 0",),
@@ -82,6 +91,7 @@ STEPS = {
     4: (_ANSWERS,),
     5: ("ALTER TABLE record ADD COLUMN pin TEXT NOT NULL DEFAULT ''",),
     6: ("ALTER TABLE record ADD COLUMN moves TEXT NOT NULL DEFAULT ''",),
+    7: (site_marks.TABLE,),
 }
 """From each earlier version of the schema to the next; from 0 to the first."""
 
@@ -124,7 +134,7 @@ class RecordDatabase(Database):
     """The table of records in state.db.  Used on the commit thread, one call at a time.
 
     directory: of state.db; created if it does not exist.
-    decisions: the log of decisions in the same file.
+    decisions, marks: the log of decisions, and the marks of a site, in the same file.
     elsewhere: returns why another gateway of the site has a child; NONE where this one has.
     Raises StoreUnavailable if another gatewayd uses the directory, ConfigError if others may read
     it or a newer gatewayd wrote the file, StoreError if it is damaged.
@@ -141,6 +151,7 @@ class RecordDatabase(Database):
         self._undone = False
         self._bound = BoundRecords(self._run)
         self.decisions = DecisionTable(self._run)
+        self.marks = SiteMarks(self._run, self._bound)
         try:
             recover_import(directory)
             super().__init__(directory / RECORDS, SCHEMA, VERSION, STEPS)
@@ -186,7 +197,7 @@ class RecordDatabase(Database):
         Raises StoreError.
         """
         self.check_disk()
-        return self._bound.bind(vault, lambda: [*self._run(_ALL), *self._run(_BOUND_ANSWERS)])
+        return self._bound.bind(vault, lambda: [row for all_ in _BOUND for row in self._run(all_)])
 
     @property
     def bound(self) -> bool:
@@ -220,7 +231,7 @@ class RecordDatabase(Database):
     def read(self, device: DeviceId) -> Record | None:
         """Return the record of a child.  Raises StoreError."""
         rows = self._run(_ONE, device)
-        return self._placed(rows[0]) if rows else None
+        return self._placed(rows[0], self.marks.devices(Standing.AWAY)) if rows else None
 
     def holds(self, device: DeviceId, record: Record | None) -> bool:
         """Whether the row of a child of the group that was committed is this record's.
@@ -241,12 +252,14 @@ class RecordDatabase(Database):
         """Remove the record of a child, if there is one.  Raises StoreError."""
         self._bound.change(device, None, self._row_of)
         self._run("DELETE FROM record WHERE device = ?", device)
+        self.marks.release(device)
         self._group[device] = None
         self._rows.pop(device, None)
 
     def all(self) -> Iterator[Record]:
         """Return all records, in order of device id.  Raises StoreError."""
-        return iter([self._placed(row) for row in self._run(f"{_ALL} ORDER BY device")])
+        away = self.marks.devices(Standing.AWAY)
+        return iter([self._placed(row, away) for row in self._run(f"{_ALL} ORDER BY device")])
 
     def answers(self) -> dict[Claim, DeviceId]:
         """Return whose claims are, by operators' answers.  Raises StoreError."""
@@ -270,10 +283,12 @@ class RecordDatabase(Database):
     def _bound_answer(self, claim: str) -> tuple[Any, ...] | None:
         return next(iter(self._run(f"{_BOUND_ANSWERS} WHERE claim = ?", claim)), None)
 
-    def _placed(self, row: tuple[Any, ...]) -> Record:
+    def _placed(self, row: tuple[Any, ...], away: Collection[DeviceId]) -> Record:
         """Return the record of a row, with why another gateway has the child."""
         record = _record(row)
         why = self._elsewhere(record)
+        if not why.code and record.device in away:
+            why = LEFT_WITH_SITE
         return replace(record, elsewhere=why) if why.code else record
 
     def _row_of(self, device: DeviceId) -> tuple[Any, ...] | None:
@@ -375,10 +390,15 @@ class DurableRecords:
         records, answers = await thread.run(lambda: (state.all(), state.answers()))
         return cls(thread, state, store, records, answers)
 
-    def adopt(self, records: Iterable[Record]) -> None:
-        """Hold these, which were written past this object.  On the commit thread."""
+    def adopt(self, records: Iterable[Record], gone: Iterable[DeviceId] = ()) -> None:
+        """Hold these, which were written past this object.  On the commit thread.
+
+        gone: whose records were removed likewise.
+        """
         for record in records:
             self._durable[record.device] = record
+        for device in gone:
+            self._durable.pop(device, None)
 
     def __getitem__(self, device: DeviceId) -> Record:
         """Return the newest durable record.  Raises KeyError."""

@@ -18,6 +18,7 @@ from gatewayd.device.identity import NO_DEVICE, Claim, DeviceId
 from gatewayd.device.move import NO_MOVES
 from gatewayd.device.proof import Pin
 from gatewayd.device.record import Admission, CloudName, Record, Verdict, unchanged
+from gatewayd.device.recovery import LEFT_WITH_SITE
 from gatewayd.device.secret import Secret
 from gatewayd.errors import StoreCloned, StoreError, StoreRolledBack, StoreSealed
 from gatewayd.secretstore.store import StoreState
@@ -25,6 +26,7 @@ from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.binding import hardware_id, is_same_machine, machine_digest
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage import records
+from gatewayd.storage.site_marks import SiteMark, Standing
 from gatewayd.storage.storage import Storage
 from gatewayd.testing.waiting import until
 
@@ -234,13 +236,15 @@ async def test_what_was_written_in_a_sealed_run_is_for_an_operator_to_accept(sit
 def without_version_4(file: sqlite3.Connection) -> None:
     """Take away what version 4 of state.db added, and later ones."""
     file.execute("DROP TABLE answer")
+    file.execute("DROP TABLE site_child")
     for column in records._LATER:
         file.execute(f"ALTER TABLE record DROP COLUMN {column}")
     file.execute("DROP TABLE decision")
 
 
 def without_pins_and_moves(file: sqlite3.Connection) -> None:
-    """Take away what versions 6 and 7 of state.db added."""
+    """Take away what versions 6 to 8 of state.db added."""
+    file.execute("DROP TABLE site_child")
     for column in ("pin", "moves"):
         file.execute(f"ALTER TABLE record DROP COLUMN {column}")
 
@@ -322,6 +326,7 @@ async def test_records_that_were_bound_before_there_were_moves_are_trusted(site:
     """Their part of the sum is what it was, until a child moves."""
     await fill(site, 1, 2)
     with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute("DROP TABLE site_child")
         file.execute("ALTER TABLE record DROP COLUMN moves")
         file.execute("PRAGMA user_version = 6")
     device = child(1).device
@@ -387,6 +392,72 @@ async def test_an_answer_of_another_hand_is_noticed(site: Path, forgery: str) ->
         file.execute(forgery)
     async with opened(site) as (_, vault):
         assert "changed by another program" in suspicion(vault)
+
+
+MARKED = "f" * 64
+"""The name of a child's key at the site."""
+
+
+async def marked(site: Path, standing: Standing) -> None:
+    """Register a child of a site."""
+    await fill(site, 1)
+    async with opened(site) as (storage, _):
+        mark = SiteMark(child(1).device, 7, 3, standing)
+        await storage.administer(lambda: storage.database.marks.put(MARKED, mark))
+
+
+async def test_records_that_were_bound_before_there_were_sites_are_trusted(site: Path) -> None:
+    await fill(site, 1)
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute("DROP TABLE site_child")
+        file.execute("PRAGMA user_version = 7")
+    await marked(site, Standing.OURS)
+    await trusted(site)
+    async with opened(site) as (storage, _):
+        marks = await storage.administer(storage.database.marks.all)
+        assert marks == {MARKED: SiteMark(child(1).device, 7, 3)}
+        await storage.administer(lambda: storage.database.marks.remove(MARKED))
+    await trusted(site)
+    assert (site / "state.db.v7").exists()
+
+
+@pytest.mark.parametrize(
+    "forgery", ["DELETE FROM site_child", "UPDATE site_child SET revision = 9, serial = 9"]
+)
+async def test_a_mark_of_another_hand_is_noticed(site: Path, forgery: str) -> None:
+    """Else an old record would pass for what the site has last."""
+    await marked(site, Standing.OURS)
+    with closing(sqlite3.connect(site / "state.db")) as file, file:
+        file.execute(forgery)
+    async with opened(site) as (_, vault):
+        assert "changed by another program" in suspicion(vault)
+
+
+async def test_what_went_to_another_gateway_is_not_taken_along_from_the_site(site: Path) -> None:
+    """Without [site] all else would be logged in, though another gateway has it."""
+    await marked(site, Standing.AWAY)
+    async with opened(site) as (storage, _):
+        record = storage.records[child(1).device]
+        assert record.elsewhere == LEFT_WITH_SITE
+        assert not record.is_in_force
+        await storage.records.forget(record.device)
+    await fill(site, 1)
+    async with opened(site) as (storage, _):
+        assert storage.records[child(1).device].is_in_force
+
+
+async def test_a_child_that_is_being_taken_over_is_not_judged_at_the_start(site: Path) -> None:
+    """The record is on the disk before the secrets are: that is no loss, and no old vault."""
+    await marked(site, Standing.MERGING)
+    async with opened(site) as (storage, _):
+        await storage.secrets.delete(child(1).slot(1))
+    async with opened(site) as (storage, _):
+        assert not storage.without_secret
+        assert not storage.doubtful
+        assert storage.records[child(1).device].stored == 1
+        await storage.administer(lambda: storage.database.marks.remove(MARKED))
+    async with opened(site) as (storage, _):
+        assert storage.without_secret
 
 
 async def test_the_binding_outlives_a_change_of_the_data_key(site: Path) -> None:

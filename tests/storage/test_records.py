@@ -395,6 +395,7 @@ def test_a_file_of_an_earlier_schema_is_brought_up_to_date(tmp_path: Path, versi
         state.write(RECORD)
     with closing(sqlite3.connect(tmp_path / "state.db")) as file, file:
         file.execute("DROP TABLE answer")
+        file.execute("DROP TABLE site_child")
         for column in statefile._LATER:
             file.execute(f"ALTER TABLE record DROP COLUMN {column}")
         file.execute("DROP TABLE decision")
