@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from gatewayd.device.lifecycle import TRANSITIONS, WORK, Forgotten, Frozen, Rejected, Retired, State
+from gatewayd.device.lifecycle import (
+    TRANSITIONS,
+    WORK,
+    Forgotten,
+    Frozen,
+    OwnedElsewhere,
+    Rejected,
+    Retired,
+    State,
+)
 
-VERDICTS = (Rejected, Forgotten, Retired, Frozen)
+VERDICTS = (Rejected, Forgotten, Retired, Frozen, OwnedElsewhere)
 
 
 def lines() -> Iterator[str]:

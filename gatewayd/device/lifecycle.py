@@ -114,7 +114,7 @@ EVENTS: tuple[type[Event], ...] = (
 
 SPONTANEOUS = (
     Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired, Retried, Reset,
-    HandedOver, TakenBack, Frozen,
+    HandedOver, TakenBack, Frozen, OwnedElsewhere,
 )  # fmt: skip
 """Events that come from elsewhere than the work of a state: they may come in any state, and are
 ignored where no row names them."""
@@ -129,7 +129,10 @@ _VERDICTS: dict[type[Event], State] = {
 }  # fmt: skip
 """Transitions from every state but FORGOTTEN."""
 
-_FREEZABLE: dict[type[Event], State] = _VERDICTS | {Frozen: _S.FROZEN}
+_OWNED: dict[type[Event], State] = _VERDICTS | {OwnedElsewhere: _S.ELSEWHERE}
+"""The same, and what follows where another gateway has a child, in each state that is not final."""
+
+_FREEZABLE: dict[type[Event], State] = _OWNED | {Frozen: _S.FROZEN}
 """The same, and what follows from another key, in each state of an admitted child."""
 
 TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
@@ -137,11 +140,10 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
         Seen: _S.DISCOVERED,
         Admitted: _S.ADMITTED,  # it left the LAN while an operator admitted it
     },
-    _S.DISCOVERED: _VERDICTS | {
-        Admitted: _S.ADMITTED, Held: _S.PENDING, Lost: _S.FORGOTTEN,
-        OwnedElsewhere: _S.ELSEWHERE, Stalled: _S.DISCOVERED,
+    _S.DISCOVERED: _OWNED | {
+        Admitted: _S.ADMITTED, Held: _S.PENDING, Lost: _S.FORGOTTEN, Stalled: _S.DISCOVERED,
     },
-    _S.PENDING: _VERDICTS | {
+    _S.PENDING: _OWNED | {
         Admitted: _S.ADMITTED, Changed: _S.DISCOVERED, Lost: _S.FORGOTTEN,
     },
     _S.REJECTED: _VERDICTS | {
@@ -199,10 +201,10 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
         Retried: _S.ADMITTED,
         Reset: _S.ADMITTED,
     },
-    _S.FROZEN: _VERDICTS | {
+    _S.FROZEN: _OWNED | {
         Admitted: _S.ADMITTED,  # as one that was rejected
     },
-    _S.ELSEWHERE: _VERDICTS | {
+    _S.ELSEWHERE: _OWNED | {  # a shard that is gained brings it back, by recovery.py
         Admitted: _S.ADMITTED, Changed: _S.DISCOVERED, Lost: _S.FORGOTTEN,
     },
     _S.RETIRED: _VERDICTS | {

@@ -48,6 +48,9 @@ full queue means a bug, and the daemon had better be restarted."""
 RESTORED = "Restored"
 """The event in the history of a child that an earlier run knew."""
 
+REGAINED = "Regained"
+"""The event in the history of a child that another gateway of the site had."""
+
 STRANGERS_LOGGED = 60
 """How many pending strangers are logged in a minute."""
 
@@ -253,6 +256,31 @@ class DeviceManager:
         if device not in self.children:
             self.add(Child(device), State.ADMITTED)
         self.seen(device)
+
+    # Children that change their gateway.
+
+    async def release(self, device: DeviceId, why: Reason) -> None:
+        """Return when nothing works any more for a child that belongs to another gateway now."""
+        child = self.children.get(device)
+        if child is None:
+            return
+        async with self.halted(child):
+            if self.holds(child):
+                self._advance(child, lc.OwnedElsewhere(why))
+
+    def regain(self, record: Record, *, has_secret: bool) -> None:
+        """Have a child go on from its record, as this gateway has it from now on.
+
+        has_secret: whether the slot that `record.stored` points to can be read.
+        """
+        known = self.children.get(record.device)
+        child = known or Child(record.device, first_seen=record.first_seen)
+        child.label = record.label
+        held = self._is_for_holder(record)
+        state, reason = restore(record, has_secret=has_secret, held=held)
+        self._enter(child, state, reason, REGAINED)
+        if child.present:
+            self.post(child.id, lc.Seen())
 
     # The life of the manager.
 

@@ -4,8 +4,9 @@ Vendors close the older of two sessions of one device, so that two holders throw
 MQTT 3.1.1 has no packet by which a cloud could say so (the reason 0x8E, session taken over, came
 with MQTT 5): a closing of the cloud is all that either sees.  So the one that is thrown out YIELDS
 times in a row, each time soon after its login, gives way.  Each closing comes of the other's login;
-the one that reaches the number has just been thrown out by one that has the session: so both never give
-way at once.  As waits grow after short sessions alone, it is mostly the newcomer that does.
+the one that reaches the number has just been thrown out by one that has the session, so that both
+never give way at once.  As waits grow after short sessions alone, it is mostly the newcomer that
+does.
 """
 
 from __future__ import annotations

@@ -63,6 +63,15 @@ def test_a_verdict_is_obeyed_in_every_state(state: State, event: type[Event]) ->
     assert advance(state, event(), present=True) is TRANSITIONS[state][event]
 
 
+@pytest.mark.parametrize("state", State)
+def test_a_child_of_another_gateway_has_no_work_here(state: State) -> None:
+    """What an operator or the cloud has ended stays ended, wherever the child belongs."""
+    after = advance(state, lc.OwnedElsewhere(), present=True)
+    kept = state in (S.FORGOTTEN, S.REJECTED, S.RETIRED)
+    assert after is (state if kept else S.ELSEWHERE)
+    assert after not in WORK
+
+
 def test_every_state_can_be_reached_and_left() -> None:
     targets = {t for row in TRANSITIONS.values() for t in row.values()}
     assert targets == set(State)
@@ -177,7 +186,8 @@ class LifecycleMachine(RuleBasedStateMachine):
             self.present = True
         if isinstance(event, lc.Lost):
             self.present = False
-        self.state = advance(self.state, event, present=self.present)
+        on_record = not self.present and self.record is not None
+        self.state = advance(self.state, event, present=self.present, on_record=on_record)
         after = WORK.get(self.state)
         if after is not before:
             self.step, self.in_hand, self.session = (after or ""), 0, False
@@ -203,7 +213,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def lost(self) -> None:
         self.take(lc.Lost())
 
-    @precondition(lambda self: self.state is not S.FORGOTTEN)
+    @precondition(lambda self: self.state is not S.FORGOTTEN and not self.is_elsewhere)
     @rule(free=st.booleans())
     def approved(self, free: bool) -> None:
         """Where a turn is free, the intent of a new child is on record with its admission."""
@@ -232,6 +242,46 @@ class LifecycleMachine(RuleBasedStateMachine):
     @rule()
     def forgotten(self) -> None:
         self.take(lc.Forgotten())
+
+    @property
+    def is_elsewhere(self) -> bool:
+        return self.record is not None and bool(self.record.elsewhere.code)
+
+    @precondition(lambda self: self.record)
+    @rule()
+    def another_gateway_has_it(self) -> None:
+        """What the cloud has issued and was not written is lost, as in a crash."""
+        self.save(elsewhere=ELSEWHERE)
+        self.in_hand = self.unused = 0
+        self.take(lc.OwnedElsewhere(ELSEWHERE))
+
+    @precondition(lambda self: self.is_elsewhere and self.facts.verdict is Verdict.ADMITTED)
+    @rule(logs_in=st.booleans())
+    def the_other_gateway_goes_on(self, logs_in: bool) -> None:
+        """It registers the child, and what it has done is in the record at the next merge."""
+        if not self.activated_with:
+            self.serial += 1
+            self.newest = self.serial
+            attempt = self.facts.attempt + 1
+            self.vault[attempt] = self.newest
+            self.save(attempt=attempt, stored=attempt, activating=attempt, stale=0)
+        if logs_in:
+            self.activated_with = self.activated_with or self.newest
+            self.save(activated_at=self.facts.activated_at or 7)
+
+    @precondition(lambda self: self.is_elsewhere)
+    @rule()
+    def it_is_ours_again(self) -> None:
+        self.save(elsewhere=NONE)
+        self.go_on()
+        if self.present:
+            self.take(lc.Seen())
+
+    def go_on(self) -> None:
+        """Go on from the record."""
+        has_secret = self.facts.stored in self.vault
+        self.state, _ = restore(self.facts, has_secret=has_secret, held=self.for_holder)
+        self.step = WORK.get(self.state, "")
 
     @rule()
     def held(self) -> None:
@@ -336,7 +386,7 @@ class LifecycleMachine(RuleBasedStateMachine):
     def the_rule_says_who_has_the_session(self, for_holder: bool) -> None:
         """As at a reload: what is not activated yet finds out by its login."""
         self.for_holder = for_holder
-        if self.record and self.record.activated_at and for_holder:
+        if self.record and self.record.activated_at and for_holder and not self.is_elsewhere:
             self.take(lc.HandedOver())
 
     @precondition(lambda self: self.state is S.ONLINE)
@@ -349,6 +399,8 @@ class LifecycleMachine(RuleBasedStateMachine):
     def all_goes_well(self) -> None:
         """Bring the child online, so that short runs too reach deep states."""
         self.take(lc.Seen())
+        if self.is_elsewhere:
+            self.it_is_ours_again()
         if self.record is None or self.state in (S.DISCOVERED, S.PENDING):
             self.approved(free=True)
         for _ in range(10):
@@ -364,9 +416,7 @@ class LifecycleMachine(RuleBasedStateMachine):
             return
         if self.record.attempt in self.vault and not self.record.stored:
             self.save(stored=self.record.attempt)
-        has_secret = self.record.stored in self.vault
-        self.state, _ = restore(self.record, has_secret=has_secret, held=self.for_holder)
-        self.step = WORK.get(self.state, "")
+        self.go_on()
 
     @invariant()
     def registered_means_durable(self) -> None:
@@ -395,9 +445,17 @@ class LifecycleMachine(RuleBasedStateMachine):
 
     @invariant()
     def a_frozen_child_has_no_session_and_stays_so(self) -> None:
-        if self.record and self.facts.verdict is Verdict.ADMITTED:
+        if self.record and self.facts.verdict is Verdict.ADMITTED and not self.is_elsewhere:
             assert self.facts.is_frozen == (self.state is S.FROZEN)
             assert not (self.facts.is_frozen and self.session)
+
+    @invariant()
+    def nothing_works_for_a_child_of_another_gateway(self) -> None:
+        if self.is_elsewhere:
+            assert not self.session
+            assert self.state not in WORK
+            ended = self.facts.verdict is not Verdict.ADMITTED
+            assert ended or self.state is S.ELSEWHERE
 
     @invariant()
     def nothing_is_registered_that_was_not_admitted(self) -> None:
