@@ -32,8 +32,8 @@ from gatewayd.secretstore.vault import crypto
 from gatewayd.secretstore.vault.crypto import NONCE_SIZE, DecryptionError
 
 VERSION = 1
-MAX_BYTES = 256 << 10
-"""Bytes of one blob, at most: a batch of 1 MiB has room for several."""
+MAX_BYTES = 128 << 10
+"""Bytes of one blob, at most: a response of 1 MiB, in Base64, has room for five."""
 MAX_SECRETS = 128
 """Slots of one child, at most."""
 
