@@ -414,6 +414,16 @@ class AdmissionController:
             self._index.update(device, await self._records.update(device, lambda _: own))
         self._discovered.pin(device)
 
+    def adopt(self, record: Record) -> None:
+        """Know a child by a record that another gateway of the site has written."""
+        self._index.update(record.device, record)
+        self._discovered.add_known(record.device, record.claims)
+
+    def drop(self, device: DeviceId) -> None:
+        """Know a child no more that was forgotten at another gateway of the site."""
+        self._index.update(device, None)
+        self._discovered.unpin(device)
+
     async def _unbind(self, record: Record) -> None:
         """Unbind a child from its clouds, unless another gateway may have bound it by now."""
         if record.elsewhere.code:

@@ -199,6 +199,9 @@ class Registrar:
     async def register(self, device: DeviceId, post: PostEvent) -> None:
         """Work on a child until its secret is durable, or an operator has to act."""
         record = self._records[device]
+        if record.elsewhere.code:
+            post(lc.OwnedElsewhere(record.elsewhere))
+            return
         if not self._turns_at(record.cloud).unused.covers(record):
             if await self._has_secret_already(device, post):
                 return
@@ -315,6 +318,8 @@ class Registrar:
         provider = self._providers.get(record.cloud.provider)
         if provider is None:
             return Refused(NO_PROVIDER)
+        if record.elsewhere.code:  # since it came to its turn
+            return Failed(record.elsewhere)
         unused = self._turns_at(record.cloud).unused
         if (obstacle := await self._obstacle(record.cloud, provider)) is not None:
             if unused.covers(record):

@@ -123,6 +123,8 @@ class SessionLogin:
         provider = self._providers.get(record.cloud.provider)
         if provider is None:
             raise LoginFailed(NO_PROVIDER)
+        if record.elsewhere.code:
+            raise LoginFailed(record.elsewhere)
         async with self._turns.at(record.cloud.provider):
             secret = await self._secrets.get(record.slot(record.stored))
             session = await provider.connect(record.cloud, secret)
@@ -302,6 +304,9 @@ class SessionKeeper:
         holder is to have the session is handed over, if its first login has happened.
         """
         record = self._records[device]
+        if record.elsewhere.code:
+            post(lc.OwnedElsewhere(record.elsewhere))
+            return
         if self._is_handed_over(record):
             post(lc.HandedOver(HANDED_OVER))
             return

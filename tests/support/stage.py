@@ -11,6 +11,7 @@ import pytest_asyncio
 
 from gatewayd.admission.controller import RulesInForce
 from gatewayd.admission.ownership import ALONE, Ownership, why_elsewhere
+from gatewayd.admission.placed_records import PlacedRecords
 from gatewayd.admission.policy.engine import PolicyContext
 from gatewayd.admission.policy.rules import Action, Decision
 from gatewayd.admission.policy.suggestion import CloudChoice, RulePurpose, RuleSuggestion, suggest
@@ -18,7 +19,7 @@ from gatewayd.app import Application
 from gatewayd.cloud.provider import CloudProvider
 from gatewayd.device.identity import DeviceId, Evidence
 from gatewayd.device.reason import NONE, Reason
-from gatewayd.device.record import CloudName
+from gatewayd.device.record import CloudName, RecordStore
 from gatewayd.device.views import Reporter
 from gatewayd.errors import NotSupported
 from gatewayd.manager.cloud_requests import CloudRequestSettings
@@ -72,7 +73,7 @@ async def no_dump() -> int:
 
 
 def application(  # noqa: PLR0913  # what differs between stages
-    records: MemoryRecords,
+    memory: MemoryRecords,
     provider: CloudProvider,
     lan: FakeLan,
     reporter: Reporter,
@@ -86,14 +87,18 @@ def application(  # noqa: PLR0913  # what differs between stages
     registration: RegistrationSettings | None = None,
     others: Iterable[CloudProvider] = (),
     ownership: Ownership = ALONE,
+    records: RecordStore | None = None,
 ) -> Application:
-    """Build the application on fakes; its clouds may ask for everything."""
+    """Build the application on fakes; its clouds may ask for everything.
+
+    records: those of `memory`, as the application is to see them.
+    """
     return Application(
         manager=manager,
         discovery=lan,
-        records=records,
-        secrets=records.secrets,
-        decisions=records.decisions,
+        records=records or memory,
+        secrets=memory.secrets,
+        decisions=memory.decisions,
         providers={one.name: one for one in (provider, *others)},
         rules=rules or NameRules(),
         reporter=reporter,
@@ -111,7 +116,10 @@ def application(  # noqa: PLR0913  # what differs between stages
 
 
 class Stage:
-    """One run of the application.  `records` and `cloud` outlive it, as a disk and a cloud do."""
+    """One run of the application.  `records` and `cloud` outlive it, as a disk and a cloud do.
+
+    shared: whether the ownership may change, as in a site of several gateways.
+    """
 
     def __init__(  # noqa: PLR0913  # what differs between stages
         self,
@@ -123,6 +131,7 @@ class Stage:
         others: Iterable[CloudProvider] = (),
         clock: Clock | None = None,
         ownership: Ownership = ALONE,
+        shared: bool = False,
         **settings: Any,
     ) -> None:
         loop = asyncio.get_running_loop()
@@ -130,7 +139,8 @@ class Stage:
         self.window_until: list[int] = []
         self.lan, self.tape = FakeLan(loop.time), RecordingReporter()
         clock = clock or Clock(loop.time, lambda: int(loop.time() * 1e6) + 1, lambda: 0.5)
-        self.manager = DeviceManager(records, clock)
+        placed = PlacedRecords(records, ownership) if shared else records
+        self.manager = DeviceManager(placed, clock)
         self.app = application(
             records,
             cloud,
@@ -145,8 +155,9 @@ class Stage:
             registration=RegistrationSettings(**settings),
             others=others,
             ownership=ownership,
+            records=placed,
         )
-        self._ownership = ownership
+        self.placed, self._ownership = placed, ownership
 
     async def reload(self) -> None:
         self.manager.reconsider()
@@ -167,7 +178,8 @@ class Stage:
     async def running(self) -> AsyncIterator[Stage]:
         """Restore what an earlier run has left, and run until the block ends."""
         ours = self._ownership
-        self.records.place(lambda one: why_elsewhere(ours, one.device, one.cloud))
+        if self.placed is self.records:
+            self.records.place(lambda one: why_elsewhere(ours, one.device, one.cloud))
         self.app.restore(lambda ref: ref in self.records.slots)
         async with in_background(self.manager.run()):
             yield self

@@ -1,0 +1,161 @@
+"""Children change hands between the gateways of a site, a shard at a time, while all else goes on.
+
+    gained:  what the site has of them is merged → they are ours → each goes on from its record
+    lost:    they are another's → registrations under way end → work ends → what is written is kept
+
+Nothing of a shard works here before it is merged, and when `lost` returns nothing does any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from gatewayd.device import lifecycle as lc
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.lifecycle import State
+from gatewayd.device.reason import Reason
+from gatewayd.device.record import CloudName, Record, RecordStore
+from gatewayd.device.secret import SecretSlots
+from gatewayd.manager.manager import Child, DeviceManager
+
+log = logging.getLogger(__name__)
+
+GRACE = 5.0
+"""Seconds that a registration under way has to end where its shard is given up in good order."""
+LOOK = 0.1
+"""Seconds until it is found that it has."""
+AT_ONCE = 64
+"""Children of a shard whose sessions are closed at the same time."""
+SETTLE = 0.5
+"""Seconds in which shards that come one after another have strangers judged again once."""
+REFRESH = 2.0
+"""Seconds until children that are elsewhere are shown with the gateway that has them now."""
+
+_REGISTERS = frozenset({State.REGISTERING, State.SECURING})
+"""The states in which the cloud may be about to issue a secret."""
+_UNJUDGED = frozenset({State.PENDING, State.ELSEWHERE})
+"""The states of a device without a record whose rule may mean another gateway now, or this one."""
+
+
+class ShardOwnership(Protocol):
+    """Which shards this gateway has."""
+
+    def elsewhere(self, name: CloudName) -> Reason:
+        """Return why a child by this name belongs to another gateway; NONE where it is ours."""
+
+    def gained(self, shard: int, token: int) -> None:
+        """Note that the children of a shard are ours, by this token, and merged."""
+
+
+class ShardCopies(Protocol):
+    """What the site has of the children of a shard."""
+
+    async def load(self, shard: int, token: int) -> None:
+        """Merge it with what is here.  Raises GatewayError."""
+
+    async def release(self, shard: int) -> None:
+        """Write what has changed, and let another gateway go on with it."""
+
+
+class ChangingHands:
+    """What has the children of shards begin and end their work here: a `ShardListener`.
+
+    shard_of: returns the shard of a name.
+    may_send: whether this gateway may still send anything for its children, by its lease.
+    """
+
+    def __init__(  # noqa: PLR0913  # by keyword: what children have to do with
+        self,
+        manager: DeviceManager,
+        *,
+        records: RecordStore,
+        secrets: SecretSlots,
+        ownership: ShardOwnership,
+        copies: ShardCopies,
+        shard_of: Callable[[CloudName], int],
+        may_send: Callable[[], bool],
+    ) -> None:
+        self._manager, self._records, self._secrets = manager, records, secrets
+        self._ownership, self._copies = ownership, copies
+        self._shard_of, self._may_send = shard_of, may_send
+        self._judge_at = asyncio.Event()
+
+    async def gained(self, shard: int, token: int) -> None:
+        """Merge what the site has of a shard's children, then let them work here.
+
+        Raises GatewayError where that cannot be now.
+        """
+        await self._copies.load(shard, token)
+        here = [(record, await self._has_secret(record)) for record in self._of(shard)]
+        self._ownership.gained(shard, token)
+        for record, has_secret in here:
+            self._manager.regain(self._records[record.device], has_secret=has_secret)
+        self._judge_at.set()
+
+    async def lost(self, shard: int) -> None:
+        """Return when nothing of a shard's children runs here any more, and all is written."""
+        turns = asyncio.Semaphore(AT_ONCE)
+
+        async def release(record: Record) -> None:
+            async with turns:
+                await self._release(record)
+
+        await asyncio.gather(*(release(record) for record in self._of(shard)))
+        self._judge_at.set()
+        await self._copies.release(shard)
+
+    async def run(self) -> None:
+        """Have strangers judged again after changes, and show who has what, until cancelled."""
+        while True:
+            try:
+                async with asyncio.timeout(REFRESH):
+                    await self._judge_at.wait()
+            except TimeoutError:
+                self._refresh()
+                continue
+            await asyncio.sleep(SETTLE)
+            self._judge_at.clear()
+            self._judge_strangers()
+
+    def _of(self, shard: int) -> list[Record]:
+        """Return the records of a shard's children."""
+        found = self._records.all()
+        return [one for one in found if one.cloud and self._shard_of(one.cloud) == shard]
+
+    async def _has_secret(self, record: Record) -> bool:
+        return bool(record.stored) and await self._secrets.holds(record.slot(record.stored))
+
+    async def _release(self, record: Record) -> None:
+        """End all work for a child; a secret that its cloud is about to issue is awaited."""
+        assert record.cloud is not None, "a child of a shard has a name"
+        end = asyncio.get_running_loop().time() + GRACE
+        while self._registers(record.device) and self._may_send():
+            if asyncio.get_running_loop().time() >= end:
+                break
+            await asyncio.sleep(LOOK)
+        await self._manager.release(record.device, self._ownership.elsewhere(record.cloud))
+
+    def _registers(self, device: DeviceId) -> bool:
+        child = self._manager.children.get(device)
+        return child is not None and child.state in _REGISTERS
+
+    def _judge_strangers(self) -> None:
+        """Have devices without a record judged again, which may be another gateway's by now."""
+        for child in self._without_record():
+            self._manager.post(child.id, lc.Changed())
+
+    def _without_record(self) -> Iterable[Child]:
+        children = tuple(self._manager.children.values())
+        return (c for c in children if c.state in _UNJUDGED and self._records.get(c.id) is None)
+
+    def _refresh(self) -> None:
+        """Show children that are elsewhere with the gateway that has them now."""
+        for child in tuple(self._manager.children.values()):
+            if child.state is not State.ELSEWHERE:
+                continue
+            record = self._records.get(child.id)
+            if record is not None and record.elsewhere.text != child.reason.text:
+                self._manager.post(child.id, lc.OwnedElsewhere(record.elsewhere))
