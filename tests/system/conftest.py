@@ -26,6 +26,7 @@ TOP = Path(__file__).parents[2]
 CHILDREN = 3
 EXPORTER = "prometheus-node-exporter"
 """What serves metrics; its service is not installed, as it would be in all that is booted."""
+FIREWALL = "nftables"
 NOT_BOOTED = "no gateway is booted"
 
 
@@ -88,9 +89,10 @@ def gateway_root(release: str, packages: Path) -> Path:
     """Return the root file system of a release with what all our packages need.
 
     What an earlier one needs besides is not installed, so that ours are not tried with it.
+    FIREWALL only lists what the kernel has: gatewayd does without it.
     """
     spare = (*former_gatewayd.NEEDS, EXPORTER)
-    return roots.root(release, gateway_packages(packages), spare=spare)
+    return roots.root(release, {*gateway_packages(packages), FIREWALL}, spare=spare)
 
 
 @pytest.fixture(scope="session")

@@ -40,8 +40,7 @@ class BrokerSettings:
         10_000, "most connections on each port", low=1, high=14_000
     )  # fmt: skip
     connections_per_address: int = setting(
-        64, "most connections from one IP address to both ports, which the package nftables is "
-        "needed for; 0 for any number",
+        64, "most connections from one IP address to both ports; 0 for any number",
         low=0, high=65535,
     )  # fmt: skip
 

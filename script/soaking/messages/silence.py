@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from gatewayd.messages.broker import files
-from gatewayd.messages.broker.connection_limit import ruleset
 from gatewayd.messages.broker.settings import BrokerSettings
 from tests.integration.lan import GATEWAY, namespaces
 from tests.messages.broker.running import ONE, RunningBroker, Site, secret_from, short_directory
@@ -60,8 +59,7 @@ async def be_silent(seconds: float) -> SilenceTally:
             async with asyncio.timeout(PATIENCE):
                 while await _seconds(publish) is None:
                     await asyncio.sleep(0.1)
-            await _limit(inside)
-            async with _silent_host(outside, tally):
+            async with _limited(inside), _silent_host(outside, tally):
                 end = time.monotonic() + seconds
                 while time.monotonic() < end:
                     await _connect(publish, tally)
@@ -120,15 +118,21 @@ async def _publisher(broker: RunningBroker, directory: Path) -> list[str]:
     ]  # fmt: skip
 
 
-async def _limit(inside: Sequence[str]) -> None:
-    """Put the table of nftables in force, as the unit does."""
-    nft = await asyncio.create_subprocess_exec(
-        *inside, "nft", "-f", "-", stdin=asyncio.subprocess.PIPE
-    )
-    table = ruleset(SETTINGS.ports, SETTINGS.connections_per_address)
-    await nft.communicate(table.encode())
-    if nft.returncode:
-        raise RuntimeError("nft does not accept the table")
+@asynccontextmanager
+async def _limited(inside: Sequence[str]) -> AsyncIterator[None]:
+    """Have the table of nftables in force until the block ends."""
+    numbers = map(str, (SETTINGS.connections_per_address, *SETTINGS.ports))
+    limiter = await asyncio.create_subprocess_exec(
+        *inside, sys.executable, "-m", "tests.messages.broker.limiter", *numbers,
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert limiter.stdout is not None
+    if await limiter.stdout.readline() != b"limited\n":
+        raise RuntimeError("nftables does not accept the table")
+    try:
+        yield
+    finally:
+        await limiter.communicate(b"")
 
 
 @asynccontextmanager

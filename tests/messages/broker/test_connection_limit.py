@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from gatewayd.messages.broker import files
-from gatewayd.messages.broker.connection_limit import TABLE, main, ruleset
+from gatewayd.messages.broker.connection_limit import check
 from gatewayd.messages.broker.settings import BrokerSettings
 from tests.integration.lan import GATEWAY, namespaces
 from tests.messages.broker.running import ONE, RunningBroker, Site, secret_from, short_directory
@@ -28,26 +29,15 @@ KNOWN_WITHIN = 10.0
 @pytest.mark.parametrize(
     ("ports", "most"),
     [([1, 65536], 4), ([-1], 4), (["1"], 4), ([True], 4), ([1.0], 4), ([1], -1), ([1], "4; flush"),
-     ([0], 4), ([1], 65536)],
+     ([0], 4), ([1], 65536), (list(range(1, 18)), 4)],
 )  # fmt: skip
 def test_nothing_but_numbers_gets_into_the_table(ports: list[int], most: int) -> None:
-    with pytest.raises(ValueError, match="whole numbers"):
-        ruleset(ports, most)
+    with pytest.raises(ValueError, match="whole numbers|at most 16 ports"):
+        check(ports, most)
 
 
-def test_without_a_limit_or_a_port_the_table_goes() -> None:
-    for text in (ruleset([], 4), ruleset([1], 0)):
-        assert f"delete table inet {TABLE}" in text
-        assert "chain" not in text
-
-
-def test_the_command_reads_what_gatewayd_writes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    file = tmp_path / files.LIMIT
-    file.write_text(files.limit(SETTINGS))
-    assert main([str(file)]) == 0
-    assert capsys.readouterr().out == ruleset((8883, 8884), FROM_ONE)
+def test_the_command_finds_what_gatewayd_writes() -> None:
+    assert json.loads(files.limit(SETTINGS)) == {"ports": [8883, 8884], "connections": FROM_ONE}
 
 
 @contextlib.contextmanager
@@ -62,6 +52,22 @@ def silent_host(inside: tuple[str, ...]) -> Iterator[int]:
             yield int(host.stdout.readline())
         finally:
             host.kill()
+
+
+@contextlib.contextmanager
+def limited(inside: tuple[str, ...], ports: list[int], most: int) -> Iterator[None]:
+    """Limit the connections of an address until the block ends."""
+    numbers = map(str, (most, *ports))
+    command = [*inside, sys.executable, "-m", "tests.messages.broker.limiter", *numbers]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as limiter:
+        assert limiter.stdout is not None
+        assert limiter.stdout.readline() == "limited\n"
+        try:
+            yield
+        finally:
+            limiter.communicate("")
 
 
 async def prepared(broker: RunningBroker) -> str:
@@ -106,11 +112,8 @@ def test_a_known_child_connects_while_one_host_opens_all_it_can(tmp_path: Path) 
                 assert opened > ACCEPTED
                 assert not published()  # as mosquitto has no such limit
             limit = broker.places.access / files.LIMIT
-            table = ruleset(SETTINGS.ports, FROM_ONE)
-            assert limit.exists()
-            subprocess.run([*inside, "nft", "-f", "-"], input=table, text=True, check=True)
-            subprocess.run([*inside, "nft", "-f", "-"], input=table, text=True, check=True)
-            with silent_host(outside) as opened:
+            found = json.loads(limit.read_bytes())
+            with limited(inside, found["ports"], found["connections"]), silent_host(outside) as opened:
                 assert opened == FROM_ONE
                 assert published()
         finally:
