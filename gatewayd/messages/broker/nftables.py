@@ -1,7 +1,7 @@
 """Requests to nftables, in the form of the kernel: what the limit of connections needs of it.
 
 nft(8) and its library open a socket of their own, which takes the host's network.  Here the socket
-is given: systemd has opened it, and whoever uses it needs no network at all.
+is given: systemd has opened it, and its user needs no network at all.
 
 Sources: linux/netlink.h, linux/netfilter/nfnetlink.h and linux/netfilter/nf_tables.h.  The tests
 compare what the kernel makes of these requests with what nft makes of the same rules in text.
@@ -41,7 +41,7 @@ NEW_TABLE, DELETE_TABLE, NEW_CHAIN, NEW_RULE, NEW_SET = 0, 2, 3, 6, 9  # NFT_MSG
 _KINDS = {NEW_TABLE: _CREATE, NEW_CHAIN: _CREATE, NEW_SET: _CREATE, NEW_RULE: _CREATE | _APPEND}
 
 OWNED = 2
-"""NFT_TABLE_F_OWNER: the table goes with the socket, and nobody else can change it; Linux 5.12."""
+"""NFT_TABLE_F_OWNER: the table goes with the socket, and no other program can change it; Linux 5.12."""
 
 LIST_ELEMENT = 1  # NFTA_LIST_ELEM
 _REGISTER, _VERDICT = 1, 0  # NFT_REG_1, NFT_REG_VERDICT
@@ -84,7 +84,7 @@ def _head(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
 def apply(sock: socket.socket, requests: Iterable[tuple[int, Attributes]]) -> None:
     """Have the kernel carry out requests: all of them, or none.
 
-    sock: of AF_NETLINK for NETLINK_NETFILTER; whoever sends needs CAP_NET_ADMIN.
+    sock: of AF_NETLINK for NETLINK_NETFILTER; the sender needs CAP_NET_ADMIN.
     requests: kind and attributes of each.  Blocks for SECONDS at most.
     Raises NftablesError, OSError.
     """
@@ -102,8 +102,8 @@ def apply(sock: socket.socket, requests: Iterable[tuple[int, Attributes]]) -> No
 
 
 def _drop_answers(sock: socket.socket) -> None:
-    """Read what is left of requests before: systemd keeps the socket, whoever used it."""
-    sock.setblocking(False)  # noqa: FBT003  # the standard library's
+    """Read what is left of requests before: systemd keeps the socket, and others may have used it."""
+    sock.settimeout(0)
     with contextlib.suppress(BlockingIOError):
         while True:
             sock.recv(_ANSWERS)

@@ -32,7 +32,7 @@ KNOWN_WITHIN = 10.0
      ([0], 4), ([1], 65536), (list(range(1, 18)), 4)],
 )  # fmt: skip
 def test_nothing_but_numbers_gets_into_the_table(ports: list[int], most: int) -> None:
-    with pytest.raises(ValueError, match="whole numbers|at most 16 ports"):
+    with pytest.raises(ValueError, match=r"whole numbers|at most 16 ports"):
         check(ports, most)
 
 
@@ -113,7 +113,10 @@ def test_a_known_child_connects_while_one_host_opens_all_it_can(tmp_path: Path) 
                 assert not published()  # as mosquitto has no such limit
             limit = broker.places.access / files.LIMIT
             found = json.loads(limit.read_bytes())
-            with limited(inside, found["ports"], found["connections"]), silent_host(outside) as opened:
+            with (
+                limited(inside, found["ports"], found["connections"]),
+                silent_host(outside) as opened,
+            ):
                 assert opened == FROM_ONE
                 assert published()
         finally:

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -19,8 +19,7 @@ from gatewayd.messages.broker.connection_limit import REMOVED, TABLE, main, requ
 from gatewayd.messages.broker.nftables import NftablesError, acknowledgements, attribute
 from tests.integration.lan import namespaces
 
-RULES = """\
-table inet {table} {{
+RULES = r"""table inet {table} {{
     set addresses4 {{ type ipv4_addr; size 65535; flags dynamic; }}
     set addresses6 {{ type ipv6_addr; size 65535; flags dynamic; }}
     chain input {{
@@ -29,8 +28,12 @@ table inet {table} {{
         tcp dport 8884 tcp flags & (syn | ack) == syn jump new_connection
     }}
     chain new_connection {{
-        meta l4proto tcp ct state new add @addresses4 {{ ip saddr ct count over 64 }} reject with tcp reset
-        meta l4proto tcp ct state new add @addresses6 {{ ip6 saddr ct count over 64 }} reject with tcp reset
+        meta l4proto tcp ct state new \
+            add @addresses4 {{ ip saddr ct count over 64 }} \
+            reject with tcp reset
+        meta l4proto tcp ct state new \
+            add @addresses6 {{ ip6 saddr ct count over 64 }} \
+            reject with tcp reset
     }}
 }}
 """
@@ -88,7 +91,7 @@ class _Kernel:
         for one in answers:
             self.theirs.send(one)
 
-    def __enter__(self) -> _Kernel:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
