@@ -102,7 +102,7 @@ def apply(sock: socket.socket, requests: Iterable[tuple[int, Attributes]]) -> No
 
 
 def _drop_answers(sock: socket.socket) -> None:
-    """Read what is left of requests before: systemd keeps the socket, and others may have used it."""
+    """Read what is left of requests before: systemd keeps the socket."""
     sock.settimeout(0)
     with contextlib.suppress(BlockingIOError):
         while True:
