@@ -41,7 +41,7 @@ NEW_TABLE, DELETE_TABLE, NEW_CHAIN, NEW_RULE, NEW_SET = 0, 2, 3, 6, 9  # NFT_MSG
 _KINDS = {NEW_TABLE: _CREATE, NEW_CHAIN: _CREATE, NEW_SET: _CREATE, NEW_RULE: _CREATE | _APPEND}
 
 OWNED = 2
-"""NFT_TABLE_F_OWNER: the table goes with the socket, and no other program can change it; Linux 5.12."""
+"""NFT_TABLE_F_OWNER: the table goes with the socket, and is its own; Linux 5.12."""
 
 LIST_ELEMENT = 1  # NFTA_LIST_ELEM
 _REGISTER, _VERDICT = 1, 0  # NFT_REG_1, NFT_REG_VERDICT
