@@ -22,6 +22,10 @@
     │   └── DiscoveryRetry         none: it is tried again
     ├── ConsoleError           the operator: a request to the API of a cloud's console failed
     │   └── ConsoleRefused         the API refuses it, by a code
+    ├── SiteError              the operator: etcd, by which gateways share a site
+    │   ├── EtcdUnreachable        none: it is tried again, when etcd answers and has a quorum
+    │   ├── EtcdRefused            correct user, password or rights
+    │   └── LeaseGone              none: the gateway gets a new one
     └── StoreError             the operator: the disk or the key of the secret store
         ├── StoreSealed            provide the key: without it nothing can be read or written
         ├── StoreRolledBack        restore the newest copy, or accept this one: it is read only
@@ -140,6 +144,22 @@ class ConsoleRefused(ConsoleError):
         self.code, self.status = code, status
 
 
+class SiteError(GatewayError):
+    """What gateways of one site share by etcd cannot be read or written."""
+
+
+class EtcdUnreachable(SiteError):
+    """No member of etcd answers, or those that do have no quorum."""
+
+
+class EtcdRefused(SiteError):
+    """etcd refuses a request, or does not answer as etcd does."""
+
+
+class LeaseGone(SiteError):
+    """etcd does not have the lease any more: what was written with it is gone."""
+
+
 class StoreError(GatewayError):
     """The durable store failed."""
 
@@ -177,7 +197,7 @@ class SecretCorrupt(StoreError):
 
 
 class OwnershipLost(StoreError):
-    """The child belongs to another gateway of the site, or may soon: nothing of it changes here."""
+    """The child is not this gateway's any more, so that nothing of it is written or sent."""
 
 
 class BlobDamaged(StoreError):

@@ -1,4 +1,4 @@
-"""One request over HTTP/1.1 and TLS, on asyncio: no redirects, no reuse, and bounds on everything.
+"""Requests over HTTP/1.1 and TLS, on asyncio: no redirects, and bounds on everything.
 
 Sources: RFC 9110 (HTTP semantics) and RFC 9112 (HTTP/1.1).
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from urllib.parse import urlencode
@@ -56,6 +56,52 @@ async def exchanged(
         sock.close()
 
 
+class KeptConnection:
+    """A connection for one request after another, which is made again where it is needed.
+
+    server: returns where to connect to; awaited before each connection.
+    """
+
+    def __init__(self, server: Callable[[], Awaitable[Server]]) -> None:
+        self._server = server
+        self._sock: ssl.SSLSocket | None = None
+        self._seconds = 0.0
+
+    async def exchange(self, request: bytes, limit: int = MAX_RESPONSE) -> HttpResponse:
+        """Return the response to a request, as `whole_request` makes it with `keep`.
+
+        Never called while another request is under way.  limit: as for `exchanged`.
+        Raises ConnectError; one of connect_errors.SILENT if the request may have arrived.
+        """
+        if self._sock is not None and not _is_idle(self._sock):
+            self.close()
+        if self._sock is None:
+            server = await self._server()
+            self._sock, self._seconds = await dial(server), server.reply_timeout
+        try:
+            return await _exchange(self._sock, request, self._seconds, limit)
+        except BaseException:
+            self.close()  # a response that is late must not be that of the next request
+            raise
+
+    def close(self) -> None:
+        """Close the connection, if there is one.  The next request makes another."""
+        if self._sock is not None:
+            self._sock.close()
+            self._sock = None
+
+
+def _is_idle(sock: ssl.SSLSocket) -> bool:
+    """Whether the server has neither closed a connection nor sent what was not requested."""
+    try:
+        sock.recv(1)
+    except ssl.SSLWantReadError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 async def _exchange(
     sock: ssl.SSLSocket, request: bytes, seconds: float, limit: int
 ) -> HttpResponse:
@@ -100,11 +146,14 @@ def form_request(server: Server, path: str, form: Mapping[str, str]) -> bytes:
     return whole_request("POST", path, fields, body)
 
 
-def whole_request(method: str, target: str, fields: Mapping[str, str], body: bytes) -> bytes:
-    """Return a request, after whose response the connection is closed.  Pure.
+def whole_request(
+    method: str, target: str, fields: Mapping[str, str], body: bytes, *, keep: bool = False
+) -> bytes:
+    """Return a request.  Pure.
 
     target: path and query, encoded.  fields: of its head, with Host; all in ASCII, on one line.
+    keep: whether the connection stays open after the response.
     """
-    length = {"Content-Length": str(len(body)), "Connection": "close"}
-    lines = [f"{name}: {value}" for name, value in {**fields, **length}.items()]
+    about = {"Content-Length": str(len(body))} | ({} if keep else {"Connection": "close"})
+    lines = [f"{name}: {value}" for name, value in {**fields, **about}.items()]
     return "\r\n".join((f"{method} {target} HTTP/1.1", *lines, "", "")).encode("ascii") + body

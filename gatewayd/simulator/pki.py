@@ -82,10 +82,12 @@ class RootAuthority:
         not_after: datetime,
         *,
         rsa_key: bool = False,
+        also_client: bool = False,
     ) -> KeyedCertificate:
         """Issue a server certificate for these host names and IP addresses, at least one name.
 
         not_before, not_after: with a time zone.
+        also_client: whether the server shows it to others like itself, too.
         """
         alternatives = [
             *(x509.DNSName(name) for name in names),
@@ -94,7 +96,8 @@ class RootAuthority:
         names_extension = x509.SubjectAlternativeName(alternatives)
         key, builder = _leaf(_name(names[0]), not_before, not_after, rsa_key=rsa_key)
         builder = builder.add_extension(names_extension, critical=False)
-        return self._sign(builder, key, ExtendedKeyUsageOID.SERVER_AUTH)
+        uses = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+        return self._sign(builder, key, uses if also_client else uses[:1])
 
     def issue_client(
         self,
@@ -107,15 +110,15 @@ class RootAuthority:
         """Issue a client certificate.  subject: object identifiers and values, in their order."""
         name = x509.Name([x509.NameAttribute(x509.ObjectIdentifier(a), b) for a, b in subject])
         key, builder = _leaf(name, not_before, not_after, rsa_key=rsa_key)
-        return self._sign(builder, key, ExtendedKeyUsageOID.CLIENT_AUTH)
+        return self._sign(builder, key, [ExtendedKeyUsageOID.CLIENT_AUTH])
 
     def _sign(
-        self, builder: x509.CertificateBuilder, key: Key, use: x509.ObjectIdentifier
+        self, builder: x509.CertificateBuilder, key: Key, uses: Sequence[x509.ObjectIdentifier]
     ) -> KeyedCertificate:
         for extension, critical in (
             (x509.BasicConstraints(ca=False, path_length=None), True),
             (_usage(authority=False), True),
-            (x509.ExtendedKeyUsage([use]), False),
+            (x509.ExtendedKeyUsage(uses), False),
             (_authority_key(self.certificate), False),
         ):
             builder = builder.add_extension(extension, critical)

@@ -38,6 +38,7 @@ from gatewayd.network.http_response import HttpResponse
 from gatewayd.secretstore.keyslots import recovery_words
 from gatewayd.simulator.lan import dns, recording, records, replay
 from gatewayd.simulator.lan.child import LanChild
+from gatewayd.site import etcd_messages
 from script.attacking.fuzzer import Parser
 
 CHILD = DeviceId("child-0123456789ab")
@@ -72,6 +73,7 @@ def more_parsers() -> Iterator[Parser]:
     yield from _of_the_site()
     yield from _of_clouds()
     yield from _of_consoles()
+    yield from _of_etcd()
     yield from _of_files()
     yield from _of_recordings()
 
@@ -135,6 +137,29 @@ def _of_consoles() -> Iterator[Parser]:
             ca, {"error_code": "IOTDA.014301", "error_msg": "x"}, {"page": {"marker": "1"}})],
         (ConsoleError, ApiBusy), (b'"error_code":', b'"status":', b"Infinity", b"[[[[", b'{"a":'),
     )  # fmt: skip
+
+
+def _of_etcd() -> Iterator[Parser]:
+    pair = {"key": "YQ==", "value": "Yg==", "create_revision": "7", "mod_revision": "9"}
+    found = {"response_range": {"kvs": [pair], "more": True, "count": "1"}}
+    header = {"revision": "9"}
+    yield Parser(
+        "etcd: what it answers", _of_member,
+        [json.dumps(one).encode() for one in (
+            {"header": header, "succeeded": True, "responses": [found, {"response_put": {}}]},
+            {"result": {"header": header, "ID": "7587899264475439879", "TTL": "15"}},
+            {"error": "no leader", "message": "no leader", "code": 14}, {"token": "a.1"})],
+        (etcd_messages.EtcdFormatError,),
+        (b'"kvs":', b'"lease":"', b"9" * 20, b"====", b"true", b'"responses":[', b"[[[["),
+    )  # fmt: skip
+
+
+def _of_member(data: bytes) -> object:
+    etcd_messages.parse_fault(data)
+    for parse in (etcd_messages.parse_lease, etcd_messages.parse_token):
+        with suppress(etcd_messages.EtcdFormatError):
+            parse(data)
+    return etcd_messages.parse_txn(data)
 
 
 def _answered(data: bytes) -> object:

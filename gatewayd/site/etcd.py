@@ -1,0 +1,335 @@
+"""A client of etcd: by its JSON gateway, over TLS, with every request bounded in time and in bytes.
+
+It speaks to one member at a time, and to the next where that fails.  A request whose answer was
+lost is sent again, to the same member or to another, and etcd may carry out both, the first of them
+much later: so only what may be done twice is asked for, as a transaction with compares.
+
+Sources: the API of etcd 3.4 and 3.5 (api_grpc_gateway, authentication).  A client certificate logs
+no user in by the JSON gateway, so that users have passwords; and where etcd has users, it refuses
+one with a common name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections import deque
+from collections.abc import Iterable, Mapping
+from http import HTTPStatus
+from pathlib import Path
+from typing import Protocol
+
+from gatewayd.cloud.credentials import ReadSecret
+from gatewayd.cloud.http import KeptConnection, whole_request
+from gatewayd.device.secret import Secret
+from gatewayd.errors import ConfigError, EtcdRefused, EtcdUnreachable, LeaseGone
+from gatewayd.network.addresses import AddressBook
+from gatewayd.network.connect_errors import SILENT, ConnectError, reason
+from gatewayd.network.http_head import authority
+from gatewayd.network.http_response import HttpResponse
+from gatewayd.network.tls import Server, alert_of, client_context
+from gatewayd.runtime.watched_file import read_regular
+from gatewayd.site.etcd_messages import (
+    Compare,
+    EtcdFormatError,
+    EtcdTxn,
+    FoundKeys,
+    Get,
+    Operation,
+    body_of,
+    parse_fault,
+    parse_lease,
+    parse_token,
+    parse_txn,
+    txn_body,
+)
+from gatewayd.site.settings import SiteSettings, parse_endpoint
+
+MAX_RESPONSE = 1 << 20
+"""Bytes of a response; one of a hundred children has a quarter of that."""
+MAX_REQUEST = 1 << 20
+"""Bytes of a body; etcd accepts 1.5 MiB of a transaction, which are less than its JSON."""
+MAX_CERTIFICATES = 64 << 10
+"""Bytes of the file of certificates to show."""
+
+ANSWER = 1.5
+"""Seconds for one member to answer a renewal, or a reading: the fence has room for three of them
+after a renewal is due (3 + 3 * 1.5 < 10)."""
+
+_NOT_FOUND, _UNAUTHENTICATED = 5, 16
+_ELSEWHERE = frozenset({1, 2, 4, 10, 13, 14})
+"""Codes of gRPC for what another member, or the same one a little later, may do: cancelled,
+unknown, deadline, aborted, internal, unavailable (as without a leader)."""
+_NO_LOGIN = ("user name is empty", "revision of auth store is old", "invalid auth token")
+"""What etcd says where a request has no token, or one that it does not know any more."""
+
+
+class EtcdAccess(Protocol):
+    """How to be trusted by etcd, and what to trust."""
+
+    @property
+    def user(self) -> str:
+        """The user's name; "" for none."""
+
+    async def context(self) -> ssl.SSLContext:
+        """Return the context of a new connection.  Raises ConnectError, ConfigError."""
+
+    async def password(self) -> Secret:
+        """Return the user's password.  Raises ConfigError."""
+
+
+class ConfiguredAccess:
+    """The access that the settings name; all files are read for each connection."""
+
+    def __init__(self, settings: SiteSettings, read_secret: ReadSecret) -> None:
+        self._settings, self._read_secret = settings, read_secret
+        self.user = settings.user
+
+    async def context(self) -> ssl.SSLContext:
+        """Return the context of a new connection.  Raises ConnectError, ConfigError."""
+        return await asyncio.to_thread(self._context)
+
+    async def password(self) -> Secret:
+        """Return the user's password.  Raises ConfigError."""
+        settings = self._settings
+        return await asyncio.to_thread(
+            self._read_secret, settings.password_credential, settings.password_file
+        )
+
+    def _context(self) -> ssl.SSLContext:
+        settings, identity = self._settings, None
+        if settings.certificate_file is not None:
+            key = self._read_secret(settings.private_key_credential, settings.private_key_file)
+            identity = Secret(key.reveal() + b"\n" + _certificates(settings.certificate_file))
+        return client_context(settings.ca_file, identity)
+
+
+def _certificates(path: Path) -> bytes:
+    """Return the content of a file.  Raises ConfigError."""
+    try:
+        return read_regular(path, MAX_CERTIFICATES)
+    except OSError as error:
+        raise ConfigError(
+            f"certificate_file cannot be read: {error.strerror}. Correct it in [site]."
+        ) from error
+
+
+class EtcdClient:
+    """A client that makes one request at a time; more of them, where one must not wait for another.
+
+    seconds: for each member to answer, from the look-up of its name on.
+    """
+
+    def __init__(
+        self, endpoints: Iterable[tuple[str, int]], access: EtcdAccess, seconds: float = ANSWER
+    ) -> None:
+        self._members = deque(_Member(host, port, access, seconds) for host, port in endpoints)
+        self._access, self._seconds = access, seconds
+        self._token = ""
+        self._turn = asyncio.Lock()
+
+    @classmethod
+    def of(
+        cls, settings: SiteSettings, read_secret: ReadSecret, seconds: float = ANSWER
+    ) -> EtcdClient:
+        """Return a client of what the settings name."""
+        endpoints = filter(None, map(parse_endpoint, settings.endpoints))
+        return cls(endpoints, ConfiguredAccess(settings, read_secret), seconds)
+
+    def close(self) -> None:
+        """Close all connections."""
+        for member in self._members:
+            member.connection.close()
+
+    async def range(self, prefix: str, limit: int) -> FoundKeys:
+        """Return the keys that begin so, `limit` at most.  Raises SiteError."""
+        return (await self.txn((), [Get(prefix, True, limit)])).found[0]
+
+    async def txn(
+        self,
+        compares: Iterable[Compare],
+        success: Iterable[Operation],
+        failure: Iterable[Operation] = (),
+    ) -> EtcdTxn:
+        """Carry out one branch, by whether all compares are true.
+
+        It may be carried out more than once, and later than this returns: only the first time can
+        change something where a compare is of what it changes.
+        Raises LeaseGone, EtcdRefused, EtcdUnreachable.
+        """
+        body = txn_body(compares, success, failure)
+        if len(body) > MAX_REQUEST:
+            raise EtcdRefused("A transaction is too large for etcd. Write less at once.")
+        with _formed():
+            return parse_txn(await self._request("kv/txn", body))
+
+    async def grant(self, seconds: int) -> int:
+        """Return the number of a new lease.  Raises EtcdRefused, EtcdUnreachable."""
+        with _formed():
+            body = await self._request("lease/grant", body_of({"TTL": str(seconds)}))
+            lease, _ = parse_lease(body)
+            if not lease:
+                raise EtcdFormatError("a lease without a number")
+            return lease
+
+    async def keep_alive(self, lease: int) -> None:
+        """Renew a lease.  Raises LeaseGone, EtcdRefused, EtcdUnreachable."""
+        with _formed():
+            body = await self._request("lease/keepalive", body_of({"ID": str(lease)}))
+            number, seconds = parse_lease(body)
+            if number != lease:
+                raise EtcdFormatError("another lease")
+        if not seconds:
+            raise LeaseGone("The lease has ended at etcd.")
+
+    async def revoke(self, lease: int) -> None:
+        """End a lease, whose keys are deleted.  Raises EtcdRefused, EtcdUnreachable."""
+        try:
+            await self._request("lease/revoke", body_of({"ID": str(lease)}))
+        except LeaseGone:
+            return  # by an earlier try, or by itself
+
+    async def _request(self, path: str, body: bytes) -> bytes:
+        """Return the body of the first response that is final."""
+        async with self._turn:
+            fault = ""
+            for _ in range(max(len(self._members), 2)):  # a kept connection may have been closed
+                try:
+                    return await self._ask(self._members[0], path, body)
+                except EtcdUnreachable as error:
+                    fault = str(error)
+                    self._members.rotate(-1)
+            raise EtcdUnreachable(fault)
+
+    async def _ask(self, member: _Member, path: str, body: bytes) -> bytes:
+        """Return the body of one member's response.  Raises SiteError."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                response = await self._authorised(member, path, body)
+        except TimeoutError:
+            member.connection.close()
+            raise EtcdUnreachable(
+                f"etcd at {member.name} does not answer in {self._seconds:g} s. Check that most of "
+                "its members run, and reach one another."
+            ) from None
+        if response.status == HTTPStatus.OK:
+            return response.body
+        raise _fault(member.name, response)
+
+    async def _authorised(self, member: _Member, path: str, body: bytes) -> HttpResponse:
+        """Return the response to a request with a token, logging in where that is needed."""
+        user = self._access.user
+        if user and not self._token:
+            self._token = await self._login(member)
+        response = await member.post(path, body, self._token)
+        if user and _has_no_login(response):
+            self._token = await self._login(member)
+            response = await member.post(path, body, self._token)
+        return response
+
+    async def _login(self, member: _Member) -> str:
+        try:
+            password = await self._access.password()
+        except ConfigError as error:
+            raise EtcdRefused(f"The password for etcd cannot be read: {error}") from error
+        secret = password.reveal().decode("utf-8", "replace")
+        about = {"name": self._access.user, "password": secret}
+        body = json.dumps(about).encode("ascii")
+        response = await member.post("auth/authenticate", body, "")
+        if response.status != HTTPStatus.OK:
+            raise _fault(member.name, response)
+        with _formed():
+            return parse_token(response.body)
+
+
+class _Member:
+    """One member of etcd, and the connection to it."""
+
+    def __init__(self, host: str, port: int, access: EtcdAccess, seconds: float) -> None:
+        self.host, self.port, self.name = host, port, authority(host, port)
+        self._access, self._seconds, self._book = access, seconds, AddressBook()
+        self.connection = KeptConnection(self._server)
+
+    async def _server(self) -> Server:
+        context = await self._access.context()
+        return Server(
+            self.host, self.port, context, self._seconds, self._seconds, book=self._book
+        )  # fmt: skip
+
+    async def post(self, path: str, body: bytes, token: str) -> HttpResponse:
+        """Return the response to a request.  Raises EtcdUnreachable, EtcdRefused."""
+        fields: Mapping[str, str] = {
+            "Host": self.name,
+            "Content-Type": "application/json",
+            **({"Authorization": token} if token else {}),
+        }
+        request = whole_request("POST", f"/v3/{path}", fields, body, keep=True)
+        try:
+            return await self.connection.exchange(request, MAX_RESPONSE)
+        except ConnectError as error:
+            raise EtcdUnreachable(f"etcd at {self.name}: {self._why(error)}") from error
+        except ConfigError as error:
+            raise EtcdRefused(f"What is to be shown to etcd cannot be read: {error}") from error
+
+    def _why(self, error: ConnectError) -> str:
+        """Return why there is no answer, and what to do.
+
+        With TLS 1.3 a member refuses the certificate that was shown, or that none was, after the
+        handshake (RFC 8446, 4.4.2.4).
+        """
+        ended = error.__cause__
+        if isinstance(ended, OSError) and alert_of(ended):
+            return (
+                "It does not accept the certificate that was shown, or wants one. Check "
+                "certificate_file in [site], and trusted-ca-file of etcd."
+            )
+        if error.fault in SILENT:
+            return "The connection ended without an answer. Check that etcd runs there."
+        return str(reason(error.fault, self.host, self.port, ""))
+
+
+class _formed:  # noqa: N801  # a context manager, as those of contextlib
+    """Have a response of another form refused."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if isinstance(error, EtcdFormatError):
+            raise EtcdRefused(
+                f"What answers for etcd does not answer as etcd does: {error}. Check endpoints "
+                "in [site]."
+            ) from error
+
+
+def _has_no_login(response: HttpResponse) -> bool:
+    if response.status == HTTPStatus.OK:
+        return False
+    fault = parse_fault(response.body)
+    return fault.code == _UNAUTHENTICATED or any(one in fault.text for one in _NO_LOGIN)
+
+
+def _fault(name: str, response: HttpResponse) -> EtcdUnreachable | EtcdRefused | LeaseGone:
+    """Return the error of a response that is none of success."""
+    fault = parse_fault(response.body)
+    said = f"etcd at {name} says {fault.text!r} ({response.status})."
+    if fault.code == _NOT_FOUND and "lease" in fault.text:
+        return LeaseGone(said)
+    if fault.code in _ELSEWHERE or (response.status >= HTTPStatus.INTERNAL_SERVER_ERROR):
+        return EtcdUnreachable(f"{said} Check that most of its members run.")
+    return EtcdRefused(f"{said} {_remedy(response.status, fault.text)}")
+
+
+def _remedy(status: int, text: str) -> str:
+    if "space exceeded" in text:
+        return "Compact and defragment etcd, then disarm its alarm."
+    if "invalid user ID or password" in text:
+        return "Correct user and password in [site]."
+    if "CommonName" in text:  # where etcd has users: the name might be mistaken for one
+        return "Show a certificate whose subject has no common name."
+    if status == HTTPStatus.FORBIDDEN:
+        return "Grant the user of [site] its role at etcd."
+    if status == HTTPStatus.NOT_FOUND:
+        return "Check that endpoints in [site] name etcd 3.4 or newer."
+    return "Check the log of etcd."
