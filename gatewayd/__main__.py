@@ -25,7 +25,8 @@ from gatewayd.settings.files import STANDARD, ConfigPaths
 
 GC_THRESHOLDS = (10_000, 20, 20)
 """For gc.set_threshold: a child online keeps some hundred objects for as long as it lives, so
-that Python's own thresholds would have all of them looked at again and again in a rush."""
+that Python's own thresholds would have all of them looked at again and again in a rush.  Until the
+start is over nothing is collected: what is made then, as the children on record, stays."""
 
 EX_CONFIG = 78
 """sysexits.h: the configuration is wrong.  systemd does not restart after it."""
@@ -69,6 +70,7 @@ def _complain(error: GatewayError) -> None:
 async def _serve(
     installed: Installation, paths: ConfigPaths, checkpoint: Callable[[str], None]
 ) -> int:
+    gc.disable()
     notifier = Notifier(notify_socket(os.environ).send)
     return await Daemon(installed, paths, os.environ, notifier, checkpoint, _collect_seldom).run()
 
@@ -77,6 +79,7 @@ def _collect_seldom() -> None:
     """Set the garbage collector for the time after the start; what is there by then stays."""
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
+    gc.enable()
 
 
 def _check(paths: ConfigPaths) -> int:

@@ -97,6 +97,7 @@ class _Probe:
             invocation.return_value(None)
             free(invocation)
 
+        gc.freeze()  # what there is already is none of it, and takes long to look through
         (info,) = Gio.DBusNodeInfo.new_for_xml(XML).interfaces
         number = register(self._server, "/", info, on_call, None)
         self._client.call(

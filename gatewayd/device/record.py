@@ -189,15 +189,20 @@ class Record:
     @property
     def names(self) -> tuple[CloudName, ...]:
         """Every name that the child has at a cloud, the one in use first."""
-        return tuple(self.name_at(one) for one in self.generations)
+        if self.cloud is None:
+            return ()
+        return (self.cloud, *map(self.name_at, self.other_generations))
 
     @property
     def generations(self) -> tuple[Generation, ...]:
         """What the child has at each cloud, the one in use first."""
-        if self.cloud is None:
-            return ()
+        return () if self.cloud is None else (self.generation(), *self.other_generations)
+
+    @property
+    def other_generations(self) -> tuple[Generation, ...]:
+        """What the child has at clouds where it is not now: dormant, and where it moves."""
         move = self.moves.under_way
-        return (self.generation(), *self.moves.dormant, *([move.to] if move else []))
+        return (*self.moves.dormant, *([move.to] if move else []))
 
     @staticmethod
     def name_at(one: Generation) -> CloudName:

@@ -157,10 +157,16 @@ def _judge(
     record: Record, attempts: dict[tuple[str, DeviceId], set[int]], now: int
 ) -> Iterator[Finding]:
     """Judge one child, and remove its slots from `attempts`: what is left belongs to no child."""
-    for number, one in enumerate(record.generations):
+    if record.cloud is None:
+        return
+    own = attempts.pop((record.cloud.provider, record.device), set())
+    for finding in _judge_one(record, own, now):
+        record = finding.record or record
+        yield finding
+    for one in record.other_generations:
         own = attempts.pop((one.provider, record.device), set())
         for found in _judge_one(record.as_of(one), own, now):
-            finding = _elsewhere(record, one, found) if number else found
+            finding = _elsewhere(record, one, found)
             record = finding.record or record
             yield finding
 

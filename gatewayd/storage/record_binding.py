@@ -73,12 +73,13 @@ class BoundRecords:
         facts = vault.binding()
         if facts is None:
             return ""
-        present = rows()
-        unchanged = [row for row in present if str(row[0]) not in self._before]
-        earlier = [row for row in self._before.values() if row is not None]
-        if why := fault(self._query, vault, [*unchanged, *earlier]):
+        present, before = rows(), self._before
+        unchanged = total_of(vault, (row for row in present if str(row[0]) not in before))
+        earlier = total_of(vault, (row for row in before.values() if row is not None))
+        if why := fault(self._query, vault, changed(unchanged, 0, earlier)):
             return why
-        self.vault, self._sum = vault, total_of(vault, present)
+        later = total_of(vault, (row for row in present if str(row[0]) in before))
+        self.vault, self._sum = vault, changed(unchanged, 0, later)
         self._marked = self._sum
         self._durable = RecordBinding(count_of(self._query), facts.changes, self._sum)
         if self._before or not facts.records:
@@ -156,15 +157,15 @@ def total_of(vault: SupportsBinding, rows: Iterable[Row]) -> int:
     return sum(part(vault, row) for row in rows) % (1 << _BITS)
 
 
-def fault(query: Execute, vault: SupportsBinding, rows: Iterable[Row]) -> str:
+def fault(query: Execute, vault: SupportsBinding, total: int) -> str:
     """Return why records and vault do not belong together; "" where they do.
 
-    rows: of all records, as they were when the binding was last written.
+    total: the sum over all records, as they were when the binding was last written.
     """
     facts, found = vault.binding(), _load(query, vault)
     if facts is None or not facts.records:
         return ""
-    if found is None or total_of(vault, rows) != found.sum:
+    if found is None or total != found.sum:
         return OTHER_HAND
     if found.count < facts.records:
         return OLD_RECORDS

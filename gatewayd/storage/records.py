@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from gatewayd.device.identity import Claim, DeviceId
@@ -44,6 +45,8 @@ _NUMBERS = (
     "activating", "activated_at", "stale", "candidate",
 )  # fmt: skip
 _SENTENCES = ("explanation", "remedy")
+_SHARED = ("rule", "reason", *_SENTENCES)
+"""Texts that many children have alike, and that are held once."""
 _LATER = (*_SENTENCES, "pin", "moves")
 """Texts that came later, at the end: `record_binding.part` leaves them out while they are empty."""
 _COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS, *_LATER)
@@ -321,15 +324,22 @@ def _record(row: tuple[Any, ...]) -> Record:
     facts: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
     provider, product, name, route = (facts.pop(column) for column in _CLOUD)
     try:
-        facts["claims"] = frozenset(Claim(*claim) for claim in json.loads(facts["claims"]))
+        facts |= {column: intern(facts[column]) for column in _SHARED}
+        facts["claims"] = frozenset(_claim(*claim) for claim in json.loads(facts["claims"]))
         facts["verdict"] = Verdict(facts["verdict"])
         facts["admission"] = Admission(facts["admission"])
         facts["pin"] = Pin.parse(facts["pin"]) if facts["pin"] else None
         facts["moves"] = Moves.parse(facts["moves"]) if facts["moves"] else NO_MOVES
+        cloud = None
+        if provider is not None:
+            cloud = CloudName(intern(provider), intern(product), name, intern(route))
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
-    cloud = None if provider is None else CloudName(provider, product, name, route)
     return Record(cloud=cloud, **facts)
+
+
+def _claim(kind: str, namespace: str, value: str) -> Claim:
+    return Claim(intern(kind), intern(namespace), value)
 
 
 def _lock_file(directory: Path) -> int:
