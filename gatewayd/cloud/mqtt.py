@@ -24,6 +24,7 @@ from gatewayd.cloud.paho_socket import (
     PahoSocket,
     UnacknowledgedPackets,
     message_packet,
+    paho_socket,
 )
 from gatewayd.cloud.provider import (
     CommandHandler,
@@ -159,7 +160,8 @@ async def open_connection(
     stream: ByteStream = sock
     if server.websocket:
         stream = await open_websocket(sock, server)
-    connection = MqttConnection(PahoSocket(stream, max_packet), login, keepalive, on_message)
+    packets = paho_socket(stream, max_packet, sock)
+    connection = MqttConnection(packets, login, keepalive, on_message)
     try:
         async with asyncio.timeout(server.reply_timeout):
             code = await connection.answer

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections import deque
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TypeAlias
 
 from gatewayd.network.mqtt_rules import MAX_PACKET, is_answered, packet_size
@@ -115,6 +118,63 @@ class PahoSocket:
     def close(self) -> None:
         """Close the socket; twice is fine."""
         self._sock.close()
+
+
+MaySend: TypeAlias = Callable[[], bool]
+"""Whether something may be sent for a child now.  It costs no more than to read a clock."""
+
+MAY_SEND: ContextVar[MaySend | None] = ContextVar("may_send", default=None)
+"""What connections to clouds ask before each send, where they are opened in this context.
+
+None, the default, where nothing is asked: a gateway that is alone.  It is of the context, since no
+provider has to know of it, and so none can forget it.
+"""
+
+_STUCK = 4000
+"""Milliseconds after which the kernel gives up what the other end does not acknowledge, where that
+must not arrive late (TCP_USER_TIMEOUT of tcp(7)); it counts on while this process is stopped."""
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""SO_LINGER of socket(7) with no time: what the kernel has not sent is dropped by the close."""
+
+
+class FencedSocket(PahoSocket):
+    """A `PahoSocket` that asks before each send, and that leaves nothing to be sent late.
+
+    sock: the socket of TLS, which a WebSocket may hide.  may_send: once it says no, a send fails,
+    and what waits in the kernel is dropped as this is closed.
+
+    A part of a record that TLS keeps for the next send is not sent either.
+    """
+
+    def __init__(
+        self, stream: ByteStream, limit: int, sock: socket.socket, may_send: MaySend
+    ) -> None:
+        super().__init__(stream, limit)
+        self._raw_socket, self._may_send = sock, may_send
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _STUCK)
+
+    def send(self, data: bytes | bytearray) -> int:
+        """Write some bytes; return how many.  Raises BlockingIOError, ConnectionError."""
+        if not self._may_send():
+            raise ConnectionError("nothing may be sent any more")
+        return super().send(data)
+
+    def close(self) -> None:
+        """Close the socket; twice is fine."""
+        if not self._may_send() and self._raw_socket.fileno() != -1:
+            self._raw_socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+        super().close()
+
+
+def paho_socket(stream: ByteStream, limit: int, sock: socket.socket) -> PahoSocket:
+    """Return the socket for paho, which asks before each send where this context says so.
+
+    stream: what is read and written.  sock: that of TLS behind it.
+    """
+    may_send = MAY_SEND.get()
+    if may_send is None:
+        return PahoSocket(stream, limit)
+    return FencedSocket(stream, limit, sock, may_send)
 
 
 class Gone(Exception):
