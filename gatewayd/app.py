@@ -70,6 +70,7 @@ from gatewayd.registration.registrar import Registrar, RegistrationSettings
 from gatewayd.runtime.clock import BUILT, Clock, wall_time
 from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
 from gatewayd.sessions.mover import Mover
+from gatewayd.site.service import SiteParts
 from gatewayd.storage.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -107,6 +108,7 @@ class Application:
     message_stage: MessageStage | None = None
     broker: BrokerAccess | None = None
     credentials: CredentialService | None = None
+    site: SiteParts | None = None
     _broker_files: AccessDirectory | None = None
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: the root joins all parts

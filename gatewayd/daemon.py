@@ -31,10 +31,12 @@ from gatewayd.config import (
     examine,
 )
 from gatewayd.dbus.bus import Bus
-from gatewayd.dbus_objects import exported_objects
+from gatewayd.dbus_objects import ServedCommands, exported_objects
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import CloudName
 from gatewayd.diagnostics import dump
 from gatewayd.errors import ConfigError
-from gatewayd.gateway_status import GatewayStatus, first_view
+from gatewayd.gateway_status import GatewayStatus, first_view, site_faults
 from gatewayd.manager.statistics import DeviceStatistics
 from gatewayd.messages.gateway_report import GatewayReporter
 from gatewayd.monitoring.metrics_file import DIRECTORY_VARIABLE as METRICS_VARIABLE
@@ -48,6 +50,7 @@ from gatewayd.runtime.clock import synchronised, wall_time
 from gatewayd.runtime.systemd import Notifier, feed_watchdog, watchdog_interval
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.settings.files import ConfigPaths, Problem
+from gatewayd.site.service import SiteService
 from gatewayd.storage.store_service import StoreMonitor
 
 logger = logging.getLogger(__name__)
@@ -135,6 +138,7 @@ class Daemon:
     async def _serve_on_bus(self, statistics: DeviceStatistics, monitor: StoreMonitor) -> None:
         config, storage = self._config, self._storage
         await monitor.refresh()
+        self._site = self._site_service()
         under_journal = journal.under_journal(self._environ, sys.stderr)
         self._status = GatewayStatus(
             config=config,
@@ -151,16 +155,16 @@ class Daemon:
             log_target="journal" if under_journal else "console",
             join_rules=lambda: self._rules.of_window,
             restart_needed=lambda: self._restart_needed,
+            site=self._site.view,
         )
         self._app.restore(lambda ref: ref.device not in storage.without_secret)
-        objects = exported_objects(
-            self._status,
-            self._environ,
-            self._app.authorities,
-            self._app.broker,
-            self._app.credentials,
-            changed=self._show,
+        served = ServedCommands(
+            authorities=self._app.authorities,
+            broker=self._app.broker,
+            credentials=self._app.credentials,
+            site=self._site,
         )
+        objects = exported_objects(self._status, self._environ, served, changed=self._show)
         await self._bus.start(self._app.commands, objects)
         try:
             await self._work()
@@ -168,6 +172,18 @@ class Daemon:
             await self._bus.stop()
             for provider in self._app.providers.values():
                 await provider.close()
+
+    def _site_service(self) -> SiteService:
+        app, records = self._app, self._storage.records
+
+        def name_of(device: DeviceId) -> CloudName | None:
+            record = records.get(device)
+            return record.cloud if record is not None else app.admission.decide(device).cloud
+
+        return SiteService(
+            self._config.site, app.site, resolve=app.commands.resolve, name_of=name_of,
+            wall=wall_time,
+        )  # fmt: skip
 
     async def _work(self) -> None:
         self._listen_to_signals()
@@ -190,6 +206,7 @@ class Daemon:
         services = [
             *(service() for service in (*self._app.services(), *self._bus.services())),
             self._refresh_status(),
+            self._site.run(self._show),
             self._flush(),
             self._reload_on_hang_up(),
             self._storage.tend(asyncio.get_running_loop().time, wall_time, synchronised),
@@ -348,7 +365,8 @@ class Daemon:
     def _faults(self) -> Sequence[str]:
         """Return what is wrong outside the store, a sentence each."""
         bus = (self._bus.fault,) if self._bus.fault else ()
-        return *self._app.faults(), *self._app.messages.faults(), *bus
+        site = site_faults(self._site.view())
+        return *self._app.faults(), *self._app.messages.faults(), *bus, *site
 
 
 def _name(service: Coroutine[Any, Any, None]) -> str:

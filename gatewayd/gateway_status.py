@@ -14,6 +14,7 @@ from gatewayd.dbus.names import (
     GATEWAY,
     LOG,
     OUTBOX,
+    OWN_SITE,
     PROVIDER,
     STORE,
     ObjectInterface,
@@ -22,7 +23,17 @@ from gatewayd.dbus.names import (
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import addressed
-from gatewayd.device.views import LogView, ManagerView, ProviderView, StoreView
+from gatewayd.device.views import (
+    ALONE_VIEW,
+    GatewayStanding,
+    LogView,
+    ManagerView,
+    ProviderView,
+    SiteMode,
+    SiteState,
+    SiteView,
+    StoreView,
+)
 from gatewayd.manager.manager import Child
 from gatewayd.manager.statistics import DeviceStatistics
 from gatewayd.messages.gateway_report import GatewayFacts
@@ -42,6 +53,7 @@ class GatewayStatus:
     faults: returns what is wrong outside the store, a sentence each.
     join_rules: returns the rules by which a join window admits devices.
     restart_needed: returns the sections of the configuration that wait for a restart.
+    site: returns what is shown of the site, without what is counted of the children.
     started: microseconds since the epoch, as of `wall`.  log_target: "journal" or "console".
     """
 
@@ -59,6 +71,7 @@ class GatewayStatus:
     log_target: str
     join_rules: Callable[[], Sequence[str]] = tuple
     restart_needed: Callable[[], Sequence[str]] = tuple
+    site: Callable[[], SiteView] = lambda: ALONE_VIEW
     wall: Callable[[], int] = wall_time
 
     def state(self) -> str:
@@ -82,6 +95,8 @@ class GatewayStatus:
             words.append(f"store {self._store_state()}: {why}")
         if waiting := self.restart_needed():
             words.append(f"restart needed for {' and '.join(waiting)}")
+        if (site := self.site()).mode is SiteMode.ETCD:
+            words.append(site_line(site))
         return ", ".join([*words, *self.faults()])
 
     def views(self, state: str) -> Mapping[ObjectInterface, object]:
@@ -92,6 +107,7 @@ class GatewayStatus:
             OUTBOX: messages,
             GATEWAY: self.view(state),
             STORE: self.store(),
+            OWN_SITE: self.site_view(),
             LOG: self.log(),
             **providers,
         }
@@ -128,6 +144,15 @@ class GatewayStatus:
 
     def _why(self) -> str:
         return "; ".join(self.storage.faults)
+
+    def site_view(self) -> SiteView:
+        """Return what D-Bus shows of the site."""
+        codes = Counter(child.reason.code for child in self.children.values())
+        return replace(
+            self.site(),
+            yielded=codes[YIELDED],
+            contested=sum(codes[code] for code in CONTESTED),
+        )
 
     def provider(self, cloud: ConfiguredPlugin) -> ProviderView:
         """Return what D-Bus shows of a cloud: what its provider reports, else what is counted."""
@@ -206,6 +231,30 @@ class GatewayStatus:
     def log(self) -> LogView:
         """Return how the daemon logs now."""
         return LogView(syslog_level(), self.log_target, IDENTIFIER)
+
+
+YIELDED = "session-yielded"
+CONTESTED = (YIELDED, "session-contested", "session-taken-over")
+"""The reasons of children that something else logs in, too."""
+
+STANDING = (GatewayStanding.LIVE, GatewayStanding.DRAINING)
+FINE = (SiteState.READY, SiteState.STARTING, SiteState.DRAINING, SiteState.DRAINED)
+"""States of the site in which nothing is wrong."""
+
+
+def site_line(site: SiteView) -> str:
+    """Return a site on etcd in a few words."""
+    live = sum(one.standing in STANDING for one in site.gateways)
+    gateways = f"{live} of {len(site.gateways)} gateways live"
+    stands = "" if site.state is SiteState.READY else f" is {site.state}"
+    return f"site {site.name}{stands}: {site.owned} of {len(site.shards)} shards, {gateways}"
+
+
+def site_faults(site: SiteView) -> Sequence[str]:
+    """Return what is wrong with the site, a sentence each; a drain is wanted."""
+    if site.state in FINE:
+        return ()
+    return (f"site {site.name}: {site.reason}",)
 
 
 def gateway_device(provider: str) -> DeviceId:

@@ -24,6 +24,7 @@ from gatewayd.dbus.names import (
     NAME,
     PROVIDER,
     SECRET_STORE,
+    SITE,
 )
 from gatewayd.dbus.ports import (
     AuthorityCommands,
@@ -32,6 +33,7 @@ from gatewayd.dbus.ports import (
     LogCommands,
     ManagerCommands,
     MessageCommands,
+    OwnershipCommands,
     ProviderCommands,
     StoreCommands,
 )
@@ -121,6 +123,7 @@ CONFIGURE: Final = Permission(f"{NAME}.configure")
 MANAGE_STORE: Final = Permission(f"{NAME}.manage-store")
 MANAGE_AUTHORITY: Final = f"{NAME}.manage-authority"
 MANAGE_BROKER: Final = f"{NAME}.manage-broker"
+MANAGE_SITE: Final = Permission(f"{NAME}.manage-site")
 READ_CREDENTIAL: Final = f"{NAME}.read-credential"
 FOLLOW: Final = f"{NAME}.follow-messages"
 RECORD: Final = Permission(f"{NAME}.record-lan")
@@ -239,6 +242,10 @@ async def _import_certificate(
         call.text(0), call.descriptor(1), call.options(2), call.caller
     )
     return (variants(facts),)
+
+
+async def _owner(site: OwnershipCommands, call: MethodArguments) -> tuple[Mapping[str, Variant]]:
+    return (variants(await site.owner(call.text(0))),)
 
 
 async def _list_users(broker: BrokerCommands, _: MethodArguments) -> tuple[object]:
@@ -410,6 +417,23 @@ CREDENTIAL_METHODS: Final = MethodTable[CredentialCommands](CREDENTIALS, (
            Logged(DecisionKind.CREDENTIAL_READ, first=True)),
 ))  # fmt: skip
 
+SITE_METHODS: Final = MethodTable[OwnershipCommands](SITE, (
+    Method("GetOwner", EVERYBODY, _owner),
+    Method("Found", MANAGE_SITE, lambda site, call: _single(site.found(call.caller)),
+           Logged(DecisionKind.SITE_CHANGED, "found")),
+    Method("Join", MANAGE_SITE, lambda site, call: site.join(call.text(0), call.caller),
+           Logged(DecisionKind.SITE_CHANGED, "join")),
+    Method("Accept", MANAGE_SITE,
+           lambda site, call: site.accept(call.text(0), call.text(1), call.caller),
+           Logged(DecisionKind.SITE_MEMBER_ACCEPTED, note=0)),
+    Method("Remove", MANAGE_SITE, lambda site, call: site.remove(call.text(0), call.caller),
+           Logged(DecisionKind.SITE_MEMBER_REMOVED, note=0)),
+    Method("Drain", MANAGE_SITE, lambda site, call: site.drain(call.caller),
+           Logged(DecisionKind.SITE_CHANGED, "drain")),
+    Method("Resume", MANAGE_SITE, lambda site, call: site.resume(call.caller),
+           Logged(DecisionKind.SITE_CHANGED, "resume")),
+))  # fmt: skip
+
 LOG_METHODS: Final = MethodTable[LogCommands](LOG_CONTROL, (
     Method("LogLevel", ROOT_ONLY, lambda log, call: log.set_level(call.text(0), call.caller)),
 ))  # fmt: skip
@@ -423,5 +447,6 @@ METHOD_TABLES: Final[Sequence[MethodTable[Any]]] = (
     MESSAGE_METHODS,
     BROKER_METHODS,
     CREDENTIAL_METHODS,
+    SITE_METHODS,
     LOG_METHODS,
 )

@@ -19,6 +19,7 @@ AUTHORITY: Final = f"{NAME}.Authority"
 MESSAGES: Final = f"{NAME}.Messages"
 BROKER: Final = f"{NAME}.Broker"
 CREDENTIALS: Final = f"{NAME}.Credentials"
+SITE: Final = f"{NAME}.Site"
 LOG_CONTROL: Final = "org.freedesktop.LogControl1"
 OBJECT_MANAGER: Final = "org.freedesktop.DBus.ObjectManager"
 PROPERTIES: Final = "org.freedesktop.DBus.Properties"
@@ -37,6 +38,7 @@ STORE: Final = ObjectInterface(f"{ROOT}/secretstore", SECRET_STORE)
 OUTBOX: Final = ObjectInterface(f"{ROOT}/messages", MESSAGES)
 OWN_BROKER: Final = ObjectInterface(f"{ROOT}/broker", BROKER)
 HANDED_OVER: Final = ObjectInterface(f"{ROOT}/credentials", CREDENTIALS)
+OWN_SITE: Final = ObjectInterface(f"{ROOT}/site", SITE)
 LOG: Final = ObjectInterface("/org/freedesktop/LogControl1", LOG_CONTROL)
 
 

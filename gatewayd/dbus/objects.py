@@ -33,6 +33,7 @@ from gatewayd.device.views import (
     ManagerView,
     MessageCounts,
     MessagesView,
+    SiteView,
 )
 from gatewayd.errors import InvalidArgs
 
@@ -138,7 +139,7 @@ def _searched(view: DeviceView) -> Iterator[str]:
 
 FEATURES = (
     "object-manager", "paging", "join-window", "polkit", "secret-store", "providers",
-    "log-control", "dump", "discover", "messages", "decisions", "search",
+    "log-control", "dump", "discover", "messages", "decisions", "search", "site",
 )  # fmt: skip
 """The property Features: clients find here what later versions add."""
 
@@ -217,6 +218,11 @@ def read_messages(view: MessagesView, name: str) -> object:
     return _MESSAGES[name](view)
 
 
+def read_site(view: SiteView, name: str) -> object:
+    """Read a property of org.gatewayd1.Site."""
+    return _SITE[name](view)
+
+
 def read_manager(fleet: DeviceViews) -> Read:
     """Return what reads a property of org.gatewayd1.Manager."""
     return lambda view, name: _MANAGER[name](view, fleet)
@@ -259,6 +265,35 @@ _MESSAGES: Mapping[str, Callable[[MessagesView], object]] = {
         (one.name, one.state, one.explanation, one.counts.received, dict(one.counts.dropped))
         for one in view.doors
     ],
+}
+
+_SITE: Mapping[str, Callable[[SiteView], object]] = {
+    "Mode": lambda view: view.mode.value,
+    "State": lambda view: view.state.value,
+    "Reason": lambda view: view.reason.code,
+    "Explanation": lambda view: view.reason.text,
+    "Remedy": lambda view: view.reason.remedy,
+    "Name": lambda view: view.name,
+    "Gateway": lambda view: view.gateway,
+    "Share": lambda view: view.share,
+    "Fingerprint": lambda view: view.fingerprint,
+    "SiteFingerprint": lambda view: view.site_fingerprint,
+    "Epoch": lambda view: view.epoch,
+    "Gateways": lambda view: [
+        (one.name, one.standing.value, one.version, one.fingerprint, one.shards)
+        for one in view.gateways
+    ],
+    "Shards": lambda view: [(one.shard, one.gateway, one.token) for one in view.shards],
+    "NOwned": lambda view: view.owned,
+    "NChanging": lambda view: view.changing,
+    "NTakenOver": lambda view: view.taken_over,
+    "QuorumLostTimestamp": lambda view: view.lost_at,
+    "SecondsLeft": lambda view: view.left,
+    "NReplicated": lambda view: view.replicated,
+    "NUnwritten": lambda view: view.unwritten,
+    "ReplicationFault": lambda view: view.replication_fault,
+    "NContested": lambda view: view.contested,
+    "NYielded": lambda view: view.yielded,
 }
 
 MessageRow = tuple[str, int, int, int, int, int, int]

@@ -268,6 +268,34 @@ class CredentialCommands(Protocol):
         """
 
 
+class OwnershipCommands(Protocol):
+    """org.gatewayd1.Site.  device: as in `ManagerCommands`.
+
+    Those that take a caller raise NotSupported where there is no etcd.
+    """
+
+    async def owner(self, device: str) -> Facts:
+        """Return which gateway has a child, and why.  Raises NoSuchDevice, AmbiguousId."""
+
+    async def found(self, caller: str) -> str:
+        """Make the site, with this gateway as its first member; return its fingerprint."""
+
+    async def join(self, fingerprint: str, caller: str) -> None:
+        """Ask to be a member of the site with this fingerprint."""
+
+    async def accept(self, gateway: str, fingerprint: str, caller: str) -> None:
+        """Let a gateway into the site whose public key has this fingerprint."""
+
+    async def remove(self, gateway: str, caller: str) -> None:
+        """Remove a gateway from the site, and replace the key of the site."""
+
+    async def drain(self, caller: str) -> None:
+        """Give all children of this gateway to the others."""
+
+    async def resume(self, caller: str) -> None:
+        """Let this gateway have children again."""
+
+
 class LogCommands(Protocol):
     """org.freedesktop.LogControl1."""
 

@@ -22,6 +22,7 @@ from gatewayd.dbus.names import (
     OBJECT_MANAGER,
     OUTBOX,
     PROPERTIES,
+    SITE,
     ObjectInterface,
     device_path,
 )
@@ -29,12 +30,14 @@ from gatewayd.dbus.objects import (
     DeviceViews,
     ExportedObject,
     ObjectProperties,
+    Read,
     device_filter,
     message_facts,
     message_rows,
     read_field,
     read_manager,
     read_messages,
+    read_site,
 )
 from gatewayd.dbus.signals import PendingChanges, SignalEmitter
 from gatewayd.dbus.variants import DeviceVariants, PackedArguments, table
@@ -202,7 +205,9 @@ class ObjectServer:
 
     def _add(self, exported: ExportedObject) -> None:
         location, interface = exported.location, self._interfaces[exported.location.interface]
-        own = {MANAGER: read_manager(self._devices), MESSAGES: read_messages}
+        own: Mapping[str, Read] = {
+            MANAGER: read_manager(self._devices), MESSAGES: read_messages, SITE: read_site,
+        }  # fmt: skip
         read = own.get(location.interface) or read_field(location.interface)
         self._exported[location] = ObjectProperties(exported, interface, read)
 

@@ -35,6 +35,9 @@ class DecisionKind(StrEnum):
     AUTHORITY_CHANGED = "authority-changed"
     STORE_CHANGED = "store-changed"
     STORE_EXPORTED = "store-exported"
+    SITE_CHANGED = "site-changed"
+    SITE_MEMBER_ACCEPTED = "site-member-accepted"  # a gateway; the note has its name
+    SITE_MEMBER_REMOVED = "site-member-removed"
     MESSAGES_FOLLOWED = "messages-followed"
     RELOADED = "reloaded"
     DIAGNOSED = "diagnosed"  # diagnostics have left gatewayd

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Protocol, TypeAlias
 
 from gatewayd.device.identity import DeviceId
@@ -272,6 +273,116 @@ class MessagesView:
     refusals: Mapping[DeviceId, Reason] = field(default_factory=dict)
     entrances: Mapping[DeviceId, str] = field(default_factory=dict)
     commands: CommandStatistics = CommandStatistics()
+
+
+class SiteMode(StrEnum):
+    """How the children of a site are divided; each word is part of the D-Bus API."""
+
+    ALONE = "alone"  # this gateway has all of them
+    SHARE = "share"  # a fixed part
+    ETCD = "etcd"  # by shards, which change hands
+
+
+class SiteState(StrEnum):
+    """How this gateway stands in its site; each word is part of the D-Bus API."""
+
+    READY = "ready"
+    STARTING = "starting"  # etcd was not read yet
+    NOT_FOUNDED = "not-founded"
+    NOT_JOINED = "not-joined"
+    WAITING = "waiting"  # for the yes of an operator, at a gateway that is a member
+    REMOVED = "removed"
+    DRAINING = "draining"
+    DRAINED = "drained"
+    NO_QUORUM = "no-quorum"  # etcd does not answer, and the lease has not ended
+    STOPPED = "stopped"  # nothing may be sent for any child
+    FAULTY = "faulty"  # what etcd holds cannot be used here
+
+
+class GatewayStanding(StrEnum):
+    """How a gateway of the site is doing; each word is part of the D-Bus API."""
+
+    LIVE = "live"
+    DRAINING = "draining"
+    GONE = "gone"  # a member without a lease
+    WAITING = "waiting"  # for the yes of an operator
+    NOT_JOINED = "not-joined"  # it has a lease, and is no member: so it has no keys
+
+
+@dataclass(frozen=True, slots=True)
+class SiteGatewayView:
+    """A view of one gateway of a site.
+
+    version: of gatewayd; "" where it has no lease.
+    fingerprint: of its public key; "" for one that is not known.
+    shards: how many it has.
+    """
+
+    name: str
+    standing: GatewayStanding
+    version: str = ""
+    fingerprint: str = ""
+    shards: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ShardView:
+    """Which gateway has a shard.  token: larger for each later owner; 0 for a shard of none."""
+
+    shard: int
+    gateway: str = ""
+    token: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteView:
+    """A view of the site, as this gateway sees it.
+
+    name, gateway: of the site and of this gateway; "" without etcd.
+    share: as "1/3"; "" where there is none.
+    reason: why the state is not READY; its text and remedy are sentences.
+    lost_at: since when etcd does not answer, microseconds since the epoch; 0 where it does.
+    left: whole seconds for which this gateway may go on without etcd; 0 for none.
+    owned: shards whose children work here.  changing: shards that change hands here.
+    fingerprint, site_fingerprint: of the public key of this gateway, and of the site; "" for none.
+    epoch: number of the key of the site in use; 0 for none.
+    replicated: children of which etcd has a copy by this gateway.  unwritten: changes that wait.
+    replication_fault: why they wait, a sentence; "" for nothing.
+    taken_over: shards of gateways that were gone, which this one has taken since it started.
+    yielded: children that this gateway leaves to another holder of their device.
+    contested: children that seem to be logged in elsewhere, too.
+    """
+
+    mode: SiteMode = SiteMode.ALONE
+    state: SiteState = SiteState.READY
+    reason: Reason = NONE
+    name: str = ""
+    gateway: str = ""
+    share: str = ""
+    lost_at: int = 0
+    left: int = 0
+    owned: int = 0
+    changing: int = 0
+    gateways: tuple[SiteGatewayView, ...] = ()
+    shards: tuple[ShardView, ...] = ()
+    fingerprint: str = ""
+    site_fingerprint: str = ""
+    epoch: int = 0
+    replicated: int = 0
+    unwritten: int = 0
+    replication_fault: str = ""
+    taken_over: int = 0
+    yielded: int = 0
+    contested: int = 0
+
+    @property
+    def quorum(self) -> bool:
+        """Whether etcd answers, where there is one."""
+        return self.mode is SiteMode.ETCD and not self.lost_at
+
+
+ALONE_VIEW = SiteView()
+"""A gateway that has its site for itself."""
 
 
 class ShowChanges(Protocol):

@@ -23,11 +23,13 @@ from gatewayd.dbus.methods import (
     MESSAGE_METHODS,
     PROVIDER_METHODS,
     SECRET_STORE_METHODS,
+    SITE_METHODS,
 )
 from gatewayd.dbus.names import (
     AUTHORITY,
     OUTBOX,
     OWN_BROKER,
+    OWN_SITE,
     PROVIDER,
     STORE,
     ObjectInterface,
@@ -35,7 +37,7 @@ from gatewayd.dbus.names import (
 )
 from gatewayd.dbus.objects import ExportedObject
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.views import MessageCounts, MessagesView, ProviderView, StoreView
+from gatewayd.device.views import MessageCounts, MessagesView, ProviderView, SiteView, StoreView
 from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.support import RecordingCommands, run, served, view
 from tests.support.gatewayctl import GATEWAYCTL, validate
@@ -77,6 +79,11 @@ class Everything(RecordingCommands):
 RESULTS: Mapping[str, Any] = {
     "make": PEM, "import_authority": PEM, "prove": PEM, "issue": PEM, "issue_certificate": PEM,
     "authority": PEM, "list_revoked": PEM,
+    "found": "AA-BB", "owner": {
+        "Id": "child-1a", "CloudId": "p/d", "Here": False, "Reason": "owned-by-another",
+        "Explanation": "It is owned by gateway-b.", "Remedy": "", "Shard": 7,
+        "Gateway": "gateway-b", "Token": 9,
+    },
     "show": {"Present": True, "Generation": 1, "Subject": "CN=x", "Fingerprint": "aa",
              "Algorithm": "rsa-2048", "StartTimestamp": 1, "ExpiryTimestamp": 2,
              "Explanation": "", "Certificate": PEM},
@@ -98,6 +105,7 @@ async def gateway(bus: PrivateBus) -> AsyncIterator[PrivateBus]:
         ),
         ExportedObject(OUTBOX, said, MESSAGE_METHODS.bind(everything)),
         ExportedObject(OWN_BROKER, None, BROKER_METHODS.bind(everything)),
+        ExportedObject(OWN_SITE, SiteView(), SITE_METHODS.bind(everything)),
         ExportedObject(
             ObjectInterface(huawei, PROVIDER), cloud, PROVIDER_METHODS.bind(everything), "huawei"
         ),
@@ -127,6 +135,8 @@ WORDS: Mapping[str, Sequence[str]] = {
     "ca renew": ("child-1",), "certificate remove": ("--id", "child-1"),
     "huawei template lint": ("template.json",),
     "huawei template new": ("--product", "p1", "--node-id", "common_name"),
+    "site owner": ("child-1a",), "site join": ("AA-BB",),
+    "site accept": ("gateway-b", "AA-BB"), "site remove": ("gateway-b", "--yes"),
     "store add-recovery": ("public.pem",), "top": ("--once",),
 }  # fmt: skip
 """The arguments of commands that need any, in a directory with these files."""

@@ -21,6 +21,7 @@ from gatewayd.dbus.methods import (
     METHOD_TABLES,
     PROVIDER_METHODS,
     SECRET_STORE_METHODS,
+    SITE_METHODS,
     Method,
     MethodArguments,
     MethodTable,
@@ -42,7 +43,7 @@ PORTS: Mapping[MethodTable[Any], Any] = {
     SECRET_STORE_METHODS: ports.StoreCommands, PROVIDER_METHODS: ports.ProviderCommands,
     AUTHORITY_METHODS: ports.AuthorityCommands, LOG_METHODS: ports.LogCommands,
     MESSAGE_METHODS: ports.MessageCommands, BROKER_METHODS: ports.BrokerCommands,
-    CREDENTIAL_METHODS: ports.CredentialCommands,
+    CREDENTIAL_METHODS: ports.CredentialCommands, SITE_METHODS: ports.OwnershipCommands,
 }  # fmt: skip
 EXAMPLES: Mapping[str, object] = {"s": "text", "u": 7, "h": 3, "as": ["a", "b"], "a{sv}": {}}
 INTERFACES = load_all()

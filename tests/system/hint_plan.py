@@ -52,6 +52,7 @@ SAMPLES: Mapping[str, str] = {
 
 STOPPED, LAST, ASKED = Stage.STOPPED, Stage.LAST, Stage.ASKED
 NO_TPM = "TPM"
+NO_SITE = "has no site on etcd"
 NONE_FAILED = r"\A(?!(?s:.*)Active: failed)"
 """What is started or stopped just now is not active, and says so by its status."""
 PLAN: Mapping[str, Way] = {
@@ -120,6 +121,12 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl door certificate": Way(fills={"request.pem": "/root/request.pem"}),
     "gatewayctl door password": Way(fills={"password": "/root/new-file"}),
     "gatewayctl door program": Way(),
+    # a site: this gateway has none on etcd
+    "gatewayctl site status": Way(),
+    "gatewayctl site found": Way(refused=NO_SITE),
+    "gatewayctl site join": Way(refused=NO_SITE),
+    "gatewayctl site accept": Way(refused=NO_SITE),
+    "gatewayctl site resume": Way(refused=NO_SITE),
     # setup, and the store
     "gatewayctl setup": Way(  # it would show children arriving for a minute
         typed=(("Which is to change", ""), ("Secrets: ", "")), endless=True),
