@@ -19,6 +19,7 @@ from script.soaking.site.events import (
     Released,
     Said,
     SiteEvent,
+    StartedAgain,
 )
 from script.soaking.site.laws import FinalFacts, SiteVerdict, judge
 from script.soaking.site.service import gaps_of, served_at, spells_of
@@ -140,6 +141,20 @@ def test_a_second_reconnect_after_a_return_is_found() -> None:
     back = [Connected(DEATH + 70 + n, "b", "one", 40 + n, accepted=True) for n in range(2)]
     assert not judged(back[0]).restless
     assert judged(*back).restless
+
+
+def test_the_last_start_in_order_is_no_offence() -> None:
+    again = DEATH + 80
+    log: Sequence[SiteEvent] = [
+        StartedAgain(again),
+        *(Ended(again + 1, link) for link in (20, 11, 12)),
+        Connected(again + 60, "b", "one", 50, accepted=True),
+        Connected(again + 61, "b", "one", 51, accepted=True),
+        Connected(again + 60, "b", "two", 52, accepted=True),
+        Connected(again + 60, "c", "three", 53, accepted=True),
+    ]
+    assert not judged(*log, without=[GOOD_LOG[-1]]).offences
+    assert judged(*log[1:], without=[GOOD_LOG[-1]]).offences
 
 
 def test_a_crowded_gateway_is_found() -> None:

@@ -15,7 +15,7 @@ from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.simulator.broker.site_broker import SiteBroker
 from gatewayd.site.shards import shard_of
 from script.soaking.site.etcd import EtcdCluster, etcd_cluster
-from script.soaking.site.events import Connected, Ended, JournalReader, SiteEvent
+from script.soaking.site.events import Connected, Ended, JournalReader, SiteEvent, StartedAgain
 from script.soaking.site.faults import PlannedFault, SiteFaults, plan_faults
 from script.soaking.site.gateways import (
     USUAL,
@@ -217,6 +217,7 @@ class SiteCampaign:
         self, plant: SitePlant, children: Collection[str], gateways: Mapping[str, SoakGateway]
     ) -> Mapping[str, FinalFacts]:
         """Stop and start all gateways; return what the cloud then says of each child."""
+        self.events.append(StartedAgain(time.monotonic()))
         await asyncio.gather(*(one.site.stop() for one in gateways.values()))
         await asyncio.gather(*(one.site.start() for one in gateways.values()))
         await self._served(plant, children, GIVEN_UP)

@@ -101,7 +101,16 @@ class FaultEnded:
     victim: str
 
 
-SiteEvent: TypeAlias = Connected | Said | Ended | Claimed | Released | FaultBegan | FaultEnded
+@dataclass(frozen=True, slots=True)
+class StartedAgain:
+    """All gateways are stopped in order, and started again: the last act of a campaign."""
+
+    at: float
+
+
+SiteEvent: TypeAlias = (
+    Connected | Said | Ended | Claimed | Released | FaultBegan | FaultEnded | StartedAgain
+)
 
 
 class JournalReader:

@@ -19,6 +19,7 @@ from script.soaking.site.events import (
     Released,
     Said,
     SiteEvent,
+    StartedAgain,
 )
 from script.soaking.site.service import (
     FaultEpoch,
@@ -103,7 +104,7 @@ def judge(
     spells, epochs = spells_of(log), epochs_of(log)
     verdict.epochs = len(epochs)
     verdict.faults.update(one.kind for epoch in epochs for one in epoch.began)
-    last = log[-1].at if log else 0.0
+    last = _last_of(log)
     for child, all_ in spells.items():
         for gap in gaps_of(child, all_, last):
             _judge_gap(gap, epochs, verdict)
@@ -113,6 +114,12 @@ def judge(
             refused = f"{facts.refused_logins} logins refused"
             verdict.lost.append(f"{child}: {'online' if facts.online else 'offline'}, {refused}")
     return verdict
+
+
+def _last_of(log: Sequence[SiteEvent]) -> float:
+    """Return when a campaign is over: what follows is a start in order."""
+    again = (event.at for event in log if isinstance(event, StartedAgain))
+    return next(again, log[-1].at if log else 0.0)
 
 
 class _Tokens:
@@ -222,7 +229,7 @@ def _judge_placements(
             verdict.shares.append(most / len(served))
             if most > MOST * len(served):
                 verdict.crowded.append(f"{gateway} has {most} of {len(served)} children")
-        until = min((at for at in begins if at > event.at), default=log[-1].at)
+        until = min((at for at in begins if at > event.at), default=_last_of(log))
         verdict.returns += 1
         verdict.restless += _restless(log, event, until)
 
