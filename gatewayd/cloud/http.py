@@ -26,25 +26,32 @@ HTTPS_PORT = 443
 
 
 def post_form(
-    server: Server, path: str, form: Mapping[str, str]
+    server: Server, path: str, form: Mapping[str, str], may_send: Callable[[], bool] | None = None
 ) -> AbstractAsyncContextManager[HttpResponse]:
     """Send a form, and yield the response: see `exchanged`.  path: as "/a/b"."""
-    return exchanged(server, form_request(server, path, form))
+    return exchanged(server, form_request(server, path, form), may_send=may_send)
 
 
 @contextlib.asynccontextmanager
 async def exchanged(
-    server: Server, request: bytes, limit: int = MAX_RESPONSE
+    server: Server,
+    request: bytes,
+    limit: int = MAX_RESPONSE,
+    *,
+    may_send: Callable[[], bool] | None = None,
 ) -> AsyncIterator[HttpResponse]:
     """Send a request, and yield the response; the connection is closed when the caller is done.
 
     request: whole, as `whole_request` makes it.  limit: bytes of the response with its header.
+    may_send: whether it may still leave, once there is a connection; None where it always may.
     Cancelled: closes at once.
     Raises ConnectError; one of connect_errors.SILENT if the request may have arrived.
     """
     sock = await dial(server)
     address = peer_of(sock)
     try:
+        if may_send is not None and not may_send():
+            raise ConnectError(ConnectFault.MQTT_CLOSED)
         try:
             response = await _exchange(sock, request, server.reply_timeout, limit)
         except ConnectError as error:

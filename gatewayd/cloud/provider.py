@@ -390,6 +390,17 @@ class SupportsEnrolmentHint(Protocol):
 
 
 @runtime_checkable
+class SupportsPieces(Protocol):
+    """A provider some of whose names depend on one session, as sub-devices on their gateway's."""
+
+    def piece(self, name: CloudName) -> str:
+        """Return what all names have in common that only one gateway of a site can have at a time.
+
+        "" for a name that may move to another gateway alone.
+        """
+
+
+@runtime_checkable
 class SupportsReread(Protocol):
     """A provider that keeps what it has read from files that its settings name."""
 

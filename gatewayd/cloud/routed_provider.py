@@ -50,10 +50,12 @@ class RoutedProvider(ABC):
 
     name: the provider's name in the configuration.  default: the route of a name without one.
     holdable: the routes whose children can have holders, "" for the default one.
+    joint: the routes that use the session of the gateway's own name, and that of this itself.
     A subclass adds its routes, and its sub-devices if it has a gateway.
     """
 
     holdable: ClassVar[frozenset[str]] = frozenset()
+    joint: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, name: str, default: str) -> None:
         self.name = name
@@ -107,6 +109,11 @@ class RoutedProvider(ABC):
     def hands_over(cls, route: str) -> bool:
         """Whether a child of this route has a session of its own, which its holder can open."""
         return route in cls.holdable
+
+    def piece(self, name: CloudName) -> str:
+        """Return the gateway's own name for all that use its session, and for itself; else ""."""
+        own = self.gateway_name
+        return f"{own.product}/{own.device}" if own and self._route_of(name) in self.joint else ""
 
     async def credential(self, name: CloudName, secret: Secret) -> Credential:
         """Return what a child's holder logs in with.  Raises StoreError, ConfigError."""

@@ -115,6 +115,19 @@ async def test_a_name_without_a_route() -> None:
     assert not kept.secrets
 
 
+async def test_what_uses_the_session_of_the_gateway_moves_with_it() -> None:
+    """Under one name of that for all, which is the same at all gateways of a site."""
+
+    class WithGateway(FakeProvider):
+        joint = frozenset({"gateway", "second"})
+
+    provider = WithGateway(FakeRoute(), FakeRoute())
+    assert provider.piece(replace(NAME, route="second")) == ""
+    own = provider.gateway_name = CloudName("cloud", "hub", "hub-1", "gateway")
+    assert provider.piece(replace(NAME, route="second")) == provider.piece(own) == "hub/hub-1"
+    assert provider.piece(NAME) == ""
+
+
 async def test_a_name_that_is_refused_is_not_registered() -> None:
     first, second = FakeRoute(), FakeRoute(objection=OBJECTION)
     provider = FakeProvider(first, second)

@@ -16,6 +16,7 @@ from gatewayd.cloud.alibaba import alink, payloads, reasons, result_codes
 from gatewayd.cloud.alibaba.account import AlibabaAccount
 from gatewayd.cloud.alibaba.direct import PreregisteredRoute
 from gatewayd.cloud.alibaba.payloads import register_content, sign
+from gatewayd.cloud.paho_socket import MAY_SEND
 from gatewayd.cloud.provider import Failed, Issued, KeepSecret, Outcome, Refused, Unknown
 from gatewayd.cloud.sub_devices.result_codes import ResultKind, ResultMeaning
 from gatewayd.device.reason import Reason
@@ -146,7 +147,7 @@ class HttpsRegistration:
         form = form_of(name, secret, self._account.settings.sign_method, self._account.nonce())
         try:
             server = await self._account.server_at(self._host, self._port, self._trust)
-            async with http.post_form(server, PATH, form) as response:
+            async with http.post_form(server, PATH, form, MAY_SEND.get()) as response:
                 result = parse_response(response, name)
                 if isinstance(result, Secret):
                     await keep(result)

@@ -53,6 +53,7 @@ class Alibaba(RoutedProvider):
     holdable: ClassVar[frozenset[str]] = frozenset(
         {"", DEFAULT_ROUTE, FREE_ROUTE, FORMER_FREE_ROUTE}
     )
+    joint: ClassVar[frozenset[str]] = frozenset({GATEWAY_ROUTE, *SUB_DEVICE_ROUTES})
 
     def __init__(
         self,

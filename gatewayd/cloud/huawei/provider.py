@@ -47,6 +47,7 @@ class Huawei(RoutedProvider):
     identifier_in = staticmethod(commands.identifier_in)
     is_success = staticmethod(commands.is_success)
     holdable: ClassVar[frozenset[str]] = frozenset({"", DEFAULT_ROUTE})
+    joint: ClassVar[frozenset[str]] = frozenset({GATEWAY_ROUTE, SUB_DEVICE_ROUTE})
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ from gatewayd.cloud.alibaba.https_registration import (
 )
 from gatewayd.cloud.alibaba.settings import AlibabaProduct, AlibabaSettings
 from gatewayd.cloud.credentials import read_secret
+from gatewayd.cloud.paho_socket import MAY_SEND
 from gatewayd.cloud.provider import Failed, Issued, Outcome, Refused, Unknown
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
@@ -334,3 +335,18 @@ async def test_https_is_asked_only_after_a_refusal(serve: Serve, folder: Path) -
         assert await register(route, kept) == Issued()
         assert kept.secrets != [Secret(SECRET.encode())]
         assert not desk.forms
+
+
+async def test_a_gateway_that_may_not_send_asks_nothing(serve: Serve, folder: Path) -> None:
+    """The request may not leave; that it never did is not known to what handles the outcome."""
+    asked: list[bytes] = []
+
+    async def script(client: Any) -> None:
+        asked.append(await client.reader.read())
+
+    MAY_SEND.set(lambda: False)
+    async with serve(script) as server:
+        outcome = await registration(folder, server.port).register(ONE, RecordingKeeper().keep)
+        await server.until(0)
+    assert isinstance(outcome, Unknown)
+    assert not any(asked)
