@@ -36,7 +36,7 @@ from gatewayd.errors import SecretCorrupt, SecretNotFound, StoreError
 from gatewayd.secretstore.store import SecretStore, StoreState, is_read_only
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.records import RecordDatabase
-from gatewayd.storage.site_marks import Standing
+from gatewayd.storage.site_marks import MarkStanding
 
 UNREADABLE = (StoreState.SEALED, StoreState.CLONED)
 """The states of a store whose secrets cannot be read now."""
@@ -110,7 +110,7 @@ async def reconcile(
 
 def repair(state: RecordDatabase, store: SecretStore, now: int) -> list[Finding]:
     """Do what `reconcile` does, on the commit thread."""
-    merging = state.marks.devices(Standing.MERGING)
+    merging = state.marks.devices(MarkStanding.MERGING)
     records = [record for record in state.all() if record.device not in merging]
     refs = [ref for ref in _usable(store) if ref.device not in merging]
     findings = decide(records, refs, now)

@@ -35,7 +35,7 @@ from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.decision_log import DecisionTable
 from gatewayd.storage.import_staging import RECORDS, recover_import
 from gatewayd.storage.record_binding import BoundRecords
-from gatewayd.storage.site_marks import SiteMarks, Standing
+from gatewayd.storage.site_marks import MarkStanding, SiteMarks
 
 VERSION = 8
 _TEXTS = ("device", "claims", "label", "verdict", "admission", "rule", "reason")
@@ -234,7 +234,7 @@ class RecordDatabase(Database):
     def read(self, device: DeviceId) -> Record | None:
         """Return the record of a child.  Raises StoreError."""
         rows = self._run(_ONE, device)
-        return self._placed(rows[0], self.marks.devices(Standing.AWAY)) if rows else None
+        return self._placed(rows[0], self.marks.devices(MarkStanding.AWAY)) if rows else None
 
     def holds(self, device: DeviceId, record: Record | None) -> bool:
         """Whether the row of a child of the group that was committed is this record's.
@@ -261,7 +261,7 @@ class RecordDatabase(Database):
 
     def all(self) -> Iterator[Record]:
         """Return all records, in order of device id.  Raises StoreError."""
-        away = self.marks.devices(Standing.AWAY)
+        away = self.marks.devices(MarkStanding.AWAY)
         return iter([self._placed(row, away) for row in self._run(f"{_ALL} ORDER BY device")])
 
     def answers(self) -> dict[Claim, DeviceId]:

@@ -28,7 +28,7 @@ ALL_BOUND: Final = "SELECT 'site ' || name, device, revision, serial, standing F
 """Marks as they are bound: no record, and no answer, has such an id."""
 
 
-class Standing(IntEnum):
+class MarkStanding(IntEnum):
     """Whose a child of the site is, as far as this gateway knows; each number is on the disk."""
 
     OURS = 0
@@ -48,7 +48,7 @@ class SiteMark:
     device: DeviceId
     revision: int
     serial: int
-    standing: Standing = Standing.OURS
+    standing: MarkStanding = MarkStanding.OURS
 
 
 class SiteMarks:
@@ -64,7 +64,7 @@ class SiteMarks:
         """Return all marks, by names."""
         rows = self._query("SELECT name, device, revision, serial, standing FROM site_child")
         return {
-            name: SiteMark(DeviceId(device), revision, serial, Standing(standing))
+            name: SiteMark(DeviceId(device), revision, serial, MarkStanding(standing))
             for name, device, revision, serial, standing in rows
         }
 
@@ -79,7 +79,7 @@ class SiteMarks:
         self._bound.change(_bound_name(name), None, self._present)
         self._query("DELETE FROM site_child WHERE name = ?", name)
 
-    def devices(self, standing: Standing) -> frozenset[DeviceId]:
+    def devices(self, standing: MarkStanding) -> frozenset[DeviceId]:
         """Return the children of one standing."""
         rows = self._query("SELECT device FROM site_child WHERE standing = ?", int(standing))
         return frozenset(DeviceId(device) for (device,) in rows)
@@ -88,7 +88,7 @@ class SiteMarks:
         """Remove the marks of a child that is away, within a group: it is forgotten here."""
         rows = self._query(
             "SELECT name FROM site_child WHERE device = ? AND standing = ?",
-            device, int(Standing.AWAY),
+            device, int(MarkStanding.AWAY),
         )  # fmt: skip
         for (name,) in rows:
             self.remove(name)

@@ -20,8 +20,8 @@ from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import BlobDamaged, ConfigError, StoreError
 from gatewayd.secretstore.vault import crypto
-from gatewayd.site import blob as site_blob
-from gatewayd.site.blob import (
+from gatewayd.site.replica import blob as site_blob
+from gatewayd.site.replica.blob import (
     MAX_BYTES,
     BlobKeys,
     ChildBlob,

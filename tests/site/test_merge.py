@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.site.blob import ChildBlob
-from gatewayd.site.merge import LocalCopy, Merged, merged
-from gatewayd.storage.site_marks import SiteMark, Standing
+from gatewayd.site.replica.blob import ChildBlob
+from gatewayd.site.replica.merge import LocalCopy, Merged, merged
+from gatewayd.storage.site_marks import MarkStanding, SiteMark
 
 HERE, THERE = DeviceId("child-here"), DeviceId("child-there")
 SERIAL, MAC = Claim("serial", "_x._tcp", "1"), Claim("mac", "l2", "aabbccddeeff")
@@ -57,7 +57,7 @@ def test_an_etcd_that_was_put_back_gets_what_is_here() -> None:
 
 def test_another_write_of_the_site_replaces_what_is_here() -> None:
     blob = there(4, record(THERE, 2, activated=9), s2=b"b")
-    for mark in (KNOWN, None, replace(KNOWN, revision=8, standing=Standing.MERGING)):
+    for mark in (KNOWN, None, replace(KNOWN, revision=8, standing=MarkStanding.MERGING)):
         here = LocalCopy(HERE, record(HERE, 1), slots(HERE, s1=b"a"), mark)
         outcome = merged(blob, 8, here, NOW)
         assert outcome.record == record(HERE, 2, activated=9)
@@ -70,6 +70,12 @@ def test_a_replaced_gateway_gets_all_of_a_child() -> None:
     blob = there(4, record(THERE, 2), s2=b"b")
     outcome = merged(blob, 8, LocalCopy(THERE), NOW)
     assert outcome == Merged(record(THERE, 2), slots(THERE, s2=b"b"))
+
+
+def test_what_another_gateway_had_meanwhile_is_not_forgotten_here() -> None:
+    blob = there(3, record(THERE, 2), s2=b"b")
+    away = LocalCopy(HERE, None, {}, replace(KNOWN, standing=MarkStanding.AWAY))
+    assert merged(blob, 7, away, NOW).record == record(HERE, 2)
 
 
 def test_claims_of_both_are_united_unless_they_contradict() -> None:
@@ -142,7 +148,7 @@ secrets = st.dictionaries(numbers.map(lambda n: f"s{n + 1}"), st.sampled_from([b
 @given(
     stored=numbers, attempt=numbers, theirs=secrets, ours=secrets,
     mark=st.none() | st.builds(SiteMark, st.just(HERE), numbers, numbers,
-                               st.sampled_from(Standing)),
+                               st.sampled_from(MarkStanding)),
     serial=numbers, revision=numbers, has=st.booleans(), activated=st.booleans(),
 )  # fmt: skip
 def test_a_merge_is_done_once_and_loses_no_secret(  # noqa: PLR0913  # one for each fact

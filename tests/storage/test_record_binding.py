@@ -26,7 +26,7 @@ from gatewayd.secretstore.vault import admin
 from gatewayd.secretstore.vault.binding import hardware_id, is_same_machine, machine_digest
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage import records
-from gatewayd.storage.site_marks import SiteMark, Standing
+from gatewayd.storage.site_marks import MarkStanding, SiteMark
 from gatewayd.storage.storage import Storage
 from gatewayd.testing.waiting import until
 
@@ -398,7 +398,7 @@ MARKED = "f" * 64
 """The name of a child's key at the site."""
 
 
-async def marked(site: Path, standing: Standing) -> None:
+async def marked(site: Path, standing: MarkStanding) -> None:
     """Register a child of a site."""
     await fill(site, 1)
     async with opened(site) as (storage, _):
@@ -411,7 +411,7 @@ async def test_records_that_were_bound_before_there_were_sites_are_trusted(site:
     with closing(sqlite3.connect(site / "state.db")) as file, file:
         file.execute("DROP TABLE site_child")
         file.execute("PRAGMA user_version = 7")
-    await marked(site, Standing.OURS)
+    await marked(site, MarkStanding.OURS)
     await trusted(site)
     async with opened(site) as (storage, _):
         marks = await storage.administer(storage.database.marks.all)
@@ -426,7 +426,7 @@ async def test_records_that_were_bound_before_there_were_sites_are_trusted(site:
 )
 async def test_a_mark_of_another_hand_is_noticed(site: Path, forgery: str) -> None:
     """Else an old record would pass for what the site has last."""
-    await marked(site, Standing.OURS)
+    await marked(site, MarkStanding.OURS)
     with closing(sqlite3.connect(site / "state.db")) as file, file:
         file.execute(forgery)
     async with opened(site) as (_, vault):
@@ -435,7 +435,7 @@ async def test_a_mark_of_another_hand_is_noticed(site: Path, forgery: str) -> No
 
 async def test_what_went_to_another_gateway_is_not_taken_along_from_the_site(site: Path) -> None:
     """Without [site] all else would be logged in, though another gateway has it."""
-    await marked(site, Standing.AWAY)
+    await marked(site, MarkStanding.AWAY)
     async with opened(site) as (storage, _):
         record = storage.records[child(1).device]
         assert record.elsewhere == LEFT_WITH_SITE
@@ -448,7 +448,7 @@ async def test_what_went_to_another_gateway_is_not_taken_along_from_the_site(sit
 
 async def test_a_child_that_is_being_taken_over_is_not_judged_at_the_start(site: Path) -> None:
     """The record is on the disk before the secrets are: that is no loss, and no old vault."""
-    await marked(site, Standing.MERGING)
+    await marked(site, MarkStanding.MERGING)
     async with opened(site) as (storage, _):
         await storage.secrets.delete(child(1).slot(1))
     async with opened(site) as (storage, _):

@@ -23,9 +23,9 @@ from gatewayd.device.identity import DeviceId, contradict
 from gatewayd.device.reason import NONE
 from gatewayd.device.record import Record
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.site.blob import ChildBlob
+from gatewayd.site.replica.blob import ChildBlob
 from gatewayd.storage.reconcile import FindingKind, decide
-from gatewayd.storage.site_marks import SiteMark, Standing
+from gatewayd.storage.site_marks import MarkStanding, SiteMark
 
 _PROGRESS = (FindingKind.COMPLETED, FindingKind.CANDIDATE)
 """What a secret that is newer than its record makes of that."""
@@ -81,8 +81,10 @@ def merged(blob: ChildBlob, revision: int, here: LocalCopy, now: int) -> Merged:
 def _is_ours(blob: ChildBlob, revision: int, here: LocalCopy) -> bool:
     """Whether what is here is what the site has, or newer."""
     mark = here.mark
+    if mark is not None and here.record is None and mark.standing is MarkStanding.AWAY:
+        return False  # it left with its shard, and was not forgotten here
     if mark is not None:
-        known = mark.standing is not Standing.MERGING and mark.revision == revision
+        known = mark.standing is not MarkStanding.MERGING and mark.revision == revision
         return known or blob.serial < mark.serial
     if here.record is None:
         return False

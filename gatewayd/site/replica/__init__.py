@@ -1,0 +1,1 @@
+"""What the site has of the children, in etcd, and what is here of them."""

@@ -1,0 +1,357 @@
+"""Records and secrets of a site's children, with real stores and a real etcd."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from gatewayd.device.identity import DeviceId
+from gatewayd.device.record import CloudName, Record, unchanged
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import ConfigError, OwnershipLost, SecretNotFound
+from gatewayd.site.etcd_messages import Put
+from gatewayd.site.replica.blob import key_of_child, open_blob
+from gatewayd.site.replica.replication import FORGOTTEN_FOR
+from gatewayd.site.shards import SHARDS, shard_of
+from gatewayd.storage.site_marks import MarkStanding
+from tests.support.etcd import Cluster, running_etcd
+from tests.support.replicas import KEYS, NOW, PREFIX, Gateway, child, cloud_name, gateway
+
+
+@pytest.fixture(scope="module")
+def members() -> Iterator[Cluster]:
+    with running_etcd() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def etcd(members: Cluster) -> Iterator[Cluster]:
+    yield members
+    members.control("del", "--prefix", "/gatewayd/")
+
+
+def instead(one: Record, _: Record | None) -> Record:
+    return one
+
+
+async def registered(one: Gateway, number: int, secret: bytes = b"issued") -> Record:
+    """Register a child by the steps of the registrar."""
+    record = await one.admit(number)
+    device = record.device
+    record = await one.records.update(device, lambda r: unchanged(r).with_intent(NOW))
+    await one.secrets.put(record.slot(record.attempt), Secret(secret))
+    attempt = record.attempt
+    return await one.records.update(device, lambda r: unchanged(r).with_secret(attempt, NOW))
+
+
+async def stored(one: Gateway, number: int) -> bytes:
+    """Return what etcd has of a child."""
+    key = key_of_child(KEYS, shard_of(cloud_name(number)), cloud_name(number))
+    found = await one.client.range(PREFIX + key, 1)
+    return found.pairs[0].value if found.pairs else b""
+
+
+async def test_what_is_written_is_in_etcd_and_a_replaced_gateway_has_it(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    numbers = range(40)
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        await a.claim(*range(SHARDS))
+        await asyncio.gather(*(registered(a, n, b"issued %d" % n) for n in numbers))
+        pairs = (await a.client.range("/gatewayd/", 500)).pairs
+        dump = b"".join(one.key.encode() + one.value for one in pairs)
+        assert len(pairs) == SHARDS + len(numbers)
+        for hidden in (b"TH20", b"sensor", b"issued", b"Sensor"):
+            assert hidden not in dump
+    async with gateway(tmp_path / "b", etcd, "b") as b:
+        assert not list(b.records.all())
+        await b.claim(*range(SHARDS))
+        assert len(list(b.records.all())) == len(b.adopted) == len(numbers)
+        for number in numbers:
+            record = b.records[child(number, "a").device]
+            assert record.stored == 1
+            assert await b.secrets.get(record.slot(1)) == Secret(b"issued %d" % number)
+        assert b.replica.view().children == len(numbers)
+    async with gateway(tmp_path / "b", etcd, "b") as b:
+        assert not b.storage.without_secret
+        assert len(list(b.records.all())) == len(numbers)
+
+
+async def test_a_child_goes_from_one_gateway_to_another_and_back(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    """Each knows it by an id of its own; what both saw of it is united."""
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        await b.take(1)
+        ours = await b.admit(1)
+        await b.replica.release(shard_of(cloud_name(1)))
+        await a.take(1)
+        assert a.records[ours.device].claims == ours.claims
+        await a.records.forget(ours.device)
+        await a.take(2)
+        theirs = await registered(a, 2)
+        await b.take(1, 2)
+        assert b.forgotten == [ours.device]
+        assert b.records.get(ours.device) is None
+        with pytest.raises(OwnershipLost):
+            await a.records.update(theirs.device, lambda r: unchanged(r).with_intent(NOW))
+        activated = replace(b.records[theirs.device], activated_at=5)
+        await b.records.update(theirs.device, lambda _: activated)
+        await a.take(2)
+        assert a.records[theirs.device].activated_at == 5
+        assert a.adopted[-1] == activated
+
+
+async def test_the_id_and_the_claims_here_stay_when_another_gateway_knew_the_child(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    async with gateway(tmp_path / "b", etcd, "b") as b:
+        own = child(1, "b")
+        await b.storage.records.update(own.device, lambda _: own)
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        await a.take(1)
+        theirs = await registered(a, 1)
+    async with gateway(tmp_path / "b", etcd, "b") as b:
+        await b.take(1)
+        record = b.records[own.device]
+        assert record.stored == 1
+        assert record.claims == own.claims | theirs.claims
+        assert await b.secrets.get(record.slot(1)) == Secret(b"issued")
+        assert b.records.get(theirs.device) is None
+        (blob,) = [open_blob(KEYS, key_of_child(KEYS, shard_of(cloud_name(1)), cloud_name(1)),
+                             await stored(b, 1))]  # fmt: skip
+        assert blob.record == record
+
+
+async def test_an_id_that_is_another_child_s_here_is_not_taken(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        await a.take(1)
+        theirs = await registered(a, 1)
+    async with gateway(tmp_path / "b", etcd, "b") as b:
+        other = replace(child(2), device=theirs.device)
+        await b.storage.records.update(other.device, lambda _: other)
+        b.local.index(other.device, other)
+        await b.take(1)
+        assert b.records[theirs.device] == other
+        (made,) = [one for one in b.records.all() if one.cloud == cloud_name(1)]
+        assert await b.secrets.get(made.slot(1)) == Secret(b"issued")
+
+
+async def test_a_gateway_that_ran_alone_publishes_what_it_has_and_goes_alone_again(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    rejected = child(9, cloud=None)
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        for one in (child(1, "a"), child(2, "a"), rejected):
+            await a.storage.records.update(one.device, partial(instead, one))
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        await a.take(1, 2, 3)
+        assert await stored(a, 1)
+        assert await stored(a, 2)
+        await b.take(1)
+        assert [one.cloud for one in b.adopted] == [cloud_name(1)]
+        await a.replica.release(shard_of(cloud_name(1)))
+        a.others = False  # the last one of the site
+        await a.replica.release(shard_of(cloud_name(2)))
+    async with gateway(tmp_path / "a", etcd, "a") as a:  # without [site]
+        standing = {one.device: one.elsewhere.code for one in a.records.all()}
+        assert standing == {
+            child(1, "a").device: "left-with-site", child(2, "a").device: "", rejected.device: "",
+        }  # fmt: skip
+
+
+async def test_what_belongs_to_no_shard_stays_at_its_gateway(etcd: Cluster, tmp_path: Path) -> None:
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        identity = replace(child(1), device=DeviceId("gateway-east"))
+        for one in (identity, child(2, cloud=None)):
+            await a.records.update(one.device, partial(instead, one))
+        authority = SecretRef("broker", DeviceId("authority-broker"), 1, "authority")
+        await a.secrets.put(authority, Secret(b"key of a CA"))
+        await a.secrets.delete(authority)
+        await a.records.settle({}, gone=child(2).device)
+        await a.records.forget(identity.device)
+        assert not (await a.client.range(PREFIX, 10)).pairs
+
+
+async def test_nothing_is_written_by_a_gateway_that_has_lost_the_shard(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    """What was issued to it all the same is kept here, and used where the child got no other."""
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        with pytest.raises(OwnershipLost):
+            await a.admit(1)
+        assert not list(a.records.all())
+        await a.take(1)
+        record = await registered(a, 1)
+        await b.take(1)  # a has not noticed
+        before = await stored(b, 1)
+        for late in (
+            a.records.update(record.device, lambda r: unchanged(r).with_intent(NOW)),
+            a.secrets.put(record.slot(2), Secret(b"late")),
+        ):
+            with pytest.raises(OwnershipLost):
+                await late
+        assert await stored(b, 1) == before
+        await a.replica.release(shard_of(cloud_name(1)))
+        relabelled = replace(record, label="of b", activated_at=5)
+        await b.records.update(record.device, partial(instead, relabelled))
+        await a.take(1)
+        now = a.records[record.device]
+        assert (now.label, now.stored, now.candidate) == ("of b", 1, 2)
+        assert await a.secrets.get(record.slot(2)) == Secret(b"late")
+
+
+async def test_a_shard_that_no_one_else_has_touched_goes_on_where_it_was(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        await a.take(1)
+        record = await registered(a, 1)
+        await b.take(1)
+        with pytest.raises(OwnershipLost):
+            await a.records.forget(record.device)
+        await a.take(1)
+        assert a.records.get(record.device) is None
+        await b.take(1)
+        assert b.forgotten == [record.device]
+
+
+async def test_a_moved_child_is_under_its_new_name_alone(etcd: Cluster, tmp_path: Path) -> None:
+    other = CloudName("west", "meter", "TH20-1")
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        await a.take(1)
+        await a.claim(shard_of(other))
+        record = await registered(a, 1)
+        moving = record.with_move(other, NOW)
+        target = moving.at_target()
+        assert target is not None
+        moving = moving.with_target(target.with_intent(NOW).with_secret(1, NOW))
+        await a.records.update(record.device, lambda _: moving)
+        await a.secrets.put(SecretRef("west", record.device, 1), Secret(b"other"))
+        await b.take(1)
+        assert b.records[record.device] == moving
+        await a.take(1)
+        await a.records.update(record.device, lambda r: unchanged(r).switched(NOW))
+        await b.claim(shard_of(other))
+        await b.take(1)
+        assert b.records[record.device].cloud == other
+        assert len(list(b.records.all())) == 1
+        for slot in (SecretRef("west", record.device, 1), SecretRef("east", record.device, 1)):
+            assert await b.secrets.get(slot)
+
+
+@pytest.fixture
+def single() -> Iterator[Cluster]:
+    with running_etcd() as cluster:
+        yield cluster
+
+
+async def test_an_etcd_that_is_away_is_awaited_no_longer_than_the_lease(
+    single: Cluster, tmp_path: Path
+) -> None:
+    async with gateway(tmp_path / "a", single, "a") as a:
+        await a.take(1)
+        await a.admit(1)
+        await asyncio.to_thread(single.end)
+        late = asyncio.create_task(registered(a, 1))
+        while not a.replica.view().fault:
+            await asyncio.sleep(0.01)
+        assert a.replica.view().waiting == 1
+        await asyncio.to_thread(single.start)
+        assert (await late).stored == 1
+        assert not a.replica.view().fault
+        await asyncio.to_thread(single.end)
+        device = child(1, "a").device
+        changing = asyncio.create_task(
+            a.records.update(device, lambda r: replace(unchanged(r), activated_at=5))
+        )
+        while not a.replica.view().fault:
+            await asyncio.sleep(0.01)
+        a.holds = False
+        with pytest.raises(OwnershipLost, match="lease"):
+            await changing
+        await a.replica.release(shard_of(cloud_name(1)))
+        await asyncio.to_thread(single.start)
+        await a.take(1)  # what is here is the newer: no one else has had it
+        assert a.records[device].activated_at == 5
+        async with gateway(tmp_path / "b", single, "b") as b:
+            await b.take(1)
+            assert b.records[device].activated_at == 5
+
+
+async def test_damaged_and_newer_blobs(etcd: Cluster, tmp_path: Path) -> None:
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        await a.take(1)
+        record = await registered(a, 1)
+        key = PREFIX + key_of_child(KEYS, shard_of(cloud_name(1)), cloud_name(1))
+        await a.client.txn((), [Put(key, b"garbage")])
+        await b.take(1)  # it has nothing of the child
+        assert not list(b.records.all())
+        await a.take(1)
+        assert a.records[record.device] == record
+        await b.take(1)
+        assert b.records[record.device] == record
+        newer = bytearray(await stored(b, 1))
+        newer[4] += 1
+        await b.client.txn((), [Put(key, bytes(newer))])
+        with pytest.raises(ConfigError, match="newer gatewayd"):
+            await a.take(1)
+
+
+async def test_a_new_key_of_the_site_replaces_the_former_everywhere(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    newer = replace(KEYS, epoch=2, keys={**KEYS.keys, 2: b"m" * 32})
+    only = replace(newer, keys={2: b"m" * 32})
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        await a.take(1, 2)
+        for number in (1, 2):
+            await registered(a, number)
+        await a.replica.release(shard_of(cloud_name(2)))
+        a.keys = b.keys = newer
+        await a.replica.reseal()
+        key = key_of_child(KEYS, shard_of(cloud_name(1)), cloud_name(1))
+        assert open_blob(only, key, await stored(a, 1)).record is not None
+        await b.take(2)  # whoever gains a shard does the same
+        key = key_of_child(KEYS, shard_of(cloud_name(2)), cloud_name(2))
+        assert open_blob(only, key, await stored(b, 2)).record is not None
+
+
+async def test_what_was_forgotten_long_ago_is_forgotten_by_etcd(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        await a.take(1)
+        record = await registered(a, 1)
+        await a.records.forget(record.device)
+        with pytest.raises(SecretNotFound):
+            await a.secrets.get(record.slot(1))
+        await a.take(1)
+        assert await stored(a, 1)
+        a.now += FORGOTTEN_FOR + 1
+        await a.take(1)
+        assert not await stored(a, 1)
+        assert not a.local.marks
+        await registered(a, 1)
+        assert await stored(a, 1)
+
+
+async def test_a_released_shard_is_away_and_a_gained_one_ours(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        await a.take(1)
+        await registered(a, 1)
+        await a.replica.release(shard_of(cloud_name(1)))
+        (mark,) = a.local.marks.values()
+        assert mark.standing is MarkStanding.AWAY
+        await a.take(1)
+        (mark,) = a.local.marks.values()
+        assert mark.standing is MarkStanding.OURS
