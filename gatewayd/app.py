@@ -49,8 +49,9 @@ from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
 from gatewayd.manager.identity_conflicts import IdentityConflicts
-from gatewayd.manager.manager import Child, ChildPublisher, DeviceManager, Worker
+from gatewayd.manager.manager import ChildPublisher, DeviceManager, Worker
 from gatewayd.manager.moves import ManagedChildren, OperatorMoves, Preflight
+from gatewayd.manager.publishers import ProofNotifier, StandingNotifier
 from gatewayd.message_stage import USUAL, Allows, MessageStage, nothing
 from gatewayd.messages.broker.access import BrokerAccess
 from gatewayd.messages.broker.certificates import BrokerAuthority, names_of_this_host
@@ -103,6 +104,7 @@ class Application:
     state: the state directory; needed for proofs.
     preflight: of a cloud to which a child is to move.
     ownership: which children are this gateway's.
+    shared: whether that changes while gatewayd runs, as in a site on etcd.
     """
 
     message_stage: MessageStage | None = None
@@ -137,6 +139,7 @@ class Application:
         state: Path = NO_STATE,
         preflight: Preflight = always_good,
         ownership: Ownership = ALONE,
+        shared: bool = False,
     ) -> None:
         self.manager, self.discovery, self.providers = manager, discovery, providers
         self.clock, self._records, self._secrets = clock, records, secrets
@@ -162,7 +165,7 @@ class Application:
             decisions=decisions, quiet_for=self.registrar.quiet_for, products=products,
             reload=reload, dump=dump, discovery=discovery, proofs=self.proofs,
             conflicts=IdentityConflicts(manager, self.admission, records, found),
-            moves=self._open_moves(products, preflight, checkpoint),
+            moves=self._open_moves(products, preflight, checkpoint), shared=shared,
         )  # fmt: skip
         self.tap = MessageTap(lambda: clock.wall() // 1000)
         self.messages = self._messages_of(MessageStatistics, dict, {})
@@ -225,8 +228,8 @@ class Application:
             self._records, devices, self.admission, reporter, self.clock, self.mover.moving
         )
         if speaking:
-            publisher = _StandingNotifier(publisher, self._records, self)
-        return _ProofNotifier(publisher, self.proofs) if self._proving else publisher
+            publisher = StandingNotifier(publisher, self._records, self)
+        return ProofNotifier(publisher, self.proofs) if self._proving else publisher
 
     def _workers(self) -> Mapping[Work, Worker]:
         return {
@@ -467,51 +470,6 @@ class Application:
     def _cloud_name(self, device: DeviceId) -> CloudName | None:
         record = self._records.get(device)
         return record.cloud if record else None
-
-
-class _StandingNotifier:
-    """A `ChildPublisher` that also notifies the users of the broker, and the messages.
-
-    A child that had a record was forgotten by an operator; any other may come back.
-    """
-
-    def __init__(self, publisher: ChildPublisher, records: RecordStore, app: Application) -> None:
-        self._publisher, self._records, self._app = publisher, records, app
-        self._on_record: set[DeviceId] = set()
-
-    def show(self, child: Child) -> None:
-        self._note(child.id)
-        if self._app.broker and self._records.get(child.id) is not None:
-            self._on_record.add(child.id)
-        self._publisher.show(child)
-
-    def remove(self, device: DeviceId) -> None:
-        self._note(device)
-        if self._app.broker and device in self._on_record:
-            self._on_record.remove(device)
-            self._app.broker.forget(device)
-        self._publisher.remove(device)
-
-    def _note(self, device: DeviceId) -> None:
-        if self._app.broker:
-            self._app.broker.update(device)
-        if self._app.message_stage:
-            self._app.message_stage.standing_changed(device)
-
-
-class _ProofNotifier:
-    """A `ChildPublisher` that also notifies the keeper of proofs."""
-
-    def __init__(self, publisher: ChildPublisher, proofs: ProofKeeper) -> None:
-        self._publisher, self._proofs = publisher, proofs
-
-    def show(self, child: Child) -> None:
-        self._proofs.shown(child.id, child.state, present=child.present)
-        self._publisher.show(child)
-
-    def remove(self, device: DeviceId) -> None:
-        self._proofs.removed(device)
-        self._publisher.remove(device)
 
 
 async def open_storage(config: Config, environ: Mapping[str, str]) -> Storage:

@@ -15,7 +15,7 @@ from gatewayd.device import lifecycle as lc
 from gatewayd.device.decision_log import DecisionLog, DecisionQuery
 from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.lifecycle import State
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName, RecordStore, unchanged
 from gatewayd.device.recovery import on_retry
 from gatewayd.device.views import Facts, MoveRow
@@ -85,6 +85,7 @@ class OperatorCommands:
     dump: returns a descriptor from which diagnostics can be read.
     quiet_for: returns the seconds for which a child has to wait for an earlier request.
     products: those of each configured cloud; None for one that does not list them.
+    shared: whether another gateway may have a child, and its records: a site on etcd.
     """
 
     def __init__(  # noqa: PLR0913  # by keyword: what the root joins
@@ -103,21 +104,22 @@ class OperatorCommands:
         conflicts: IdentityConflicts,
         moves: OperatorMoves,
         proofs: ProofCommands,
+        shared: bool = False,
     ) -> None:
         self._manager, self._admission, self._records = manager, admission, records
         self._decisions, self._quiet_for, self._products = decisions, quiet_for, products
         self._rules, self._reload, self._dump = rules, reload, dump
         self._discovery, self._conflicts, self._proofs = discovery, conflicts, proofs
-        self._moves = moves
+        self._moves, self._shared = moves, shared
 
     async def approve(self, device: str, provider: str, caller: str) -> None:
-        child = self._child(device)
+        child = self._own(device)
         _demand(child, child.state in _APPROVABLE, "pending")
         reason = await self._admission.approve(child.id, provider, caller)
         self._manager.post(child.id, lc.Admitted(reason))
 
     async def reject(self, device: str, reason: str, caller: str) -> None:
-        child = self._child(device)
+        child = self._own(device)
         _demand(child, child.state is not State.REJECTED, "waiting or admitted")
         text = _printable(reason)
         self._manager.post(
@@ -125,7 +127,7 @@ class OperatorCommands:
         )
 
     async def retry(self, device: str, caller: str) -> None:
-        child = self._child(device)
+        child = self._own(device)
         if await self._moves.resume(child) and child.state not in _TRIED:
             return
         if child.state is State.FAILED and child.reason.substate != "needs-reset":
@@ -172,7 +174,7 @@ class OperatorCommands:
                 log.warning("Device %s keeps its stale secret: %s.", child.id, error)
 
     async def reregister(self, device: str, again: str, caller: str) -> None:
-        child = self._child(device)
+        child = self._own(device)
         if again != child.id or device != child.id:
             raise InvalidArgs("Reregister takes the full id, twice")
         self._moves.demand_none(child)
@@ -184,7 +186,7 @@ class OperatorCommands:
             self._manager.post(child.id, lc.Reset(reason))
 
     async def rename(self, device: str, label: str, caller: str) -> None:
-        child = self._child(device)
+        child = self._own(device)
         text = _printable(label)
         if not text:
             raise InvalidArgs("A name has 1 to 200 printable characters")
@@ -195,7 +197,7 @@ class OperatorCommands:
         self._manager.refresh(child)
 
     async def forget(self, device: str, caller: str) -> None:
-        child = self._child(device)
+        child = self._own(device)
         async with self._manager.halted(child):
             await self._conflicts.forget(child)
             reason = Reason("forgotten", f"Forgotten by {caller}.")
@@ -204,28 +206,28 @@ class OperatorCommands:
                 self._manager.post(child.id, lc.Seen())
 
     async def repin(self, device: str, caller: str) -> None:
-        child = self._child(device)
+        child = self._own(device)
         _demand(child, child.state is State.FROZEN, "frozen")
         await self._proofs.repin(child.id)
         reason = Reason("repinned", f"Its new key was accepted by {caller}.")
         self._manager.post(child.id, lc.Admitted(reason))
 
     async def split(self, device: str, other: str, caller: str) -> None:
-        await self._conflicts.split(self._child(device), self._other(other), caller)
+        await self._conflicts.split(self._own(device), self._other(other), caller)
 
     async def merge(self, kept: str, gone: str, caller: str) -> None:
-        await self._conflicts.merge(self._child(kept), self._other(gone), caller)
+        await self._conflicts.merge(self._own(kept), self._other(gone), caller)
 
     async def move(
         self, device: str, provider: str, options: Mapping[str, object], caller: str
     ) -> None:
-        await self._moves.move(self._child(device), provider, options, caller)
+        await self._moves.move(self._own(device), provider, options, caller)
 
     async def cancel_move(self, device: str, caller: str) -> None:
-        await self._moves.cancel(self._child(device), caller)
+        await self._moves.cancel(self._own(device), caller)
 
     async def forget_dormant(self, device: str, provider: str, caller: str) -> None:
-        await self._moves.forget_dormant(self._child(device), provider, caller)
+        await self._moves.forget_dormant(self._own(device), provider, caller)
 
     async def list_moves(self, limit: int) -> Sequence[MoveRow]:
         return self._moves.listed(limit)
@@ -362,6 +364,20 @@ class OperatorCommands:
 
     def _child(self, device: str) -> Child:
         return self._manager.children[self.resolve(device)]
+
+    def _own(self, device: str) -> Child:
+        """Return the child that a command is to change.
+
+        Raises WrongState where another gateway of the site has it: what is decided here would be
+        undone by what that one has on record.
+        """
+        child = self._child(device)
+        record = self._records.get(child.id)
+        unrecorded = child.reason if child.state is State.ELSEWHERE else NONE
+        why = unrecorded if record is None else record.elsewhere
+        if self._shared and why.code:
+            raise WrongState(f"Device {child.id}: {why}")
+        return child
 
     def _other(self, device: str) -> Child | None:
         """Return the other child that a command names; None where it names none."""

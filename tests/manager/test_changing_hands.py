@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -13,7 +13,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName, Verdict
-from gatewayd.errors import StoreUnavailable
+from gatewayd.errors import StoreUnavailable, WrongState
 from gatewayd.manager.changing_hands import GRACE, ChangingHands
 from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
@@ -272,3 +272,27 @@ async def test_no_step_that_is_late_works_for_a_child_of_another_gateway(
         await asyncio.sleep(60)
         assert one.stage.records[device].verdict is Verdict.ADMITTED
         assert cloud.calls == ["found stranger-1"]
+
+
+@pytest.mark.parametrize("command", [
+    lambda do, device: do.approve(device, "", "uid 0"),
+    lambda do, device: do.reject(device, "", "uid 0"),
+    lambda do, device: do.forget(device, "uid 0"),
+    lambda do, device: do.retry(device, "uid 0"),
+    lambda do, device: do.rename(device, "x", "uid 0"),
+    lambda do, device: do.reregister(device, device, "uid 0"),
+    lambda do, device: do.move(device, "cloud", {}, "uid 0"),
+])  # fmt: skip
+@pytest.mark.parametrize("recorded", [True, False])
+async def test_a_command_at_another_gateway_names_the_one_that_has_the_child(
+    site: Site, cloud: FakeCloud, command: Callable[..., Awaitable[None]], recorded: bool
+) -> None:
+    async with gateway(site, cloud, 1) as one:
+        device = one.stage.announce(TH if recorded else "stranger-1")
+        await wait(one, device, "online" if recorded else "pending")
+        await one.lose(1)
+        await wait(one, device, "elsewhere")
+        before = dict(one.stage.records.rows)
+        with pytest.raises(WrongState, match=r"owned by b\. Run this there"):
+            await command(one.stage.app.commands, device)
+        assert one.stage.records.rows == before

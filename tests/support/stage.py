@@ -112,6 +112,7 @@ def application(  # noqa: PLR0913  # what differs between stages
         reload=reload,
         dump=no_dump,
         ownership=ownership,
+        shared=records is not None,
     )
 
 
@@ -139,8 +140,9 @@ class Stage:
         self.window_until: list[int] = []
         self.lan, self.tape = FakeLan(loop.time), RecordingReporter()
         clock = clock or Clock(loop.time, lambda: int(loop.time() * 1e6) + 1, lambda: 0.5)
-        placed = PlacedRecords(records, ownership) if shared else records
-        self.manager = DeviceManager(placed, clock)
+        placed = PlacedRecords(records, ownership) if shared else None
+        self.placed: RecordStore = placed or records
+        self.manager = DeviceManager(self.placed, clock)
         self.app = application(
             records,
             cloud,
@@ -157,7 +159,7 @@ class Stage:
             ownership=ownership,
             records=placed,
         )
-        self.placed, self._ownership = placed, ownership
+        self._ownership = ownership
 
     async def reload(self) -> None:
         self.manager.reconsider()
