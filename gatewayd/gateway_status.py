@@ -214,6 +214,7 @@ class GatewayStatus:
             doors=messages.doors,
             commands=messages.commands,
             discovery=self.discovery_counters(),
+            site=self.site_view(),
         )
 
     def _cloud(self, device: DeviceId) -> str:
@@ -238,8 +239,6 @@ CONTESTED = (YIELDED, "session-contested", "session-taken-over")
 """The reasons of children that something else logs in, too."""
 
 STANDING = (GatewayStanding.LIVE, GatewayStanding.DRAINING)
-FINE = (SiteState.READY, SiteState.STARTING, SiteState.DRAINING, SiteState.DRAINED)
-"""States of the site in which nothing is wrong."""
 
 
 def site_line(site: SiteView) -> str:
@@ -252,9 +251,7 @@ def site_line(site: SiteView) -> str:
 
 def site_faults(site: SiteView) -> Sequence[str]:
     """Return what is wrong with the site, a sentence each; a drain is wanted."""
-    if site.state in FINE:
-        return ()
-    return (f"site {site.name}: {site.reason}",)
+    return (f"site {site.name}: {site.reason}",) if site.troubled else ()
 
 
 def gateway_device(provider: str) -> DeviceId:

@@ -10,7 +10,15 @@ from gatewayd import __version__
 from gatewayd.cloud.provider import ProviderStatus
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
-from gatewayd.device.views import MessageCounts, MessageStatistics, MessagesView
+from gatewayd.device.reason import NONE, Reason
+from gatewayd.device.views import (
+    MessageCounts,
+    MessageStatistics,
+    MessagesView,
+    ShardView,
+    SiteMode,
+    SiteView,
+)
 from gatewayd.gateway_status import GatewayStatus
 from gatewayd.secretstore.store import Protection, StoreState
 from tests.support.fakes import MemoryRecords
@@ -32,7 +40,7 @@ class FakeProvider:
 def status(providers: dict[str, object], **states: State) -> GatewayStatus:
     """The status of a gateway with these clouds, and children in these states."""
     children = {
-        DeviceId(name.replace("_", "-")): SimpleNamespace(state=state)
+        DeviceId(name.replace("_", "-")): SimpleNamespace(state=state, reason=NONE)
         for name, state in states.items()
     }
     store = SimpleNamespace(state=StoreState.UNSEALED, protection=Protection.KEYRING)
@@ -70,6 +78,20 @@ def test_what_waits_for_a_restart_is_in_the_line() -> None:
     waiting = replace(status({}), restart_needed=lambda: ("clouds", "bus"))
     assert waiting.line().endswith("restart needed for clouds and bus")
     assert "restart" not in status({}).line()
+
+
+def test_children_that_are_logged_in_elsewhere_are_counted() -> None:
+    one = status({}, child_1=State.ONLINE, child_2=State.ONLINE, child_3=State.ONLINE)
+    codes = ("session-yielded", "session-taken-over", "throttled")
+    for child, code in zip(one.children.values(), codes, strict=True):
+        child.reason = Reason(code)
+    assert (one.site_view().yielded, one.site_view().contested) == (1, 2)
+
+
+def test_a_site_on_etcd_is_in_the_line() -> None:
+    view = SiteView(mode=SiteMode.ETCD, name="plant", shards=(ShardView(0),), owned=1)
+    shown = replace(status({}), site=lambda: view)
+    assert shown.line().endswith("site plant: 1 of 1 shards, 0 of 0 gateways live")
 
 
 def test_a_gateway_without_certificates() -> None:

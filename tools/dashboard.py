@@ -117,6 +117,22 @@ ROWS: Sequence[Row] = (
         Panel("Left out, by cause", [(_rate("gatewayd_discovery_dropped_total", "source, cause"),
                                       "{{source}}: {{cause}}")], unit="ops"),
     )),
+    Row("The site", (
+        Panel("Shards", [("gatewayd_site_shardsGATEWAYS", "{{instance}}, changing: {{changing}}"),
+                         (_rate("gatewayd_site_shards_taken_over_total", "instance"),
+                          "{{instance}}: taken over")]),
+        Panel("Gateways, as each of them sees it",
+              [("gatewayd_site_gatewaysGATEWAYS", "{{instance}}: {{state}}")]),
+        Panel("State", [("gatewayd_site_stateGATEWAYS == 1", "{{instance}}: {{state}}"),
+                        ("gatewayd_site_quorumGATEWAYS", "{{instance}}: quorum")], kind="stat"),
+        Panel("Left of the lease", [("gatewayd_site_lease_secondsGATEWAYS", "{{instance}}")],
+              unit="s"),
+        Panel("Copies in etcd",
+              [("gatewayd_site_children_replicatedGATEWAYS", "{{instance}}: children"),
+               ("gatewayd_site_changes_waitingGATEWAYS", "{{instance}}: changes that wait")]),
+        Panel("Logged in elsewhere, too",
+              [("gatewayd_children_contestedGATEWAYS", "{{instance}}, left: {{yielded}}")]),
+    )),
 )  # fmt: skip
 
 

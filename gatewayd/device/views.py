@@ -380,6 +380,13 @@ class SiteView:
         """Whether etcd answers, where there is one."""
         return self.mode is SiteMode.ETCD and not self.lost_at
 
+    @property
+    def troubled(self) -> bool:
+        """Whether something is wrong with it; a drain is wanted."""
+        return self.state not in _WELL
+
+
+_WELL = (SiteState.READY, SiteState.STARTING, SiteState.DRAINING, SiteState.DRAINED)
 
 ALONE_VIEW = SiteView()
 """A gateway that has its site for itself."""

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.views import GatewayStanding, SiteView
 from gatewayd.monitoring.figures import GatewayFigures
 from gatewayd.monitoring.settings import NoticeSettings
 
@@ -31,6 +32,7 @@ class Cause(StrEnum):
     CERTIFICATE = "certificate"
     STORE = "store"
     OUTBOX = "outbox"
+    SITE = "site"
 
 
 class Subject(NamedTuple):
@@ -98,6 +100,24 @@ def found(
     bound = settings.outbox_percent - (SLACK if outbox in standing else 0)
     if capacity and 100 * used > bound * capacity:
         yield outbox, (f"The outbox is {100 * used // capacity} % full. See gatewayctl messages")
+    yield from _of_site(figures.site)
+
+
+def _of_site(site: SiteView) -> Iterator[tuple[Subject, str]]:
+    """Yield what is wrong with the site, and with its children's names."""
+    if site.troubled:
+        yield Subject(Cause.SITE, site.state), f"Site {site.name}: {site.reason}"
+    for one in site.gateways:
+        if one.standing is GatewayStanding.GONE:
+            text = f"Gateway {one.name} of site {site.name} is gone. See gatewayctl site status"
+            yield Subject(Cause.SITE, f"gone {one.name}"), text
+        if one.standing is GatewayStanding.WAITING:
+            text = f"Gateway {one.name} wants to join site {site.name}. See gatewayctl site status"
+            yield Subject(Cause.SITE, f"waiting {one.name}"), text
+    if site.contested:
+        children = "1 child seems" if site.contested == 1 else f"{site.contested} children seem"
+        text = f"{children} to be logged in elsewhere, too. See gatewayctl site status"
+        yield Subject(Cause.SITE, "contested"), text
 
 
 @dataclass(slots=True)

@@ -6,7 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.views import CommandStatistics, DoorView, MessageStatistics, ProviderView
+from gatewayd.device.views import (
+    ALONE_VIEW,
+    CommandStatistics,
+    DoorView,
+    MessageStatistics,
+    ProviderView,
+    SiteView,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,3 +46,4 @@ class GatewayFigures:
     doors: Sequence[DoorView] = ()
     commands: CommandStatistics = field(default_factory=CommandStatistics)
     discovery: Mapping[str, int] = field(default_factory=dict)
+    site: SiteView = ALONE_VIEW

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
-from gatewayd.device.views import ProviderView
+from gatewayd.device.views import GatewayStanding, ProviderView, SiteMode, SiteState, SiteView
 from gatewayd.monitoring.figures import GatewayFigures
 from gatewayd.monitoring.histogram import Durations
 from gatewayd.monitoring.steps import OTHER
@@ -97,6 +97,23 @@ METRICS: tuple[Metric, ...] = (
            "What came from the LAN and was left out, by discoverer and cause.",
            ("source", "cause")),
     Metric("discovery_devices", _GAUGE, "Devices that discovery follows."),
+    Metric("children_contested", _GAUGE,
+           "Children whose sessions the cloud closes again and again: by whether this gateway "
+           "leaves them to the other holder.", ("yielded",)),
+    Metric("site_state", _GAUGE,
+           "State of this gateway in its site: 1 for the one it is in; missing without etcd.",
+           ("state",)),
+    Metric("site_quorum", _GAUGE, "Whether etcd answers."),
+    Metric("site_lease_seconds", _GAUGE,
+           "For how long this gateway would go on if etcd did not answer any more."),
+    Metric("site_gateways", _GAUGE, "Gateways of the site, by how they are doing.", ("state",)),
+    Metric("site_shards", _GAUGE,
+           "Shards of this gateway; changing: those that it begins to have, or gives up.",
+           ("changing",)),
+    Metric("site_shards_taken_over", _COUNTER,
+           "Shards of gateways that were gone, which this one has taken."),
+    Metric("site_children_replicated", _GAUGE, "Children of which etcd has an encrypted copy."),
+    Metric("site_changes_waiting", _GAUGE, "Changes of children that are not in etcd yet."),
 )
 # fmt: on
 """All of them, in the order in which they are shown."""
@@ -147,6 +164,7 @@ def samples(figures: GatewayFigures, measured: Measured) -> Iterator[Sample]:
     yield from _of_steps(measured)
     yield from _of_messages(figures)
     yield from _of_discovery(figures.discovery)
+    yield from _of_site(figures.site)
 
 
 def _one_of(
@@ -192,6 +210,24 @@ def _of_messages(figures: GatewayFigures) -> Iterator[Sample]:
     yield Sample("commands_waiting", (), commands.waiting)
     for outcome, number in commands.ended.items():
         yield Sample("commands_ended", (outcome,), number)
+
+
+def _of_site(site: SiteView) -> Iterator[Sample]:
+    yield Sample("children_contested", ("yes",), site.yielded)
+    yield Sample("children_contested", ("no",), site.contested - site.yielded)
+    if site.mode is not SiteMode.ETCD:
+        return
+    yield from _one_of("site_state", (), site.state, tuple(SiteState))
+    yield Sample("site_quorum", (), site.quorum)
+    yield Sample("site_lease_seconds", (), site.left)
+    for standing in GatewayStanding:
+        number = sum(one.standing is standing for one in site.gateways)
+        yield Sample("site_gateways", (standing,), number)
+    yield Sample("site_shards", ("no",), site.owned)
+    yield Sample("site_shards", ("yes",), site.changing)
+    yield Sample("site_shards_taken_over", (), site.taken_over)
+    yield Sample("site_children_replicated", (), site.replicated)
+    yield Sample("site_changes_waiting", (), site.unwritten)
 
 
 def _of_discovery(counters: Mapping[str, int]) -> Iterator[Sample]:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.views import MessageCounts, MessageStatistics, ProviderView
+from gatewayd.device.reason import Reason
+from gatewayd.device.views import (
+    GatewayStanding,
+    MessageCounts,
+    MessageStatistics,
+    ProviderView,
+    SiteGatewayView,
+    SiteState,
+    SiteView,
+)
 from gatewayd.monitoring.causes import (
     RESTART,
     Cause,
@@ -26,6 +36,7 @@ WELL = GatewayFigures(
     clouds=[ProviderView("ali", "alibaba", "", "ready", certificate_expiry=NOW + 15 * DAY)],
     messages=MessageStatistics(capacity=1000, total=MessageCounts(bytes=800)),
 )  # fmt: skip
+GONE, WAITING = GatewayStanding.GONE, GatewayStanding.WAITING
 OUTBOX, PENDING = Subject(Cause.OUTBOX), Subject(Cause.PENDING)
 ONE, TWO = DeviceId("child-1"), DeviceId("child-2")
 
@@ -33,6 +44,10 @@ ONE, TWO = DeviceId("child-1"), DeviceId("child-2")
 def outbox(size: int) -> GatewayFigures:
     """A gateway whose outbox of 1,000 bytes has so many."""
     return replace(WELL, messages=replace(WELL.messages, total=MessageCounts(bytes=size)))
+
+
+def site(**facts: Any) -> GatewayFigures:
+    return replace(WELL, site=SiteView(name="plant", **facts))
 
 
 def cloud(state: str, days: int = 0) -> ProviderView:
@@ -62,6 +77,14 @@ def test_a_gateway_that_is_well_notices_nothing() -> None:
     (replace(WELL, store="sealed", explanation="No key."), "store sealed",
      "The secret store is sealed: No key."),
     (outbox(801), "outbox", "The outbox is 80 % full. See gatewayctl messages"),
+    (site(state=SiteState.STOPPED, reason=Reason("x", "It ended.", "Start it.")), "site stopped",
+     "Site plant: It ended. Start it."),
+    (site(gateways=(SiteGatewayView("b", GONE),)), "site gone b",
+     "Gateway b of site plant is gone. See gatewayctl site status"),
+    (site(gateways=(SiteGatewayView("b", WAITING),)), "site waiting b",
+     "Gateway b wants to join site plant. See gatewayctl site status"),
+    (site(contested=2), "site contested",
+     "2 children seem to be logged in elsewhere, too. See gatewayctl site status"),
 ])  # fmt: skip
 def test_each_cause_has_a_sentence(figures: GatewayFigures, cause: str, text: str) -> None:
     assert causes_of(figures) == {cause: text}
@@ -70,6 +93,10 @@ def test_each_cause_has_a_sentence(figures: GatewayFigures, cause: str, text: st
 @pytest.mark.parametrize("state", ["idle", "ready", "connecting", "throttled"])
 def test_a_cloud_that_is_on_its_way_is_no_cause(state: str) -> None:
     assert not causes_of(replace(WELL, clouds=[cloud(state)]))
+
+
+def test_a_drain_is_no_cause() -> None:
+    assert not causes_of(site(state=SiteState.DRAINED))
 
 
 def test_the_outbox_has_to_be_much_emptier_until_that_is_over() -> None:

@@ -14,9 +14,14 @@ from gatewayd.device.message import DropReason
 from gatewayd.device.views import (
     CommandStatistics,
     DoorView,
+    GatewayStanding,
     MessageCounts,
     MessageStatistics,
     ProviderView,
+    SiteGatewayView,
+    SiteMode,
+    SiteState,
+    SiteView,
 )
 from gatewayd.monitoring.exposition import exposition
 from gatewayd.monitoring.figures import GatewayFigures
@@ -43,6 +48,9 @@ FIGURES = GatewayFigures(
     commands=CommandStatistics(received=4, waiting=1, ended={"done": 3}),
     discovery={"mdns:sighted": 7, "mdns:dropped:oversized": 4, "mdns:entries": 2, "devices": 3,
                "sighting-queue-overflow": 2},
+    site=SiteView(mode=SiteMode.ETCD, state=SiteState.NO_QUORUM, lost_at=1, left=7, owned=22,
+                  yielded=1, contested=3,
+                  gateways=(SiteGatewayView("b", GatewayStanding.GONE),)),
 )  # fmt: skip
 
 
@@ -80,6 +88,11 @@ def test_what_a_reader_finds() -> None:
     assert found["gatewayd_discovery_dropped_total", oversized] == 4
     assert found["gatewayd_discovery_sightings_total", (("source", "mdns"),)] == 7
     assert found["gatewayd_door_connected", (("door", "own"),)] == 1
+    assert found["gatewayd_site_state", (("state", "no-quorum"),)] == 1
+    assert found["gatewayd_site_quorum", ()] == 0
+    assert found["gatewayd_site_gateways", (("state", "gone"),)] == 1
+    assert found["gatewayd_site_shards", (("changing", "no"),)] == 22
+    assert found["gatewayd_children_contested", (("yielded", "no"),)] == 2
     assert ("gatewayd_door_connected", (("door", "gone"),)) not in found
 
 
@@ -106,7 +119,7 @@ def test_no_label_names_a_child() -> None:
     """
     assert {label for metric in METRICS for label in metric.labels} == {
         "version", "state", "cloud", "step", "reason", "pending", "cause", "door", "outcome",
-        "file", "source",
+        "file", "source", "changing", "yielded",
     }  # fmt: skip
 
 
