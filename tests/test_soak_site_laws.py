@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import random
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from script.soaking.site.events import (
+    OF_ETCD,
+    OF_GATEWAYS,
     Claimed,
     Connected,
     Ended,
@@ -18,9 +22,11 @@ from script.soaking.site.events import (
     JournalReader,
     Released,
     Said,
+    ShardReader,
     SiteEvent,
     StartedAgain,
 )
+from script.soaking.site.faults import PlannedFault, plan_faults
 from script.soaking.site.laws import FinalFacts, SiteVerdict, judge
 from script.soaking.site.service import gaps_of, served_at, spells_of
 
@@ -195,3 +201,49 @@ def test_the_journal_is_read_in_pieces() -> None:
     assert list(reader.read(rest)) == [Said(1.0, "a", "one", 4), Ended(1.0, 4)]
     with pytest.raises(KeyError):
         list(reader.read([json.dumps({**common, "do": "close", "peer": "10.9.9.9"})]))
+
+
+def _watched(*events: tuple[str, int, int, str]) -> bytes:
+    """What etcdctl prints of events: key, create_revision, mod_revision and value; "" deletes."""
+    rows = []
+    for key, created, revision, value in events:
+        kv = {"key": b64encode(key.encode()).decode(), "mod_revision": revision}
+        if value:
+            kv |= {"create_revision": created, "value": b64encode(value.encode()).decode()}
+        rows.append({"kv": kv} if value else {"type": 1, "kv": kv})
+    return json.dumps({"Header": {"revision": 9}, "Events": rows}).encode()
+
+
+def test_what_several_members_say_of_shards_counts_once() -> None:
+    reader = ShardReader()
+    claims = _watched(
+        ("/gatewayd/soak/shard/01", 5, 5, "a"), ("/gatewayd/soak/shard/07", 5, 5, "a")
+    )
+    for now in (1.0, 2.0):
+        reader.read(claims, now)
+    reader.read(_watched(("/gatewayd/soak/shard/01", 5, 6, "a")), 3.0)  # written again, not made
+    for now in (4.0, 5.0):
+        reader.read(_watched(("/gatewayd/soak/shard/01", 0, 7, "")), now)
+    reader.read(_watched(("/gatewayd/soak/shard/01", 8, 8, "b")), 6.0)
+    reader.read(b'{"Header": {"revision": 9}}', 7.0)
+    first = [Claimed(1.0, 1, 5, "a"), Claimed(1.0, 7, 5, "a")]
+    assert reader.seen == [*first, Released(4.0, 1, 5), Claimed(6.0, 1, 8, "b")]
+    assert reader.revision == 8
+
+
+def test_faults_come_from_the_seed_and_never_hit_one_victim_twice_at_once() -> None:
+    gateways, members = ("a", "b", "c"), ("etcd1", "etcd2", "etcd3")
+
+    def played(seed: int) -> list[Sequence[PlannedFault]]:
+        rng = random.Random(seed)
+        return [plan_faults(rng, gateways, members) for _ in range(500)]
+
+    assert played(1) == played(1) != played(2)
+    kinds = {one.kind for epoch in played(1) for one in epoch}
+    assert kinds == {*OF_GATEWAYS, *OF_ETCD}
+    assert {len(epoch) for epoch in played(1)} == {1, 2}
+    for epoch in played(1):
+        assert len({one.victim for one in epoch}) == len(epoch)
+        for one in epoch:
+            assert (one.victim in gateways) is (one.kind in OF_GATEWAYS)
+            assert 0 < one.lasts <= 60

@@ -67,7 +67,7 @@ def report(verdict: SiteVerdict, figures: SiteFigures, seconds: float) -> list[s
         f"{verdict.connects:>8,} CONNECTs at the cloud, {verdict.said:,} PUBLISHes",
         f"{verdict.registrations:>8,} registrations, {verdict.tokens:,} tokens",
         *_moves(verdict),
-        f"{max(shares, default=0):>8.0%} of all children at one gateway, at most ({len(shares)} looks)",
+        f"{max(shares, default=0):>8.0%} of all children at one gateway, in {len(shares)} cases",
         f"{verdict.returns:>8,} returns of a gateway whose children were all served elsewhere",
         f"{figures.up:>8.0f} s until all children were online first",
         f"{rest.bytes:>8,.0f} bytes and {rest.requests:.2f} requests a second to etcd, at rest",

@@ -140,7 +140,7 @@ class SiteCampaign:
             final = await self._play(plant, gateways, cluster, faults, broker)
         product = str(plant.facts["product"])
         return judge(
-            [*self.events, *cluster.seen],
+            [*self.events, *cluster.shards.seen],
             lambda child: shard_of(CloudName("", product, child, "")),
             final,
         )

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import json
-import re
 import signal
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,12 +11,11 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.simulator import pki
 from gatewayd.simulator.site import end, run
-from script.soaking.site.events import Claimed, Released
+from script.soaking.site.events import ShardReader
 from script.soaking.site.network import ETCD_PORT, SiteHost
 
 PEERS, METRICS = 2380, 2381
@@ -34,7 +30,6 @@ ASK = 2.0
 FSYNC, FSYNC_LIMITS = "etcd_disk_wal_fsync_duration_seconds", (0.004, 0.016, 0.064, 0.256)
 """A histogram that etcd has, and some of its limits."""
 _COMMON_NAME = "2.5.4.3"
-_SHARD = re.compile(r".*/shard/([0-9]+)$", re.ASCII)
 
 
 @dataclass(slots=True)
@@ -117,16 +112,11 @@ class EtcdMember:
 
 @dataclass(slots=True)
 class EtcdCluster:
-    """The members, by name; and what they say of shards, with moments.
-
-    seen: claims and releases, each once.
-    """
+    """The members, by name.  shards: what they say of them."""
 
     directory: Path
     members: Mapping[str, EtcdMember]
-    seen: list[Claimed | Released] = field(default_factory=list)
-    _holders: dict[int, int] = field(default_factory=dict)
-    _revision: int = 0
+    shards: ShardReader = field(default_factory=ShardReader)
 
     @property
     def endpoints(self) -> Sequence[str]:
@@ -222,38 +212,17 @@ class EtcdCluster:
             command = self._etcdctl([where], user=f"root:{ROOT}")
             process = await asyncio.create_subprocess_exec(
                 *command, "watch", "--prefix", f"{PREFIX}shard/", "-w", "json",
-                "--rev", str(self._revision + 1),
+                "--rev", str(self.shards.revision + 1),
                 stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL, limit=1 << 26,
             )  # fmt: skip
             try:
                 assert process.stdout is not None, "it was asked for"
                 async for line in process.stdout:
-                    self._read(line, time.monotonic())
+                    self.shards.read(line, time.monotonic())
             finally:
                 await end(process)
             await asyncio.sleep(AGAIN)
-
-    def _read(self, line: bytes, now: float) -> None:
-        """Note what is new: each member says the same, and the first to say it counts."""
-        events = json.loads(line).get("Events") or ()
-        for event in events:
-            found = _SHARD.match(base64.b64decode(event["kv"]["key"]).decode())
-            if found and event["kv"]["mod_revision"] > self._revision:
-                self._note(int(found[1]), event, now)
-        revisions = (event["kv"]["mod_revision"] for event in events)
-        self._revision = max(self._revision, *revisions, 0)
-
-    def _note(self, shard: int, event: Mapping[str, Any], now: float) -> None:
-        facts, token = event["kv"], self._holders.get(shard, 0)
-        if event.get("type"):  # it is deleted
-            self._holders.pop(shard, None)
-            if token:
-                self.seen.append(Released(now, shard, token))
-        elif facts["create_revision"] == facts["mod_revision"]:
-            self._holders[shard] = facts["mod_revision"]
-            holder = base64.b64decode(facts["value"]).decode()
-            self.seen.append(Claimed(now, shard, facts["mod_revision"], holder))
 
 
 @asynccontextmanager

@@ -5,7 +5,9 @@ All moments are seconds of CLOCK_MONOTONIC, which all processes of the machine s
 
 from __future__ import annotations
 
+import base64
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +15,7 @@ from typing import Any, TypeAlias
 
 REGISTERS = "authType=register"
 """In the client id of a CONNECT at Alibaba Cloud that asks for a secret."""
+_SHARD = re.compile(r".*/shard/([0-9]+)$", re.ASCII)
 
 
 class FaultKind(StrEnum):
@@ -139,3 +142,37 @@ class JournalReader:
         else:
             self._children.pop(link, None)
             yield Ended(at, link)
+
+
+class ShardReader:
+    """Reads what etcdctl prints of its watches of the shards' keys, of several members.
+
+    seen: claims and releases, each once: the first member to say so counts.
+    revision: the newest that was read.
+    """
+
+    def __init__(self) -> None:
+        self.seen: list[Claimed | Released] = []
+        self.revision = 0
+        self._holders: dict[int, int] = {}
+
+    def read(self, line: bytes, now: float) -> None:
+        """Read a line, which has all that happened at its revisions.  now: seconds."""
+        events = json.loads(line).get("Events") or ()
+        for event in events:
+            found = _SHARD.match(base64.b64decode(event["kv"]["key"]).decode())
+            if found and event["kv"]["mod_revision"] > self.revision:
+                self._note(int(found[1]), event, now)
+        revisions = (event["kv"]["mod_revision"] for event in events)
+        self.revision = max(self.revision, *revisions, 0)
+
+    def _note(self, shard: int, event: Mapping[str, Any], now: float) -> None:
+        facts, token = event["kv"], self._holders.get(shard, 0)
+        if event.get("type"):  # it is deleted
+            self._holders.pop(shard, None)
+            if token:
+                self.seen.append(Released(now, shard, token))
+        elif facts["create_revision"] == facts["mod_revision"]:
+            self._holders[shard] = facts["mod_revision"]
+            holder = base64.b64decode(facts["value"]).decode()
+            self.seen.append(Claimed(now, shard, facts["mod_revision"], holder))

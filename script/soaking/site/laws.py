@@ -127,20 +127,21 @@ class _Tokens:
 
     def __init__(self) -> None:
         self._held: dict[tuple[int, str], int] = {}
-        self._gone: dict[int, float] = {}
+        self._gone: dict[tuple[int, int], float] = {}
 
     def claimed(self, event: Claimed) -> None:
         self._held[event.shard, event.gateway] = event.token
 
     def released(self, event: Released) -> None:
-        self._gone[event.token] = event.at
+        self._gone[event.shard, event.token] = event.at
 
     def of(self, shard: int, gateway: str) -> int:
         """Return the newest token that a gateway has had of a shard; 0 for none."""
         return self._held.get((shard, gateway), 0)
 
-    def is_gone(self, token: int, now: float) -> bool:
-        return self._gone.get(token, now) + STALE < now
+    def is_gone(self, shard: int, token: int, now: float) -> bool:
+        """Whether a key was deleted so long before that nothing more may be done by it."""
+        return self._gone.get((shard, token), now) + STALE < now
 
 
 def _judge_tokens(
@@ -162,11 +163,12 @@ def _judge_tokens(
             tokens.released(event)
         elif isinstance(event, Connected | Said):
             what = "CONNECT" if isinstance(event, Connected) else "PUBLISH"
-            token = tokens.of(shard_of(event.child), event.gateway)
+            shard = shard_of(event.child)
+            token = tokens.of(shard, event.gateway)
             place = f"{event.at:.2f} s: {what} of {event.child} by {event.gateway}"
             if token < reached[event.child]:
                 verdict.lower.append(f"{place}, token {token} after {reached[event.child]}")
-            elif not token or tokens.is_gone(token, event.at):
+            elif not token or tokens.is_gone(shard, token, event.at):
                 verdict.without.append(f"{place}, which does not hold its shard")
             if what == "CONNECT":
                 verdict.connects += 1
