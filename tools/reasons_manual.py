@@ -24,6 +24,7 @@ GROUPS: Mapping[str, str] = {
     "device": "THE SECRET STORE, AND CHILDREN THAT COME BACK",
     "proofs": "PROOFS OF DEVICES",
     "manager": "CHILDREN",
+    "site": "SITES OF SEVERAL GATEWAYS",
     "registration": "REGISTRATION",
     "sessions": "SESSIONS",
     "cloud": "ANY CLOUD",

@@ -158,11 +158,16 @@ class EtcdClient:
         change something where a compare is of what it changes.
         Raises LeaseGone, EtcdRefused, EtcdUnreachable.
         """
-        body = txn_body(compares, success, failure)
+        branches = tuple(failure), tuple(success)
+        body = txn_body(compares, branches[True], branches[False])
         if len(body) > MAX_REQUEST:
             raise EtcdRefused("A transaction is too large for etcd. Write less at once.")
         with _formed():
-            return parse_txn(await self._request("kv/txn", body))
+            result = parse_txn(await self._request("kv/txn", body))
+            gets = [one for one in branches[result.succeeded] if isinstance(one, Get)]
+            if len(result.found) != len(gets):
+                raise EtcdFormatError("another number of results")
+            return result
 
     async def grant(self, seconds: int) -> int:
         """Return the number of a new lease.  Raises EtcdRefused, EtcdUnreachable."""

@@ -37,6 +37,7 @@ class SiteReading:
     """What etcd held at one revision.
 
     gateways: those that live, by name.  owners: by shard.
+    held: the last owner of each shard, unless it has given it up in good order.
     members, joining: the documents of members, and of gateways that wait for an operator's yes.
     layout: the version of all these keys; "" in a site that has none yet.
     """
@@ -44,6 +45,7 @@ class SiteReading:
     revision: int
     gateways: Mapping[str, SiteGateway] = field(default_factory=dict)
     owners: Mapping[int, ShardOwner] = field(default_factory=dict)
+    held: Mapping[int, ShardOwner] = field(default_factory=dict)
     members: Mapping[str, bytes] = field(default_factory=dict)
     joining: Mapping[str, bytes] = field(default_factory=dict)
     layout: str = ""
@@ -86,7 +88,7 @@ class ShardListener(Protocol):
         """
 
     async def lost(self, shard: int) -> None:
-        """Return when nothing of the shard's children runs here any more.
+        """Return when nothing of the shard's children runs here any more; raises nothing.
 
         Called after each `gained`, however that ended.
         """

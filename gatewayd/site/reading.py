@@ -1,0 +1,112 @@
+"""The keys of a site in etcd, and what is read of them.  Pure.
+
+    layout                  the version of all this
+    gateway/GATEWAY         version of gatewayd, and whether it gives up all shards; with its lease
+    shard/NN                the gateway that has the shard; with its lease
+    held/NN                 the same, without a lease: left where a shard was not given up in order
+    member/GATEWAY          the document of a member
+    join/GATEWAY            that of a gateway that waits for an operator's yes
+    child/NN/NAME           a child and its secrets, which only members can open
+
+All of them are below /gatewayd/SITE/.  What a gateway reads every few seconds, all but the last, is
+one transaction, so that it is of one revision, and does not grow with the children.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from gatewayd.settings.grammar import label
+from gatewayd.site.etcd_messages import EtcdTxn, Get, KeyValue
+from gatewayd.site.shards import SHARDS
+from gatewayd.site.snapshot import ShardOwner, SiteGateway, SiteReading
+
+MOST = 64
+"""Keys of one kind that are read; shards are as many."""
+MAX_DOCUMENT = 1024
+"""Bytes of the document of a gateway that lives."""
+MAX_VERSION = 64
+"""Characters of a version that are shown."""
+
+
+@dataclass(frozen=True, slots=True)
+class SiteKeys:
+    """The keys of one site.  site: its name."""
+
+    site: str
+
+    @property
+    def prefix(self) -> str:
+        """What all keys of the site begin with."""
+        return f"/gatewayd/{self.site}/"
+
+    def gateway(self, name: str) -> str:
+        """Return the key of a gateway that lives."""
+        return f"{self.prefix}gateway/{name}"
+
+    def shard(self, shard: int) -> str:
+        """Return the key that names the owner of a shard."""
+        return f"{self.prefix}shard/{shard:02}"
+
+    def held(self, shard: int) -> str:
+        """Return the key that outlasts an owner which does not give its shard up."""
+        return f"{self.prefix}held/{shard:02}"
+
+    def gets(self) -> list[Get]:
+        """Return what is read in one transaction."""
+        kinds = ("gateway/", "shard/", "held/", "member/", "join/")
+        prefixes = [Get(self.prefix + kind, True, MOST) for kind in kinds]
+        return [*prefixes, Get(f"{self.prefix}layout", limit=1)]
+
+    def read(self, txn: EtcdTxn) -> SiteReading:
+        """Return what a transaction of `gets` has found; what has no form is left out."""
+        gateways, shards, held, members, joining, layout = (one.pairs for one in txn.found)
+        return SiteReading(
+            revision=txn.revision,
+            gateways={name: _gateway(pair) for name, pair in _named(gateways)},
+            owners={shard: _owner(pair, pair.created) for shard, pair in _numbered(shards)},
+            held={shard: _owner(pair, pair.changed) for shard, pair in _numbered(held)},
+            members={name: pair.value for name, pair in _named(members)},
+            joining={name: pair.value for name, pair in _named(joining)},
+            layout=layout[0].value.decode("ascii", "replace")[:MAX_VERSION] if layout else "",
+        )
+
+
+def _named(pairs: Iterable[KeyValue]) -> Iterator[tuple[str, KeyValue]]:
+    for pair in pairs:
+        if not label(name := pair.key.rpartition("/")[2]):
+            yield name, pair
+
+
+def _numbered(pairs: Iterable[KeyValue]) -> Iterator[tuple[int, KeyValue]]:
+    for pair in pairs:
+        number = pair.key.rpartition("/")[2]
+        if number.isdecimal() and number.isascii() and int(number) < SHARDS:
+            yield int(number), pair
+
+
+def _owner(pair: KeyValue, token: int) -> ShardOwner:
+    """Return whose a shard is; a name without a form stands for a gateway that does not live."""
+    name = pair.value.decode("ascii", "replace")
+    return ShardOwner("" if label(name) else name, token, pair.lease)
+
+
+def gateway_document(version: str, *, draining: bool) -> bytes:
+    """Return what a gateway writes of itself."""
+    document = {"draining": draining, "version": version}
+    return json.dumps(document, separators=(",", ":")).encode("ascii")
+
+
+def _gateway(pair: KeyValue) -> SiteGateway:
+    """Return a gateway that lives; without what its document has in another form."""
+    try:
+        document = json.loads(pair.value[:MAX_DOCUMENT])
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        return SiteGateway(pair.lease)
+    version, draining = document.get("version"), document.get("draining")
+    shown = "".join(c for c in version if " " < c <= "~") if isinstance(version, str) else ""
+    return SiteGateway(pair.lease, shown[:MAX_VERSION], draining is True)

@@ -1,0 +1,352 @@
+"""The agents of a site: each shard works at one gateway, and changes hands in order."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+
+import pytest
+
+from gatewayd.cloud.credentials import read_secret
+from gatewayd.device.reason import NONE
+from gatewayd.device.record import CloudName
+from gatewayd.errors import EtcdUnreachable, StoreUnavailable
+from gatewayd.site.agent import READ_EVERY, KeyClient, LeaseClient, SiteAgent
+from gatewayd.site.etcd import EtcdClient
+from gatewayd.site.etcd_messages import Put
+from gatewayd.site.fence import FENCE, LEASE, Fence, boot_time
+from gatewayd.site.ownership import SiteOwnership
+from gatewayd.site.reading import SiteKeys
+from gatewayd.site.shards import SHARDS, shard_of
+from tests.support.etcd import Cluster, running_etcd
+from tests.support.memory_etcd import MemoryClient, MemoryEtcd, loop_time
+
+KEYS = SiteKeys("plant")
+NAME = CloudName("cloud", "p", "TH20-1")
+SHARD = shard_of(NAME)
+
+
+class Gateway:
+    """One gateway of a site, whose children are a set of shards that work.
+
+    everywhere: the shards that work at any gateway, of which none may be there twice.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        everywhere: Counter[int],
+        leases: LeaseClient,
+        store: KeyClient,
+        *,
+        boots: bool = False,
+    ) -> None:
+        now = boot_time if boots else loop_time
+        self.fence = Fence(now)
+        self.ownership = SiteOwnership(name, shard_of, self.fence)
+        self.everywhere, self.working = everywhere, dict[int, int]()
+        self.gains = Counter[int]()
+        self.ready, self.fails, self.stop_takes = True, 0, 0.0
+        self.name = name
+        self.agent = SiteAgent(
+            KEYS, name, "1.2", leases=leases, store=store, fence=self.fence, jitter=lambda: 0.5,
+            ownership=self.ownership, listener=self, is_ready=lambda: self.ready, now=now,
+        )  # fmt: skip
+
+    async def gained(self, shard: int, token: int) -> None:
+        await asyncio.sleep(0.01)
+        if self.fails:
+            self.fails -= 1
+            raise StoreUnavailable("the disk is busy")
+        assert self.fence.holds()
+        self.everywhere[shard] += 1
+        assert self.everywhere[shard] == 1, "it works elsewhere"
+        self.working[shard] = token
+        self.gains[shard] += 1
+        self.ownership.gained(shard, token)
+
+    async def lost(self, shard: int) -> None:
+        await asyncio.sleep(self.stop_takes)
+        if self.working.pop(shard, None) is not None:
+            self.everywhere[shard] -= 1
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[Gateway]:
+        """Run the agent; afterwards it is killed."""
+        task = asyncio.create_task(self.agent.run())
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+class Site:
+    """Gateways of one site in memory, all of them members."""
+
+    def __init__(self, *names: str) -> None:
+        self.etcd = MemoryEtcd()
+        self.everywhere = Counter[int]()
+        self.clients: dict[str, list[MemoryClient]] = {}
+        members = [Put(f"{KEYS.prefix}member/{name}", b"{}") for name in names]
+        self.etcd.now = lambda: 0.0
+        self.etcd.txn([], members, [])
+        self.etcd.now = loop_time
+        self.gateways = [self.gateway(name) for name in names]
+
+    def gateway(self, name: str) -> Gateway:
+        clients = self.clients[name] = [self.etcd.client(), self.etcd.client()]
+        return Gateway(name, self.everywhere, *clients)
+
+    def cut_off(self, name: str, *, away: bool = True) -> None:
+        for client in self.clients[name]:
+            client.away = away
+
+
+async def until_all_work(*gateways: Gateway) -> float:
+    """Return after how many seconds every shard works at one of these gateways."""
+    began = loop_time()
+    async with asyncio.timeout(120):
+        while len(set().union(*(one.working for one in gateways))) < SHARDS:
+            await asyncio.sleep(0.05)
+    return loop_time() - began
+
+
+def shares(*gateways: Gateway) -> list[int]:
+    return sorted(len(one.working) for one in gateways)
+
+
+@pytest.mark.jumping_clock
+async def test_three_share_all_and_one_that_comes_moves_each_shard_once_at_most() -> None:
+    site = Site("a", "b", "c")
+    a, b, c = site.gateways
+    async with a.running(), b.running():
+        assert await until_all_work(a, b) < 10
+        await asyncio.sleep(10)
+        assert shares(a, b) == [32, 32]
+        a.gains.clear()
+        b.gains.clear()
+        async with c.running():
+            await asyncio.sleep(10)
+            assert shares(a, b, c) == [21, 21, 22]
+            assert a.gains.total() + b.gains.total() == 0
+            assert max(c.gains.values()) == 1
+            assert c.ownership.elsewhere(NAME) == NONE or SHARD not in c.working
+
+
+@pytest.mark.jumping_clock
+async def test_what_a_dead_gateway_had_works_elsewhere_after_lease_and_fence() -> None:
+    site = Site("a", "b", "c")
+    a, b, c = site.gateways
+    async with b.running(), c.running():
+        async with a.running():
+            await until_all_work(a, b, c)
+            await asyncio.sleep(10)
+            before = dict(b.working)
+        for shard in list(a.working):
+            await a.lost(shard)
+        took = await until_all_work(b, c)
+        assert LEASE - 3 + FENCE < took < LEASE + FENCE + 1 + 2 * READ_EVERY
+        assert shares(b, c) == [32, 32]
+        assert before.items() <= b.working.items()
+
+
+@pytest.mark.jumping_clock
+async def test_one_that_is_cut_off_ends_by_itself_before_another_begins() -> None:
+    site = Site("a", "b")
+    a, b = site.gateways
+    async with a.running(), b.running():
+        await until_all_work(a, b)
+        await asyncio.sleep(10)
+        site.cut_off("a")
+        began = loop_time()
+        while a.working:
+            await asyncio.sleep(0.05)
+        assert FENCE - 4 < loop_time() - began <= FENCE + 1
+        assert a.ownership.elsewhere(NAME).code == "site-unreachable"
+        assert not a.agent.snapshot().reachable
+        await until_all_work(b)
+        assert a.ownership.elsewhere(NAME).code == "site-unreachable"
+        site.cut_off("a", away=False)
+        await asyncio.sleep(30)
+        assert shares(a, b) == [32, 32]
+
+
+@pytest.mark.jumping_clock
+async def test_without_etcd_all_end_and_each_has_its_own_again_at_once() -> None:
+    site = Site("a", "b")
+    a, b = site.gateways
+    async with a.running(), b.running():
+        await until_all_work(a, b)
+        await asyncio.sleep(10)
+        before = set(a.working), set(b.working)
+        site.etcd.away = True
+        await asyncio.sleep(8)
+        assert shares(a, b) == [32, 32], "it goes on while the fence holds"
+        await asyncio.sleep(40)
+        assert shares(a, b) == [0, 0]
+        site.etcd.away = False
+        assert await until_all_work(a, b) < 8
+        assert (set(a.working), set(b.working)) == before
+
+
+@pytest.mark.jumping_clock
+async def test_a_lease_that_ends_early_is_no_reason_to_begin_elsewhere() -> None:
+    # As etcd 3.4.23 does after its leader was stopped: issue 15247.
+    site = Site("a", "b")
+    a, b = site.gateways
+    async with a.running(), b.running():
+        await until_all_work(a, b)
+        await asyncio.sleep(10)
+        site.cut_off("a")
+        site.etcd.revoke(a.agent.snapshot().lease)
+        await until_all_work(b)
+        assert not a.working
+
+
+@pytest.mark.jumping_clock
+async def test_a_drained_gateway_gives_up_all_in_order_and_has_some_again_when_resumed() -> None:
+    site = Site("a", "b")
+    a, b = site.gateways
+    a.stop_takes = 4.0
+    async with a.running(), b.running():
+        await until_all_work(a, b)
+        await asyncio.sleep(10)
+        await a.agent.drain()
+        assert not a.working
+        assert a.agent.snapshot().draining
+        assert await until_all_work(b) < 4
+        assert a.ownership.elsewhere(NAME).code == "owned-by-another"
+        assert "Run this command at b." in str(a.ownership.elsewhere(NAME))
+        await a.agent.resume()
+        await asyncio.sleep(15)
+        assert shares(a, b) == [32, 32]
+
+
+@pytest.mark.jumping_clock
+async def test_one_that_ends_in_order_leaves_its_shards_at_once() -> None:
+    site = Site("a", "b")
+    a, b = site.gateways
+    async with b.running():
+        async with a.running():
+            await until_all_work(a, b)
+            await asyncio.sleep(10)
+            await a.agent.close(10)
+            assert not a.working
+        assert await until_all_work(b) < 4
+        assert KEYS.gateway("a") not in site.etcd.pairs
+        again = site.gateway("a")
+        async with again.running():
+            await asyncio.sleep(15)
+            assert shares(again, b) == [32, 32]
+
+
+@pytest.mark.jumping_clock
+async def test_one_that_cannot_give_up_says_so_and_its_children_have_ended() -> None:
+    site = Site("a", "b")
+    a, b = site.gateways
+    async with a.running(), b.running():
+        await until_all_work(a, b)
+        await asyncio.sleep(10)
+        site.cut_off("a")
+        with pytest.raises(EtcdUnreachable, match="could be given up"):
+            await a.agent.drain()
+        assert not a.working
+
+
+@pytest.mark.jumping_clock
+async def test_who_is_no_member_or_not_ready_has_nothing_and_the_others_do_not_wait() -> None:
+    site = Site("a", "b")
+    a, b = site.gateways
+    stranger = site.gateway("z")
+    b.ready = False
+    async with a.running(), b.running(), stranger.running():
+        await until_all_work(a)
+        await asyncio.sleep(10)
+        assert not b.working
+        assert not stranger.working
+        owned = stranger.ownership.elsewhere(NAME)
+        assert owned.code == "owned-by-another"
+        b.ready = True
+        await asyncio.sleep(15)
+        assert shares(a, b) == [32, 32]
+        site.etcd.txn([], [Put(f"{KEYS.prefix}layout", b"2")], [])
+        await asyncio.sleep(15)
+        assert shares(a, b) == [0, 0]
+        assert a.ownership.elsewhere(NAME).code == "site-of-another-version"
+
+
+@pytest.mark.jumping_clock
+async def test_one_of_the_same_name_has_nothing_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    site = Site("a")
+    (a,) = site.gateways
+    twin = site.gateway("a")
+    async with a.running():
+        await until_all_work(a)
+        async with twin.running():
+            await asyncio.sleep(3 * LEASE)
+            assert shares(a, twin) == [0, SHARDS]
+    assert caplog.text.count("is called a, too") == 1
+
+
+@pytest.mark.jumping_clock
+async def test_a_gain_that_fails_is_tried_again_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    site = Site("a")
+    (a,) = site.gateways
+    a.fails = 3 * SHARDS
+    async with a.running():
+        await until_all_work(a)
+    assert caplog.text.count("cannot be taken over yet: the disk is busy") == SHARDS
+
+
+@pytest.mark.jumping_clock
+async def test_steady_traffic_is_a_few_requests_however_long_it_lasts() -> None:
+    site = Site("a")
+    (a,) = site.gateways
+    async with a.running():
+        await until_all_work(a)
+        await asyncio.sleep(10)
+        before = site.etcd.requests
+        await asyncio.sleep(60)
+        assert site.etcd.requests - before <= 60 / READ_EVERY + 60 / 3 + 2
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    with running_etcd() as one:
+        for name in ("gateway-a", "gateway-b"):
+            one.control("put", f"{KEYS.prefix}member/{name}", "{}")
+        yield one
+
+
+async def test_with_a_real_etcd_shards_change_hands_by_a_drain_and_by_an_end(
+    cluster: Cluster,
+) -> None:
+    everywhere = Counter[int]()
+    clients = [EtcdClient.of(cluster.settings(), partial(read_secret, None)) for _ in range(4)]
+    a = Gateway("gateway-a", everywhere, *clients[:2], boots=True)
+    b = Gateway("gateway-b", everywhere, *clients[2:], boots=True)
+    try:
+        async with a.running():
+            await until_all_work(a)
+            async with b.running():
+                while len(b.working) < SHARDS // 2:
+                    await asyncio.sleep(0.05)
+                await b.agent.drain()
+                await until_all_work(a)
+                await b.agent.close(30)
+            await until_all_work(a)
+            while (reading := a.agent.snapshot().reading) is None or len(reading.gateways) > 1:
+                await asyncio.sleep(0.05)
+            assert reading.gateways["gateway-a"].version == "1.2"
+            assert {one.token for one in reading.owners.values()} == {*a.working.values()}
+    finally:
+        for one in clients:
+            one.close()
