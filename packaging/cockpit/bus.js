@@ -97,7 +97,7 @@ export class Gateway {
             listener("pending", name);
         });
         for (const match of [
-            { path: ROOT }, { path: `${ROOT}/secretstore` }, { path: `${ROOT}/messages` },
+            { path: ROOT }, { path: `${ROOT}/secretstore` }, { path: `${ROOT}/messages` }, { path: `${ROOT}/site` },
             { path_namespace: `${ROOT}/provider` },
         ]) {
             const changed = { ...match, interface: PROPERTIES, member: "PropertiesChanged" };

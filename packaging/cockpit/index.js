@@ -30,6 +30,7 @@ class Page {
             manager: { Providers: [], JoinRules: [], RestartNeeded: [], JoinState: "closed", JoinUntilTimestamp: 0, State: "" },
             counts: {}, clouds: [], store: { NSecrets: 0, State: "", Protection: "none" },
             messages: { State: "disabled", Dropped: {} },
+            site: { Mode: "alone", Gateways: [] },
             queue: LIST,
             list: { ...LIST, filter: { text: "", state: "", provider: "" } },
             child: { id: "", described: null, rules: null, problem: "" },
@@ -153,11 +154,12 @@ class Page {
         Object.assign(state, { manager, counts });
         if (this.path.length)
             return;
-        const [store, messages, ...clouds] = await Promise.all([
+        const [store, messages, site, ...clouds] = await Promise.all([
             gateway.properties("secretstore", "SecretStore"), gateway.properties("messages", "Messages"),
+            gateway.properties("site", "Site"),
             ...manager.Providers.map(name => gateway.provider(name)),
         ]);
-        Object.assign(state, { store, messages, clouds });
+        Object.assign(state, { store, messages, site, clouds });
     }
 
     async readView() {

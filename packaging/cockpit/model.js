@@ -29,6 +29,9 @@ const OTHER_STATES = new Map([
     ["degraded", "warning"], ["throttled", "warning"], ["dropping", "warning"], ["paused", "warning"],
     ["failed", "danger"], ["sealed", "danger"], ["cloned", "danger"], ["rollback-suspected", "danger"],
     ["full", "danger"], ["blocked", "danger"],
+    ["live", "success"], ["draining", "info"], ["drained", "info"], ["waiting", "warning"],
+    ["no-quorum", "warning"], ["gone", "danger"], ["stopped", "danger"], ["faulty", "danger"],
+    ["not-founded", "danger"], ["not-joined", "danger"], ["removed", "danger"],
 ]);
 
 /** How a state of a child is shown: [text, tone].  One that is not known is shown as it is. */
@@ -192,6 +195,19 @@ export function when(microseconds) {
     const two = value => String(value).padStart(2, "0");
     const date = [time.getFullYear(), two(time.getMonth() + 1), two(time.getDate())].join("-");
     return `${date} ${[time.getHours(), time.getMinutes(), time.getSeconds()].map(two).join(":")}`;
+}
+
+/** Whether there is something to show of a site. */
+export function hasSite(site) {
+    return site.Mode !== "alone" || site.NContested > 0;
+}
+
+/** What is known of etcd, as a sentence. */
+export function quorum(site) {
+    if (!site.QuorumLostTimestamp)
+        return `Answers; without it this gateway would go on for ${site.SecondsLeft} s`;
+    const rest = site.SecondsLeft ? `goes on for ${site.SecondsLeft} s` : "sends nothing for its children";
+    return `No answer since ${when(site.QuorumLostTimestamp)}; this gateway ${rest}`;
 }
 
 const REFUSALS = [

@@ -2,7 +2,7 @@
 
 import { button, card, emptyState, facts, foreign, h, label } from "./dom.js";
 import {
-    ago, bytes, clock, deviceState, number, partState, plural, protection, sum, when,
+    ago, bytes, clock, deviceState, hasSite, number, partState, plural, protection, quorum, sum, when,
 } from "./model.js";
 import { approve, ignore, joinWindow, reject } from "./dialogs.js";
 import { pager } from "./children.js";
@@ -12,7 +12,8 @@ export function overview(page) {
     return h("div", { class: "overview", "data-id": "overview" },
              h("div", { class: "column wide" }, queue(page)),
              h("div", { class: "column" },
-               joinCard(page), countsCard(page), cloudsCard(page), storeCard(page), messagesCard(page)));
+               joinCard(page), countsCard(page), cloudsCard(page), siteCard(page), storeCard(page),
+               messagesCard(page)));
 }
 
 function queue(page) {
@@ -136,6 +137,47 @@ function messagesCard(page) {
         ]),
         messages.Explanation ? h("p", { text: messages.Explanation }) : null,
         messages.Remedy ? h("p", { class: "remedy", text: messages.Remedy }) : null));
+}
+
+function siteCard(page) {
+    const { site } = page.state;
+    if (!hasSite(site))
+        return null;
+    return card("Site", h("div", {},
+        site.Mode === "etcd" ? siteOnEtcd(site) : null,
+        site.Mode === "share"
+            ? h("p", { text: `This gateway has share ${site.Share} of the children of its site.` })
+            : null,
+        site.NContested
+            ? h("p", {
+                class: "remedy",
+                text: `${plural(site.NContested, "child", "children")} seem to be logged in elsewhere, too; ` +
+                    `${number(site.NYielded)} left to it. Each child says why.`,
+            })
+            : null));
+}
+
+function siteOnEtcd(site) {
+    return h("div", {},
+             h("div", { class: "part-head" },
+               h("strong", { text: site.Name }), label(partState(site.State))),
+             site.Explanation ? h("p", { text: site.Explanation }) : null,
+             site.Remedy ? h("p", { class: "remedy", text: site.Remedy }) : null,
+             h("ul", { class: "parts" }, site.Gateways.map(gatewayOfSite)),
+             facts([
+                 ["etcd", quorum(site)],
+                 ["This gateway", `${site.Gateway}, ${plural(site.NOwned, "shard")}`],
+                 ["Children in etcd", number(site.NReplicated)],
+                 ["Changes waiting", site.NUnwritten ? number(site.NUnwritten) : ""],
+             ]),
+             site.ReplicationFault ? h("p", { class: "remedy", text: site.ReplicationFault }) : null);
+}
+
+function gatewayOfSite([name, state, version, fingerprint, shards]) {
+    return h("li", {},
+             h("div", { class: "part-head" }, h("strong", {}, foreign(name)), label(partState(state))),
+             h("div", { class: "subtle", text: `${plural(shards, "shard")}${version ? ` · gatewayd ${version}` : ""}` }),
+             fingerprint ? h("div", { class: "subtle mono break", text: fingerprint }) : null);
 }
 
 /** Have the clocks of the page go on.  Returns whether one has run out. */

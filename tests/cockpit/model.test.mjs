@@ -108,6 +108,16 @@ test("an object's path is escaped as systemd does it", () => {
     assert.equal(model.escapedPath(""), "_");
 });
 
+test("a site is shown where there is one, or a child is logged in elsewhere", () => {
+    assert.ok(!model.hasSite({ Mode: "alone", NContested: 0 }));
+    assert.ok(model.hasSite({ Mode: "alone", NContested: 1 }));
+    assert.ok(model.hasSite({ Mode: "share", NContested: 0 }));
+    const lost = { QuorumLostTimestamp: 1_795_982_000_000_000, SecondsLeft: 4 };
+    assert.match(model.quorum(lost), /^No answer since 2026-11-2.*; this gateway goes on for 4 s$/);
+    assert.match(model.quorum({ ...lost, SecondsLeft: 0 }), /this gateway sends nothing for its children$/);
+    assert.match(model.quorum({ QuorumLostTimestamp: 0, SecondsLeft: 9 }), /^Answers; .* for 9 s$/);
+});
+
 test("what a source shows is in order, without what each one has", () => {
     const shown = { source: "mdns", interface: "lan0", trust: "claimed", "txt.b": "2", "txt.a": "1" };
     assert.deepEqual(model.shownBy(shown), [["txt.a", "1"], ["txt.b", "2"]]);

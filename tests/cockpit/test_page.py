@@ -17,9 +17,10 @@ import pytest
 from gatewayd.cli.output import CONFLICT_TEXTS, PROTECTION_TEXTS
 from gatewayd.dbus.glib import Gio
 from gatewayd.dbus.interfaces import read_xml
-from gatewayd.dbus.names import MANAGER, PROVIDER, SECRET_STORE
+from gatewayd.dbus.names import MANAGER, PROVIDER, SECRET_STORE, SITE
 from gatewayd.dbus.objects import FILTERS, MAX_PATTERN, PATTERNS
 from gatewayd.device.lifecycle import State
+from gatewayd.device.views import GatewayStanding, SiteState
 
 TOP = Path(__file__).parents[2]
 PAGE = TOP / "packaging/cockpit"
@@ -82,6 +83,9 @@ def test_the_states_and_words_are_those_of_the_daemon() -> None:
         *FILTERS, *PATTERNS,
     }  # fmt: skip
     assert _model("model.MAX_SEARCH") == MAX_PATTERN
+    words = sorted({*SiteState, *GatewayStanding})
+    tones = _model(f"{json.dumps(words)}.map(word => model.partState(word)[1])")
+    assert "neutral" not in tones
 
 
 def _calls() -> Iterator[tuple[str, str | None]]:
@@ -108,7 +112,7 @@ def test_every_method_that_the_page_calls_is_there() -> None:
 
 
 @pytest.mark.parametrize(("interface", "holder"), [
-    (MANAGER, "manager"), (SECRET_STORE, "store"), (PROVIDER, "cloud"),
+    (MANAGER, "manager"), (SECRET_STORE, "store"), (PROVIDER, "cloud"), (SITE, "site"),
 ])  # fmt: skip
 def test_every_property_that_the_page_shows_is_there(interface: str, holder: str) -> None:
     text = "".join(module.read_text() for module in MODULES)

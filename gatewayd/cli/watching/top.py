@@ -26,7 +26,14 @@ from gatewayd.cli.output import DeviceRow, safe
 from gatewayd.cli.output.fields import FieldKind, Record, anything, text
 from gatewayd.cli.output.fields import number as number_field
 from gatewayd.cli.output.terminal import Terminal, cut
-from gatewayd.dbus.names import GATEWAY, OUTBOX, PROVIDER, ObjectInterface, provider_path
+from gatewayd.dbus.names import (
+    GATEWAY,
+    OUTBOX,
+    OWN_SITE,
+    PROVIDER,
+    ObjectInterface,
+    provider_path,
+)
 
 NEWEST = 100
 """Changes that are kept, of which the screen shows as many as fit."""
@@ -78,12 +85,18 @@ def overview(client: Client, fleet: WatchedFleet) -> Record:
     gateway, messages = client.properties(GATEWAY), client.properties(OUTBOX)
     places = (ObjectInterface(provider_path(name), PROVIDER) for name in gateway["Providers"])
     clouds = [client.properties(place) for place in places]
+    site = client.properties(OWN_SITE)
+    standing = Counter(state for _, state, *_ in site["Gateways"])
     return {
         "Version": gateway["Version"],
         "State": gateway["State"],
         "JoinUntilTimestamp": gateway["JoinUntilTimestamp"],
         "MessagesState": messages["State"],
         "NWaiting": messages["NWaiting"],
+        "Site": site["Name"],
+        "SiteState": site["State"],
+        "NShards": site["NOwned"],
+        "Gateways": dict(standing),
         "Clouds": {cloud["Id"]: cloud["State"] for cloud in clouds},
         "Children": {cloud: dict(states) for cloud, states in fleet.counts().items()},
     }
@@ -111,7 +124,12 @@ def _head(facts: Record, terminal: Terminal) -> Iterator[str]:
     waiting = f"messages {safe(facts['MessagesState'])}, {facts['NWaiting']} waiting"
     number = "1 child" if states.total() == 1 else f"{states.total()} children"
     children = f"{number}: {counted}" if counted else number
-    for line in (children, f"{waiting}; join window {is_open}"):
+    lines = [children, f"{waiting}; join window {is_open}"]
+    if facts["Site"]:
+        gateways = ", ".join(f"{number} {state}" for state, number in facts["Gateways"].items())
+        stands = f"site {safe(facts['Site'])} is {safe(facts['SiteState'])}"
+        lines.append(f"{stands}: {facts['NShards']} shards; gateways: {safe(gateways) or 'none'}")
+    for line in lines:
         yield cut(line, terminal.width) if terminal.width else line
 
 
@@ -221,6 +239,10 @@ COMMANDS: tuple[Command, ...] = (
             number_field("JoinUntilTimestamp", "when the join window closes; 0 if it is closed"),
             text("MessagesState", "of the messages"),
             number_field("NWaiting", "messages that wait"),
+            text("Site", 'its name; "" without etcd'),
+            text("SiteState", "of this gateway in it"),
+            number_field("NShards", "shards of this gateway"),
+            anything("Gateways", "how many of the site are in each state", FieldKind.OBJECT),
             anything("Clouds", "the state of each cloud, by its name", FieldKind.OBJECT),
             anything("Children", 'for each cloud, and "" for none: how many are in each state',
                      FieldKind.OBJECT),

@@ -11,9 +11,9 @@ import pytest
 from gatewayd.cli.output.terminal import Terminal, columns_of
 from gatewayd.cli.watching.top import COMMANDS, NEWEST, WatchedFleet, screen
 from gatewayd.dbus.bus import Bus
-from gatewayd.dbus.names import OUTBOX, PROVIDER, ObjectInterface, provider_path
+from gatewayd.dbus.names import OUTBOX, OWN_SITE, PROVIDER, ObjectInterface, provider_path
 from gatewayd.dbus.objects import ExportedObject
-from gatewayd.device.views import MessageCounts, MessagesView, ProviderView
+from gatewayd.device.views import ALONE_VIEW, MessageCounts, MessagesView, ProviderView
 from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.support import RecordingCommands, served, view
 from tests.support.gatewayctl import GATEWAYCTL, ctl, validate
@@ -21,7 +21,8 @@ from tests.support.pseudo_terminal import on_terminal
 
 FACTS = {
     "Version": "0.1.0", "State": "running", "JoinUntilTimestamp": 0, "MessagesState": "ready",
-    "NWaiting": 3, "Clouds": {"ali": "ready", "idle-one": "idle"},
+    "NWaiting": 3, "Site": "", "SiteState": "ready", "NShards": 0, "Gateways": {},
+    "Clouds": {"ali": "ready", "idle-one": "idle"},
     "Children": {"ali": {"online": 4000, "failed": 2}, "": {"pending": 1}},
 }  # fmt: skip
 
@@ -41,6 +42,13 @@ def test_children_by_cloud_and_state() -> None:
         ["idle-one", "idle", ".", ".", "."],
         ["-", "-", "1", ".", "."],
     ]
+
+
+def test_a_site_has_a_line() -> None:
+    site = {"Site": "plant", "SiteState": "ready", "NShards": 22, "Gateways": {"live": 3}}
+    lines = list(screen({**FACTS, **site}, (), Terminal()))
+    assert lines[3] == "site plant is ready: 22 shards; gateways: 3 live"
+    assert lines[4] == ""
 
 
 @pytest.mark.parametrize("width", [30, 40, 80])
@@ -81,7 +89,7 @@ async def service(bus: PrivateBus) -> AsyncIterator[Bus]:
         for name in ("huawei", "alibaba")
     )
     messages = ExportedObject(OUTBOX, MessagesView("ready", total=MessageCounts(waiting=2)))
-    further = (*clouds, messages)
+    further = (*clouds, messages, ExportedObject(OWN_SITE, ALONE_VIEW))
     commands = RecordingCommands("child-1a", "child-2b")
     online = view("child-2b", state="online", provider="alibaba")
     async with served(bus, commands, online, further=further, gather=0.02) as ours:
