@@ -79,6 +79,21 @@ def pytest_collection() -> Iterator[None]:
         gc.enable()
 
 
+LONG = ("test_linters.py", "test_two_hours.py")
+"""Modules of a test that takes a minute by itself."""
+OF_OTHERS = ("interop", "cockpit")
+"""Folders whose tests run programs of others: the clouds' SDKs, a browser."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Have the longest begin first, so that no worker waits for another at the end."""
+    for item in items:
+        if item.path.parent.name in OF_OTHERS:
+            item.add_marker(pytest.mark.integration)
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 MAY_BLOCK = [
     "gatewayd.simulator.site", "gatewayd.simulator.bus", "gatewayd.simulator.story",
     "gatewayd.simulator.broker.site_broker", "gatewayd.simulator.broker.mosquitto",
