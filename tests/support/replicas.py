@@ -15,6 +15,7 @@ from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.site.etcd import EtcdClient
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, Put
+from gatewayd.site.reading import SiteKeys
 from gatewayd.site.replica.blob import BlobKeys
 from gatewayd.site.replica.local_copies import LocalCopies
 from gatewayd.site.replica.replication import Replica, ReplicatedRecords, ReplicatedSecrets
@@ -23,7 +24,8 @@ from gatewayd.storage.storage import Storage
 from tests.support.etcd import Cluster
 from tests.support.vaults import DEVELOPMENT
 
-PREFIX = "/gatewayd/plant/"
+SITE = SiteKeys("plant")
+PREFIX = SITE.prefix
 KEYS = BlobKeys(b"s" * 16, 1, {1: b"k" * 32}, b"n" * 32)
 NOW = 1_790_000_000_000_000
 
@@ -70,7 +72,7 @@ class Gateway:
             lambda: self.now,
         )  # fmt: skip
         self.replica = Replica(
-            self.client, PREFIX, self.local, lambda: self.keys,
+            self.client, SITE, self.local, lambda: self.keys,
             shard_of=shard_of, may_send=lambda: self.holds, wall=lambda: self.now,
             adopted=self.adopted.append, forgotten=self.forgotten.append,
             others=lambda: self.others,
@@ -82,7 +84,7 @@ class Gateway:
         """Claim shards, whoever has them, and load them."""
         for shard in shards:
             self.holds = True
-            key = f"{PREFIX}shard/{shard:02d}"
+            key = SITE.shard(shard)
             await self.client.txn((), [Delete(key)])
             done = await self.client.txn(
                 [Compare(key, Compared.CREATED, 0)], [Put(key, self.name.encode())], [Get(key)]

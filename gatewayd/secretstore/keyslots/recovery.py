@@ -17,6 +17,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
+    NoEncryption,
+    PrivateFormat,
     PublicFormat,
     load_der_public_key,
     load_pem_private_key,
@@ -33,6 +35,12 @@ MAX_PEM = 1 << 16
 """Bytes of a PEM file, at most."""
 _RAW = 32
 _REMEDY = f"use an X25519 key, or an RSA key of {RSA_BITS} bits or more, in PEM"
+
+
+def make_private(random: Callable[[int], bytes]) -> bytes:
+    """Return a new private key of X25519, PKCS #8, PEM, that is not encrypted."""
+    key = X25519PrivateKey.from_private_bytes(random(_RAW))
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def read_public(pem: bytes) -> bytes:

@@ -17,6 +17,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
 from gatewayd.errors import OwnershipLost, SiteError, StoreError, StoreUnavailable
 from gatewayd.site.etcd_messages import Compare, Compared, EtcdTxn, Get, KeyValue, Operation, Put
+from gatewayd.site.reading import SiteKeys
 from gatewayd.site.replica.blob import BlobKeys, ChildBlob, key_of_child, seal_blob
 from gatewayd.site.replica.local_copies import LocalCopies
 from gatewayd.storage.site_marks import SiteMark
@@ -79,7 +80,7 @@ class _Change:
 class BlobWriter:
     """The queue of children that are to be written, and the one who writes them.
 
-    prefix: of the site's keys in etcd, with a slash at its end.
+    site: its keys in etcd.
     keys: returns the keys of the site; raises StoreError where this gateway is no member.
     may_send: whether the lease holds.  wall: microseconds since the epoch.
     tokens: of the shards that are this gateway's.  fault: why the last write failed; "" for none.
@@ -88,7 +89,7 @@ class BlobWriter:
     def __init__(  # noqa: PLR0913  # three of them by keyword: what a write depends on
         self,
         client: SiteStore,
-        prefix: str,
+        site: SiteKeys,
         local: LocalCopies,
         keys: Callable[[], BlobKeys],
         *,
@@ -96,7 +97,7 @@ class BlobWriter:
         random: Callable[[int], bytes],
         wall: Callable[[], int],
     ) -> None:
-        self._client, self._prefix, self._local, self._keys = client, prefix, local, keys
+        self._client, self._site, self._local, self._keys = client, site, local, keys
         self._may_send, self._random, self._wall = may_send, random, wall
         self.tokens: dict[int, int] = {}
         self.fault = ""
@@ -198,7 +199,7 @@ class BlobWriter:
     async def _put_one(self, one: _Change) -> None:
         """Write one child of a batch that was refused: it may be by an earlier try of our own."""
         while self._permitted([one]):
-            gets = [Get(self._prefix + _shard_key(one.shard)), Get(self._key(one))]
+            gets = [Get(self._site.shard(one.shard)), Get(self._key(one))]
             if (read := await self._try((), gets)) is None:
                 continue
             shard, child = (found.pairs[0] if found.pairs else None for found in read.found)
@@ -255,7 +256,7 @@ class BlobWriter:
             one.finish()
 
     def _own(self, shard: int) -> Compare:
-        return Compare(self._prefix + _shard_key(shard), Compared.CREATED, self.tokens[shard])
+        return Compare(self._site.shard(shard), Compared.CREATED, self.tokens[shard])
 
     def _unchanged(self, one: _Change) -> Compare:
         mark = self._local.marks.get(one.name)
@@ -263,7 +264,7 @@ class BlobWriter:
         return Compare(self._key(one), Compared.CHANGED, known)
 
     def _key(self, one: _Change) -> str:
-        return self._prefix + one.key
+        return self._site.prefix + one.key
 
 
 def _parts(batch: Iterable[_Change]) -> Iterator[list[_Change]]:
@@ -276,11 +277,6 @@ def _parts(batch: Iterable[_Change]) -> Iterator[list[_Change]]:
         part.append(one)
     if part:
         yield part
-
-
-def _shard_key(shard: int) -> str:
-    """Return the key that says whose a shard is, below the prefix of the site."""
-    return f"shard/{shard:02d}"
 
 
 def _still(key: str, pair: KeyValue | None) -> Compare:

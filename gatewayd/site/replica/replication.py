@@ -19,6 +19,7 @@ from gatewayd.device.record import Change, CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import BlobDamaged, OwnershipLost, StoreError
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, KeyValue
+from gatewayd.site.reading import SiteKeys
 from gatewayd.site.replica.blob import BlobKeys, epoch_of, key_of_child, keys_of_shard, open_blob
 from gatewayd.site.replica.blob_writer import FENCED, LOST, BlobWriter, SiteStore
 from gatewayd.site.replica.local_copies import (
@@ -49,7 +50,7 @@ would bring it back; it is to be removed from the site, and to join it again."""
 class Replica:
     """What the site has of the children, beside what is here: merged when a shard is gained.
 
-    prefix: of the site's keys in etcd, with a slash at its end.
+    site: its keys in etcd.
     keys: returns the keys of the site; raises StoreError where this gateway is no member.
     may_send: whether the lease holds.  others: whether another gateway of the site lives.
     adopted: called with each record of a shard that is gained, before anything of it works here.
@@ -59,7 +60,7 @@ class Replica:
     def __init__(  # noqa: PLR0913  # by keyword: what a copy has to do with
         self,
         client: SiteStore,
-        prefix: str,
+        site: SiteKeys,
         local: LocalCopies,
         keys: Callable[[], BlobKeys],
         *,
@@ -71,11 +72,11 @@ class Replica:
         others: Callable[[], bool] = lambda: True,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self._client, self._prefix, self._local, self._keys = client, prefix, local, keys
+        self._client, self._site, self._local, self._keys = client, site, local, keys
         self._shard_of, self._may_send, self._wall = shard_of, may_send, wall
         self._adopted, self._forgotten, self._others = adopted, forgotten, others
         self._writer = BlobWriter(
-            client, prefix, local, keys, may_send=may_send, random=random, wall=wall
+            client, site, local, keys, may_send=may_send, random=random, wall=wall
         )
 
     async def open(self) -> None:
@@ -123,8 +124,10 @@ class Replica:
 
         Where no other gateway lives, its children stay this one's, should it leave the site.
         """
-        await self._writer.flush(shard)
-        self._writer.tokens.pop(shard, None)
+        try:
+            await self._writer.flush(shard)
+        finally:
+            self._writer.tokens.pop(shard, None)
         if self._others():
             devices = {*self._local.of_shard(shard).values()}
             marks = self._local.marks.items()
@@ -160,7 +163,7 @@ class Replica:
 
     async def _children(self, shard: int) -> list[KeyValue]:
         """Return all that etcd has of a shard's children."""
-        begin, found, last = self._prefix + keys_of_shard(shard), list[KeyValue](), ""
+        begin, found, last = self._site.prefix + keys_of_shard(shard), list[KeyValue](), ""
         while len(found) <= MAX_OF_SHARD:
             done = await self._client.txn((), [Get(begin, True, PAGE, last)])
             found += done.found[0].pairs
@@ -171,7 +174,7 @@ class Replica:
 
     def _opened(self, keys: BlobKeys, pair: KeyValue) -> StoredBlob:
         """Open a blob; one that is damaged counts as none, and is replaced by what is here."""
-        key = pair.key.removeprefix(self._prefix)
+        key = pair.key.removeprefix(self._site.prefix)
         try:
             blob = open_blob(keys, key, pair.value)
         except BlobDamaged as error:
@@ -219,7 +222,7 @@ class Replica:
             if blob is None or blob.record is not None or one.stored.name in own:
                 continue
             if blob.forgotten_at < before:
-                key = f"{self._prefix}{keys_of_shard(shard)}{one.stored.name}"
+                key = f"{self._site.prefix}{keys_of_shard(shard)}{one.stored.name}"
                 still = Compare(key, Compared.CHANGED, one.stored.revision)
                 await self._client.txn([still], [Delete(key)])
                 names.append(one.stored.name)
