@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from functools import partial
 from pathlib import Path
 
+from gatewayd import __version__
 from gatewayd.admission.authenticated_devices import AuthenticatedDevices
 from gatewayd.admission.controller import (
     AdmissionController,
@@ -45,6 +46,7 @@ from gatewayd.device.target_records import TargetRecords
 from gatewayd.device.views import CommandStatistics, MessageStatistics, Reporter
 from gatewayd.errors import StoreError
 from gatewayd.lan_discovery import Discovery, LanDiscovery, Service
+from gatewayd.manager.changing_hands import ChangingHands
 from gatewayd.manager.cloud_requests import CloudRequests, CloudRequestSettings
 from gatewayd.manager.commands import OperatorCommands
 from gatewayd.manager.device_view import DevicePublisher
@@ -72,6 +74,7 @@ from gatewayd.runtime.clock import BUILT, Clock, wall_time
 from gatewayd.sessions.keeper import SessionKeeper, SessionSettings
 from gatewayd.sessions.mover import Mover
 from gatewayd.site.service import SiteParts
+from gatewayd.site.stage import SiteStage
 from gatewayd.storage.storage import Storage
 
 log = logging.getLogger(__name__)
@@ -111,6 +114,7 @@ class Application:
     broker: BrokerAccess | None = None
     credentials: CredentialService | None = None
     site: SiteParts | None = None
+    _site_stage: SiteStage | None = None
     _broker_files: AccessDirectory | None = None
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones: the root joins all parts
@@ -141,9 +145,9 @@ class Application:
         ownership: Ownership = ALONE,
         shared: bool = False,
     ) -> None:
-        self.manager, self.discovery, self.providers = manager, discovery, providers
-        self.clock, self._records, self._secrets = clock, records, secrets
-        found, self._pins, self._proving = discovery.devices, PinIndex(), bool(proofs)
+        self.manager, self.discovery, self.clock = manager, discovery, clock
+        self.providers, self._records, self._secrets = providers, records, secrets
+        self._pins, self._proving = PinIndex(), bool(proofs)
         seen = self._open_proofs(proofs, rules, state)
         self._authenticated = AuthenticatedDevices(seen, manager.changed) if speaking else None
         devices = self._authenticated or seen
@@ -157,14 +161,13 @@ class Application:
             records, secrets, providers, sessions, clock, checkpoint, hands_over=rules.hands_over,
         )  # fmt: skip
         self.mover = self._make_mover(sessions, checkpoint)
-        manager.halts_too = self.mover.halted
-        shown = self._open_view(devices, reporter, speaking=speaking)
-        manager.connect(self._workers(), shown, self.keeper.is_for_holder)
+        view = self._open_view(devices, reporter, speaking=speaking)
+        manager.connect(self._workers(), view, self.keeper.is_for_holder)
         self.commands = OperatorCommands(
             manager, self.admission, records, rules,
             decisions=decisions, quiet_for=self.registrar.quiet_for, products=products,
             reload=reload, dump=dump, discovery=discovery, proofs=self.proofs,
-            conflicts=IdentityConflicts(manager, self.admission, records, found),
+            conflicts=IdentityConflicts(manager, self.admission, records, discovery.devices),
             moves=self._open_moves(products, preflight, checkpoint), shared=shared,
         )  # fmt: skip
         self.tap = MessageTap(lambda: clock.wall() // 1000)
@@ -195,7 +198,7 @@ class Application:
             checkpoint(f"move-{step}")
 
         targets = TargetRecords(self._records)
-        return Mover(
+        mover = Mover(
             self._records,
             targets=targets,
             registration=self.registrar.beside(targets, at_target),
@@ -206,6 +209,8 @@ class Application:
             clock=self.clock,
             checkpoint=at_target,
         )
+        self.manager.halts_too = mover.halted
+        return mover
 
     def _open_moves(
         self,
@@ -413,6 +418,25 @@ class Application:
         if self.credentials is not None:
             self.credentials.reread(clouds)
 
+    def join(self, site: SiteStage) -> None:
+        """Have the children belong to this gateway by what the site says, from now on."""
+        hands = ChangingHands(
+            self.manager, self.admission,
+            records=self._records, secrets=self._secrets, ownership=site.ownership,
+            copies=site.replica, shard_of=site.shard_of, may_send=site.may_send,
+        )  # fmt: skip
+        self.site, self._site_stage = site.connect(hands), site
+
+    async def run_site(self) -> None:
+        """Take part in the site, until cancelled; at once where there is none."""
+        if self._site_stage is not None:
+            await self._site_stage.run()
+
+    async def leave_site(self) -> None:
+        """Give the children to the others of the site, while `run_site` and the manager run."""
+        if self._site_stage is not None:
+            await self._site_stage.leave()
+
     def services(self) -> Iterable[Service]:
         """Return what has to run besides the manager."""
         watches = (authority.watch for authority in self.authorities.values())
@@ -504,14 +528,20 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
     environ: of the process.  The other arguments: as `Application` takes them.
     """
     clock = Clock(asyncio.get_running_loop().time, wall_time, earliest=BUILT)
-    manager = DeviceManager(storage.records, clock)
+    providers = _providers(config, environ)
+    site: SiteStage | None = None
+    if config.site.endpoints:
+        read = partial(read_secret, credentials_directory(environ))
+        site = SiteStage(config.site, __version__, storage, providers, read, clock)
+    records = storage.records if site is None else site.records
+    manager = DeviceManager(records, clock)
     app = Application(
         manager=manager,
         discovery=LanDiscovery(config, rules, manager, clock, environ),
-        records=storage.records,
-        secrets=storage.secrets,
+        records=records,
+        secrets=storage.secrets if site is None else site.secrets,
         decisions=storage.decisions,
-        providers=_providers(config, environ),
+        providers=providers,
         rules=rules,
         reporter=reporter,
         registration=config.registration,
@@ -528,8 +558,11 @@ def build(  # noqa: PLR0913  # ruff counts keyword-only ones: what the daemon ow
         proofs=config.proofs,
         state=config.gateway.state_directory,
         preflight=partial(_preflight, config, environ),
-        ownership=config.site.ownership(),
+        ownership=config.site.ownership() if site is None else site.ownership,
+        shared=site is not None,
     )
+    if site is not None:
+        app.join(site)
     app.open_authorities()
     app.open_credentials(config.credentials, storage.decisions, environ)
     app.open_broker(config.messages, config.gateway.state_directory, BrokerPlaces.of(environ))

@@ -2,7 +2,7 @@
 
 The start: configuration, durable stores reconciled, D-Bus name owned, READY=1; only then the LAN
 and the clouds.  The stop: discovery, then registrations under way until they are durable, then
-sessions, D-Bus and the stores.
+the children of a site given to its other gateways, sessions, D-Bus and the stores.
 """
 
 from __future__ import annotations
@@ -188,7 +188,7 @@ class Daemon:
     async def _work(self) -> None:
         self._listen_to_signals()
         await self._app.admit_gateway()
-        manager = self._start(self._app.manager.run())
+        manager, site = self._start(self._app.manager.run()), self._start(self._app.run_site())
         for service in self._services():
             self._start(service)
         self._show()
@@ -198,7 +198,7 @@ class Daemon:
         try:
             await self._stop.wait()
         finally:
-            await self._wind_down(manager)
+            await self._wind_down(manager, site)
 
     def _services(self) -> list[Coroutine[Any, Any, None]]:
         interval = watchdog_interval(self._environ, os.getpid())
@@ -266,14 +266,16 @@ class Daemon:
             self._failed = True
             self._stop.set()
 
-    async def _wind_down(self, gateway: asyncio.Task[None]) -> None:
+    async def _wind_down(self, gateway: asyncio.Task[None], site: asyncio.Task[None]) -> None:
         self._notifier.stopping("finishing registrations under way")
         logger.info("Stopping.")
         self._show()
-        around = self._tasks - {gateway}
+        around = self._tasks - {gateway, site}
         await cancel_and_wait(around)
         await self._app.registrar.drain(DRAIN)
+        await self._app.leave_site()
         await cancel_and_wait({gateway})
+        await cancel_and_wait({site})
 
     def _listen_to_signals(self) -> None:
         loop = asyncio.get_running_loop()

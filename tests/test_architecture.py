@@ -47,8 +47,9 @@ LAW: dict[str, set[str]] = {
     "cloud": {"device", "settings", "runtime", "network", "ca", "errors"},
     "console": {"device.secret", "runtime", "network", "cloud.http", "errors"},
     "site": {
-        "device", "settings", "runtime", "network", "errors", "admission.ownership", "cloud.http",
-        "cloud.credentials", "secretstore.store", "secretstore.vault.crypto",
+        "device", "settings", "runtime", "network", "errors", "admission.ownership",
+        "admission.placed_records", "cloud.http", "cloud.credentials", "cloud.paho_socket",
+        "cloud.provider", "secretstore.store", "secretstore.vault.crypto",
         "secretstore.keyslots.recovery", "storage", "ca",
     },
     "dbus": {"device", "settings", "runtime", "errors"},

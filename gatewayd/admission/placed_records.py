@@ -75,8 +75,10 @@ class PlacedRecords:
 
     def _place(self, record: Record) -> Record:
         """Return a record that says whose the child is; the same one while nothing changes."""
-        why = record.elsewhere if record.cloud is None else self._ownership.elsewhere(record.cloud)
-        if not why.code:
+        if record.cloud is None:
+            return record
+        why = self._ownership.elsewhere(record.cloud)
+        if not why.code and not record.elsewhere.code:
             return record
         known = self._placed.get(record.device)
         if known is None or known.read is not record or known.why != why:

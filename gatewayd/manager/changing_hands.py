@@ -13,12 +13,14 @@ import logging
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
+from gatewayd.admission.controller import AdmissionController
 from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName, Record, RecordStore
 from gatewayd.device.secret import SecretSlots
+from gatewayd.errors import GatewayError
 from gatewayd.manager.manager import Child, DeviceManager
 
 log = logging.getLogger(__name__)
@@ -33,6 +35,8 @@ SETTLE = 0.5
 """Seconds in which shards that come one after another have strangers judged again once."""
 REFRESH = 2.0
 """Seconds until children that are elsewhere are shown with the gateway that has them now."""
+
+FORGOTTEN_THERE = Reason("forgotten-at-site", "It was forgotten at another gateway of the site.")
 
 _REGISTERS = frozenset({State.REGISTERING, State.SECURING})
 """The states in which the cloud may be about to issue a secret."""
@@ -61,7 +65,7 @@ class ShardCopies(Protocol):
 
 
 class ChangingHands:
-    """What has the children of shards begin and end their work here: a `ShardListener`.
+    """What has the children of shards begin and end their work here: `SiteChildren`.
 
     shard_of: returns the shard of a name.
     may_send: whether this gateway may still send anything for its children, by its lease.
@@ -70,6 +74,7 @@ class ChangingHands:
     def __init__(  # noqa: PLR0913  # by keyword: what children have to do with
         self,
         manager: DeviceManager,
+        admission: AdmissionController,
         *,
         records: RecordStore,
         secrets: SecretSlots,
@@ -78,7 +83,8 @@ class ChangingHands:
         shard_of: Callable[[CloudName], int],
         may_send: Callable[[], bool],
     ) -> None:
-        self._manager, self._records, self._secrets = manager, records, secrets
+        self._manager, self._admission = manager, admission
+        self._records, self._secrets = records, secrets
         self._ownership, self._copies = ownership, copies
         self._shard_of, self._may_send = shard_of, may_send
         self._judge_at = asyncio.Event()
@@ -105,7 +111,22 @@ class ChangingHands:
 
         await asyncio.gather(*(release(record) for record in self._of(shard)))
         self._judge_at.set()
-        await self._copies.release(shard)
+        try:
+            await self._copies.release(shard)
+        except GatewayError as error:
+            log.warning("Not all that changed of shard %d is in etcd: %s.", shard, error)
+
+    def adopt(self, record: Record) -> None:
+        """Know a child by a record that another gateway of the site has written."""
+        self._admission.adopt(record)
+
+    def drop(self, device: DeviceId) -> None:
+        """Know a child no more that was forgotten at another gateway: now it is a stranger."""
+        self._admission.drop(device)
+        child = self._manager.children.get(device)
+        self._manager.post(device, lc.Forgotten(FORGOTTEN_THERE))
+        if child is not None and child.present:
+            self._manager.post(device, lc.Seen())
 
     async def run(self) -> None:
         """Have strangers judged again after changes, and show who has what, until cancelled."""

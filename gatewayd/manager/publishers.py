@@ -10,7 +10,7 @@ from gatewayd.device.record import RecordStore
 from gatewayd.manager.manager import Child, ChildPublisher
 
 
-class BrokerUsers(Protocol):
+class NotifiedBroker(Protocol):
     """The children as users of gatewayd's own broker."""
 
     def update(self, device: DeviceId) -> None:
@@ -31,7 +31,7 @@ class Standings(Protocol):
     """What has to know how children stand.  Either is None where there is none, or not yet."""
 
     @property
-    def broker(self) -> BrokerUsers | None: ...
+    def broker(self) -> NotifiedBroker | None: ...
     @property
     def message_stage(self) -> SpeakingChildren | None: ...
 

@@ -59,20 +59,25 @@ class Copies:
     site: Site
     gateway: Stage
     fails: int = 0
+    hands: ChangingHands = field(init=False)
 
     async def load(self, shard: int, token: int) -> None:
         self.site.calls.append(f"load {shard}")
-        if self.fails:
-            self.fails -= 1
-            raise StoreUnavailable("etcd does not answer")
+        self._answer()
         for record in self.site.rows.all():
             if record.cloud is not None and shard_of(record.cloud) == shard:
                 self.gateway.records.rows[record.device] = record
-                self.gateway.app.admission.adopt(record)
+                self.hands.adopt(record)
         self.gateway.records.slots |= self.site.rows.slots
+
+    def _answer(self) -> None:
+        if self.fails:
+            self.fails -= 1
+            raise StoreUnavailable("etcd does not answer")
 
     async def release(self, shard: int) -> None:
         self.site.calls.append(f"release {shard}")
+        self._answer()
         for record in self.gateway.records.all():
             if record.cloud is not None and shard_of(record.cloud) == shard:
                 self.site.rows.rows[record.device] = record
@@ -101,10 +106,10 @@ async def gateway(site: Site, cloud: FakeCloud, *shards: int) -> AsyncIterator[G
     copies = Copies(site, made)
     one: Gateway
     hands = ChangingHands(
-        made.manager, records=made.placed, secrets=made.records.secrets, ownership=owned,
-        copies=copies, shard_of=shard_of, may_send=lambda: not one.fenced,
+        made.manager, made.app.admission, records=made.placed, secrets=made.records.secrets,
+        ownership=owned, copies=copies, shard_of=shard_of, may_send=lambda: not one.fenced,
     )  # fmt: skip
-    one = Gateway(made, owned, hands, copies)
+    one, copies.hands = Gateway(made, owned, hands, copies), hands
     async with made.running(), in_background(hands.run()):
         for shard in shards:
             await hands.gained(shard, 1)
@@ -296,3 +301,27 @@ async def test_a_command_at_another_gateway_names_the_one_that_has_the_child(
         with pytest.raises(WrongState, match=r"owned by b\. Run this there"):
             await command(one.stage.app.commands, device)
         assert one.stage.records.rows == before
+
+
+async def test_a_child_that_was_forgotten_at_another_gateway_is_a_stranger(
+    site: Site, cloud: FakeCloud
+) -> None:
+    async with gateway(site, cloud, 1) as one:
+        device = one.stage.announce("stranger-1")
+        await wait(one, device, "pending")
+        await one.stage.app.commands.approve(device, "", "uid 0")
+        await wait(one, device, "online")
+        await one.lose(1)
+        del one.stage.records.rows[device], site.rows.rows[device]  # as a merge of that does
+        one.hands.drop(device)
+        await one.hands.gained(1, 2)
+        await wait(one, device, "pending")
+
+
+async def test_what_cannot_be_written_at_the_end_keeps_no_shard(
+    site: Site, cloud: FakeCloud, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with gateway(site, cloud, 1) as one:
+        one.copies.fails = 1
+        await one.lose(1)
+        assert "Not all that changed of shard 1 is in etcd" in caplog.text
