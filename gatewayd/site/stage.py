@@ -108,7 +108,7 @@ class SiteStage:
         )
         return Replica(
             client,
-            self._keys.prefix,
+            self._keys,
             local,
             self._members.keys,
             shard_of=self.shard_of,
