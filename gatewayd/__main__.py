@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import ctypes
 import gc
 import logging
 import os
@@ -28,6 +29,12 @@ GC_THRESHOLDS = (10_000, 20, 20)
 that Python's own thresholds would have all of them looked at again and again in a rush.  Until the
 start is over nothing is collected: what is made then, as the children on record, stays."""
 
+TRIM_THRESHOLD, MMAP_THRESHOLD, ARENA_MAX = -1, -3, -8
+"""Options of mallopt(3)."""
+LARGE_BUFFER = 128 << 10
+"""Bytes from which on a buffer is mapped by itself, and given back to the kernel when it is freed.
+GNU's library begins with this, and raises it, up to 32 MiB, with what it sees freed."""
+
 EX_CONFIG = 78
 """sysexits.h: the configuration is wrong.  systemd does not restart after it."""
 
@@ -47,6 +54,7 @@ def run(arguments: list[str], checkpoint: Callable[[str], None] = ignore_step) -
     if options.check_config:
         return _check(paths)
     journal.setup("info", journal.handler())
+    _share_one_heap()
     protect_memory()
     try:
         installed = examine(paths, Plugins.installed(), as_daemon=True).accepted(warn)
@@ -72,14 +80,33 @@ async def _serve(
 ) -> int:
     gc.disable()
     notifier = Notifier(notify_socket(os.environ).send)
-    return await Daemon(installed, paths, os.environ, notifier, checkpoint, _collect_seldom).run()
+    return await Daemon(installed, paths, os.environ, notifier, checkpoint, _settle_memory).run()
 
 
-def _collect_seldom() -> None:
-    """Set the garbage collector for the time after the start; what is there by then stays."""
+def _share_one_heap() -> None:
+    """Have all threads use one heap, and have what is freed go back; before there are threads.
+
+    Else each thread has a heap of its own, and a gateway holds the memory of the largest answer
+    that lists all children, for the rest of its life.  Other libraries have no such options.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(ARENA_MAX, 1)
+        library.mallopt(MMAP_THRESHOLD, LARGE_BUFFER)
+        library.mallopt(TRIM_THRESHOLD, LARGE_BUFFER)
+
+
+def _settle_memory() -> None:
+    """Set the garbage collector for the time after the start; what is there by then stays.
+
+    What the start has freed goes back to the kernel (malloc_trim(3)).
+    """
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(ctypes.c_size_t(0))
 
 
 def _check(paths: ConfigPaths) -> int:

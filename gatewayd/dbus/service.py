@@ -96,6 +96,8 @@ class ManagedObjects:
             self._waiting.popleft().attempt(lambda: bounded(objects(), self._connection))
         if self._waiting:
             self._thread.post_later(SENDING, self._make)
+        else:
+            self._variants.forget_all()  # of 10,000 children they are 11 MB
 
     def _make_some(self) -> bool:
         missing = (v for v in self._devices if not self._variants.has_entry(v.id))
@@ -139,6 +141,7 @@ class ObjectServer:
         self._exported: dict[ObjectInterface, ObjectProperties] = {}
         self._ids: dict[str, DeviceId] = {}  # by object path
         self._registrations: dict[DeviceId, int] = {}
+        self._handlers = self._on_call, self._on_get  # one of each for all children
         self._variants = DeviceVariants(interfaces[DEVICE])
         self._signals = SignalEmitter(connection, self._variants)
         self._managed = ManagedObjects(thread, connection, self._devices, self._variants)
@@ -213,7 +216,7 @@ class ObjectServer:
 
     def _export(self, location: ObjectInterface) -> int:
         info = self._interfaces[location.interface].info
-        return self._connection.register(location.path, info, self._on_call, self._on_get)
+        return self._connection.register(location.path, info, *self._handlers)
 
     def _withdraw(self, device: DeviceId) -> None:
         if device in self._registrations:

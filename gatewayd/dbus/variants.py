@@ -1,4 +1,4 @@
-"""Views as D-Bus values.  The costly ones are kept until the view changes.
+"""Views as D-Bus values.  The costly ones are kept while an answer of all children is made.
 
 GLib makes a value of many small ones, and each costs a call from Python.  So those of children are
 serialised here at once; a test compares each type with what GLib makes.  The format:
@@ -13,6 +13,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
+from itertools import accumulate
 from typing import Any, Final
 
 from gatewayd.dbus.glib import GLib, Variant
@@ -62,13 +63,15 @@ class DeviceVariants:
 
     def __init__(self, interface: Interface) -> None:
         self._interface = interface
-        self._rows: dict[DeviceId, bytes] = {}
         self._entries: dict[DeviceId, bytes] = {}
 
     def forget(self, device: DeviceId) -> None:
         """Drop what is kept of a child: its view has changed."""
-        self._rows.pop(device, None)
         self._entries.pop(device, None)
+
+    def forget_all(self) -> None:
+        """Drop what is kept of all children: no answer is made of it now."""
+        self._entries.clear()
 
     def has_entry(self, device: DeviceId) -> bool:
         """Whether `entries` would be cheap for this child."""
@@ -97,7 +100,7 @@ class DeviceVariants:
 
     def rows(self, views: Iterable[DeviceView]) -> Variant:
         """Return an a(ssssto)."""
-        return variant(f"a{ROW}", pack_array((self._row(view) for view in views), 8))
+        return variant(f"a{ROW}", pack_array(map(pack_row, views), 8))
 
     def entries(self, views: Iterable[DeviceView]) -> Variant:
         """Return an a{oa{sa{sv}}}, the result of GetManagedObjects."""
@@ -125,13 +128,6 @@ class DeviceVariants:
             "Sightings": Variant("aa{ss}", list(map(dict, view.sightings))),
         }
         return Variant("(a{sv})", ({**self.properties(view), **around, **more},))
-
-    def _row(self, view: DeviceView) -> bytes:
-        if view.id not in self._rows:
-            values = zip(ROW[1:-1], row_of(view), strict=True)
-            members = [(kind, PACK[kind](value)) for kind, value in values]
-            self._rows[view.id] = pack_structure(members)
-        return self._rows[view.id]
 
     def _make_entry(self, view: DeviceView) -> bytes:
         every = self._packed(view, self._interface.properties)
@@ -238,6 +234,15 @@ PACK: Final[dict[str, Callable[[Any], bytes]]] = {
     "as": pack_texts,
 }
 """Makes a value of a type that a property has."""
+
+
+def pack_row(view: DeviceView) -> bytes:
+    """Return the row of a child in lists: as `pack_structure` makes it, in half the time."""
+    *names, changed, path = row_of(view)
+    packed = [pack_text(name) for name in names]
+    texts = b"".join(packed)
+    body = texts + _PADDING[-len(texts) % 8] + PACK["t"](changed) + pack_text(path)
+    return _framed(bytearray(body), [*accumulate(map(len, packed))][::-1])
 
 
 def pack_structure(members: Sequence[tuple[str, bytes]]) -> bytes:

@@ -80,6 +80,8 @@ def on_retry(record: Record) -> Record:
     return replace(record.without_stale_secret(), stale=0)
 
 
+NOT_SEEN_YET = Reason("not-seen-yet", "It has not been seen since gatewayd started.")
+
 HANDED_OVER = Reason(
     "handed-over", "Its holder has the session; gatewayd keeps the secret, and renews it."
 )
@@ -99,7 +101,7 @@ def restore(record: Record, *, has_secret: bool, held: bool = False) -> tuple[St
     if has_secret and held and record.activated_at:
         return State.HANDED_OVER, HANDED_OVER
     if has_secret:
-        return State.ABSENT, Reason("not-seen-yet", "It has not been seen since gatewayd started.")
+        return State.ABSENT, NOT_SEEN_YET
     if record.activated_at:
         return State.FAILED, SECRET_LOST
     return State.ADMITTED, NONE

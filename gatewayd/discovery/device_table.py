@@ -58,6 +58,8 @@ MAX_CONTESTANTS = 4
 """How many strangers may wait at an origin that another device has taken."""
 MAX_RIVALS = 8
 """Other devices that are named in a conflict."""
+NO_VALUES: frozenset[str] = frozenset()
+"""One for all devices: each empty set that is made takes 216 bytes."""
 
 
 class ObservationIndex:
@@ -183,7 +185,8 @@ def join_evidence(
     rivals: the other devices in it.  common: what the sightings show that identifies none.
     """
     ranked = sorted(sightings, key=lambda s: (-s.trust, s.source, s.key))
-    beside = (c for s in ranked for c in s.claims if not (is_exclusive(c) or c in common))
+    shown = (c for s in ranked for c in s.claims if not (is_exclusive(c) or c in common))
+    own, beside = frozenset(own), frozenset(shown)
     addresses = dict.fromkeys(address for s in ranked for address in s.addresses)
     views = [{**s.attributes, "trust": s.trust.word} for s in ranked]
     kind = {key: next((v[key] for v in views if v.get(key)), "") for key in ("model", "vendor")}
@@ -191,13 +194,13 @@ def join_evidence(
     disputed = conflict not in UNDISPUTED
     return Evidence(
         views=tuple(view | kind for view in views),
-        claims=frozenset(own).union(beside),
+        claims=own if beside <= own else own | beside,
         trust=ranked[0].trust if ranked and not disputed else Trust.CLAIMED,
         label=next((s.label for s in ranked if s.label), ""),
         addresses=tuple(addresses)[:MAX_ADDRESSES],
         conflict=conflict,
         rivals=rivals,
-        common=frozenset(one.value for one in common),
+        common=frozenset(one.value for one in common) if common else NO_VALUES,
     )
 
 

@@ -19,7 +19,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TypeAlias
 
@@ -30,6 +30,7 @@ from gatewayd.device.identity import (
     are_several,
     consistent,
     contradict,
+    held_once,
     is_exclusive,
     is_kept,
     is_kernel_mac,
@@ -88,8 +89,8 @@ class KnownDevice:
     listed: bool = False
     away: bool = False
     rank: int = 0
-    claims: set[Claim] = field(default_factory=set)
-    accepted: set[Claim] = field(default_factory=set)
+    claims: frozenset[Claim] = frozenset()
+    accepted: frozenset[Claim] = frozenset()
     origins: tuple[Origin, ...] = ()
 
     @property
@@ -285,7 +286,7 @@ class Resolver:
 
     def claims(self, device: DeviceId) -> frozenset[Claim]:
         """Return what identifies a device; nothing if it is not known."""
-        return frozenset(self._devices[device].claims if device in self._devices else ())
+        return self._devices[device].claims if device in self._devices else frozenset()
 
     def distinctive(self, device: DeviceId, *, without: Collection[Claim] = ()) -> frozenset[Claim]:
         """Return what identifies a device and no other; by what it is looked up by.
@@ -339,18 +340,17 @@ class Resolver:
 
         Those excepted that are another's, or none's, by an operator's answer.
         """
-        known = self._devices.get(device) or self._create(device)
+        known, shown = self._devices.get(device) or self._create(device), frozenset(claims)
         self._discard(known)
         known.pinned = True
-        accepted = consistent(
-            [one for one in claims if self._answers.get(key_of(one), device) == device]
-        )
+        accepted = consistent([c for c in shown if self._answers.get(key_of(c), device) == device])
         for one in [c for c in known.claims if contradict([c], accepted)]:
             self._drop_claim(known, one)
-        for one in (*accepted, *self._kernel_macs.get(device, ())):
-            if is_kept(one):
-                self._add_claim(known, one)
-                known.accepted.add(key_of(one))
+        for one in filter(is_kept, (*accepted, *self._kernel_macs.get(device, ()))):
+            self._add_claim(known, one)
+            known.accepted |= {key_of(one)}
+        known.claims = held_once(known.claims, shown)
+        known.accepted = held_once(known.accepted, known.claims)
 
     def left(self, device: DeviceId, origin: Origin, *, last: bool = False) -> None:
         """Note that a device is not at an origin any more: another may have its serial alone.
@@ -582,11 +582,11 @@ class Resolver:
 
     def _add_claim(self, known: KnownDevice, one: Claim) -> None:
         self._claim_index.add(one, known)
-        known.claims.add(one)
+        known.claims |= {one}
 
     def _drop_claim(self, known: KnownDevice, one: Claim) -> None:
         self._claim_index.discard(one, known)
-        known.claims.discard(one)
+        known.claims -= {one}
 
     def _drop_key(self, key: Claim, *, but: DeviceId = NO_DEVICE) -> None:
         """Take a claim from all who hold it, in all namespaces.  but: who keeps it."""
@@ -595,6 +595,6 @@ class Resolver:
                 self._take(holder, key)
 
     def _take(self, holder: KnownDevice, key: Claim) -> None:
-        holder.accepted.discard(key)
+        holder.accepted -= {key}
         for one in [c for c in holder.claims if key_of(c) == key]:
             self._drop_claim(holder, one)

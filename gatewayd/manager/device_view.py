@@ -70,7 +70,8 @@ class DevicePublisher:
         self._records, self._devices, self._admission = records, devices, admission
         self._reporter, self._clock, self._moving = reporter, clock, moving
         self._changed: dict[DeviceId, tuple[Child, float]] = {}
-        self._trust: dict[DeviceId, tuple[PolicyVersion, Evidence, Trust]] = {}
+        self._trust: dict[DeviceId, tuple[Evidence, Trust]] = {}
+        self._version: PolicyVersion | None = None
 
     def show(self, child: Child) -> None:
         """Have a child shown, new or changed."""
@@ -131,11 +132,13 @@ class DevicePublisher:
 
     def _trust_of(self, device: DeviceId, evidence: Evidence) -> Trust:
         """Return how well a child is identified: by policy, once for each change of either."""
-        basis = self._admission.version, evidence
+        if self._version != self._admission.version:
+            self._version = self._admission.version
+            self._trust.clear()
         known = self._trust.get(device)
-        if known is None or known[:2] != basis:
-            known = self._trust[device] = (*basis, self._admission.judge(device, evidence).trust)
-        return known[2]
+        if known is None or known[0] != evidence:
+            known = self._trust[device] = evidence, self._admission.judge(device, evidence).trust
+        return known[1]
 
 
 def device_view(

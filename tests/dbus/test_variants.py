@@ -40,11 +40,20 @@ def test_what_never_or_always_changes_is_not_announced() -> None:
     assert set(INTERFACE.properties) - INTERFACE.announced == quiet
 
 
-def test_rows_are_kept_until_they_are_dropped() -> None:
+def test_entries_are_kept_until_they_are_dropped() -> None:
+    variants, now = DeviceVariants(INTERFACE), view("child-1", state="online")
+    before, after = variants.entry(ONE), DeviceVariants(INTERFACE).entry(now)
+    assert variants.entry(now) == before != after
+    variants.forget(ONE.id)
+    assert variants.entry(now) == after
+    assert variants.has_entry(ONE.id)
+    variants.forget_all()
+    assert not variants.has_entry(ONE.id)
+
+
+def test_rows_are_made_of_views_each_time() -> None:
     variants, now = DeviceVariants(INTERFACE), view("child-1", state="online")
     assert variants.rows([ONE]).unpack() == [row_of(ONE)]
-    assert variants.rows([now]).unpack() == [row_of(ONE)]
-    variants.forget(ONE.id)
     assert variants.rows([now]).unpack() == [row_of(now)]
     assert variants.rows([]).get_type_string() == "a(ssssto)"
 
