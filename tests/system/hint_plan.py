@@ -126,7 +126,10 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl site found": Way(refused=NO_SITE),
     "gatewayctl site join": Way(refused=NO_SITE),
     "gatewayctl site accept": Way(refused=NO_SITE),
+    "gatewayctl site drain": Way(refused=NO_SITE),
     "gatewayctl site resume": Way(refused=NO_SITE),
+    "gatewayctl site remove": Way(refused="Use --yes"),
+    "gatewayctl site owner": Way(),
     # setup, and the store
     "gatewayctl setup": Way(  # it would show children arriving for a minute
         typed=(("Which is to change", ""), ("Secrets: ", "")), endless=True),
