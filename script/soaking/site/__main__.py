@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import signal
 import sys
 import tempfile
@@ -35,7 +36,10 @@ LAWS = {
 def main() -> int:
     """Return 1 where a law was broken."""
     options = _options()
-    with tempfile.TemporaryDirectory(prefix="gatewayd-site-", dir=DISK) as directory:
+    with contextlib.ExitStack() as stack:
+        directory = options.directory or stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="gatewayd-site-", dir=DISK)
+        )
         asked = SiteOptions(
             options.children, options.gateways, options.faults, options.seed,
             until=options.minutes * 60, rest=options.rest, period=options.period,
@@ -109,6 +113,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--period", type=float, default=30.0, help="seconds between messages of a child (30)"
+    )
+    parser.add_argument(
+        "--directory", help="empty directory for all files, which stay (default: none stays)"
     )
     parser.add_argument(
         "--listed", action="store_true", help="gateways list the children: for thousands of them"

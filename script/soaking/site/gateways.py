@@ -28,7 +28,7 @@ from script.soaking.site.etcd import SITE, USER, EtcdCluster
 from script.soaking.site.network import CHILDREN, INTERFACE, PLANT, SiteHost, SiteNetwork
 
 JOURNAL = "journal"
-SITE_INTERFACE = (MANAGER[0], MANAGER[1], "org.gatewayd1.Site")
+SITE_INTERFACE = (MANAGER[0], f"{MANAGER[1]}/site", "org.gatewayd1.Site")
 OF_PLANT = ("ca.pem", "product-secret", "serials.txt")
 """The files of a plant that each gateway needs."""
 RESTART = 5.0
@@ -98,10 +98,14 @@ class SoakGateway:
         text = await self.site.busctl(*call)
         return json.loads(text)["data"][0] if text and json.loads(text)["data"] else None
 
-    async def property(self, name: str) -> Any:  # noqa: ANN401  # JSON
-        """Return a property of org.gatewayd1.Site.  Raises RuntimeError."""
-        text = await self.site.busctl("--json=short", "get-property", *SITE_INTERFACE, name)
-        return json.loads(text)["data"]
+    async def fingerprint(self) -> str:
+        """Return that of its public key, once it shows it.  Raises RuntimeError, TimeoutError."""
+
+        async def shown() -> str:
+            words = ("--json=short", "get-property", *SITE_INTERFACE, "Fingerprint")
+            return str(json.loads(await self.site.busctl(*words))["data"])
+
+        return str(await self.site.until(shown, f"{self.name} to show its fingerprint"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +207,7 @@ async def found_site(gateways: Sequence[SoakGateway]) -> None:
     fingerprint = await _tried(first, "Found")
     for one in others:
         await _tried(one, "Join", "s", fingerprint)
-        own = await one.property("Fingerprint")
-        await _tried(first, "Accept", "ss", one.name, own)
+        await _tried(first, "Accept", "ss", one.name, await one.fingerprint())
 
 
 async def _tried(gateway: SoakGateway, method: str, *words: str) -> Any:  # noqa: ANN401  # JSON
