@@ -66,6 +66,16 @@ def test_another_write_of_the_site_replaces_what_is_here() -> None:
         assert not outcome.publish
 
 
+@pytest.mark.parametrize("stored", [1, 0], ids=["activated", "registered again"])
+def test_a_secret_that_was_lost_here_alone_comes_back(stored: int) -> None:
+    """The start has found it gone, and a record that was never activated says so."""
+    blob = there(3, record(THERE, 1), s1=b"a")
+    outcome = merged(blob, 7, LocalCopy(HERE, record(HERE, stored, attempt=1), {}, KNOWN), NOW)
+    assert outcome == Merged(record(HERE, 1), slots(HERE, s1=b"a"))
+    given_up = record(HERE, 0, attempt=2)
+    assert merged(blob, 7, LocalCopy(HERE, given_up, {}, KNOWN), NOW) == Merged(publish=True)
+
+
 def test_a_replaced_gateway_gets_all_of_a_child() -> None:
     blob = there(4, record(THERE, 2), s2=b"b")
     outcome = merged(blob, 8, LocalCopy(THERE), NOW)

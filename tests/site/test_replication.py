@@ -13,7 +13,7 @@ import pytest
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName, Record, unchanged
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import ConfigError, OwnershipLost, SecretNotFound
+from gatewayd.errors import ConfigError, OwnershipLost, SecretNotFound, StoreUnavailable
 from gatewayd.site.etcd_messages import Put
 from gatewayd.site.replica.blob import key_of_child, open_blob
 from gatewayd.site.replica.replication import FORGOTTEN_FOR
@@ -319,9 +319,29 @@ async def test_a_new_key_of_the_site_replaces_the_former_everywhere(
         await a.replica.reseal()
         key = key_of_child(KEYS, shard_of(cloud_name(1)), cloud_name(1))
         assert open_blob(only, key, await stored(a, 1)).record is not None
-        await b.take(2)  # whoever gains a shard does the same
+        b.keys = KEYS
+        with pytest.raises(StoreUnavailable, match="newer than the one that is here"):
+            await b.take(1)  # it has not read the new key yet
+        b.keys = newer
+        await b.take(2)  # who gains a shard does the same
         key = key_of_child(KEYS, shard_of(cloud_name(2)), cloud_name(2))
         assert open_blob(only, key, await stored(b, 2)).record is not None
+
+
+async def test_a_secret_that_the_vault_lost_comes_back_from_the_site(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        await a.take(1)
+        record = await registered(a, 1)
+        await a.storage.secrets.delete(record.slot(1))
+        relabelled = replace(record, label="later")
+        await a.records.update(record.device, partial(instead, relabelled))
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        assert a.storage.without_secret
+        await a.take(1)
+        assert a.records[record.device] == relabelled
+        assert await a.secrets.get(record.slot(1)) == Secret(b"issued")
 
 
 async def test_what_was_forgotten_long_ago_is_forgotten_by_etcd(

@@ -244,7 +244,9 @@ class Membership:
             ring, documents = await self._require()
             waiting = documents.waiting.get(gateway)
             if waiting is None:
-                raise WrongState(f"No gateway {gateway!a} waits: run gatewayctl site join there")
+                raise WrongState(
+                    f"No gateway {gateway!a} waits: run gatewayctl site join FINGERPRINT on it"
+                )
             if waiting.fingerprint != expected:
                 raise WrongState(
                     f"The gateway that waits as {gateway} has another fingerprint, "
@@ -253,8 +255,8 @@ class Membership:
                 )
             if ring.members.get(gateway, waiting.public) != waiting.public:
                 raise WrongState(
-                    f"{gateway} is a member with another key: run gatewayctl site remove {gateway} "
-                    "first, so that the former one gets no new key"
+                    f"{gateway} is a member with another key: first run gatewayctl site remove "
+                    f"{gateway}, so that the former one gets no new key"
                 )
             if gateway not in ring.members and len(ring.members) >= MAX_GATEWAYS:
                 raise WrongState(f"A site has {MAX_GATEWAYS} gateways at most: remove another one")
@@ -305,8 +307,8 @@ class Membership:
                 standing, fault = SiteState.FAULTY, str(error)
         elif standing is SiteState.NOT_FOUNDED and self._ring is not None:
             fault = (
-                "etcd has lost the site: run gatewayctl site found here, which puts its keys and "
-                "children back"
+                "etcd has lost the site: run gatewayctl site found, which puts its keys back, and "
+                "with them the children"
             )
         ring = self._ring if standing is SiteState.READY else None
         self._view = ShownMembers(
@@ -344,7 +346,7 @@ class Membership:
         if known is not None and self._is_put_back(sealed):
             raise DocumentFault(
                 f"etcd was put back to epoch {sealed.epoch} of the site's keys, and this gateway "
-                f"has {known.epoch}: run gatewayctl site found here, which puts the newer back"
+                f"has {known.epoch}: run gatewayctl site found, which puts the newer back"
             )
         ring = sealed.open(document.unwrap(own, sealed))
         if ring == known:
@@ -353,9 +355,10 @@ class Membership:
             expected = await self._slots.get(EXPECTED)
             if expected is None or expected.reveal().decode("ascii") != ring.fingerprint:
                 raise DocumentFault(
-                    "the site is not the one whose fingerprint was given here, or has another key "
-                    "since: run gatewayctl site remove for this gateway on a member, then "
-                    "gatewayctl site join here, with the fingerprint that is shown there"
+                    "the site is not the one whose fingerprint was given, or has another key "
+                    "since: run gatewayctl site remove GATEWAY on a member, with the name of this "
+                    "one, then gatewayctl site join FINGERPRINT on this one, with the fingerprint "
+                    "of the site"
                 )
         elif not ring.follows(known):
             raise DocumentFault(

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from gatewayd.device.identity import DeviceId
-from gatewayd.device.record import CloudName
-from gatewayd.errors import OwnershipLost, SiteError, StoreError, StoreUnavailable
+from gatewayd.device.record import CloudName, Record
+from gatewayd.device.secret import Secret, SecretRef
+from gatewayd.errors import BlobDamaged, OwnershipLost, SiteError, StoreError, StoreUnavailable
 from gatewayd.site.etcd_messages import Compare, Compared, EtcdTxn, Get, KeyValue, Operation, Put
 from gatewayd.site.reading import SiteKeys
-from gatewayd.site.replica.blob import BlobKeys, ChildBlob, key_of_child, seal_blob
+from gatewayd.site.replica.blob import BlobKeys, ChildBlob, key_of_child, open_blob, seal_blob
 from gatewayd.site.replica.local_copies import LocalCopies
 from gatewayd.storage.site_marks import SiteMark
 
@@ -170,9 +172,11 @@ class BlobWriter:
         for one, (record, secrets) in zip(batch, copies, strict=True):
             mark = self._local.marks.get(one.name)
             one.serial = (mark.serial if mark is not None else 0) + 1
-            blob = ChildBlob(one.serial, record, secrets)
             if record is None or record.cloud != one.cloud:
                 blob = ChildBlob(one.serial, None, {}, self._wall())
+            else:
+                kept = await self._kept(keys, one, record, secrets)
+                blob = ChildBlob(one.serial, record, {**secrets, **kept})
             try:
                 one.sealed = seal_blob(keys, one.key, blob, self._random)
             except StoreError as error:
@@ -180,6 +184,27 @@ class BlobWriter:
             else:
                 made.append(one)
         return made
+
+    async def _kept(
+        self, keys: BlobKeys, one: _Change, record: Record, here: Collection[SecretRef]
+    ) -> Mapping[SecretRef, Secret]:
+        """Return secrets in use that the site has, and that cannot be read here any more.
+
+        A damaged vault must not have the site lose them, too: the next gain puts them back here.
+        """
+        parts = [record.as_of(part) for part in record.generations]
+        used = {part.slot(n) for part in parts for n in (part.stored, part.candidate) if n}
+        if not (lost := used - set(here)) or one.name not in self._local.marks:
+            return {}
+        while self._permitted([one]):
+            if (read := await self._try((), [Get(self._key(one))])) is None:
+                continue
+            with suppress(BlobDamaged, IndexError):  # there is none, or one of no use
+                there = open_blob(keys, one.key, read.found[0].pairs[0].value).secrets
+                own = {replace(ref, device=one.device): secret for ref, secret in there.items()}
+                return {ref: own[ref] for ref in lost & own.keys()}
+            break
+        return {}
 
     async def _put(self, batch: Sequence[_Change]) -> None:
         """Write a batch; what is refused is written one by one."""

@@ -138,8 +138,7 @@ class LocalCopies:
             chunk, now = blobs[begin : begin + AT_ONCE], self._wall()
 
             def work(chunk: Sequence[StoredBlob] = chunk, now: int = now) -> list[MergeResult]:
-                taken: set[DeviceId] = set()
-                return [self._merge_one(one, own, now, taken) for one in chunk]
+                return [self._merge_one(one, own, now) for one in chunk]
 
             done = await self._thread.run(work, self._adopt)
             results += done
@@ -178,19 +177,16 @@ class LocalCopies:
                 found[ref] = self._store.get(ref)
         return found
 
-    def _merge_one(
-        self, stored: StoredBlob, own: Mapping[str, DeviceId], now: int, taken: set[DeviceId]
-    ) -> MergeResult:
-        """Merge one child, within a group.  taken: ids that others have got in this work."""
+    def _merge_one(self, stored: StoredBlob, own: Mapping[str, DeviceId], now: int) -> MergeResult:
+        """Merge one child, within a group."""
         if stored.blob is None:
             device = own.get(stored.name)
             return MergeResult(stored, device, publish=device is not None)
-        device = self._device(stored.blob, own.get(stored.name), taken)
+        device = self._device(stored.blob, own.get(stored.name))
         if device is None:
             return MergeResult(stored, None)
-        taken.add(device)
         here = LocalCopy(
-            device, self.records.get(device), self._secrets(device), self.marks.get(stored.name)
+            device, self._newest(device), self._secrets(device), self.marks.get(stored.name)
         )
         outcome = merged(stored.blob, stored.revision, here, now)
         if outcome.record is not None or outcome.removed:
@@ -199,9 +195,11 @@ class LocalCopies:
             self._apply(device, outcome)
         return MergeResult(stored, device, outcome.record, outcome.removed, outcome.publish)
 
-    def _device(
-        self, blob: ChildBlob, own: DeviceId | None, taken: set[DeviceId]
-    ) -> DeviceId | None:
+    def _newest(self, device: DeviceId) -> Record | None:
+        """Return the record of a child as this group has left it so far."""
+        return self._database.newest(device, self.records.get(device))
+
+    def _device(self, blob: ChildBlob, own: DeviceId | None) -> DeviceId | None:
         """Return the id that a child has here, or gets; None for one that is gone everywhere."""
         if blob.record is None:
             return own
@@ -209,7 +207,7 @@ class LocalCopies:
             if (known := self._names.get(name)) is not None:
                 return known
         theirs = blob.record.device
-        if theirs not in taken and not is_shared(self.records.get(theirs)):
+        if not is_shared(self._newest(theirs)):
             return theirs
         # the id is another child's here: the rules of the two gateways differ
         digest = hashlib.sha256(repr(blob.record.cloud).encode()).hexdigest()

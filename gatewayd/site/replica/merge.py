@@ -3,6 +3,7 @@
 | the site has            | here is                             | what is done                     |
 |-------------------------|-------------------------------------|----------------------------------|
 | what was last known here| the same, or newer                  | what is here is written there    |
+| that, with its secret   | the same, and its secret is lost    | the site's                       |
 | an older write than that| anything                            | as above: etcd was put back      |
 | another write           | a record, or none                   | the site's, under the id here    |
 | another write, no secret| a secret, and never of the site     | what is here is written there    |
@@ -83,6 +84,8 @@ def _is_ours(blob: ChildBlob, revision: int, here: LocalCopy) -> bool:
     mark = here.mark
     if mark is not None and here.record is None and mark.standing is MarkStanding.AWAY:
         return False  # it left with its shard, and was not forgotten here
+    if _has_lost_secret(blob, here):
+        return False
     if mark is not None:
         known = mark.standing is not MarkStanding.MERGING and mark.revision == revision
         return known or blob.serial < mark.serial
@@ -91,6 +94,19 @@ def _is_ours(blob: ChildBlob, revision: int, here: LocalCopy) -> bool:
     if blob.record is None:
         return here.record.verdict_at > blob.forgotten_at
     return bool(here.record.stored) and not blob.record.stored
+
+
+def _has_lost_secret(blob: ChildBlob, here: LocalCopy) -> bool:
+    """Whether the site has the secret in use, and it is gone here, as from a damaged vault.
+
+    Who gives a secret up uses up the number of its attempt.
+    """
+    theirs, ours = blob.record, here.record
+    if theirs is None or ours is None or not theirs.stored or theirs.cloud != ours.cloud:
+        return False
+    in_use = theirs.slot(theirs.stored)
+    is_lost = replace(in_use, device=here.device) not in here.secrets
+    return is_lost and in_use in blob.secrets and ours.attempt == theirs.attempt
 
 
 def _taken(blob: ChildBlob, theirs: Record, here: LocalCopy, now: int) -> Merged:

@@ -17,7 +17,7 @@ from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Change, CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import BlobDamaged, OwnershipLost, StoreError
+from gatewayd.errors import BlobDamaged, OwnershipLost, StoreError, StoreUnavailable
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, KeyValue
 from gatewayd.site.reading import SiteKeys
 from gatewayd.site.replica.blob import BlobKeys, epoch_of, key_of_child, keys_of_shard, open_blob
@@ -176,6 +176,8 @@ class Replica:
         """Open a blob; one that is damaged counts as none, and is replaced by what is here."""
         key = pair.key.removeprefix(self._site.prefix)
         try:
+            if epoch_of(pair.value) > keys.epoch:
+                raise StoreUnavailable("the key of the site is newer than the one that is here")
             blob = open_blob(keys, key, pair.value)
         except BlobDamaged as error:
             log.warning("What etcd has of a child is of no use: %s.", error)
