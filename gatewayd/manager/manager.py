@@ -57,7 +57,7 @@ STRANGERS_LOGGED = 60
 _STRANGERS = {State.DISCOVERED, State.PENDING, State.FORGOTTEN}
 
 _ROUTINE = {
-    RESTORED, "Seen", "Changed", "RegistrationStarted", "SecretIssued", "SecretStored",
+    RESTORED, REGAINED, "Seen", "Changed", "RegistrationStarted", "SecretIssued", "SecretStored",
     "ActivationStarted",
 }  # fmt: skip
 """Steps on the way to online, which are logged only in detail: the line for online says it all."""
@@ -278,9 +278,9 @@ class DeviceManager:
         child.label = record.label
         held = self._is_for_holder(record)
         state, reason = restore(record, has_secret=has_secret, held=held)
+        if child.present and lc.accepts(state, lc.Seen):
+            state, reason = lc.advance(state, lc.Seen(), present=True), NONE
         self._enter(child, state, reason, REGAINED)
-        if child.present:
-            self.post(child.id, lc.Seen())
 
     # The life of the manager.
 
@@ -375,7 +375,7 @@ class DeviceManager:
         child.remember(entry)
         if self.on_step is not None:
             self.on_step(child.id, before, entry)
-        self._log(child, event)
+        self._log(child, event, again=state is before)
         child.registered = event == "SecretStored" or (
             child.registered and state is not State.ONLINE
         )
@@ -394,11 +394,15 @@ class DeviceManager:
         record = self._records.get(device)
         return record.cloud.provider if record and record.cloud else ""
 
-    def _log(self, child: Child, event: str) -> None:
-        """Log an event; of strangers only so many, as anybody on the LAN can make them."""
+    def _log(self, child: Child, event: str, *, again: bool) -> None:
+        """Log an event; of strangers only so many, as anybody on the LAN can make them.
+
+        again: whether it was in the same state before.
+        """
         quiet = (
             child.state in _STRANGERS or event in _ROUTINE or child.reason.code == ADMITTED_BY_RULE
-        )
+            or (again and child.state is State.ELSEWHERE)
+        )  # fmt: skip
         level = logging.DEBUG if quiet else logging.INFO
         if child.state is State.PENDING and not child.repeats and self._strangers.take(self._now()):
             level = logging.INFO
