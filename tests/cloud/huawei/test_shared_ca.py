@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from dataclasses import replace
 from functools import partial
@@ -17,6 +18,7 @@ from gatewayd.cloud.huawei.provider import Huawei
 from gatewayd.cloud.provider import LoginError
 from gatewayd.runtime.clock import Clock
 from gatewayd.simulator.huawei.platform.errors import IotdaCode, PlatformError
+from gatewayd.site.replica.blob import ChildBlob, key_of_child, open_blob, seal_blob
 from tests.ca.test_bundle import authority_below
 from tests.cloud.guarded import device_ca
 from tests.cloud.huawei.certified import (
@@ -30,6 +32,8 @@ from tests.cloud.huawei.certified import (
 )
 from tests.cloud.huawei.test_imported import trust
 from tests.cloud.stand_ins import ManualClock, Wishes
+from tests.support.replicas import KEYS
+from tests.support.replicas import child as admitted
 
 
 async def another_gateway(one: Certified, folder: Path, ca: Authority) -> Certified:
@@ -71,6 +75,22 @@ async def test_two_gateways_share_a_ca_that_counts_once(tmp_path: Path) -> None:
         with pytest.raises(PlatformError) as refused:
             one.instance.authorities.upload(ca.pem)
         assert refused.value.code == IotdaCode.CA_EXISTS
+        await leave(other)
+
+
+async def test_a_child_of_one_gateways_ca_logs_in_from_another_with_what_the_site_has(
+    tmp_path: Path,
+) -> None:
+    """Key and certificate are its secret, and move with it; the key of the CA stays where it is."""
+    async with certified(furnish(tmp_path)) as one:
+        other = await another_gateway(one, tmp_path, device_ca("gateway b"))
+        at_first = replace(admitted(5), cloud=child(5), stored=1)
+        blob = ChildBlob(1, at_first, {at_first.slot(1): await one.secret(child(5))})
+        key = key_of_child(KEYS, 0, child(5))
+        moved = open_blob(KEYS, key, seal_blob(KEYS, key, blob, os.urandom))
+        secret = moved.secrets[at_first.slot(1)]
+        other.sessions.append(await other.connect(child(5), secret))
+        assert child_id(5) in one.devices()
         await leave(other)
 
 
