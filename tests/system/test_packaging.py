@@ -87,8 +87,11 @@ def test_the_user_of_the_unit_is_made_and_may_own_the_name() -> None:
 
 
 def test_the_unit_asks_the_opener_for_the_key_of_the_vault() -> None:
-    socket = _ini("systemd/gatewayd-vault-key.socket")["Socket"]["ListenStream"]
-    passed = f"\nLoadCredential={VaultSettings().credential}:{socket}\n"
+    socket = _ini("systemd/gatewayd-vault-key.socket")["Socket"]
+    assert socket["ListenStream"] == str(SOCKET)
+    assert socket["SocketUser"] == UNIT["Service"]["User"]  # it asks again while there is none
+    assert socket["SocketMode"] == "0600"
+    passed = f"\nLoadCredential={VaultSettings().credential}:{SOCKET}\n"
     assert passed in (TOP / "systemd/gatewayd.service").read_text()
     assert "gatewayd-vault-key.socket" in UNIT["Unit"]["Wants"]
     keygen = _ini("systemd/gatewayd-vault-keygen.service")

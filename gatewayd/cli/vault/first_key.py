@@ -14,12 +14,7 @@ from gatewayd.cli.output import PROTECTION_TEXTS
 from gatewayd.cli.vault.init import create_key, key_is_missing
 from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.errors import GatewayError
-from gatewayd.secretstore.keyslots.slots import encrypted_by
-
-SHIPPED_NAME = "vault.key"
-"""The credential that gatewayd.service has without a drop-in."""
-SOCKET = "/run/gatewayd-vault-key.socket"
-"""From where it has that."""
+from gatewayd.secretstore.keyslots.slots import SHIPPED_NAME, SOCKET, encrypted_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +72,7 @@ def facts_of(vault: OfflineVault) -> KeyFacts:
     name, systemd = vault.settings.credential, vault.systemd
     file = systemd.file(name)
     exists = systemd.exists(name)
-    passed_by = systemd.passed_by(name, {SOCKET, str(file)})
+    passed_by = systemd.passed_by(name, {str(SOCKET), str(file)})
     return KeyFacts(
         slot=vault.settings.key,
         name=name,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import stat
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
@@ -31,6 +32,14 @@ T = TypeVar("T")
 
 KEYRING_SERVICE = "gatewayd-vault"
 """The service of the master key; its user name is random, so that no two vaults share a key."""
+
+
+SHIPPED_NAME = "vault.key"
+"""The credential that gatewayd.service has without a drop-in."""
+SOCKET = Path("/run/gatewayd-vault-key.socket")
+"""From where systemd has that, and where it may be asked for again."""
+ASKED_FOR = 40.0
+"""Seconds that an answer there may take: systemd ends what opens the key after 30."""
 
 
 class KeyUnavailable(Exception):
@@ -97,16 +106,21 @@ def encrypted_by(encrypted: bytes) -> Protection:
 class CredentialSlot:
     """A key that systemd passes to the service (systemd.exec(5), LoadCredentialEncrypted=).
 
-    directory: $CREDENTIALS_DIRECTORY, or None.
+    What is passed at the start is empty where the key could not be opened then.  The shipped one is
+    asked for again: whatever kept a TPM from answering may have passed.
+
+    directory: $CREDENTIALS_DIRECTORY, or None.  again: the socket where it may be asked for.
     """
 
     kind = "systemd-credential"
 
-    def __init__(self, directory: Path | None, name: str = "vault.key") -> None:
-        self._directory, self._name = directory, name
+    def __init__(
+        self, directory: Path | None, name: str = SHIPPED_NAME, again: Path = SOCKET
+    ) -> None:
+        self._directory, self._name, self._again = directory, name, again
 
     def unseal(self, material: bytes = b"") -> bytes:  # noqa: ARG002  # it has none
-        """Return the key.  Raises KeyUnavailable."""
+        """Return the key.  Blocks for ASKED_FOR at most.  Raises KeyUnavailable."""
         remedy = f"load the systemd credential {self._name}, as gatewayd(8) says"
         if self._directory is None:
             raise KeyUnavailable(f"systemd passed no credentials: {remedy}")
@@ -115,6 +129,8 @@ class CredentialSlot:
         except OSError as error:
             why = f"the systemd credential {self._name} cannot be read ({error.strerror})"
             raise KeyUnavailable(f"{why}: {remedy}") from None
+        if not key and self._name == SHIPPED_NAME:
+            key = _ask(self._again)
         if not key:  # gatewayd-vault-key@.service found none, or could not open it
             raise KeyUnavailable(
                 f"the systemd credential {self._name} is empty: where there never was a key, "
@@ -139,6 +155,18 @@ class CredentialSlot:
 
     def discard(self, material: bytes) -> None:
         """Do nothing: the administrator of the unit removes the credential from it."""
+
+
+def _ask(path: Path) -> bytes:
+    """Return the key that a socket passes; nothing where there is none."""
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asked:
+            asked.settimeout(ASKED_FOR)
+            asked.connect(str(path))
+            with asked.makefile("rb") as answer:
+                return answer.read(KEY_SIZE + 1)
+    except OSError:
+        return b""
 
 
 class DevelopmentSlot:

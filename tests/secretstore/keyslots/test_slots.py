@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import socket
 import stat
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +23,7 @@ from gatewayd.secretstore.keyslots.slots import (
     KeySlot,
     KeyUnavailable,
 )
+from gatewayd.secretstore.vault.crypto import KEY_SIZE
 from tests.support.keyrings import LOCKABLE
 
 KEY = bytes(range(32))
@@ -45,7 +50,41 @@ def test_without_credentials_the_remedy_is_named() -> None:
 def test_an_empty_credential_is_one_that_systemd_could_not_open(tmp_path: Path) -> None:
     (tmp_path / "vault.key").touch()
     with pytest.raises(KeyUnavailable, match="empty"):
-        CredentialSlot(tmp_path).unseal()
+        CredentialSlot(tmp_path, again=tmp_path / "none").unseal()
+
+
+@contextlib.contextmanager
+def passing(path: Path, *keys: bytes) -> Iterator[None]:
+    """Pass these keys at a socket, as gatewayd-vault-key.socket does: one to each who connects."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def serve() -> None:
+            for key in keys:
+                connection, _ = listener.accept()
+                with connection:
+                    connection.send(key[:1])
+                    connection.send(key[1:])
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+
+
+def test_a_key_that_could_not_be_opened_at_the_start_is_asked_for_again(tmp_path: Path) -> None:
+    (tmp_path / "vault.key").touch()
+    (tmp_path / "other").touch()
+    slot = CredentialSlot(tmp_path, again=tmp_path / "socket")
+    with passing(tmp_path / "socket", b"", KEY, bytes(KEY_SIZE + 8)):
+        with pytest.raises(KeyUnavailable, match="empty"):
+            slot.unseal()  # the TPM does not answer yet
+        assert slot.unseal() == KEY
+        with pytest.raises(KeyUnavailable, match="no key of 32 bytes"):
+            slot.unseal()
+        with pytest.raises(KeyUnavailable, match="empty"):  # another credential is not passed there
+            CredentialSlot(tmp_path, "other", tmp_path / "socket").unseal()
 
 
 @pytest.mark.parametrize("size", [1, 31, 33])
