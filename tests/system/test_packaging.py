@@ -30,6 +30,7 @@ from gatewayd.monitoring.metrics_file import DIRECTORY_VARIABLE as METRICS_VARIA
 from gatewayd.monitoring.notices import DIRECTORY_VARIABLE as NOTICES_VARIABLE
 from gatewayd.monitoring.notices import NEW, STANDING
 from gatewayd.secretstore.keyring import index
+from gatewayd.secretstore.keyslots.slots import SOCKET
 from gatewayd.secretstore.vault import schema
 from gatewayd.secretstore.vault.vault import VaultSettings
 from gatewayd.storage import records
