@@ -19,6 +19,8 @@ from gatewayd.storage.records import DirectoryLock
 from tests.cli.test_vault import Operator
 from tests.support.pseudo_terminal import on_terminal
 
+pytestmark = pytest.mark.integration
+
 SEED = bytes(range(recovery_words.SEED_SIZE))
 WORDS = recovery_words.encode(SEED)
 WORD = re.compile(rf"\b[{recovery_words.LETTERS}]{{{recovery_words.LENGTH}}}\b")

@@ -25,6 +25,8 @@ from tests.simulator.huawei.client import Gateway, Hello
 from tests.simulator.wire import trusting, wire
 from tests.support.mosquitto import free_port
 
+pytestmark = pytest.mark.integration
+
 OPTIONS = ("--children", "2", "--network", "10.77.0.0/24")
 MANUAL = Path(__file__).parents[2] / "packaging/man/gatewayd-simulator.1"
 

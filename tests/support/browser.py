@@ -18,8 +18,9 @@ PATIENCE = 120.0
 """Seconds to wait for something to be shown, on a slow machine."""
 LOOK, SELDOM = 0.05, 0.5
 """Seconds from one look to the next, at first and at most: each costs the browser some work."""
-MOST_TABS = 300
-"""Presses of the Tab key after which an element counts as out of reach."""
+MOST_TABS = 1000
+"""Presses of the Tab key after which an element counts as out of reach: a page of the queue has two
+hundred, and begins again where it was drawn again meanwhile."""
 OPTIONS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
     "--no-first-run", "--disable-extensions", "--disable-background-networking",
