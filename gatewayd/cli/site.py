@@ -70,7 +70,9 @@ def _on_etcd(facts: Record, terminal: Terminal) -> Iterator[str]:
     yield f"Shards: {facts['NOwned']} here{_also(facts['NChanging'], 'change hands')}" + _also(
         facts["NTakenOver"], "taken over from gateways that were gone"
     )
-    yield f"Children in etcd: {facts['NReplicated']}{_also(facts['NUnwritten'], 'changes wait')}"
+    yield f"Children in etcd, of those known here: {facts['NReplicated']}" + _also(
+        facts["NUnwritten"], "changes wait"
+    )
     if facts["ReplicationFault"]:
         yield f"  {safe(facts['ReplicationFault'])}"
     yield ""

@@ -346,7 +346,8 @@ class SiteView:
     owned: shards whose children work here.  changing: shards that change hands here.
     fingerprint, site_fingerprint: of the public key of this gateway, and of the site; "" for none.
     epoch: number of the key of the site in use; 0 for none.
-    replicated: children of which etcd has a copy by this gateway.  unwritten: changes that wait.
+    replicated: children of which this gateway has written or read the copy in etcd.
+    unwritten: changes that wait.
     replication_fault: why they wait, a sentence; "" for nothing.
     taken_over: shards of gateways that were gone, which this one has taken since it started.
     yielded: children that this gateway leaves to another holder of their device.

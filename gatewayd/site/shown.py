@@ -172,7 +172,8 @@ def _reason(state: SiteState, seen: SiteSnapshot, members: ShownMembers) -> Reas
 def _gateways(reading: SiteReading, members: ShownMembers) -> Iterator[SiteGatewayView]:
     """Yield the gateways of the site, by name: those with a lease, members, and who waits."""
     counts = Counter(owner.gateway for owner in reading.owners.values())
-    for name in sorted({*reading.gateways, *members.members, *members.waiting, *counts}):
+    known = {*members.members, *reading.members, *members.waiting}
+    for name in sorted({*reading.gateways, *known, *counts}):
         live = reading.gateways.get(name)
         yield SiteGatewayView(
             name=name,
@@ -189,7 +190,7 @@ def _standing(reading: SiteReading, members: ShownMembers, name: str) -> Gateway
         return GatewayStanding.WAITING
     if live is None:
         return GatewayStanding.GONE
-    if members.members and name not in members.members:
+    if name not in members.members and name not in reading.members:
         return GatewayStanding.NOT_JOINED
     return GatewayStanding.DRAINING if live.draining else GatewayStanding.LIVE
 

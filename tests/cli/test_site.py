@@ -58,7 +58,7 @@ def test_a_site_in_order() -> None:
         "Fingerprint of the site: SS, key 2",
         "etcd answers; without it this gateway would go on for 9 s",
         "Shards: 33 here, 31 taken over from gateways that were gone",
-        "Children in etcd: 120",
+        "Children in etcd, of those known here: 120",
         "",
         "GATEWAY  STATE  SHARDS  VERSION  FINGERPRINT",
         "a        live   33      1.0      AA",
@@ -77,7 +77,7 @@ def test_a_site_without_quorum() -> None:
     ]  # fmt: skip
     assert printed[5].startswith("etcd does not answer since ")
     assert printed[5].endswith("; this gateway goes on for 3 s")
-    assert "Children in etcd: 0, 2 changes wait" in printed
+    assert "Children in etcd, of those known here: 0, 2 changes wait" in printed
     assert "  It is full." in printed
     assert printed[-1] == (
         "2 children seem to be logged in elsewhere, too, 1 left to it: "

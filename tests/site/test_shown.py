@@ -92,6 +92,16 @@ def test_states(members: ShownMembers, changes: Mapping[str, Any], state: SiteSt
     assert str(state) in site_line(view)
 
 
+def test_a_gateway_that_is_no_member_is_not_joined_whatever_it_says_of_itself() -> None:
+    draining = {"gateway-a": SiteGateway(1, "1.0", draining=True)}
+    nothing = ShownMembers(standing=SiteState.NOT_FOUNDED)
+    (ours,) = shown(nothing, reading=SiteReading(9, gateways=draining)).gateways
+    assert ours.standing is GatewayStanding.NOT_JOINED
+    known = SiteReading(9, gateways=draining, members={"gateway-a": b""})
+    (ours,) = shown(nothing, reading=known).gateways
+    assert ours.standing is GatewayStanding.DRAINING
+
+
 def test_each_state_has_a_reason() -> None:
     assert REASONS.keys() == set(SiteState) - {SiteState.FAULTY}
 
