@@ -209,7 +209,12 @@ class Daemon:
             self._site.run(self._show),
             self._flush(),
             self._reload_on_hang_up(),
-            self._storage.tend(asyncio.get_running_loop().time, wall_time, synchronised),
+            self._storage.tend(
+                asyncio.get_running_loop().time,
+                wall_time,
+                synchronised,
+                self._app.manager.secret_lost,
+            ),
         ]
         if stage is not None and report:
             status, now = self._status, self._app.clock.now

@@ -114,7 +114,7 @@ EVENTS: tuple[type[Event], ...] = (
 
 SPONTANEOUS = (
     Seen, Changed, Lost, Admitted, Held, Rejected, Forgotten, Retired, Retried, Reset,
-    HandedOver, TakenBack, Frozen, OwnedElsewhere,
+    HandedOver, TakenBack, Frozen, OwnedElsewhere, SecretLost,
 )  # fmt: skip
 """Events that come from elsewhere than the work of a state: they may come in any state, and are
 ignored where no row names them."""
@@ -194,7 +194,7 @@ TRANSITIONS: Mapping[State, Mapping[type[Event], State]] = {
         Reset: _S.ADMITTED, Stalled: _S.HANDED_OVER,
     },
     _S.ABSENT: _FREEZABLE | {
-        Seen: _S.REGISTERED,
+        Seen: _S.REGISTERED, SecretLost: _S.FAILED,
         Reset: _S.ADMITTED, HandedOver: _S.HANDED_OVER,
     },
     _S.FAILED: _FREEZABLE | {

@@ -20,7 +20,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import PostEvent, State
 from gatewayd.device.reason import NONE, Reason, addressed
 from gatewayd.device.record import Record, RecordStore
-from gatewayd.device.recovery import HANDED_OVER, reason_of, restore
+from gatewayd.device.recovery import HANDED_OVER, SECRET_LOST, reason_of, restore
 from gatewayd.device.secret import SecretRef
 from gatewayd.device.views import HistoryEntry
 from gatewayd.errors import StoreError
@@ -188,6 +188,10 @@ class DeviceManager:
     def evicted(self, device: DeviceId) -> None:
         """Discovery had no room for it."""
         self.post(device, lc.Forgotten(Reason("evicted", "Too many devices are waiting.")))
+
+    def secret_lost(self, device: DeviceId) -> None:
+        """The secret by which the cloud knows it does not open."""
+        self.post(device, lc.SecretLost(SECRET_LOST))
 
     def reconsider(self) -> None:
         """Evaluate again, by new rules or settings, every child that they kept from going on."""

@@ -19,14 +19,18 @@ of it is merged again before it is used.
 
 Where more than a few of either kind are without the other, the wrong file is there, or an old
 one: then nothing is removed, and an operator has to act.
+
+A start waits for none of the secrets that are where they belong.  Each is opened soon after it, so
+that one that is damaged is found before it is needed.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.move import Generation
@@ -56,6 +60,13 @@ class FindingKind(StrEnum):
     CANDIDATE = "candidate-found"  # a newer one is there, which no login has proven
     ORPHAN = "secret-quarantined"  # it belongs to no child
     DEGRADED = "store-degraded"  # so much disagrees that nothing was removed
+
+
+GONE = frozenset({FindingKind.AGAIN, FindingKind.LOST, FindingKind.LOST_ELSEWHERE})
+TAKES_NOTHING = frozenset({FindingKind.COMPLETED, FindingKind.CANDIDATE})
+
+AT_ONCE = 100
+"""Secrets that are opened before others may use the store: it takes some milliseconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,32 +107,90 @@ def decide(records: Collection[Record], refs: Iterable[SecretRef], now: int) -> 
     return [*_doubts(found, sum(bool(r.stored) for r in records), held), *found]
 
 
+@dataclass(frozen=True, slots=True)
+class Reconciled:
+    """What a start has found on the disk, and repaired.
+
+    records: as they are there now.
+    unopened: slots that fit their records, and of which it is not known whether they open.
+    """
+
+    findings: Sequence[Finding]
+    records: Collection[Record]
+    unopened: Sequence[SecretRef]
+
+
 async def reconcile(
     thread: CommitThread, state: RecordDatabase, store: SecretStore, now: int
-) -> list[Finding]:
+) -> Reconciled:
     """Compare what is on the disk, and repair what can be repaired.  Raises StoreError.
 
-    To be called before the records are loaded.  A sealed store is judged by the slots that are
-    there, not by those that can be read, and nothing in it is touched.  Where the disk takes no
-    writes, the findings are applied to nothing.
+    Where slots do not fit a record, each of the child's is opened before it is judged; the others
+    are left to `open_rest`.  A sealed store is judged by the slots that are there, not by those
+    that can be read, and nothing in it is touched.  Where the disk takes no writes, the findings
+    are applied to nothing.
     """
     return await thread.run(lambda: repair(state, store, now))
 
 
-def repair(state: RecordDatabase, store: SecretStore, now: int) -> list[Finding]:
+def repair(state: RecordDatabase, store: SecretStore, now: int) -> Reconciled:
     """Do what `reconcile` does, on the commit thread."""
     merging = state.marks.devices(MarkStanding.MERGING)
-    records = [record for record in state.all() if record.device not in merging]
-    refs = [ref for ref in _usable(store) if ref.device not in merging]
-    findings = decide(records, refs, now)
+    present = {record.device: record for record in state.all()}
+    records = [record for device, record in present.items() if device not in merging]
+    there = [ref for ref in store.refs() if ref.device not in merging]
+    doubtful = {finding.device for finding in decide(records, there, now)}
+    refs = _usable(store, there, doubtful) if doubtful else there
+    findings = decide(records, refs, now) if doubtful else []
+    for finding in _to_apply(findings, state, store):
+        _apply(finding, state, store)
+        if finding.record is not None:
+            present[finding.record.device] = finding.record
+    sealed = store.state in UNREADABLE
+    rest = [] if sealed else [ref for ref in there if ref.device not in doubtful]
+    return Reconciled(findings, present.values(), rest)
+
+
+async def open_rest(
+    thread: CommitThread, state: RecordDatabase, store: SecretStore, refs: Sequence[SecretRef]
+) -> list[Finding]:
+    """Open what `reconcile` has left, some at a time; return which secrets are gone.
+
+    Nothing is repaired: the next login of a child finds its secret gone, too.  Raises StoreError.
+    """
+    damaged = set[DeviceId]()
+    for start in range(0, len(refs), AT_ONCE):
+        damaged |= await thread.run(partial(_damaged, store, refs[start : start + AT_ONCE]))
+    if not damaged:
+        return []
+    return await thread.run(lambda: _judge_damaged(state, store, damaged, len(refs)))
+
+
+def _damaged(store: SecretStore, refs: Sequence[SecretRef]) -> set[DeviceId]:
+    return {ref.device for ref in refs if not _opens(store, ref)}
+
+
+def _judge_damaged(
+    state: RecordDatabase, store: SecretStore, devices: set[DeviceId], stored: int
+) -> list[Finding]:
+    """Judge children by what they have now.  stored: how many secrets there are in all."""
+    records = [record for one in sorted(devices) if (record := state.read(one)) is not None]
+    refs = [ref for record in records for ref in store.refs(record.device)]
+    opening = [ref for ref in refs if _opens(store, ref)]
+    gone = [finding for finding in decide(records, opening, 0) if finding.kind in GONE]
+    return [*_doubts(gone, stored, held=0), *gone]
+
+
+def _to_apply(
+    findings: Sequence[Finding], state: RecordDatabase, store: SecretStore
+) -> list[Finding]:
+    """Return the findings that are repaired: in doubt, only those that take nothing away."""
     if state.read_only or is_read_only(store):
-        return findings
+        return []
     read_only = store.state in (*UNREADABLE, StoreState.ROLLBACK_SUSPECTED)
-    cautious = read_only or any(f.kind is FindingKind.DEGRADED for f in findings)
-    for finding in findings:
-        if finding.kind in (FindingKind.COMPLETED, FindingKind.CANDIDATE) or not cautious:
-            _apply(finding, state, store)
-    return findings
+    if read_only or any(finding.kind is FindingKind.DEGRADED for finding in findings):
+        return [finding for finding in findings if finding.kind in TAKES_NOTHING]
+    return list(findings)
 
 
 def _apply(finding: Finding, state: RecordDatabase, store: SecretStore) -> None:
@@ -133,12 +202,14 @@ def _apply(finding: Finding, state: RecordDatabase, store: SecretStore) -> None:
         store.delete(finding.ref)
 
 
-def _usable(store: SecretStore) -> list[SecretRef]:
-    """Return the slots that can be read, or all there are where there is no key to read them."""
-    refs = list(store.refs())
+def _usable(
+    store: SecretStore, refs: Sequence[SecretRef], devices: Collection[DeviceId | None]
+) -> Sequence[SecretRef]:
+    """Return the slots without those of these devices that cannot be read; or all there are, where
+    there is no key to read them."""
     try:
         if store.state not in UNREADABLE:
-            return [ref for ref in refs if _opens(store, ref)]
+            return [ref for ref in refs if ref.device not in devices or _opens(store, ref)]
     except StoreError:
         if store.state not in UNREADABLE:  # its key did not go meanwhile
             raise

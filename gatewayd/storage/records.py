@@ -394,11 +394,16 @@ class DurableRecords:
 
     @classmethod
     async def load(
-        cls, thread: CommitThread, state: RecordDatabase, store: SecretStore
+        cls,
+        thread: CommitThread,
+        state: RecordDatabase,
+        store: SecretStore,
+        records: Iterable[Record] | None = None,
     ) -> DurableRecords:
-        """Read all records.  Raises StoreError."""
-        records, answers = await thread.run(lambda: (state.all(), state.answers()))
-        return cls(thread, state, store, records, answers)
+        """Read all there is.  records: where they were just read.  Raises StoreError."""
+        if records is None:
+            records = await thread.run(state.all)
+        return cls(thread, state, store, records, await thread.run(state.answers))
 
     def adopt(self, records: Iterable[Record], gone: Iterable[DeviceId] = ()) -> None:
         """Hold these, which were written past this object.  On the commit thread.

@@ -13,6 +13,7 @@ from typing import Self, TypeAlias, TypeVar
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Record
+from gatewayd.device.secret import SecretRef
 from gatewayd.errors import StoreError, StoreUnavailable
 from gatewayd.runtime.private_files import is_read_only_disk
 from gatewayd.runtime.sqlite import Database
@@ -27,7 +28,15 @@ from gatewayd.secretstore.store import (
 )
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.decision_log import DurableDecisionLog
-from gatewayd.storage.reconcile import Finding, FindingKind, reconcile, repair, without_secret
+from gatewayd.storage.reconcile import (
+    Finding,
+    FindingKind,
+    Reconciled,
+    open_rest,
+    reconcile,
+    repair,
+    without_secret,
+)
 from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
 
 log = logging.getLogger(__name__)
@@ -57,9 +66,8 @@ _QUIET = {FindingKind.COMPLETED, FindingKind.OUTDATED}
 class Storage:
     """The durable stores, open and reconciled, for the event loop.
 
-    without_secret: children whose stored secret is gone.
+    without_secret: children whose stored secret was gone at the start.
     read_only_disk: the directory, if its file system was read-only at the start; else None.
-    doubtful: whether so much did not fit that an operator has to act.
     """
 
     thread: CommitThread
@@ -69,8 +77,9 @@ class Storage:
     secrets: DurableSecrets
     decisions: DurableDecisionLog
     without_secret: frozenset[DeviceId]
-    doubtful: bool
     read_only_disk: Path | None
+    _doubts: list[Finding]
+    _unopened: list[SecretRef]
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
@@ -93,8 +102,8 @@ class Storage:
             database = await thread.open(lambda: RecordDatabase(directory, elsewhere))
             store = await thread.open(make_store)
             await thread.run(lambda: _bind(database, store))
-            findings = await reconcile(thread, database, store, wall())
-            for finding in findings:
+            found = await reconcile(thread, database, store, wall())
+            for finding in found.findings:
                 _log(finding)
             if fault := database.fault:
                 log.error("Only what is stored can be used: %s.", fault, extra=NOT_WRITABLE)
@@ -102,12 +111,13 @@ class Storage:
                 thread,
                 database,
                 store,
-                await DurableRecords.load(thread, database, store),
+                await DurableRecords.load(thread, database, store, found.records),
                 DurableSecrets(thread, store),
                 DurableDecisionLog(thread, database.decisions, wall),
-                without_secret(findings),
-                any(finding.kind is FindingKind.DEGRADED for finding in findings),
+                without_secret(found.findings),
                 await thread.run(lambda: directory if _is_read_only(directory) else None),
+                [finding for finding in found.findings if finding.kind is FindingKind.DEGRADED],
+                list(found.unopened),
             )
         except BaseException:
             await thread.aclose()
@@ -117,6 +127,11 @@ class Storage:
     def sealed(self) -> bool:
         """Whether there is no key: no child can be registered or logged in."""
         return self.store.state is StoreState.SEALED
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether so much did not fit that an operator has to act."""
+        return bool(self._doubts)
 
     @property
     def read_only(self) -> bool:
@@ -158,16 +173,20 @@ class Storage:
         now: Callable[[], float],
         wall: Callable[[], int],
         synchronised: Callable[[], bool | None],
+        lost: Callable[[DeviceId], None] = lambda _: None,
     ) -> None:
         """Let the store do what is due, until cancelled: get its key, rotate it, purge.
 
         At first it makes room for the secrets to come: what is wrong with that shows in `faults`.
+        Then it opens the secrets that the start has not.
 
         now: the event loop's clock, seconds.  wall: microseconds since the epoch.
         synchronised: whether that can be trusted.
+        lost: called with each child whose secret is gone by which the cloud knows it.
         """
         purge_at = now()
         await self.secrets.check_ready()
+        await self._open_rest(lost)
         while True:
             self._wake.clear()
             if self.read_only and not await self._reopen(wall):
@@ -183,29 +202,41 @@ class Storage:
             if pause > 0:
                 await _first(self._wake, pause)
 
+    async def _open_rest(self, lost: Callable[[DeviceId], None]) -> None:
+        """Find the secrets that are where they belong, and do not open."""
+        try:
+            found = await open_rest(self.thread, self.database, self.store, self._unopened)
+        except StoreError as error:  # `faults` has it, and each login finds it out
+            log.warning("Not all secrets were opened after the start: %s.", error)
+            return
+        self._unopened.clear()
+        for finding in found:
+            _log(finding)
+            if finding.kind is FindingKind.DEGRADED:
+                self._doubts.append(finding)
+            elif finding.kind is FindingKind.LOST and finding.device is not None:
+                lost(finding.device)
+
     async def _reopen(self, wall: Callable[[], int]) -> bool:
         """Use the disk again, and repair first what could not be repaired at the start.
 
         Raises StoreUnavailable where gatewayd has to be started again to see the disk.
         """
 
-        def reopened() -> list[Finding]:
+        def reopened() -> Reconciled:
             self.database.reopen()
             if isinstance(self.store, SupportsReopening):
                 self.store.reopen()
             return repair(self.database, self.store, wall())
 
-        def adopt(findings: list[Finding]) -> None:
-            self.records.adopt(one.record for one in findings if one.record is not None)
-
         try:
-            findings = await self.thread.run(reopened, adopt)
+            found = await self.thread.run(reopened, lambda it: self.records.adopt(it.records))
         except StoreError as error:  # `faults` has it
             if await self.thread.run(self._is_left_behind):
                 raise StoreUnavailable(LEFT_BEHIND) from error
             return False
         log.warning("The disk of the durable stores takes writes again.", extra=WRITABLE)
-        for finding in findings:
+        for finding in found.findings:
             _log(finding)
         return True
 

@@ -19,7 +19,7 @@ from gatewayd.device.record import Admission, Change, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage.commit_thread import CommitThread
-from gatewayd.storage.reconcile import FindingKind, reconcile
+from gatewayd.storage.reconcile import FindingKind, open_rest, reconcile
 from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
 from tests.support.killed_process import acknowledged_before_kill
 
@@ -86,7 +86,8 @@ def run_child(directory: Path, first: int, acknowledge: Connection) -> None:
 async def after_the_crash(directory: Path, acknowledged: set[int]) -> None:
     async with opened(directory) as (thread, state, vault):
         found = await reconcile(thread, state, vault, 1)
-        assert {f.kind for f in found} <= {FindingKind.COMPLETED}
+        assert {f.kind for f in found.findings} <= {FindingKind.COMPLETED}
+        assert await open_rest(thread, state, vault, found.unopened) == []
         records = {r.device: r for r in await thread.run(state.all)}
         assert {child(n).device for n in acknowledged} <= {
             d for d, r in records.items() if r.stored

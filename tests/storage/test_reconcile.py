@@ -22,7 +22,14 @@ from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.secretstore.keyring.store import KeyringSettings, KeyringStore
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage.commit_thread import CommitThread
-from gatewayd.storage.reconcile import Finding, FindingKind, decide, reconcile, without_secret
+from gatewayd.storage.reconcile import (
+    Finding,
+    FindingKind,
+    decide,
+    open_rest,
+    reconcile,
+    without_secret,
+)
 from gatewayd.storage.records import RecordDatabase
 from tests.support import keyrings
 
@@ -298,7 +305,9 @@ class Disk:
             state = await thread.open(lambda: RecordDatabase(self.directory))
             vault = await thread.open(lambda: Vault(self.settings, self.directory))
             try:
-                return await reconcile(thread, state, vault, NOW)
+                found = await reconcile(thread, state, vault, NOW)
+                rest = await open_rest(thread, state, vault, found.unopened)
+                return [*found.findings, *rest]
             finally:
                 await thread.aclose()
 
@@ -370,7 +379,7 @@ def test_a_keyring_that_is_locked_meanwhile_is_no_reason_either(tmp_path: Path) 
         store = await thread.open(lambda: KeyringStore(keyring, tmp_path))
         Path(f"{ring}.locked").touch()
         try:
-            return await reconcile(thread, state, store, NOW)
+            return [*(await reconcile(thread, state, store, NOW)).findings]
         finally:
             await thread.aclose()
 

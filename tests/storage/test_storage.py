@@ -6,8 +6,10 @@ import asyncio
 import errno
 import os
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,7 @@ from gatewayd.secretstore.vault.rows import ROWS_PER_STEP
 from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.settings.files import ConfigPaths
 from gatewayd.storage import storage as storage_module
+from gatewayd.storage.reconcile import AT_ONCE
 from gatewayd.storage.storage import Storage
 from gatewayd.testing.waiting import until
 from tests.support.emulated_tpm import EmulatedTpm
@@ -51,12 +54,13 @@ async def opened(
     key: str = "development-file",
     synchronised: Callable[[], bool] = lambda: False,
     tcti: str = "",
+    lost: Callable[[DeviceId], None] = lambda _: None,
 ) -> AsyncIterator[Storage]:
     """Open a storage that tends itself.  synchronised: whether the clock is right."""
     environ = {"CREDENTIALS_DIRECTORY": str(directory)}
     storage = await open_storage(await asyncio.to_thread(config, directory, key, tcti), environ)
     now = asyncio.get_running_loop().time
-    service = asyncio.create_task(storage.tend(now, lambda: 1, synchronised))
+    service = asyncio.create_task(storage.tend(now, lambda: 1, synchronised, lost))
     try:
         yield storage
     finally:
@@ -177,6 +181,40 @@ async def test_a_wake_up_does_not_swallow_the_end(tmp_path: Path) -> None:
             async with asyncio.timeout(PATIENCE):
                 await asyncio.gather(task, return_exceptions=True)
             assert task.cancelled()
+
+
+async def test_secrets_that_do_not_open_are_found_soon_after_the_start(tmp_path: Path) -> None:
+    """The start itself waits for none of them."""
+    admitted = [
+        Record(
+            DeviceId(f"child-{n}"), frozenset(), "", Verdict.ADMITTED, Admission.RULE, "sensors",
+            "", CloudName("cloud", "product", f"{n}"), 1, 1,
+        ).with_intent(1).with_secret(1, 1)
+        for n in range(AT_ONCE + 3)
+    ]  # fmt: skip
+    unused, *used = [replace(one, activated_at=int(n > 0)) for n, one in enumerate(admitted)]
+    async with opened(tmp_path) as storage:
+
+        async def fill(one: Record) -> None:
+            await storage.secrets.put(one.slot(1), Secret(b"issued"))
+            await storage.records.update(one.device, lambda _: one)
+
+        for one in (unused, *used):
+            await fill(one)
+    with closing(sqlite3.connect(tmp_path / "state/vault.db")) as file, file:
+        file.execute("UPDATE secret SET ct = zeroblob(17) WHERE id IN (1, 2)")
+    lost: list[DeviceId] = []
+    async with opened(tmp_path, lost=lost.append) as storage:
+        assert not storage.without_secret
+        await until(lambda: bool(lost))
+        assert lost == [used[0].device]
+        assert not storage.doubtful
+        assert storage.records[unused.device].stored == 1  # its next login registers it again
+    with closing(sqlite3.connect(tmp_path / "state/vault.db")) as file, file:
+        file.execute("UPDATE secret SET ct = zeroblob(17) WHERE id < 9")
+    async with opened(tmp_path, lost=lost.append) as storage:
+        await until(lambda: storage.doubtful)
+        assert storage.degraded
 
 
 async def test_what_a_disk_could_not_take_at_the_start_is_repaired_when_it_can(

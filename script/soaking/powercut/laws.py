@@ -53,7 +53,7 @@ async def broken(directory: Path, made: dict[str, Promise]) -> list[str]:
     async with opened(directory) as stores:
         found = [f"{f.kind}: {f.text}" for f in stores.findings if f.kind not in HARMLESS]
         again = await reconcile(stores.thread, stores.state, stores.vault, NOW)
-        found += [f"found only at the second look: {f.kind}" for f in again]
+        found += [f"found only at the second look: {f.kind}" for f in again.findings]
         for child, promise in made.items():
             found += [f"{child}: {text}" async for text in _broken(stores, child, promise)]
         newcomer = Child(stores, "newcomer", lambda *_: None)

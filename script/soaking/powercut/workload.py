@@ -22,7 +22,7 @@ from gatewayd.device.record import Admission, CloudName, Record, Verdict, unchan
 from gatewayd.device.secret import Secret
 from gatewayd.secretstore.vault.vault import Vault, VaultSettings
 from gatewayd.storage.commit_thread import CommitThread
-from gatewayd.storage.reconcile import Finding, reconcile
+from gatewayd.storage.reconcile import Finding, open_rest, reconcile
 from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
 from script.soaking.powercut.trace import MARKS
 
@@ -53,8 +53,10 @@ async def opened(directory: Path) -> AsyncIterator[Opened]:
         state = await thread.open(lambda: RecordDatabase(directory))
         settings = VaultSettings(key="development-file")
         vault = await thread.open(lambda: Vault(settings, directory))
-        findings = await reconcile(thread, state, vault, NOW)
-        register = await DurableRecords.load(thread, state, vault)
+        found = await reconcile(thread, state, vault, NOW)
+        rest = await open_rest(thread, state, vault, found.unopened)
+        findings = [*found.findings, *rest]
+        register = await DurableRecords.load(thread, state, vault, found.records)
         yield Opened(thread, state, vault, register, DurableSecrets(thread, vault), findings)
     finally:
         await thread.aclose()
