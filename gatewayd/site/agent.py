@@ -17,7 +17,7 @@ from gatewayd.errors import EtcdUnreachable, GatewayError, LeaseGone, SiteError
 from gatewayd.runtime import backoff
 from gatewayd.runtime.tasks import cancel_and_wait, until_one_ends
 from gatewayd.site.decisions import OwnState, ShardActions, Vacancy, decide, vacancies
-from gatewayd.site.etcd_messages import Compare, Compared, Delete, EtcdTxn, Operation, Put
+from gatewayd.site.etcd_messages import Compare, Compared, EtcdTxn, Operation, Put
 from gatewayd.site.fence import LEASE, RENEW_EVERY, Fence
 from gatewayd.site.ownership import SiteOwnership
 from gatewayd.site.reading import SiteKeys, gateway_document
@@ -347,8 +347,8 @@ class SiteAgent:
         shards = sorted(claim)
         claimed = 0
         for begin in range(0, len(shards), CLAIMS):
-            some = shards[begin : begin + CLAIMS]
-            compares, puts = self._claim_of({shard: claim[shard] for shard in some})
+            some = {shard: claim[shard] for shard in shards[begin : begin + CLAIMS]}
+            compares, puts = self._keys.claim(self._gateway, self._lease, some)
             if not self._fence.holds():
                 break
             if (await self._store.txn(compares, puts)).succeeded:
@@ -356,16 +356,6 @@ class SiteAgent:
         if claimed:
             log.info("Claimed %d shards of site %s.", claimed, self._keys.site)
         return bool(claimed)
-
-    def _claim_of(self, claim: Mapping[int, int]) -> tuple[list[Compare], list[Operation]]:
-        compares: list[Compare] = []
-        puts: list[Operation] = []
-        name = self._gateway.encode("ascii")
-        for shard, last in claim.items():
-            key, held = self._keys.shard(shard), self._keys.held(shard)
-            compares += Compare(key, Compared.CREATED, 0), Compare(held, Compared.CHANGED, last)
-            puts += Put(key, name, self._lease), Put(held, name)
-        return compares, puts
 
     # One shard.
 
@@ -409,9 +399,7 @@ class SiteAgent:
     async def _renounce(self, shard: int, token: int) -> None:
         """Delete the keys of a shard, if they are still those of this token.  Raises SiteError."""
         self._past.renounced[shard] = token
-        key, held = self._keys.shard(shard), self._keys.held(shard)
-        own = [Compare(key, Compared.CREATED, token), Compare(held, Compared.CHANGED, token)]
-        await self._store.txn(own, [Delete(key), Delete(held)])
+        await self._store.txn(*self._keys.give_up(shard, token))
 
     def _note_fault(self, error: SiteError) -> None:
         self._is_reachable, self._fault = False, str(error)

@@ -20,7 +20,8 @@ UNREACHABLE = Reason(
 NOT_JOINED = Reason(
     "site-not-joined",
     "This gateway is no member of its site yet, so that none of its children may work here.",
-    "Run gatewayctl site join here, then gatewayctl site accept at a gateway that is a member.",
+    "Run gatewayctl site join FINGERPRINT.  Then run gatewayctl site accept GATEWAY FINGERPRINT on a "
+    "gateway that is a member.",
 )
 CHANGES_HANDS = Reason(
     "shard-changes-hands",

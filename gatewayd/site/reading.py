@@ -15,11 +15,20 @@ one transaction, so that it is of one revision, and does not grow with the child
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gatewayd.settings.grammar import label
-from gatewayd.site.etcd_messages import EtcdTxn, Get, KeyValue
+from gatewayd.site.etcd_messages import (
+    Compare,
+    Compared,
+    Delete,
+    EtcdTxn,
+    Get,
+    KeyValue,
+    Operation,
+    Put,
+)
 from gatewayd.site.shards import SHARDS
 from gatewayd.site.snapshot import ShardOwner, SiteGateway, SiteReading
 
@@ -53,6 +62,28 @@ class SiteKeys:
     def held(self, shard: int) -> str:
         """Return the key that outlasts an owner which does not give its shard up."""
         return f"{self.prefix}held/{shard:02}"
+
+    def claim(
+        self, gateway: str, lease: int, claim: Mapping[int, int]
+    ) -> tuple[list[Compare], list[Operation]]:
+        """Return the transaction that claims shards, all of them or none.
+
+        claim: the token of the last owner of each, who has not given it up; 0 for none.
+        """
+        compares: list[Compare] = []
+        puts: list[Operation] = []
+        name = gateway.encode("ascii")
+        for shard, last in claim.items():
+            key, held = self.shard(shard), self.held(shard)
+            compares += Compare(key, Compared.CREATED, 0), Compare(held, Compared.CHANGED, last)
+            puts += Put(key, name, lease), Put(held, name)
+        return compares, puts
+
+    def give_up(self, shard: int, token: int) -> tuple[list[Compare], list[Operation]]:
+        """Return the transaction that gives a shard up, if it is still the one with this token."""
+        key, held = self.shard(shard), self.held(shard)
+        own = [Compare(key, Compared.CREATED, token), Compare(held, Compared.CHANGED, token)]
+        return own, [Delete(key), Delete(held)]
 
     def gets(self) -> list[Get]:
         """Return what is read in one transaction."""
