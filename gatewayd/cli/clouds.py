@@ -29,6 +29,7 @@ from gatewayd.cli.command import (
 )
 from gatewayd.cli.output import safe
 from gatewayd.cli.output.fields import Record, of_interface, text
+from gatewayd.cli.site import etcd_checks
 from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext, checks, local_context
 from gatewayd.config import ConfiguredPlugin, PluginLoader, check, load
 from gatewayd.dbus.names import GATEWAY, PROVIDER, ObjectInterface, provider_path
@@ -36,6 +37,7 @@ from gatewayd.errors import GatewayError
 from gatewayd.plugins import Plugins
 from gatewayd.settings.daemon_user import acting_as_daemon
 from gatewayd.settings.files import ConfigPaths, Problem
+from gatewayd.site.settings import SiteSettings
 
 Show = Callable[[str, Check], None]
 """Shows one check of the cloud of this name."""
@@ -61,7 +63,7 @@ def preflight(
         print(safe(str(problem)), file=out)
     if any(problem.fatal for problem in problems):
         return 1
-    return int(asyncio.run(_run(_configured(config, cloud, plugins), context, show)))
+    return int(asyncio.run(_run(*_configured(config, cloud, plugins), context, show)))
 
 
 def check_configuration(config: Path, plugins: PluginLoader) -> Sequence[Problem]:
@@ -70,13 +72,19 @@ def check_configuration(config: Path, plugins: PluginLoader) -> Sequence[Problem
         return check(ConfigPaths.of(config), plugins, as_daemon=as_daemon)
 
 
-def _configured(config: Path, name: str, plugins: PluginLoader) -> Sequence[ConfiguredPlugin]:
-    """Return the clouds to check.  Raises GatewayError."""
-    clouds = load(ConfigPaths.of(config), plugins).clouds
+def _configured(
+    config: Path, name: str, plugins: PluginLoader
+) -> tuple[Sequence[ConfiguredPlugin], SiteSettings | None]:
+    """Return the clouds to check, and the site, if it has an etcd and all are.
+
+    Raises GatewayError.
+    """
+    found = load(ConfigPaths.of(config), plugins)
+    clouds, has_etcd = found.clouds, bool(found.site.endpoints)
     chosen = [cloud for cloud in clouds if name in ("", cloud.name)]
     if not chosen:
         raise _not_configured(name, [cloud.name for cloud in clouds])
-    return chosen
+    return chosen, found.site if has_etcd and not name else None
 
 
 def _not_configured(name: str, configured: Sequence[str]) -> GatewayError:
@@ -85,7 +93,12 @@ def _not_configured(name: str, configured: Sequence[str]) -> GatewayError:
     return GatewayError(f"Cloud {name!a} is not configured. Use one of: {', '.join(configured)}")
 
 
-async def _run(clouds: Sequence[ConfiguredPlugin], context: PreflightContext, show: Show) -> bool:
+async def _run(
+    clouds: Sequence[ConfiguredPlugin],
+    site: SiteSettings | None,
+    context: PreflightContext,
+    show: Show,
+) -> bool:
     """Return whether any check failed."""
     failed = False
     for cloud in clouds:
@@ -93,6 +106,10 @@ async def _run(clouds: Sequence[ConfiguredPlugin], context: PreflightContext, sh
             async for made in found:
                 failed |= made.verdict is CheckResult.FAILED
                 show(cloud.name, replace(made, remedy=made.remedy.replace("CLOUD", cloud.name)))
+    if site is not None:
+        async for made in etcd_checks(site, context):
+            failed |= made.verdict is CheckResult.FAILED
+            show(f"site {site.name}", made)
     return failed
 
 
@@ -125,8 +142,8 @@ def preflight_records(config: Path, cloud: str) -> Iterator[Record]:
     if any(problem.fatal for problem in problems):
         raise CommandFailed("The configuration cannot be used")
     made: list[Record] = []
-    clouds = _configured(config, cloud, plugins)
-    failed = asyncio.run(_run(clouds, context, lambda *one: made.append(_record(*one))))
+    clouds, site = _configured(config, cloud, plugins)
+    failed = asyncio.run(_run(clouds, site, context, lambda *one: made.append(_record(*one))))
     yield from made
     if failed:
         raise CommandFailed("A check failed")
@@ -172,13 +189,14 @@ COMMANDS: tuple[Command, ...] = (
     action("cloud test", "let the daemon check whether a cloud can be used (registers nothing)",
            argument("name", help="name of the cloud in the configuration"), _test),
     Command("preflight",
-            "check name lookup, TLS and credentials for each cloud (registers nothing)",
+            "check name lookup, TLS and credentials for each cloud and etcd (registers nothing)",
             arguments(argument("name", nargs="?", default="",
                                help="name of the cloud in the configuration (default: all)"),
                       add_config),
             _preflight, _preflighted,
-            (text("Cloud", 'its name; "" for the configuration'), text("Step", "what is checked"),
-             text("Verdict", '"ok", "unsure" or "failed"'), text("Text", "what was found"),
+            (text("Cloud", 'its name; "" for the configuration, "site NAME" for etcd'),
+             text("Step", "what is checked"), text("Verdict", '"ok", "unsure" or "failed"'),
+             text("Text", "what was found"),
              text("Remedy", 'what to do; may be ""'))),
 )
 # fmt: on

@@ -1,9 +1,10 @@
-"""Commands about the gateways that share the children of one site."""
+"""Commands about the gateways that share the children of a site, and the preflight of its etcd."""
 
 from __future__ import annotations
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gatewayd.cli.command import (
@@ -23,7 +24,12 @@ from gatewayd.cli.output import safe, when
 from gatewayd.cli.output.fields import Record, flag, maybe, of_interface, text
 from gatewayd.cli.output.fields import number as number_field
 from gatewayd.cli.output.terminal import Terminal
+from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext
 from gatewayd.dbus.names import OWN_SITE, SITE
+from gatewayd.errors import SiteError
+from gatewayd.site.etcd import EtcdClient
+from gatewayd.site.reading import SiteKeys
+from gatewayd.site.settings import SiteSettings
 
 HEAD = ("GATEWAY", "STATE", "SHARDS", "VERSION", "FINGERPRINT")
 
@@ -104,6 +110,25 @@ def _contests(facts: Record) -> Iterator[str]:
             f"{children} to be logged in elsewhere, too{_also(facts['NYielded'], 'left to it')}: "
             "see gatewayctl explain of each"
         )
+
+
+async def etcd_checks(
+    settings: SiteSettings, context: PreflightContext
+) -> AsyncGenerator[Check, None]:
+    """Yield what is found of each member of etcd that the settings name; nothing is written."""
+    for endpoint in settings.endpoints:
+        client = EtcdClient.of(replace(settings, endpoints=(endpoint,)), context.read_secret)
+        try:
+            await client.range(SiteKeys(settings.name).prefix, 1)
+        except SiteError as error:
+            named = settings.password_credential or settings.private_key_credential
+            hidden = named and not context.credentials
+            verdict = CheckResult.UNSURE if hidden else CheckResult.FAILED
+            yield Check("etcd", verdict, f"{endpoint}: {error}")
+        else:
+            yield Check("etcd", CheckResult.OK, f"{endpoint} lets this gateway read its site.")
+        finally:
+            client.close()
 
 
 def _owner(client: Client, wanted: Namespace) -> dict[str, Any]:

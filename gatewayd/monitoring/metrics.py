@@ -112,7 +112,8 @@ METRICS: tuple[Metric, ...] = (
            ("changing",)),
     Metric("site_shards_taken_over", _COUNTER,
            "Shards of gateways that were gone, which this one has taken."),
-    Metric("site_children_replicated", _GAUGE, "Children of which this gateway has written or read the copy in etcd."),
+    Metric("site_children_replicated", _GAUGE,
+           "Children of which this gateway has written or read the copy in etcd."),
     Metric("site_changes_waiting", _GAUGE, "Changes of children that are not in etcd yet."),
 )
 # fmt: on

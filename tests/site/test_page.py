@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -15,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from gatewayd.cli.site import etcd_checks
 from gatewayd.cloud.credentials import read_secret
+from gatewayd.cloud.preflight import CheckResult, local_context
 from gatewayd.errors import EtcdRefused
 from gatewayd.site.etcd import EtcdClient
 from gatewayd.site.etcd_messages import Compare, Compared, Put
@@ -148,6 +151,14 @@ async def test_etcd_is_set_up_as_the_page_says(tmp_path: Path) -> None:
         assert healthy(environ).count("is healthy") == 3
         settings = trial.settings()
         assert not [*settings.problems(), *settings.warnings()]
+        around = await asyncio.to_thread(local_context, {})
+        found = [one async for one in etcd_checks(settings, around)]
+        assert [one.verdict for one in found] == [CheckResult.OK] * 3, found
+        await asyncio.to_thread((tmp_path / "password").write_text, "wrong")
+        found = [one async for one in etcd_checks(settings, around)]
+        assert {one.verdict for one in found} == {CheckResult.FAILED}
+        assert "password" in found[0].text
+        await asyncio.to_thread((tmp_path / "password").write_text, PASSWORD)
         client = EtcdClient.of(settings, partial(read_secret, None))
         try:
             absent = Compare("/gatewayd/plant/x", Compared.CREATED, 0)

@@ -46,7 +46,7 @@ JOURNAL = (
 )  # fmt: skip
 PACKAGES = (
     "dpkg-query", "--show", "--showformat=${Package} ${Version}\n", "gatewayd*", "cockpit-gatewayd",
-    "dbus", "dbus-broker", "mosquitto", "nftables", "polkitd", "python3", "systemd",
+    "dbus", "dbus-broker", "etcd-server", "mosquitto", "nftables", "polkitd", "python3", "systemd",
 )  # fmt: skip
 LIBRARIES = (
     "gatewayd", "aiohttp", "asyncssh", "cryptography", "keyring", "paho-mqtt", "prometheus-client",
