@@ -128,7 +128,7 @@ def bridged_lan(*addresses: str) -> Iterator[BridgedLan]:
     addresses: of the gateway, with their prefixes; 10.77.0.1/24 by default.
     """
     lan = BridgedLan()
-    with _own_namespace():
+    with own_namespace():
         try:
             _ip("link", "add", INTERFACE, "type", "bridge")
             _ip("link", "set", INTERFACE, "address", GATEWAY_MAC, "up")
@@ -146,7 +146,7 @@ def cable(mac: str, *addresses: str) -> Iterator[LanHost]:
 
     Frames that a bridge would not pass on arrive there.  mac, addresses: of the host.
     """
-    with _own_namespace():
+    with own_namespace():
         host = LanHost(f"host-{os.getpid()}", "")
         try:
             host.make()
@@ -193,7 +193,8 @@ def running(
 
 
 @contextlib.contextmanager
-def _own_namespace() -> Iterator[None]:
+def own_namespace() -> Iterator[None]:
+    """Have this thread, and what it starts, be in a network namespace of its own meanwhile."""
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         enter()

@@ -220,8 +220,10 @@ class EtcdCluster:
                 assert process.stdout is not None, "it was asked for"
                 async for line in process.stdout:
                     self.shards.read(line, time.monotonic())
+                await process.wait()
             finally:
-                await end(process)
+                if process.returncode is None:
+                    await end(process)
             await asyncio.sleep(AGAIN)
 
 

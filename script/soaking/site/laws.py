@@ -31,7 +31,7 @@ from script.soaking.site.service import (
     spells_of,
 )
 
-EARLY, LATE = 2.0, 1.0
+EARLY, LATE = 5.0, 1.0
 """Seconds by which a claim is seen late, at most; and by which the end of a session is."""
 STALE = 12.0
 """Seconds after the end of its key in which a gateway may still act: its fence, and a second or

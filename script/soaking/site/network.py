@@ -1,7 +1,7 @@
 """A network of the site: each gateway, each etcd and the plant in a namespace of its own, one LAN.
 
-They meet at a bridge in the namespace of this process.  What is cut is cut there, silently: both
-ends see nothing but that nothing comes.  Needs root.
+They meet at a bridge in one more namespace, where this thread is meanwhile.  What is cut is cut
+there, silently: both ends see nothing but that nothing comes.  Needs root.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from gatewayd.simulator.site import run
+from tests.support.bridged_lan import own_namespace
 from tests.support.own_network import await_running
 
 BRIDGE = "site0"
@@ -148,8 +149,9 @@ class SiteNetwork:
 async def site_network(names: Collection[str]) -> AsyncIterator[SiteNetwork]:
     """Make the network of these hosts, with the plant, until the block ends."""
     network = SiteNetwork((*names, PLANT))
-    try:
-        await network.make()
-        yield network
-    finally:
-        await network.close()
+    with own_namespace():
+        try:
+            await network.make()
+            yield network
+        finally:
+            await network.close()
