@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import NONE, Reason
 
 REMEDY = (
@@ -43,6 +44,9 @@ YIELDS = 4
 gives way."""
 TOGETHER = 2.0
 """Seconds within which sessions end that a cloud closes at once, as when it restarts."""
+NEUTRAL = frozenset({"connects-exhausted", "cloud-unavailable"})
+"""Codes of logins that failed by a limit, here or at a cloud that answered: one of two that throw
+each other out meets it soon."""
 DAY = 86400.0
 MOST_LOSSES = 500
 """Closings of a day that are counted, at most."""
@@ -53,16 +57,17 @@ class Closing:
     """A closing by a cloud: all of its sessions that end within TOGETHER.
 
     began: when the first of them ended, seconds.  open: sessions that there were before.
+    closed: whose sessions, once each, however often they were opened again meanwhile.
     """
 
     began: float
     open: int
-    closed: int = 0
+    closed: set[DeviceId] = field(default_factory=set)
 
     @property
     def is_of_cloud(self) -> bool:
         """Whether at least half of the other sessions ended, too: that is no rival of one child."""
-        others = self.closed - 1
+        others = len(self.closed) - 1
         return others > 0 and 2 * others >= self.open - 1
 
 
@@ -76,7 +81,7 @@ class CloudClosings:
         self._now = now
         self._newest: dict[str, Closing] = {}
 
-    def note(self, cloud: str, open_before: int) -> Closing:
+    def note(self, cloud: str, device: DeviceId, open_before: int) -> Closing:
         """Note that a cloud has closed a session; return what it is part of, which may grow.
 
         open_before: sessions at that cloud before it ended, this one counted.
@@ -84,7 +89,7 @@ class CloudClosings:
         closing = self._newest.get(cloud)
         if closing is None or self._now() - closing.began > TOGETHER:
             closing = self._newest[cloud] = Closing(self._now(), open_before)
-        closing.closed += 1
+        closing.closed.add(device)
         return closing
 
 
@@ -120,8 +125,10 @@ class Contest:
         self.yields = self.yields if is_short else 0
         return self._closings >= CLOSINGS
 
-    def failed(self) -> None:
-        """Note that a login failed: the cloud may have closed what it did by its own fault."""
+    def failed(self, reason: Reason) -> None:
+        """Note that a login failed: a cloud that is gone may have closed what it did by that."""
+        if reason.code in NEUTRAL:
+            return
         self._closings, self._newest = 0, None
         self._in_a_row.clear()
 

@@ -233,11 +233,11 @@ class Tries:
     failures: int = 0
     contest: Contest | None = None
 
-    def failed(self) -> int:
+    def failed(self, reason: Reason) -> int:
         """Note that a login failed; return how many have in a row."""
         self.failures += 1
         if self.contest is not None:
-            self.contest.failed()
+            self.contest.failed(reason)
         return self.failures
 
     def opened(self) -> Reason:
@@ -335,11 +335,11 @@ class SessionKeeper:
                 await self._removed(record, removal.reason, post)
                 return
             except LoginFailed as failure:
-                await self._delay(tries.failed(), failure.reason, post)
+                await self._delay(tries.failed(failure.reason), failure.reason, post)
             except StoreError as error:
                 if await self._secret_failed(record, error, post):
                     return
-                await self._delay(tries.failed(), reason_of(error), post)
+                await self._delay(tries.failed(reason_of(error)), reason_of(error), post)
             else:
                 lasted, ended = await self._keep(record, opened, tries.opened(), post)
                 if await self._ended_for_good(self._records[device], ended, post):
@@ -365,7 +365,9 @@ class SessionKeeper:
     def _closing(self, record: Record, ended: SessionEnd) -> Closing | None:
         """Return what the end of a session is part of, where the cloud has closed it."""
         cloud = _cloud_of(record)
-        return self._closings.note(cloud, self._kept[cloud] + 1) if ended.by_cloud else None
+        if not ended.by_cloud:
+            return None
+        return self._closings.note(cloud, record.device, self._kept[cloud] + 1)
 
     async def _give_way(self, device: DeviceId, *, first: bool, post: PostEvent) -> None:
         """Let another one have a child's session, for so long as it may need."""

@@ -16,6 +16,7 @@ from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.secret import Secret
 from gatewayd.runtime.clock import Clock
+from gatewayd.sessions.contest import CloudClosings
 from tests.support.fakes import FakeCloud, FakeSession, MemoryRecords
 from tests.support.stage import Stage
 
@@ -123,8 +124,8 @@ async def test_of_two_copies_of_one_disk_each_child_is_kept_by_one() -> None:
         async with spread(copy_of(records), cloud).running() as second:
             for name in names:
                 second.announce(name)
-            for device in devices:
-                async with asyncio.timeout(2 * 3600):
+            async with asyncio.timeout(3600):
+                for device in devices:
                     while YIELDED not in reasons((first, second), device):
                         await asyncio.sleep(1)
 
@@ -204,3 +205,25 @@ async def test_a_cloud_that_restarts_now_and_then_is_not_contested(stage: Stage)
         stage.cloud.drop("TH20-1")
         await stage.tape.wait_for(device, "offline")
         assert stage.tape.shown[device].reason == "cloud-closed"
+
+
+async def test_a_limit_that_two_meet_ends_no_contest(stage: Stage) -> None:
+    """Of the cloud, or gatewayd's own of how often a device connects."""
+    device = stage.announce("TH20-1")
+    stage.cloud.why_down = "connects-exhausted"
+    for _ in range(3):
+        await closed_soon(stage, device, 1)
+        stage.cloud.down = True
+        await stage.tape.wait_for(device, "offline", "connects-exhausted")
+        stage.cloud.down = False
+    await closed_soon(stage, device, 1)
+    await stage.tape.wait_for(device, "offline", YIELDED)
+
+
+def test_a_child_whose_session_is_closed_twice_in_a_moment_counts_once() -> None:
+    """Where waits are short: the other sessions stay."""
+    closings = CloudClosings(lambda: 7.0)
+    first, again = (closings.note("cloud", DeviceId("child-1"), 3) for _ in range(2))
+    assert first is again
+    assert not again.is_of_cloud
+    assert closings.note("cloud", DeviceId("child-2"), 2).is_of_cloud

@@ -217,7 +217,7 @@ class FakeCloud:
     script: for each name, outcomes to give before the cloud behaves.
     contested: whose session was opened while another of it was open.
     said: what children have said, by their names, repeats included.
-    down: whether it cannot be reached.
+    down: whether it cannot be reached.  why_down: the code of why that is.
     not_ready: why nothing can be requested of it, which is found without asking it.
     """
 
@@ -231,6 +231,7 @@ class FakeCloud:
     contested: list[CloudName] = field(default_factory=list)
     said: dict[str, list[Message]] = field(default_factory=dict)
     down: bool = False
+    why_down: str = "cloud-unreachable"
     not_ready: Reason | None = None
 
     gateway_name: CloudName | None = None
@@ -275,7 +276,7 @@ class FakeCloud:
         self.calls.append(f"connect {name.device}")
         await asyncio.sleep(0.1)
         if self.down:
-            raise LoginFailed(Reason("cloud-unreachable"))
+            raise LoginFailed(Reason(self.why_down))
         if secret != self.activated.get(name, self.issued[name][-1]):
             raise LoginRefused(Reason("cloud-auth-failed"))
         self.activated[name] = secret
