@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+import re
 import signal
 import threading
 import time
@@ -83,14 +84,24 @@ LONG = ("test_linters.py", "test_two_hours.py")
 """Modules of a test that takes a minute by itself."""
 OF_OTHERS = ("interop", "cockpit")
 """Folders whose tests run programs of others: the clouds' SDKs, a browser."""
+REAL = re.compile(r"mark\.(integration|namespace|system|root)\b")
+"""How a file names its tests with real parts, by which script/test finds the file."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Have the longest begin first, so that no worker waits for another at the end."""
+    """Have the longest begin first, so that no worker waits for another at the end.
+
+    Raises UsageError where a test has real parts by a mark that is not in its file.
+    """
+    real = set()
     for item in items:
         if item.path.parent.name in OF_OTHERS:
             item.add_marker(pytest.mark.integration)
+        elif any(REAL.match(f"mark.{one.name}") for one in item.iter_markers()):
+            real.add(item.path)
+    if unnamed := [str(path) for path in real if not REAL.search(path.read_text())]:
+        raise pytest.UsageError(f"real parts by no mark of the file itself: {unnamed}")
     items.sort(key=lambda item: item.path.name not in LONG)
 
 
