@@ -194,7 +194,6 @@ class Daemon:
         self._show()
         self._notifier.ready(self._status.line())
         logger.info("Ready: %s.", self._status.line())
-        self._on_start()
         try:
             await self._stop.wait()
         finally:
@@ -206,6 +205,7 @@ class Daemon:
         services = [
             *(service() for service in (*self._app.services(), *self._bus.services())),
             self._refresh_status(),
+            self._end_start(),
             self._site.run(self._show),
             self._flush(),
             self._reload_on_hang_up(),
@@ -338,6 +338,10 @@ class Daemon:
         self._app.manager.reconsider()
         self._show()
         self._app.manager.settle_holders()
+
+    async def _end_start(self) -> None:
+        await self._storage.settled()
+        self._on_start()
 
     async def _refresh_status(self) -> None:
         shown = ""

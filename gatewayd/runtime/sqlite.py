@@ -331,6 +331,10 @@ class Database:
         except sqlite3.Error as error:
             raise self._translated(error) from error
 
+    def shrink(self) -> None:
+        """Free the pages that are kept in memory, 2 MB at most: each is read again when needed."""
+        self._run("PRAGMA shrink_memory")
+
     def scrub(self) -> None:
         """Remove former content: copies of an older schema, and the log."""
         for copy in self._path.parent.glob(f"{self._path.name}.v*"):

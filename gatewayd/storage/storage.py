@@ -81,6 +81,7 @@ class Storage:
     _doubts: list[Finding]
     _unopened: list[SecretRef]
     _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _settled: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     async def open(
@@ -168,6 +169,10 @@ class Storage:
         finally:
             self._wake.set()
 
+    async def settled(self) -> None:
+        """Return when `tend` has done what the start has left to it."""
+        await self._settled.wait()
+
     async def tend(
         self,
         now: Callable[[], float],
@@ -206,16 +211,24 @@ class Storage:
         """Find the secrets that are where they belong, and do not open."""
         try:
             found = await open_rest(self.thread, self.database, self.store, self._unopened)
+            await self.thread.run(self._shrink)
         except StoreError as error:  # `faults` has it, and each login finds it out
             log.warning("Not all secrets were opened after the start: %s.", error)
-            return
+            found = []
         self._unopened.clear()
+        self._settled.set()
         for finding in found:
             _log(finding)
             if finding.kind is FindingKind.DEGRADED:
                 self._doubts.append(finding)
             elif finding.kind is FindingKind.LOST and finding.device is not None:
                 lost(finding.device)
+
+    def _shrink(self) -> None:
+        """Drop what was read for the start alone."""
+        for one in (self.database, self.store):
+            if isinstance(one, Database):
+                one.shrink()
 
     async def _reopen(self, wall: Callable[[], int]) -> bool:
         """Use the disk again, and repair first what could not be repaired at the start.

@@ -18,7 +18,6 @@ from gatewayd.discovery.mdns.interface import MdnsInterface
 from gatewayd.discovery.mdns.records import InstanceName, parse, service
 from gatewayd.discovery.mdns.settings import MdnsSettings
 from gatewayd.discovery.mdns.sockets import GROUP4, GROUP6, PORT
-from gatewayd.discovery.mdns.zeroconf_backend import RecordCounter, ZeroconfBackend, browse_size
 from gatewayd.discovery.probing.protocol import SUSPECT, Transmission
 from gatewayd.discovery.sanitize import original_name
 from gatewayd.errors import ConfigError
@@ -44,6 +43,8 @@ class Mdns:
 
     def transmissions(self) -> Sequence[Transmission]:
         """Return what is sent on each interface, in each family of which it has an address."""
+        from gatewayd.discovery.mdns.zeroconf_backend import browse_size  # noqa: PLC0415  # as below
+
         asked = f"all names of {', '.join(self._services)}"
         size, every = browse_size(self._services), self._settings.rescan_every
         sent = []
@@ -101,6 +102,12 @@ class Mdns:
         judge: PacketJudge,
         on_full: Callable[[], None],
     ) -> MdnsBackend:
+        # the process that holds secrets makes a discoverer for its settings, and needs none of this
+        from gatewayd.discovery.mdns.zeroconf_backend import (  # noqa: PLC0415  # 2 MB, as just said
+            RecordCounter,
+            ZeroconfBackend,
+        )
+
         counter = RecordCounter(NAME * self._settings.flood_limit, on_full)
         return ZeroconfBackend(
             link,
