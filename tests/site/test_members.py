@@ -37,8 +37,10 @@ from gatewayd.site.shards import MAX_GATEWAYS
 from gatewayd.storage.storage import Storage
 from tests.site.test_blob import KEY, small
 from tests.support.etcd import Cluster, running_etcd
-from tests.support.replicas import child
+from tests.support.replicas import child, until
 from tests.support.vaults import DEVELOPMENT
+
+pytestmark = pytest.mark.integration
 
 SITE = SiteKeys("plant")
 
@@ -178,8 +180,7 @@ async def test_a_removed_gateway_reads_nothing_new(etcd: Cluster, tmp_path: Path
         assert a.keys().epoch == 2
         assert a.view().site_fingerprint != fingerprint
         running = asyncio.create_task(b.run())
-        while not written:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(written))
         running.cancel()
         assert written == [2]
         assert b.keys() == a.keys()

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import signal
-from collections.abc import Awaitable, Callable, Iterator
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
+from collections.abc import Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from gatewayd.device.record import unchanged
+from gatewayd.device.record import Record
 from gatewayd.device.secret import Secret
-from gatewayd.runtime.sqlite import Database
-from gatewayd.site.etcd import EtcdClient
 from tests.support.etcd import Cluster, running_etcd
-from tests.support.replicas import NOW, Gateway, child, gateway
+from tests.support.replica_kills import Killing, Place, register
+from tests.support.replicas import child, gateway
 
-FEWEST = 4
+pytestmark = pytest.mark.integration
+
+FEWEST = 10
 """Durable steps of either: fewer would mean that they are not counted."""
 
 
@@ -31,90 +29,36 @@ def etcd() -> Iterator[Cluster]:
         yield cluster
 
 
-def killed_at(step: int, act: Callable[[Connection], Awaitable[None]]) -> tuple[bool, list[Any]]:
-    """Do something in a process of its own, killed right after a durable step.
-
-    act: sends what has been acknowledged.  Returns whether it was killed, and what was sent.
-    """
-    receive, send = Pipe(duplex=False)
-    process = os.fork()
-    if not process:
-        try:
-            _count_down(step)
-            asyncio.run(act(send))  # type: ignore[arg-type]  # it is a coroutine
-            os._exit(0)
-        finally:
-            os._exit(1)
-    send.close()
-    status = os.waitpid(process, 0)[1]
-    sent = []
-    try:
-        while True:
-            sent.append(receive.recv())
-    except EOFError:
-        receive.close()
-    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "it failed by itself"
-    return os.WIFSIGNALED(status), sent
+@pytest.fixture(scope="module")
+def killing() -> Iterator[Killing]:
+    made = Killing()
+    yield made
+    made.close()
 
 
-def _count_down(step: int) -> None:
-    """Have this process killed after so many commits that wrote, and transactions of etcd."""
-    left = step
-    commit, txn = Database.commit, EtcdClient.txn
-
-    def count() -> None:
-        nonlocal left
-        left -= 1
-        if left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def committed(self: Database) -> None:
-        wrote = self._begun
-        commit(self)
-        if wrote:
-            count()
-
-    async def answered(self: EtcdClient, *arguments: Any) -> Any:  # as of txn
-        result = await txn(self, *arguments)
-        count()
-        return result
-
-    Database.commit = committed  # type: ignore[method-assign]  # in a process that ends with it
-    EtcdClient.txn = answered  # type: ignore[method-assign,assignment]  # likewise
+def instead(one: Record, _: Record | None) -> Record:
+    return one
 
 
-async def register(one: Gateway, number: int, acknowledge: Callable[[str], object]) -> None:
-    """Register a child as the registrar does; acknowledge each step that has returned."""
-    record = await one.admit(number)
-    acknowledge("admitted")
-    await one.records.update(record.device, lambda r: unchanged(r).with_intent(NOW))
-    acknowledge("intent")
-    await one.secrets.put(record.slot(1), Secret(b"issued"))
-    acknowledge("secret")
-    await one.records.update(record.device, lambda r: unchanged(r).with_secret(1, NOW))
-    acknowledge("pointer")
-
-
-def test_a_gain_that_was_killed_at_any_step_is_done_again(etcd: Cluster, tmp_path: Path) -> None:
+def test_a_gain_that_was_killed_at_any_step_is_done_again(
+    etcd: Cluster, killing: Killing, tmp_path: Path
+) -> None:
     """No secret is found lost, none is quarantined, and nothing is doubted."""
     numbers = (1, 2, 3)
+    place = Place(tmp_path / "copy", "b", etcd.settings())
 
     async def prepare() -> None:
         async with gateway(tmp_path / "b", etcd, "b") as b:
             for number in (2, 4):  # which it knows by ids of its own; the last one alone
                 one = child(number, "b")
-                await b.storage.records.update(one.device, lambda _, one=one: one)  # type: ignore[misc]  # bound now
+                await b.storage.records.update(one.device, partial(instead, one))
         async with gateway(tmp_path / "a", etcd, "a") as a:
             await a.take(*numbers)
             for number in numbers:
                 await register(a, number, lambda _: None)
 
-    async def gain(_: Connection) -> None:
-        async with gateway(tmp_path / "copy", etcd, "b") as b:
-            await b.take(*numbers, 4)
-
     async def check() -> None:
-        async with gateway(tmp_path / "copy", etcd, "b") as b:
+        async with gateway(place.directory, etcd, "b") as b:
             assert not b.storage.without_secret
             assert not b.storage.doubtful
             await b.take(*numbers, 4)
@@ -125,35 +69,32 @@ def test_a_gain_that_was_killed_at_any_step_is_done_again(etcd: Cluster, tmp_pat
                 assert await b.secrets.get(record.slot(1)) == Secret(b"issued")
 
     asyncio.run(prepare())
-    for step in range(1000):
-        shutil.rmtree(tmp_path / "copy", ignore_errors=True)
-        shutil.copytree(tmp_path / "b", tmp_path / "copy")
-        was_killed, _ = killed_at(step, gain)
+    for step in count():
+        shutil.rmtree(place.directory, ignore_errors=True)
+        shutil.copytree(tmp_path / "b", place.directory)
+        was_killed, _ = killing.killed_at(step, "gain", place, *numbers, 4)
         asyncio.run(check())
         if not was_killed:
             break
     assert step >= FEWEST
 
 
-def test_what_was_acknowledged_before_a_kill_is_at_the_taker(etcd: Cluster, tmp_path: Path) -> None:
+def test_what_was_acknowledged_before_a_kill_is_at_the_taker(
+    etcd: Cluster, killing: Killing, tmp_path: Path
+) -> None:
     """And the gateway itself goes on with what it has, if no one took over."""
-    for step in range(1000):
-        number = 100 + step
-
-        async def work(send: Connection, number: int = number) -> None:
-            async with gateway(tmp_path / "a", etcd, "a") as a:
-                await a.take(number)
-                await register(a, number, send.send)
-
-        was_killed, done = killed_at(step, work)
-        asyncio.run(_compare(etcd, tmp_path, number, done))
+    place = Place(tmp_path / "a", "a", etcd.settings())
+    for step in count():
+        was_killed, done = killing.killed_at(step, "gain_and_register", place, 100 + step)
+        asyncio.run(compare(etcd, tmp_path, 100 + step, done))
         if not was_killed:
             break
-    assert done[-1] == "pointer"
-    assert step >= 3 * FEWEST
+    assert done == ["admitted", "intent", "secret", "pointer"]
+    assert step >= FEWEST
 
 
-async def _compare(etcd: Cluster, tmp_path: Path, number: int, done: list[str]) -> None:
+async def compare(etcd: Cluster, tmp_path: Path, number: int, done: list[str]) -> None:
+    """Compare what a taker gets with what was acknowledged, and with what the gateway has."""
     device = child(number, "a").device
     async with gateway(tmp_path / "taker", etcd, "b") as taker:
         await taker.take(number)

@@ -20,7 +20,18 @@ from gatewayd.site.replica.replication import FORGOTTEN_FOR
 from gatewayd.site.shards import SHARDS, shard_of
 from gatewayd.storage.site_marks import MarkStanding
 from tests.support.etcd import Cluster, running_etcd
-from tests.support.replicas import KEYS, NOW, PREFIX, Gateway, child, cloud_name, gateway
+from tests.support.replicas import (
+    KEYS,
+    NOW,
+    PREFIX,
+    Gateway,
+    child,
+    cloud_name,
+    gateway,
+    until,
+)
+
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
@@ -261,8 +272,7 @@ async def test_an_etcd_that_is_away_is_awaited_no_longer_than_the_lease(
         await a.admit(1)
         await asyncio.to_thread(single.end)
         late = asyncio.create_task(registered(a, 1))
-        while not a.replica.view().fault:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(a.replica.view().fault))
         assert a.replica.view().waiting == 1
         await asyncio.to_thread(single.start)
         assert (await late).stored == 1
@@ -272,8 +282,7 @@ async def test_an_etcd_that_is_away_is_awaited_no_longer_than_the_lease(
         changing = asyncio.create_task(
             a.records.update(device, lambda r: replace(unchanged(r), activated_at=5))
         )
-        while not a.replica.view().fault:
-            await asyncio.sleep(0.01)
+        await until(lambda: bool(a.replica.view().fault))
         a.holds = False
         with pytest.raises(OwnershipLost, match="lease"):
             await changing

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.device.identity import Claim, DeviceId
@@ -19,15 +20,26 @@ from gatewayd.site.reading import SiteKeys
 from gatewayd.site.replica.blob import BlobKeys
 from gatewayd.site.replica.local_copies import LocalCopies
 from gatewayd.site.replica.replication import Replica, ReplicatedRecords, ReplicatedSecrets
+from gatewayd.site.settings import SiteSettings
 from gatewayd.site.shards import shard_of
 from gatewayd.storage.storage import Storage
-from tests.support.etcd import Cluster
 from tests.support.vaults import DEVELOPMENT
 
 SITE = SiteKeys("plant")
 PREFIX = SITE.prefix
 KEYS = BlobKeys(b"s" * 16, 1, {1: b"k" * 32}, b"n" * 32)
 NOW = 1_790_000_000_000_000
+
+
+PATIENCE = 60.0
+"""Seconds to wait for what happens at once on a machine that has nothing else to do."""
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Wait for a state."""
+    async with asyncio.timeout(PATIENCE):
+        while not true():
+            await asyncio.sleep(0.01)
 
 
 def cloud_name(number: int) -> CloudName:
@@ -49,6 +61,12 @@ def child(number: int, gateway: str = "", **facts: object) -> Record:
         first_seen=NOW,
     )
     return replace(fresh, **facts)  # type: ignore[arg-type]  # of a record
+
+
+class HasSettings(Protocol):
+    """An etcd, as a gateway has it in its configuration."""
+
+    def settings(self) -> SiteSettings: ...
 
 
 @dataclass
@@ -104,7 +122,7 @@ class Gateway:
 
 @asynccontextmanager
 async def gateway(
-    directory: Path, etcd: Cluster, name: str, **facts: object
+    directory: Path, etcd: HasSettings, name: str, **facts: object
 ) -> AsyncIterator[Gateway]:
     """Run a gateway with the stores in a directory, until it is left."""
     client = EtcdClient.of(etcd.settings(), partial(read_secret, None))
