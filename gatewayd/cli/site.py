@@ -81,7 +81,7 @@ def _on_etcd(facts: Record, terminal: Terminal) -> Iterator[str]:
     )
     if facts["ReplicationFault"]:
         yield f"  {safe(facts['ReplicationFault'])}"
-    yield ""
+    yield "The gateways, as they were then:" if facts["QuorumLostTimestamp"] else ""
     rows = [_row(*gateway) for gateway in facts["Gateways"]]
     yield from terminal.columns(HEAD, rows)
 
@@ -97,6 +97,8 @@ def _also(number: int, what: str) -> str:
 def _quorum(facts: Record) -> str:
     left = facts["SecondsLeft"]
     if not facts["QuorumLostTimestamp"]:
+        if not left:
+            return "etcd has not answered yet"
         return f"etcd answers; without it this gateway would go on for {left} s"
     rest = f"goes on for {left} s" if left else "sends nothing for its children"
     since = when(facts["QuorumLostTimestamp"])

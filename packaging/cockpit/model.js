@@ -204,6 +204,8 @@ export function hasSite(site) {
 
 /** What is known of etcd, as a sentence. */
 export function quorum(site) {
+    if (!site.QuorumLostTimestamp && !site.SecondsLeft)
+        return "No answer yet";
     if (!site.QuorumLostTimestamp)
         return `Answers; without it this gateway would go on for ${site.SecondsLeft} s`;
     const rest = site.SecondsLeft ? `goes on for ${site.SecondsLeft} s` : "sends nothing for its children";

@@ -79,10 +79,16 @@ def test_a_site_without_quorum() -> None:
     assert printed[5].endswith("; this gateway goes on for 3 s")
     assert "Children in etcd, of those known here: 0, 2 changes wait" in printed
     assert "  It is full." in printed
+    assert "The gateways, as they were then:" in printed
     assert printed[-1] == (
         "2 children seem to be logged in elsewhere, too, 1 left to it: "
         "see gatewayctl explain of each"
     )
+
+
+def test_a_site_that_was_not_read_yet() -> None:
+    starting = SiteView(mode=SiteMode.ETCD, state=SiteState.STARTING, name="plant", gateway="a")
+    assert "etcd has not answered yet" in lines(starting)
 
 
 @pytest.mark.parametrize(("view", "said"), [

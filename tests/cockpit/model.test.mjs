@@ -115,6 +115,7 @@ test("a site is shown where there is one, or a child is logged in elsewhere", ()
     const lost = { QuorumLostTimestamp: 1_795_982_000_000_000, SecondsLeft: 4 };
     assert.match(model.quorum(lost), /^No answer since 2026-11-2.*; this gateway goes on for 4 s$/);
     assert.match(model.quorum({ ...lost, SecondsLeft: 0 }), /this gateway sends nothing for its children$/);
+    assert.equal(model.quorum({ QuorumLostTimestamp: 0, SecondsLeft: 0 }), "No answer yet");
     assert.match(model.quorum({ QuorumLostTimestamp: 0, SecondsLeft: 9 }), /^Answers; .* for 9 s$/);
 });
 
