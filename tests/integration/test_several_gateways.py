@@ -1,0 +1,111 @@
+"""Real daemons, a real etcd and one cloud: each child has one owner, whatever becomes of others."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gatewayd.simulator.site import Site
+from tests.support.etcd import Cluster, running_etcd
+from tests.support.lacking import give_up
+from tests.support.several_gateways import (
+    call_site,
+    continue_process,
+    kill_process,
+    make_site,
+    several_gateways,
+    shown_of_site,
+    stop_process,
+    until_held_once,
+)
+
+pytestmark = pytest.mark.integration
+
+NAMES = ["gateway-a", "gateway-b", "gateway-c"]
+PLANT = ("--children", "8", "--rate", "0")
+
+
+@pytest.fixture
+def cluster() -> Iterator[Cluster]:
+    if shutil.which("etcd") is None:
+        give_up("etcd is not installed")
+    with running_etcd() as running:
+        yield running
+
+
+async def ledgers(plant: Site, children: Sequence[str]) -> list[dict[str, Any]]:
+    return [await plant.ledger(child) for child in children]
+
+
+async def test_children_change_their_gateway_and_are_registered_once(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    """A drain, a stop, and then a kill and a pause at once."""
+    async with several_gateways(tmp_path, NAMES, cluster, plant_options=PLANT) as sites:
+        first, second, third = sites
+        children = first.plant["serials"]
+        for one in sites:
+            await one.start()
+        await make_site(sites, NAMES)
+        held = await until_held_once(sites, children)
+        for one, shards in zip(sites, (22, 21, 21), strict=True):
+            await until_owned(one, shards)
+
+        await call_site(second, "Drain")
+        held = await until_held_once(sites, children)
+        assert 1 not in held.values()
+        await call_site(second, "Resume")
+        await until_owned(second, 21)
+
+        began = asyncio.get_running_loop().time()
+        assert await third.stop() == 0
+        held = await until_held_once([first, second], children)
+        stopped = asyncio.get_running_loop().time() - began
+        assert stopped < 20, "no lease had to end, which takes 23 s: it was revoked"
+        await third.start()
+        await until_owned(third, 21)
+        await until_held_once(sites, children)
+        quiet = await ledgers(first, children)
+        assert all(one["registrations"] == 1 for one in quiet)
+        assert all(one["takeovers"] == 0 for one in quiet)
+
+        await kill_process(third)
+        stop_process(second)
+        held = await until_held_once([first], children)
+        assert set(held.values()) == {0}
+        before = await ledgers(first, children)
+        continue_process(second)
+        await until_owned(second, 32)
+        await until_held_once([first, second], children)
+        after = await ledgers(first, children)
+        assert all(row["registrations"] == 1 for row in after)
+        assert all(row["takeovers"] <= 1 for row in after), "of what a killed one held"
+        moved = [a["logins"] - b["logins"] for a, b in zip(after, before, strict=True)]
+        assert set(moved) <= {0, 1}, "the one that was paused logged nothing in before it had it"
+
+
+async def until_owned(one: Site, shards: int) -> None:
+    """Return when a gateway shows that it has so many shards."""
+
+    async def owned() -> bool:
+        return bool(await shown_of_site(one, "NOwned") == shards)
+
+    await one.until(owned, f"{shards} shards at {one.directory.name}")
+
+
+async def test_a_gateway_that_finds_no_etcd_is_ready_and_logs_nothing_in(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    cluster.end()
+    async with several_gateways(tmp_path, NAMES[:1], cluster, plant_options=PLANT) as (one,):
+        await one.start()
+        child = one.plant["serials"][0]
+        await one.wait_for(child, "elsewhere")
+        assert (await one.describe(child))["Reason"] == "site-unreachable"
+        assert all(row["logins"] == 0 for row in await ledgers(one, one.plant["serials"]))
+        assert await one.stop() == 0
