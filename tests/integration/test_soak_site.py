@@ -17,7 +17,7 @@ from tests.support.lacking import give_up
 
 pytestmark = pytest.mark.namespace
 
-CHILDREN = 9
+CHILDREN, LATE = 9, 3
 
 
 def _one_of_each(
@@ -34,7 +34,14 @@ async def test_a_short_campaign(tmp_path: Path) -> None:
     if shutil.which("etcd") is None:
         give_up("etcd is not installed")
     options = SiteOptions(
-        CHILDREN, faults=2, rest=5.0, period=3.0, tuning=SWIFT, plan=_one_of_each, seed=20261130
+        CHILDREN,
+        late=LATE,
+        faults=2,
+        rest=5.0,
+        period=3.0,
+        tuning=SWIFT,
+        plan=_one_of_each,
+        seed=20261130,
     )
     said: list[str] = []
     campaign = SiteCampaign(tmp_path, options, said.append)
@@ -42,6 +49,7 @@ async def test_a_short_campaign(tmp_path: Path) -> None:
     assert not verdict.offences, said
     assert verdict.epochs == 1
     assert verdict.tokens >= 64
+    assert verdict.registrations >= CHILDREN + LATE, "some register while the fault lasts"
     assert verdict.said, "children speak"
     assert verdict.moved, "the killed gateway had children"
     assert campaign.figures.rest.requests, "gateways read etcd at rest"

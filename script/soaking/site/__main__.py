@@ -41,7 +41,7 @@ def main() -> int:
             tempfile.TemporaryDirectory(prefix="gatewayd-site-", dir=DISK)
         )
         asked = SiteOptions(
-            options.children, options.gateways, options.faults, options.seed,
+            options.children, options.gateways, options.faults, options.seed, options.late,
             until=options.minutes * 60, rest=options.rest, period=options.period,
             announced=not options.listed,
         )  # fmt: skip
@@ -102,6 +102,7 @@ def _say(*lines: str) -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="soak site", description=__doc__)
     parser.add_argument("--children", type=int, default=300, help="how many (300)")
+    parser.add_argument("--late", type=int, default=0, help="more, that come amid faults (0)")
     parser.add_argument("--gateways", type=int, default=3, help="how many (3)")
     parser.add_argument("--faults", type=int, default=1000, help="how many, at least (1000)")
     parser.add_argument("--seed", type=int, default=1, help="of what is chosen (1)")

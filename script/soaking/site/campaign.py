@@ -36,10 +36,12 @@ LOOK = 0.2
 """Seconds between two looks at the journal."""
 GIVEN_UP = 120.0
 """Seconds after which a site is no longer awaited; the laws allow 60."""
+NEW = 3
+"""Children that come with an epoch, while there are some to come."""
 REST = (2.0, 8.0)
 """Seconds between the end of an epoch, with all children served, and the next."""
 COMES_UP = 900.0
-"""Seconds until all children are online for the first time, at most."""
+"""Seconds until all children are online for the first time, and for the last, at most."""
 RATE_OK = 3
 """CONNACK of a login that was too soon after others, which says nothing of the secret."""
 
@@ -51,6 +53,7 @@ class SiteOptions:
     """What is played.
 
     faults: at least so many, counted each.  until: no more begin after so many seconds.
+    late: further children, of which NEW come with each epoch, so that they register amid faults.
     period: seconds between two messages of a child; 0 for none.
     rest: seconds for which the traffic to etcd is measured, before the first fault.
     announced: whether the children announce themselves on the LAN; else each gateway lists them.
@@ -61,12 +64,18 @@ class SiteOptions:
     gateways: int = 3
     faults: int = 1000
     seed: int = 1
+    late: int = 0
     until: float = float("inf")
     period: float = 30.0
     rest: float = 60.0
     tuning: str = USUAL
     announced: bool = True
     plan: PlanFaults = plan_faults
+
+    @property
+    def on_lan(self) -> tuple[int, int]:
+        """How many children are on the LAN at first, and how many are there to come."""
+        return (self.children, self.late) if self.announced else (0, self.children)
 
     @property
     def names(self) -> Sequence[str]:
@@ -125,11 +134,8 @@ class SiteCampaign:
             if options.period:
                 await stack.enter_async_context(broker)
             plant = await stack.enter_async_context(
-                running_plant(
-                    network, self._directory / "plant", options.children, options.seed,
-                    announced=options.announced,
-                )
-            )  # fmt: skip
+                running_plant(network, self._directory / "plant", *options.on_lan, options.seed)
+            )
             layout = SoakLayout(
                 self._directory, network, plant, cluster,
                 broker.socket if options.period else None, options.tuning, options.announced,
@@ -153,7 +159,8 @@ class SiteCampaign:
         faults: SiteFaults,
         broker: SiteBroker,
     ) -> Mapping[str, FinalFacts]:
-        children: Sequence[str] = plant.facts["serials"]
+        all_: Sequence[str] = plant.facts["serials"]
+        children, coming = all_[: self._options.children], all_[self._options.children :]
         began = time.monotonic()
         await asyncio.gather(*(one.site.start() for one in gateways.values()))
         await found_site(list(gateways.values()))
@@ -168,10 +175,10 @@ class SiteCampaign:
             else asyncio.sleep(0)
         )
         try:
-            await self._torment(plant, children, cluster, faults)
+            came = await self._torment(plant, children, coming, cluster, faults)
         finally:
             await cancel_and_wait([speaking])
-        return await self._start_again(plant, children, gateways)
+        return await self._start_again(plant, [*children, *came], gateways)
 
     async def _rest(self, cluster: EtcdCluster, faults: SiteFaults) -> None:
         """Measure the traffic to etcd while nothing happens."""
@@ -191,15 +198,18 @@ class SiteCampaign:
         self,
         plant: SitePlant,
         children: Collection[str],
+        coming: Sequence[str],
         cluster: EtcdCluster,
         faults: SiteFaults,
-    ) -> None:
-        """Make the faults, one epoch after the other."""
+    ) -> Sequence[str]:
+        """Make the faults, one epoch after the other; return the children that came meanwhile."""
         options, done, epoch = self._options, 0, 0
         began = time.monotonic()
         while done < options.faults and time.monotonic() < began + options.until:
             epoch += 1
             planned = options.plan(self._rng, options.names, MEMBERS)
+            for child in coming[(epoch - 1) * NEW : epoch * NEW]:
+                await plant.ask(do="announce", child=child)
             await faults.do(epoch, planned)
             done += len(planned)
             ended = time.monotonic()
@@ -212,6 +222,10 @@ class SiteCampaign:
             self.figures.memory = max(self.figures.memory, cluster.memory())
             await asyncio.sleep(self._rng.uniform(*REST))
         self.figures.fsync = await cluster.fsync()
+        came = coming[: epoch * NEW]
+        if missing := await self._served(plant, came, GIVEN_UP):
+            self._say(f"{len(missing)} of {len(came)} children that came never got online")
+        return came
 
     async def _start_again(
         self, plant: SitePlant, children: Collection[str], gateways: Mapping[str, SoakGateway]
@@ -220,7 +234,7 @@ class SiteCampaign:
         self.events.append(StartedAgain(time.monotonic()))
         await asyncio.gather(*(one.site.stop() for one in gateways.values()))
         await asyncio.gather(*(one.site.start() for one in gateways.values()))
-        await self._served(plant, children, GIVEN_UP)
+        await self._served(plant, children, COMES_UP)
         truth = await plant.ask(do="truth")
         ledgers = truth["cloud"]["devices"][plant.facts["product"]]
         return {

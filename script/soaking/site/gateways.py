@@ -127,15 +127,14 @@ class SitePlant:
 
 @asynccontextmanager
 async def running_plant(
-    network: SiteNetwork, directory: Path, children: int, seed: int, *, announced: bool
+    network: SiteNetwork, directory: Path, children: int, late: int, seed: int
 ) -> AsyncIterator[SitePlant]:
-    """Run the plant.  announced: whether its children are on the LAN; else, they are listed."""
+    """Run the plant.  children, late: on the LAN from the start, and when they are announced."""
     host = network.hosts[PLANT]
     await asyncio.to_thread(directory.mkdir)
-    present, late = (children, 0) if announced else (0, children)
     process = await asyncio.create_subprocess_exec(
         *host.inside, sys.executable, "-m", "gatewayd.simulator", str(directory),
-        "--children", str(present), "--late", str(late), "--seed", str(seed),
+        "--children", str(children), "--late", str(late), "--seed", str(seed),
         "--interface", host.lan, "--address", host.cloud, "--network", CHILDREN,
         "--journal", str(directory / JOURNAL), stdin=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
@@ -151,7 +150,7 @@ class SoakLayout:
     """What all gateways of a site have in common.
 
     socket: of the broker of the site, where its children speak; None for no broker.
-    tuning: as in `config`.  announced: as in `running_plant`.
+    tuning: as in `config`.  announced: whether the children are on the LAN; else, they are listed.
     """
 
     directory: Path
