@@ -107,7 +107,7 @@ def _of_site(site: SiteView) -> Iterator[tuple[Subject, str]]:
     """Yield what is wrong with the site, and with its children's names."""
     if site.troubled:
         yield Subject(Cause.SITE, site.state), f"Site {site.name}: {site.reason}"
-    for one in site.gateways:
+    for one in (one for one in site.gateways if one.name != site.gateway):
         if one.standing is GatewayStanding.GONE:
             text = f"Gateway {one.name} of site {site.name} is gone. See gatewayctl site status"
             yield Subject(Cause.SITE, f"gone {one.name}"), text

@@ -44,7 +44,8 @@ def events(before: SiteView, now: SiteView) -> Iterator[SiteEvent]:
         yield SiteEvent(RECOVERED, logging.WARNING, text)
     if now.state is SiteState.STOPPED and before.state is SiteState.NO_QUORUM:
         yield SiteEvent(STOPPED, logging.ERROR, f"Site {now.name}: {why}")
-    known = {one.name for one in before.gateways if one.standing is GatewayStanding.WAITING}
+    waited = {one.name for one in before.gateways if one.standing is GatewayStanding.WAITING}
+    known = waited | {now.gateway}  # for itself, its state says so
     for one in now.gateways:
         if one.standing is GatewayStanding.WAITING and one.name not in known:
             yield SiteEvent(MEMBER_WAITS, logging.WARNING, _waits(now, one.name))

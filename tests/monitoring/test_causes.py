@@ -95,8 +95,9 @@ def test_a_cloud_that_is_on_its_way_is_no_cause(state: str) -> None:
     assert not causes_of(replace(WELL, clouds=[cloud(state)]))
 
 
-def test_a_drain_is_no_cause() -> None:
+def test_a_drain_is_no_cause_nor_is_what_the_state_says_of_this_gateway() -> None:
     assert not causes_of(site(state=SiteState.DRAINED))
+    assert not causes_of(site(gateway="b", gateways=(SiteGatewayView("b", GONE),)))
 
 
 def test_the_outbox_has_to_be_much_emptier_until_that_is_over() -> None:

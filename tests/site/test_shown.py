@@ -140,6 +140,15 @@ def test_what_happens_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     ]  # fmt: skip
 
 
+def test_a_gateway_that_waits_itself_is_not_asked_to_accept_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watch, ours = SiteWatch(), replace(MEMBERS, members={}, waiting={"gateway-a": "AAAA"})
+    watch.note(shown(replace(ours, waiting={})), READING)
+    watch.note(shown(ours), READING)
+    assert entries(caplog) == []
+
+
 def test_shards_of_a_gateway_that_is_gone_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     watch = SiteWatch()
     watch.note(shown(), READING)
