@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import html
+import re
 import sys
 from pathlib import Path
 
@@ -14,10 +16,11 @@ from gatewayd.simulator.mqtt import codec
 from gatewayd.simulator.mqtt.packets import Connect
 from gatewayd.testing.waiting import until
 from script.benchmarks import lean
+from script.benchmarks.plot import LIMIT, named, picture
 from script.benchmarks.process import family, family_cpu
 from script.benchmarks.rounds import Rounds, Sample, alternate
 from script.benchmarks.subject import Subject
-from script.benchmarks.table import Figure, facts, table
+from script.benchmarks.table import Figure, facts, read_parts, table
 
 HERE, BEFORE = Subject("gatewayd", Path("/here")), Subject("before", Path("/before"))
 SPIN = "import time\nwhile time.process_time() < 0.3: pass"
@@ -64,6 +67,30 @@ def test_the_other_revision_has_columns_only_where_there_is_one() -> None:
     cpu, pss = facts(figures)
     assert (cpu["value"], cpu["against"], cpu["holds"]) == (2.0, 4.0, True)
     assert pss == {"what": "PSS", "value": 200.0, "unit": "kB"}
+
+
+def test_a_run_is_drawn_as_it_was_and_from_what_it_has_written() -> None:
+    parts = {
+        "alibaba": [
+            Figure("sub-device: 2,000 children, from start to all online", 15.8, "s"),
+            Figure("  CPU per child", 1.3, "ms"),
+            Figure("direct: 240 children, from start to all online", 1.85, "s"),
+            Figure("  CPU per child", 3.4, "ms"),
+        ],
+        "fleet": [Figure("idle PSS, 0 children", 67.1, "MB", 40)],
+        "growth": [
+            Figure("100 children directly: CPU per child, of a bare connection", 4.5, "times"),
+            Figure("10,000 children directly: CPU per child, of a bare connection", 4.6, "times"),
+        ],
+    }
+    drawn = picture(parts, "2 CPUs; load < 1")
+    words = [html.unescape(word) for word in re.findall(r">([^<>]*)</text>", drawn)]
+    assert named(parts["alibaba"])["direct: CPU per child"].value == 3.4
+    assert {"3.4", "1.3", "67.1", "4.5", "4.6", "10,000", "2 CPUs; load < 1"} <= set(words)
+    assert not any("SDK" in word or "bridge" in word for word in words)  # not measured
+    assert drawn.count(LIMIT) == 1
+    written = [{"part": name} | fact for name, them in parts.items() for fact in facts(them)]
+    assert picture(read_parts(written), "2 CPUs; load < 1") == drawn
 
 
 async def test_all_processes_count_also_those_that_have_ended() -> None:

@@ -25,8 +25,9 @@ from script.benchmarks import (
     registration,
     secrets,
 )
+from script.benchmarks.plot import Parts, picture
 from script.benchmarks.subject import Subject, subjects
-from script.benchmarks.table import Figure, facts, table
+from script.benchmarks.table import Figure, facts, read_parts, table
 
 WHAT = (
     "dbus",
@@ -36,11 +37,14 @@ WHAT = (
     "sources",
     "flood",
     "alibaba",
+    "growth",
     "huawei",
     "mqtt",
     "secrets",
     "messages",
 )
+USUAL = tuple(name for name in WHAT if name != "growth")
+"""What is measured unless it is named: growth takes minutes."""
 RUSH, CHILDREN, MANY = 1000, 200, 2000
 
 LONGEST = 300.0
@@ -52,6 +56,10 @@ Measure = Callable[[Sequence[Subject]], Awaitable[list[Figure]]]
 def main() -> int:
     """Return 1 where something could not be measured; how fast the machine is does not matter."""
     options = _options()
+    if options.drawn_from:
+        earlier = json.loads(options.drawn_from.read_text())
+        _draw(options.plot, read_parts(earlier["figures"]), earlier["where"])
+        return 0
     children, many = options.children or CHILDREN, options.children or MANY
     measures: Mapping[str, Measure] = {
         "dbus": lambda _: dbus.measure(),
@@ -61,12 +69,13 @@ def main() -> int:
         "sources": lambda _: lan.measure_sources(RUSH),
         "flood": lambda _: lan.measure_flood(),
         "alibaba": lambda them: alibaba.measure(many, them),
+        "growth": alibaba.measure_growth,
         "huawei": lambda them: huawei.measure(many, them),
         "mqtt": lambda them: broker.measure(many, them),
         "secrets": lambda _: secrets.measure(),
         "messages": lambda _: messages.measure(children),
     }
-    chosen = {name: measures[name] for name in options.what or measures}
+    chosen = {name: measures[name] for name in options.what or USUAL}
     began, load = time.perf_counter(), os.getloadavg()[0]
     try:
         found = asyncio.run(_all(chosen, options.against))
@@ -81,19 +90,37 @@ def main() -> int:
         _say("", f"Could not be measured: {name}: {why}")
     if options.json:
         head = {"where": where, "against": options.against}
-        body = {"seconds": found.seconds, "failed": found.failed, "figures": facts(found.figures)}
+        figures = [
+            {"part": name} | fact for name, them in found.parts.items() for fact in facts(them)
+        ]
+        body = {"seconds": found.seconds, "failed": found.failed, "figures": figures}
         text = json.dumps(head | body, indent=1, ensure_ascii=False)
         options.json.write_text(f"{text}\n")
+    if options.plot:
+        _draw(options.plot, found.parts, where)
     return 1 if found.failed else 0
+
+
+def _draw(to: Path, parts: Parts, where: str) -> None:
+    to.write_text(picture(parts, where))
+    _say("", f"Drawn: {to}")
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was measured.  seconds: of each part.  failed: why a part could not be measured."""
+    """What was measured, by part.
 
-    figures: list[Figure] = field(default_factory=list)
+    seconds: of each part.  failed: why a part could not be measured.
+    """
+
+    parts: dict[str, list[Figure]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All that was measured, in order."""
+        return [one for part in self.parts.values() for one in part]
 
 
 async def _all(measures: Mapping[str, Measure], against: str) -> Found:
@@ -111,7 +138,7 @@ async def _all(measures: Mapping[str, Measure], against: str) -> Found:
             began = time.perf_counter()
             try:
                 async with asyncio.timeout(LONGEST * len(them)):
-                    found.figures.extend(await measure(them))
+                    found.parts[name] = await measure(them)
             except (OSError, RuntimeError, LookupError, ValueError) as error:
                 why = str(error) or f"it takes longer than {LONGEST * len(them):.0f} s"
                 found.failed[name] = f"{type(error).__name__}: {why}"
@@ -132,7 +159,7 @@ def _say(*lines: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("what", nargs="*", help=f"{', '.join(WHAT)}; default: all")
+    parser.add_argument("what", nargs="*", help=f"{', '.join(WHAT)}; default: all but growth")
     parser.add_argument(
         "--children",
         type=int,
@@ -141,6 +168,14 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--fleet", type=int, default=10_000, help="on record at the start (10000)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
+    parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw them there, too")
+    parser.add_argument(
+        "--from",
+        dest="drawn_from",
+        type=Path,
+        metavar="FILE.json",
+        help="measure nothing: draw what an earlier run has written by --json",
+    )
     parser.add_argument(
         "--against",
         default="",
@@ -151,6 +186,8 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     if unknown := set(options.what) - set(WHAT):
         parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    if options.drawn_from and not options.plot:
+        parser.error("--from needs --plot")
     return options
 
 

@@ -23,6 +23,7 @@ FOUND = "named by the discoverer static"
 DIRECT = 240
 """Children that connect directly: their connections are no more than the cloud lets an account
 open in a second, so that however fast one is, it never has to wait."""
+GROWTH = (100, 300, 1000, 3000, 10_000)
 PAHO, LEAN, VENDOR, BARE = 200, DIRECT, 60, 200
 
 
@@ -36,6 +37,19 @@ async def measure(children: int, subjects: Sequence[Subject]) -> list[Figure]:
     await rivals.install_vendor()
     through = await _through_gateway(children, subjects)
     return [*through, *await _directly(min(children, DIRECT), subjects)]
+
+
+async def measure_growth(subjects: Sequence[Subject]) -> list[Figure]:
+    """Onboard more and more directly, once each, beside bare connections of the same minute."""
+    found = []
+    for children in GROWTH:
+        async with stage(children, subjects[0], apart=True) as one:
+            cpu = (await onboard(one, one.site.plant["serials"], DIRECT_SPEED)).each
+        bare_cpu = (await _bare())["cpu"]
+        note = f"{cpu:.2f} ms, of {bare_cpu:.2f} ms"
+        what = f"{children:,} children directly: CPU per child, of a bare connection"
+        found.append(Figure(what, cpu / bare_cpu, "times", note=note))
+    return found
 
 
 async def _through_gateway(children: int, subjects: Sequence[Subject]) -> list[Figure]:

@@ -38,6 +38,7 @@ async def measure(children: int, subjects: Sequence[Subject]) -> list[Figure]:
         found.figure(f"start to READY=1, {what}", "start", "s"),
         found.figure("  of the imports alone", "start", "times", of=("imports", "seconds"),
                      budget=2),
+        found.beside("  the imports alone", "imports", "seconds", "s"),
         found.figure("  CPU until then", "start-cpu", "s"),
         found.figure(f"idle PSS, {what}", "held", "MB"),
         found.figure(f"idle CPU, {what}", "idle", "%", budget=0.5, note="of a core"),

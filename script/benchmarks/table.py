@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 HEADER = ("what", "figure", "budget", "verdict")
 WHOLE = 100  # from here on, decimals say nothing
@@ -62,6 +63,15 @@ def facts(figures: Iterable[Figure]) -> list[dict[str, object]]:
         | ({"holds": one.verdict == "holds"} if one.verdict else {})
         for one in figures
     ]
+
+
+def read_parts(found: Iterable[Mapping[str, Any]]) -> dict[str, list[Figure]]:
+    """Return figures by part, as `facts` and the name of their part have been written."""
+    parts = dict[str, list[Figure]]()
+    for fact in found:
+        known = {field.name: fact[field.name] for field in fields(Figure) if field.name in fact}
+        parts.setdefault(fact["part"], []).append(Figure(**known))
+    return parts
 
 
 def _line(row: Sequence[str], widths: Sequence[int]) -> str:
