@@ -107,7 +107,7 @@ class Trial:
         exports = "".join(f"{line}\n" for line in script.splitlines() if line[:7] == "export ")
         script = script.replace(exports, exports + ready)
         with on_terminal(["bash", "-euc", script]) as terminal:
-            for _ in ("root", "gatewayd"):
+            for _ in ("root", *MACHINES):
                 terminal.wait_for("Password of ")
                 terminal.type(PASSWORD)
                 terminal.wait_for("Type password of ")
