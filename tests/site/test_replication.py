@@ -7,14 +7,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName, Record, unchanged
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import ConfigError, OwnershipLost, SecretNotFound, StoreUnavailable
+from gatewayd.errors import (
+    BlobDamaged,
+    ConfigError,
+    OwnershipLost,
+    SecretNotFound,
+    StoreUnavailable,
+)
 from gatewayd.site.etcd_messages import Put
+from gatewayd.site.membership.members import Membership
 from gatewayd.site.replica.blob import key_of_child, open_blob
 from gatewayd.site.replica.replication import FORGOTTEN_FOR
 from gatewayd.site.shards import SHARDS, shard_of
@@ -24,6 +32,7 @@ from tests.support.replicas import (
     KEYS,
     NOW,
     PREFIX,
+    SITE,
     Gateway,
     child,
     cloud_name,
@@ -93,6 +102,41 @@ async def test_what_is_written_is_in_etcd_and_a_replaced_gateway_has_it(
         assert len(list(b.records.all())) == len(numbers)
 
 
+async def test_a_gateway_that_was_replaced_comes_up_from_etcd_alone(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    """Its machine is gone: another one of the same name needs an operator's yes, and no backup."""
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        members = {one.name: Membership(one.storage.secrets, one.client, SITE, one.name)
+                   for one in (a, b)}  # fmt: skip
+        fingerprint = await members["a"].found()
+        await members["b"].join(fingerprint)
+        await members["a"].accept("b", members["b"].view().fingerprint)
+        await members["b"].refresh()
+        a.keys, b.keys = members["a"].keys(), members["b"].keys()
+        await b.take(1, 2)
+        for number in (1, 2):
+            await registered(b, number)
+        stolen = b.keys
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "new", etcd, "b") as new:
+        at_a = Membership(a.storage.secrets, a.client, SITE, "a")
+        await at_a.remove("b")
+        newcomer = Membership(new.storage.secrets, new.client, SITE, "b")
+        await newcomer.refresh()
+        await newcomer.join(at_a.view().site_fingerprint)
+        await at_a.accept("b", newcomer.view().fingerprint)
+        await newcomer.refresh()
+        new.keys = newcomer.keys()
+        await new.take(1, 2)
+        for number in (1, 2):
+            record = new.records[child(number, "b").device]
+            assert await new.secrets.get(record.slot(record.stored)) == Secret(b"issued")
+            key = key_of_child(new.keys, shard_of(cloud_name(number)), cloud_name(number))
+            written = (await new.client.range(PREFIX + key, 1)).pairs[0].value
+            with pytest.raises(BlobDamaged):  # by who has the old machine
+                open_blob(stolen, key, written)
+
+
 async def test_a_child_goes_from_one_gateway_to_another_and_back(
     etcd: Cluster, tmp_path: Path
 ) -> None:
@@ -137,6 +181,40 @@ async def test_the_id_and_the_claims_here_stay_when_another_gateway_knew_the_chi
         (blob,) = [open_blob(KEYS, key_of_child(KEYS, shard_of(cloud_name(1)), cloud_name(1)),
                              await stored(b, 1))]  # fmt: skip
         assert blob.record == record
+
+
+async def test_a_gain_that_is_cancelled_is_done_again_whenever_it_ended(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    """As where the shard was lost meanwhile: each child has one record all the same."""
+    shard = shard_of(cloud_name(1))
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        await a.take(1)
+        record = await registered(a, 1)
+    for step in range(2):  # the merge itself, and the marks
+        async with gateway(tmp_path / f"b{step}", etcd, "b") as b:
+            gaining = asyncio.create_task(b.take(1))
+            cancel_at(gaining, b, step)
+            with pytest.raises(asyncio.CancelledError):
+                await gaining
+            await b.replica.release(shard)
+            await b.take(1)
+            assert [one.device for one in b.records.all()] == [record.device]
+            assert await b.secrets.get(record.slot(1)) == Secret(b"issued")
+
+
+def cancel_at(task: asyncio.Task[None], one: Gateway, step: int) -> None:
+    """Cancel a task when a gateway asks for a work on the disk, after so many others."""
+    run, left = one.storage.thread.run, step
+
+    async def cancelling(*arguments: Any) -> Any:  # as of the thread
+        nonlocal left
+        left -= 1
+        if left == -1:
+            task.cancel()
+        return await run(*arguments)
+
+    one.storage.thread.run = cancelling  # type: ignore[method-assign,assignment]  # of this one alone
 
 
 async def test_an_id_that_is_another_child_s_here_is_not_taken(

@@ -67,7 +67,7 @@ MAX_WAITING = 16
 """Gateways that may wait for an operator's yes."""
 
 PROVIDER: Final = "site"
-"""Under which the slots of a site are kept; no cloud has a name without a section."""
+"""Under which the slots of a site are kept; their device is no child's."""
 NOT_A_MEMBER = "This gateway is no member of its site now, and has none of its keys"
 
 

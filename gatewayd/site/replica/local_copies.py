@@ -207,7 +207,8 @@ class LocalCopies:
             if (known := self._names.get(name)) is not None:
                 return known
         theirs = blob.record.device
-        if not is_shared(self._newest(theirs)):
+        holder = self._newest(theirs)
+        if holder is None or not is_shared(holder) or {*holder.names} & {*blob.record.names}:
             return theirs
         # the id is another child's here: the rules of the two gateways differ
         digest = hashlib.sha256(repr(blob.record.cloud).encode()).hexdigest()

@@ -75,6 +75,7 @@ class Replica:
         self._client, self._site, self._local, self._keys = client, site, local, keys
         self._shard_of, self._may_send, self._wall = shard_of, may_send, wall
         self._adopted, self._forgotten, self._others = adopted, forgotten, others
+        self._turns: dict[int, asyncio.Lock] = {}
         self._writer = BlobWriter(
             client, site, local, keys, may_send=may_send, random=random, wall=wall
         )
@@ -89,7 +90,8 @@ class Replica:
 
     def view(self) -> ShownCopies:
         """Return what is shown of the copies."""
-        children = sum(1 for one in self._local.marks.values() if one.revision)
+        marks, records = self._local.marks.values(), self._local.records
+        children = sum(1 for one in marks if one.revision and records.get(one.device) is not None)
         return ShownCopies(children, self._writer.count, self._writer.fault)
 
     async def load(self, shard: int, token: int) -> None:
@@ -98,17 +100,7 @@ class Replica:
         token: of the shard, as this gateway has claimed it.
         Raises SiteError, StoreError, ConfigError; then it is to be done again.
         """
-        keys = self._keys()
-        pairs = await self._children(shard)
-        own = {_name(key_of_child(keys, shard, cloud)): device
-               for cloud, device in self._local.of_shard(shard).items()}  # fmt: skip
-        blobs = [self._opened(keys, one) for one in pairs]
-        results = await self._local.merge(blobs, own)
-        own |= {one.stored.name: one.device for one in results if one.record and one.device}
-        await self._local.note(self._marks(results, own))
-        for one in results:
-            if one.removed and one.device is not None:
-                self._forgotten(one.device)
+        results = await _whole(self._merge(shard))
         self._writer.tokens[shard] = token
         try:
             await self._publish(shard, results)
@@ -118,6 +110,22 @@ class Replica:
             raise
         for device in self._local.of_shard(shard).values():
             self._adopted(self._local.records[device])
+
+    async def _merge(self, shard: int) -> Sequence[MergeResult]:
+        """Merge what the site has of a shard's children; to its end, once it has begun."""
+        async with self._turns.setdefault(shard, asyncio.Lock()):
+            keys = self._keys()
+            pairs = await self._children(shard)
+            children = self._local.of_shard(shard).items()
+            own = {_name(key_of_child(keys, shard, cloud)): one for cloud, one in children}
+            blobs = [self._opened(keys, one) for one in pairs]
+            results = await self._local.merge(blobs, own)
+            own |= {one.stored.name: one.device for one in results if one.record and one.device}
+            await self._local.note(self._marks(results, own))
+            for one in results:
+                if one.removed and one.device is not None:
+                    self._forgotten(one.device)
+            return results
 
     async def release(self, shard: int) -> None:
         """Write what has changed, and let another gateway go on with a shard.  Raises StoreError.
