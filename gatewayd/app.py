@@ -482,7 +482,7 @@ class Application:
         """Return how a child with a password or certificate stands: none is kept out unjudged."""
         record, child = self._records.get(device), self.manager.children.get(device)
         if record is not None:
-            return Standing.ADMITTED if record.is_in_force else Standing.OUT
+            return Standing.ADMITTED if record.may_speak else Standing.OUT
         waits = child is not None and child.state in (State.DISCOVERED, State.PENDING)
         return Standing.UNDECIDED if waits else Standing.OUT
 

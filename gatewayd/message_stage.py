@@ -89,7 +89,7 @@ class RecordedStanding(ChildStanding):
 
     def _is_admitted(self, device: DeviceId) -> bool:
         record = self._records.get(device)
-        return record is not None and record.is_in_force
+        return record is not None and record.may_speak
 
     def _is_gone(self, device: DeviceId) -> bool:
         record = self._records.get(device)

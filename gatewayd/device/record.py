@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from gatewayd.device.identity import Claim, DeviceId
 
 
+LEASE_HAS_ENDED = "site-lease-ended"
+"""The code of why a child is elsewhere that was this gateway's, and is no other's that is known."""
+
+
 class Verdict(StrEnum):
     """The recorded decision about a child."""
 
@@ -106,6 +110,12 @@ class Record:
         """Whether the child is admitted, and nothing keeps it from its cloud."""
         kept = self.is_frozen or bool(self.elsewhere.code)
         return self.verdict is Verdict.ADMITTED and not kept
+
+    @property
+    def may_speak(self) -> bool:
+        """Whether what the child says is accepted: also where it is to wait for its session."""
+        waits = self.verdict is Verdict.ADMITTED and not self.is_frozen
+        return self.is_in_force or (waits and self.elsewhere.code == LEASE_HAS_ENDED)
 
     @property
     def issue(self) -> tuple[int, int]:

@@ -20,8 +20,14 @@ UNREACHABLE = Reason(
 NOT_JOINED = Reason(
     "site-not-joined",
     "This gateway is no member of its site yet, so that none of its children may work here.",
-    "Run gatewayctl site join FINGERPRINT.  Then run gatewayctl site accept GATEWAY FINGERPRINT on a "
-    "gateway that is a member.",
+    "Run gatewayctl site join FINGERPRINT.  Then run gatewayctl site accept GATEWAY FINGERPRINT on "
+    "a gateway that is a member.",
+)
+LEASE_ENDED = Reason(
+    "site-lease-ended",
+    "The lease of this gateway has ended, and no other gateway is known to have it: it has no "
+    "session, and what it says is stored.",
+    "Check that most members of etcd run, and that this gateway reaches them.",
 )
 CHANGES_HANDS = Reason(
     "shard-changes-hands",
@@ -55,6 +61,7 @@ class SiteOwnership:
         self._gateway, self._shard_of, self._fence = gateway, shard_of, fence
         self._tokens: dict[int, int] = {}
         self._leaving: set[int] = set()
+        self._kept: set[int] = set()
         self._reading: SiteReading | None = None
 
     def elsewhere(self, name: CloudName) -> Reason:
@@ -74,22 +81,32 @@ class SiteOwnership:
     def read(self, reading: SiteReading | None) -> None:
         """Note what was read of the site; None where etcd does not answer."""
         self._reading = reading
+        if reading is not None:
+            owners = reading.owners.items()
+            self._kept -= {shard for shard, one in owners if one.gateway != self._gateway}
 
     def gained(self, shard: int, token: int) -> None:
         """Note that the children of a shard are ours by this token, and merged."""
         self._tokens[shard] = token
         self._leaving.discard(shard)
+        self._kept.discard(shard)
 
     def leaves(self, shard: int) -> None:
         """Note that the children of a shard are to end here."""
         self._leaving.add(shard)
 
     def lost(self, shard: int) -> None:
-        """Note that nothing of a shard's children runs here any more."""
-        self._tokens.pop(shard, None)
+        """Note that nothing of a shard's children runs here any more.
+
+        Where that is since the lease has ended, what they say is stored until another one has them.
+        """
+        if self._tokens.pop(shard, None) is not None and not self._fence.holds():
+            self._kept.add(shard)
         self._leaving.discard(shard)
 
     def _why(self, shard: int) -> Reason:
+        if shard in self._kept or (shard in self._tokens and not self._fence.holds()):
+            return LEASE_ENDED
         reading = self._reading
         if reading is None:
             return UNREACHABLE

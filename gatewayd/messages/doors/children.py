@@ -77,7 +77,7 @@ class RecordedChildren:
 
 
 def _is_admitted(record: Record | None) -> bool:
-    return record is not None and record.is_in_force and record.cloud is not None
+    return record is not None and record.may_speak and record.cloud is not None
 
 
 def _identities(record: Record) -> Iterator[tuple[ChildKey, str]]:
