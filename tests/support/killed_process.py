@@ -65,8 +65,11 @@ def _what_is_there(directory: Path) -> list[object]:
 
 
 def _watched(before: Callable[[int], None], act: Callable[[], object]) -> int:
-    """Do something; return how many calls gatewayd made.  before: called with their number."""
-    calls = 0
+    """Do something; return how many calls gatewayd made.  before: called with their number.
+
+    The process ends here where it fails.
+    """
+    calls, completed = 0, False
 
     def count(frame: FrameType, event: str, _: object) -> None:
         nonlocal calls
@@ -77,10 +80,11 @@ def _watched(before: Callable[[int], None], act: Callable[[], object]) -> int:
     try:
         sys.setprofile(count)
         act()
-    except BaseException:
-        os._exit(1)
+        completed = True
     finally:
         sys.setprofile(None)
+        if not completed:
+            os._exit(1)
     return calls
 
 
