@@ -239,6 +239,7 @@ def examine(paths: ConfigPaths, plugins: PluginLoader, *, as_daemon: bool) -> Ex
     _check_doors(config.messages, source, problems)
     _check_births(config, source, problems)
     _check_interfaces(config, source, problems)
+    _check_site(config, source, problems)
     return Examined(config, rules, problems)
 
 
@@ -313,6 +314,18 @@ def _check_interfaces(config: Config, source: LayeredDocuments, problems: Proble
                     at: KeyPath = ("discovery", plugin.name, "interfaces")
                     text = f"[discovery.{other}] asks on {interface} by {plugin.kind}, too: name it"
                     problems.add(source.where(at), f"{dotted(at)}: {text} in one of them")
+
+
+def _check_site(config: Config, source: LayeredDocuments, problems: Problems) -> None:
+    """Note names of the gateway itself that no other gateway of its site could log in with."""
+    for cloud in config.clouds if config.site.endpoints else ():
+        if getattr(cloud.settings, "issues_own_secret", False):
+            at: KeyPath = ("cloud", cloud.name, "gateway")
+            text = (
+                "its secret would be issued to this gateway alone, and another one of the site "
+                "cannot log in with it: give all gateways the same one by a file or a credential"
+            )
+            problems.add(source.where(at), f"{dotted(at)}: {text}")
 
 
 def _hands_over(clouds: Iterable[ConfiguredPlugin], cloud: str, route: str) -> bool:

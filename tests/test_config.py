@@ -93,6 +93,20 @@ class HoldableCloud(ListCloud):
         return route in {"", "direct"}
 
 
+@dataclass(frozen=True)
+class HubSettings(ListSettings):
+    register: bool = setting(False, "whether its own secret is issued to it")
+
+    @property
+    def issues_own_secret(self) -> bool:
+        return self.register
+
+
+class HubCloud:
+    port_version: ClassVar[str] = "1.0"
+    Settings: ClassVar[type] = HubSettings
+
+
 class ProxiedCloud:
     port_version: ClassVar[str] = "1.0"
     Settings: ClassVar[type] = OutboundSettings
@@ -106,6 +120,7 @@ PLUGINS = Plugins(
         EntryPoint("list", f"{HERE}:ListCloud", CLOUDS),
         EntryPoint("holdable", f"{HERE}:HoldableCloud", CLOUDS),
         EntryPoint("far", f"{HERE}:ProxiedCloud", CLOUDS),
+        EntryPoint("hub", f"{HERE}:HubCloud", CLOUDS),
         EntryPoint("vault", f"{HERE}:Safe", SECRETSTORES),
         EntryPoint("safe", f"{HERE}:Safe", SECRETSTORES),
     ]
@@ -202,7 +217,11 @@ def test_a_file_that_is_named_brings_only_what_lies_beside_it(
         ("[cloud.sky]\nkind = 1", 2, "cloud.sky.kind"),
         ("[cloud.sky]", 1, "cloud.sky lacks 'host'"),
         ("[cloud.sky]\nhost = 'h'\nproduct_secret = 'CANARY'", 3, "'product_secret'"),
-        ("[cloud.moon]", 1, "no plug-in 'moon' in gatewayd.clouds; installed: far, holdable, list"),
+        (
+            "[cloud.moon]",
+            1,
+            "no plug-in 'moon' in gatewayd.clouds; installed: far, holdable, hub, list",
+        ),
         ("[discovery]\nsetle = 1", 2, "'setle' in [discovery]"),
         (
             "[discovery.a]",
@@ -323,6 +342,19 @@ def test_a_budget_is_for_a_cloud_that_is_configured(paths: ConfigPaths) -> None:
     (problem,) = problems_of(paths, f"[cloud.sea]\nkind = 'sky'\nhost = 'h'{budget}")
     assert "messages.clouds.sky" in problem
     assert problem.startswith("gatewayd.toml:")
+
+
+@pytest.mark.parametrize("register", [True, False])
+@pytest.mark.parametrize(
+    "site", ["", '[site]\nname = "p"\nendpoints = ["https://192.0.2.1:2379"]\n']
+)
+def test_gateways_of_a_site_have_the_same_secret_of_their_own_name(
+    paths: ConfigPaths, register: bool, site: str
+) -> None:
+    text = f"{site}[cloud.hub]\nregister = {str(register).lower()}\n"
+    found = [one for one in problems_of(paths, text) if "cloud.hub.gateway" in one]
+    assert len(found) == (1 if register and site else 0)
+    assert all("give all gateways the same one" in one for one in found)
 
 
 def test_the_proxy_of_the_site_is_that_of_each_cloud_without_its_own(paths: ConfigPaths) -> None:

@@ -284,6 +284,11 @@ class AlibabaSettings(OutboundSettings):
     products: Mapping[str, AlibabaProduct] = setting({}, "products by productKey")
     gateway: AlibabaGateway | None = setting(None, "the gateway itself; none for no sub-devices")
 
+    @property
+    def issues_own_secret(self) -> bool:
+        """Whether the secret of the gateway's own name is issued to this gateway alone."""
+        return self.gateway is not None and self.gateway.register
+
     def host_for(self, product: str) -> str:
         """Return the endpoint's host name, given or derived."""
         return host_of(product, self.host, self.region, self.instance_id)

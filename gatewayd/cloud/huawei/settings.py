@@ -278,6 +278,12 @@ class HuaweiSettings(OutboundSettings):
     )
     gateway: HuaweiGateway | None = setting(None, "the gateway itself (default: no sub-devices)")
 
+    @property
+    def issues_own_secret(self) -> bool:
+        """Whether the certificate of the gateway's own name is issued by this gateway's CA."""
+        own = self.gateway
+        return own is not None and own.login == "certificate" and own.files is None
+
     def problems(self) -> Iterator[str]:
         """Yield each mistake as one sentence, with the key and the remedy."""
         yield from OutboundSettings.problems(self)
