@@ -36,7 +36,8 @@
         ├── SecretNotFound         none: the slot is empty
         ├── SecretCorrupt          none: the damaged slot is quarantined
         ├── OwnershipLost          none: another gateway of the site has the child now
-        └── BlobDamaged            none: what this gateway has of the child is used
+        ├── BlobDamaged            none: what this gateway has of the child is used
+        └── BlobTooLarge           forget what the child has at clouds that it has left
 
 The reply of a cloud is not an error but an `Outcome` (cloud/provider.py): each of them is expected.
 """
@@ -202,3 +203,7 @@ class OwnershipLost(StoreError):
 
 class BlobDamaged(StoreError):
     """What the site has of a child cannot be opened: it is damaged, or belongs to another key."""
+
+
+class BlobTooLarge(StoreError):
+    """What is known of a child is more than the site keeps of one."""

@@ -18,7 +18,7 @@ from gatewayd.device.proof import Pin
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import BlobDamaged, ConfigError, StoreError
+from gatewayd.errors import BlobDamaged, BlobTooLarge, ConfigError
 from gatewayd.secretstore.vault import crypto
 from gatewayd.site.replica import blob as site_blob
 from gatewayd.site.replica.blob import (
@@ -233,7 +233,7 @@ def test_what_is_too_large_is_refused_at_both_ends() -> None:
     blob = small()
     assert blob.record is not None
     large = replace(blob, secrets={blob.record.slot(1): Secret(bytes(MAX_BYTES))})
-    with pytest.raises(StoreError, match="cannot be replicated"):
+    with pytest.raises(BlobTooLarge, match="cannot be replicated"):
         seal_blob(KEYS, KEY, large, os.urandom)
     with pytest.raises(BlobDamaged, match="larger than"):
         open_blob(KEYS, KEY, forged(bytes(2 * MAX_BYTES)))

@@ -20,6 +20,11 @@ from gatewayd.errors import (
     BlobDamaged,
     Busy,
     InvalidArgs,
+    StoreCloned,
+    StoreError,
+    StoreFull,
+    StoreRolledBack,
+    StoreSealed,
     StoreUnavailable,
     WrongState,
 )
@@ -30,7 +35,7 @@ from gatewayd.site.etcd import EtcdClient
 from gatewayd.site.etcd_messages import Delete, Put
 from gatewayd.site.membership import key_ring
 from gatewayd.site.membership.key_ring import DocumentFault, KeyRing, parse_fingerprint
-from gatewayd.site.membership.members import MAX_WAITING, Membership
+from gatewayd.site.membership.members import MAX_WAITING, Membership, MemberSlots
 from gatewayd.site.reading import SiteKeys
 from gatewayd.site.replica.blob import open_blob, seal_blob
 from gatewayd.site.shards import MAX_GATEWAYS
@@ -370,6 +375,30 @@ async def test_a_vault_that_was_put_back_gives_no_part_in_the_site(
         assert "old copy" in a.view().fault
         with pytest.raises(StoreUnavailable):
             a.keys()
+
+
+@pytest.mark.parametrize(("error", "trusted"), [
+    (StoreFull(), True), (StoreUnavailable(), True), (StoreSealed(), False),
+    (StoreRolledBack(), False), (StoreCloned(), False),
+])  # fmt: skip
+async def test_a_full_disk_takes_no_gateway_out_of_its_site(
+    error: StoreError, trusted: bool, tmp_path: Path
+) -> None:
+    """Its children would all go offline for it, where no other gateway lives."""
+    storage = await Storage.open(tmp_path, partial(Vault, DEVELOPMENT, tmp_path), lambda: 1)
+
+    def refuse() -> None:
+        raise error
+
+    storage.store.headroom = refuse  # type: ignore[method-assign]  # as on such a disk
+    try:
+        await MemberSlots(storage.secrets, "plant").check()
+    except StoreUnavailable:
+        assert not trusted
+    else:
+        assert trusted
+    finally:
+        await storage.thread.aclose()
 
 
 def test_a_ring_survives_the_vault_and_fingerprints_are_read_as_people_write_them() -> None:

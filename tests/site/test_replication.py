@@ -16,6 +16,7 @@ from gatewayd.device.record import CloudName, Record, unchanged
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import (
     BlobDamaged,
+    BlobTooLarge,
     ConfigError,
     OwnershipLost,
     SecretNotFound,
@@ -23,7 +24,7 @@ from gatewayd.errors import (
 )
 from gatewayd.site.etcd_messages import Put
 from gatewayd.site.membership.members import Membership
-from gatewayd.site.replica.blob import key_of_child, open_blob
+from gatewayd.site.replica.blob import MAX_BYTES, key_of_child, open_blob
 from gatewayd.site.replica.replication import FORGOTTEN_FOR
 from gatewayd.site.shards import SHARDS, shard_of
 from gatewayd.storage.site_marks import MarkStanding
@@ -254,6 +255,25 @@ async def test_a_gateway_that_ran_alone_publishes_what_it_has_and_goes_alone_aga
         assert standing == {
             child(1, "a").device: "left-with-site", child(2, "a").device: "", rejected.device: "",
         }  # fmt: skip
+
+
+async def test_a_child_that_is_too_large_keeps_no_other_from_its_gateway(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    own, shard = child(1, "a"), shard_of(cloud_name(1))
+    neighbour = next(n for n in range(2, 1000) if shard_of(cloud_name(n)) == shard)
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        await a.storage.secrets.put(own.slot(1), Secret(bytes(MAX_BYTES)))
+        for one in (own, child(neighbour, "a")):
+            await a.storage.records.update(one.device, partial(instead, one))
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        await a.take(1)
+        assert not await stored(a, 1)
+        assert await stored(a, neighbour)
+        with pytest.raises(BlobTooLarge):
+            await a.records.update(own.device, partial(instead, own))
+        await a.secrets.delete(own.slot(1))
+        assert await stored(a, 1)
 
 
 async def test_what_belongs_to_no_shard_stays_at_its_gateway(etcd: Cluster, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from gatewayd.device.identity import DeviceId
+from gatewayd.device.recovery import reason_of
 from gatewayd.device.secret import Secret, SecretRef, SecretSlots
 from gatewayd.device.views import SiteState
 from gatewayd.errors import (
@@ -33,7 +34,10 @@ from gatewayd.errors import (
     InvalidArgs,
     SecretNotFound,
     SiteError,
+    StoreCloned,
     StoreError,
+    StoreRolledBack,
+    StoreSealed,
     StoreUnavailable,
     WrongState,
 )
@@ -85,6 +89,9 @@ class _Documents:
     waiting: Mapping[str, MemberDocument | None] = field(default_factory=dict)
 
 
+_UNTRUSTED = {reason_of(kind()).code for kind in (StoreSealed, StoreRolledBack, StoreCloned)}
+
+
 class MemberSlots:
     """The slots of a site in the vault: private key, ring, and the fingerprint of a site to join.
 
@@ -112,8 +119,12 @@ class MemberSlots:
             await self._slots.delete(ref)
 
     async def check(self) -> None:
-        """Raise StoreUnavailable where the vault is not to be trusted now, or takes nothing."""
-        if (why := await self._slots.check_ready()) is not None:
+        """Raise StoreUnavailable where the vault has no key, or is not to be trusted.
+
+        A full disk is no reason: what is in the vault can be used, and children stay online.
+        """
+        why = await self._slots.check_ready()
+        if why is not None and why.code in _UNTRUSTED:
             raise StoreUnavailable(str(why))
 
     @property

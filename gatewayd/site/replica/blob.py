@@ -27,7 +27,7 @@ from gatewayd.device.move import NO_MOVES, Moves
 from gatewayd.device.proof import Pin
 from gatewayd.device.record import Admission, CloudName, Record, Verdict
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import BlobDamaged, ConfigError, StoreError
+from gatewayd.errors import BlobDamaged, BlobTooLarge, ConfigError
 from gatewayd.secretstore.vault import crypto
 from gatewayd.secretstore.vault.crypto import NONCE_SIZE, DecryptionError
 
@@ -99,13 +99,13 @@ def keys_of_shard(shard: int) -> str:
 
 
 def seal_blob(keys: BlobKeys, key: str, blob: ChildBlob, random: Callable[[int], bytes]) -> bytes:
-    """Encrypt a blob for its key in etcd.  Raises StoreError where it is too large.
+    """Encrypt a blob for its key in etcd.  Raises BlobTooLarge.
 
     key: below the prefix of the site.
     """
     plain = json.dumps(_content(blob), ensure_ascii=True, separators=(",", ":")).encode("ascii")
     if len(plain) > MAX_BYTES or len(blob.secrets) > MAX_SECRETS:
-        raise StoreError(
+        raise BlobTooLarge(
             f"a child cannot be replicated: {len(plain)} bytes with {len(blob.secrets)} secrets, "
             f"and the limits are {MAX_BYTES} and {MAX_SECRETS}. Forget what it has at clouds that "
             "it has left"

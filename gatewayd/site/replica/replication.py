@@ -17,7 +17,7 @@ from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Change, CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import BlobDamaged, OwnershipLost, StoreError, StoreUnavailable
+from gatewayd.errors import BlobDamaged, BlobTooLarge, OwnershipLost, StoreError, StoreUnavailable
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, KeyValue
 from gatewayd.site.reading import SiteKeys
 from gatewayd.site.replica.blob import BlobKeys, epoch_of, key_of_child, keys_of_shard, open_blob
@@ -220,7 +220,11 @@ class Replica:
             for cloud, device in children.items()
             if (name := _name(key_of_child(keys, shard, cloud))) in stale or name not in stored
         ]
-        await _all(writes)
+        for result in await asyncio.gather(*writes, return_exceptions=True):
+            if isinstance(result, BlobTooLarge):  # it works here, and no other child waits for it
+                log.error("What a child has stays at this gateway alone: %s.", result)
+            elif isinstance(result, BaseException):
+                raise result
 
     async def _purge(self, shard: int, results: Sequence[MergeResult]) -> None:
         """Let etcd forget that children were forgotten long ago."""
