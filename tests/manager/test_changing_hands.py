@@ -325,3 +325,22 @@ async def test_what_cannot_be_written_at_the_end_keeps_no_shard(
         one.copies.fails = 1
         await one.lose(1)
         assert "Not all that changed of shard 1 is in etcd" in caplog.text
+
+
+async def test_a_name_of_the_gateway_itself_is_logged_in_by_one_gateway_of_the_site(
+    site: Site, cloud: FakeCloud
+) -> None:
+    """What is behind it is in its shard."""
+    cloud.gateway_name = own = CloudName("cloud", "hub", "hub-1", "gateway")
+    async with gateway(site, cloud, 1) as first, gateway(site, cloud) as second:
+        for one in (first, second):
+            await one.stage.app.admit_gateway()
+        device = DeviceId("gateway-cloud")
+        await wait(first, device, "online")
+        await wait(second, device, "elsewhere", "owned-by-another")
+        await first.lose(1)
+        await wait(first, device, "elsewhere")
+        await second.hands.gained(1, 2)
+        await wait(second, device, "online")
+        assert cloud.contested == []
+        assert cloud.calls.count("register hub-1") == len(cloud.issued[own]) == 1
