@@ -21,6 +21,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection
 from concurrent.futures import Future
+from contextvars import Context, copy_context
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
@@ -94,12 +95,13 @@ class BusThread:
         self._calls: deque[tuple[Future[Any] | None, Callable[..., Any], tuple[Any, ...]]]
         self._calls = deque()
         self._ended = loop.create_future()
-        self._running = False
+        self._running, self._started_in = False, Context()
         self._thread = threading.Thread(target=self._main, name="dbus", daemon=True)
 
     def start(self) -> None:
         """Start the thread."""
         self._running = True
+        self._started_in = copy_context()
         self._thread.start()
 
     async def stop(self) -> None:
@@ -133,8 +135,11 @@ class BusThread:
         return await result
 
     def call_on_loop(self, function: Callable[..., object], *args: object) -> None:
-        """Have the event loop call `function`."""
-        self._loop.call_soon_threadsafe(function, *args)
+        """Have the event loop call `function`, in the context in which the thread was started.
+
+        The thread's own is empty, and what a command begins must be bound by what all else is.
+        """
+        self._loop.call_soon_threadsafe(function, *args, context=self._started_in)
 
     async def ping(self) -> None:
         """Return when the thread has called a function.  Raises Busy."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 
 import pytest
 
@@ -43,6 +44,29 @@ async def test_the_thread_calls_on_the_event_loop(thread: BusThread) -> None:
     thread.post(thread.call_on_loop, lambda: names.append(threading.current_thread().name))
     await until(lambda: names)
     assert names == ["MainThread"]
+
+
+async def test_what_a_call_begins_has_the_context_of_the_start() -> None:
+    """As the fence of a site, which each connection to a cloud looks for in its context."""
+    bound: ContextVar[str] = ContextVar("bound", default="")
+    bound.set("by the start")
+    made, seen = BusThread(asyncio.get_running_loop(), limit=3), list[str]()
+
+    async def note() -> None:
+        seen.append(bound.get())
+
+    def begin() -> None:
+        begun.append(asyncio.get_running_loop().create_task(note()))
+
+    begun: list[asyncio.Task[None]] = []
+    made.start()
+    try:
+        made.post(made.call_on_loop, begin)
+        await until(lambda: seen)
+    finally:
+        await made.stop()
+    assert seen == ["by the start"]
+    assert begun[0].done()
 
 
 async def test_calls_are_made_in_order(thread: BusThread) -> None:
