@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import re
+import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
@@ -19,10 +20,12 @@ import pytest
 from gatewayd.cli.site import etcd_checks
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.cloud.preflight import CheckResult, local_context
-from gatewayd.errors import EtcdRefused
+from gatewayd.errors import EtcdRefused, EtcdUnreachable
 from gatewayd.site.etcd import EtcdClient
 from gatewayd.site.etcd_messages import Compare, Compared, Put
 from gatewayd.site.settings import SiteSettings
+from tests.support.etcd import Cluster, running_etcd
+from tests.support.lacking import give_up
 from tests.support.mosquitto import free_port
 from tests.support.pseudo_terminal import PATIENCE, on_terminal
 
@@ -142,6 +145,12 @@ def healthy(environ: Mapping[str, str]) -> str:
     return ran.stdout + ran.stderr
 
 
+@pytest.fixture(autouse=True)
+def installed() -> None:
+    if shutil.which("etcd") is None:
+        give_up("etcd is not installed")
+
+
 @pytest.mark.integration
 async def test_etcd_is_set_up_as_the_page_says(tmp_path: Path) -> None:
     trial = Trial(tmp_path)
@@ -169,3 +178,38 @@ async def test_etcd_is_set_up_as_the_page_says(tmp_path: Path) -> None:
                 await client.txn([], [Put("/gatewayd/elsewhere/x", b"1")])
         finally:
             client.close()
+
+
+@pytest.fixture
+def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """An etcd of so many members."""
+    with running_etcd(request.param) as running:
+        yield running
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("cluster", [2, 3], indirect=True)
+async def test_two_members_of_etcd_are_worse_than_one_and_three_survive_one(
+    cluster: Cluster,
+) -> None:
+    client = EtcdClient.of(cluster.settings(), partial(read_secret, None))
+    try:
+        await client.txn([], [Put("/gatewayd/plant/x", b"1")])
+        await asyncio.to_thread(cluster.members[-1].end)
+        if len(cluster.members) > 2:
+            await until_written(client)
+        else:
+            with pytest.raises(EtcdUnreachable):
+                await client.txn([], [Put("/gatewayd/plant/x", b"2")])
+    finally:
+        client.close()
+
+
+async def until_written(client: EtcdClient) -> None:
+    """Return once etcd has written something: it may have to find a new leader first."""
+    async with asyncio.timeout(PATIENCE):
+        while True:
+            with contextlib.suppress(EtcdUnreachable):
+                await client.txn([], [Put("/gatewayd/plant/x", b"2")])
+                return
+            await asyncio.sleep(0.1)
