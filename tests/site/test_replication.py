@@ -348,6 +348,12 @@ async def test_a_moved_child_is_under_its_new_name_alone(etcd: Cluster, tmp_path
         assert b.records[record.device] == moving
         await a.take(1)
         await a.records.update(record.device, lambda r: unchanged(r).switched(NOW))
+        await a.replica.release(shard_of(other))
+        await a.claim(shard_of(other))  # the name that it has left says nothing of whose it is
+        away = await a.storage.administer(
+            lambda: a.storage.database.marks.devices(MarkStanding.AWAY)
+        )
+        assert record.device not in away
         await b.claim(shard_of(other))
         await b.take(1)
         assert b.records[record.device].cloud == other

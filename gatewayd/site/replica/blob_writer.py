@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from gatewayd.device.identity import DeviceId
+from gatewayd.device.identity import NO_DEVICE, DeviceId
 from gatewayd.device.record import CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import BlobDamaged, OwnershipLost, SiteError, StoreError, StoreUnavailable
@@ -55,6 +55,7 @@ class _Change:
     """A child that is to be written, and who waits for that.
 
     key: below the prefix of the site.  sealed, serial: of the blob, once it is made.
+    is_forgotten: whether that has no record.
     """
 
     shard: int
@@ -64,11 +65,17 @@ class _Change:
     done: asyncio.Future[None]
     sealed: bytes = b""
     serial: int = 0
+    is_forgotten: bool = False
 
     @property
     def name(self) -> str:
         """The last part of the key."""
         return self.key.rpartition("/")[2]
+
+    def mark(self, revision: int) -> SiteMark:
+        """Return what is known of the site's copy once it is written at a revision."""
+        device = NO_DEVICE if self.is_forgotten else self.device
+        return SiteMark(device, revision, self.serial)
 
     def finish(self, error: StoreError | None = None) -> None:
         if self.done.done():
@@ -173,6 +180,7 @@ class BlobWriter:
             mark = self._local.marks.get(one.name)
             one.serial = (mark.serial if mark is not None else 0) + 1
             if record is None or record.cloud != one.cloud:
+                one.is_forgotten = True
                 blob = ChildBlob(one.serial, None, {}, self._wall())
             else:
                 kept = await self._kept(keys, one, record, secrets)
@@ -271,7 +279,7 @@ class BlobWriter:
 
     async def _written(self, batch: Collection[_Change], revision: int) -> None:
         """Note what is durable in etcd, and let those that wait go on."""
-        marks = {one.name: SiteMark(one.device, revision, one.serial) for one in batch}
+        marks = {one.name: one.mark(revision) for one in batch}
         try:
             await self._local.note(marks)
         except StoreError as error:  # etcd has it: at the next gain it is merged again

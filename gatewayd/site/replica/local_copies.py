@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
+from gatewayd.device.identity import GATEWAY_PREFIX, NO_DEVICE, DeviceId
 from gatewayd.device.record import CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound
@@ -237,12 +237,16 @@ class LocalCopies:
         )
 
 
-def moved_on(mark: SiteMark | None, device: DeviceId, stored: StoredBlob) -> SiteMark:
-    """Return the mark of a child that is merged: it is ours, up to this write."""
-    serials = [mark.serial if mark is not None else 0]
-    if stored.blob is not None:
-        serials.append(stored.blob.serial)
-    return SiteMark(device, stored.revision, max(serials))
+def moved_on(mark: SiteMark | None, result: MergeResult) -> SiteMark:
+    """Return the mark of a child that is merged: up to this write, and ours where it has a record.
+
+    mark: the one before; None for none.
+    """
+    blob = result.stored.blob
+    is_forgotten = blob is not None and blob.record is None
+    serial = max(mark.serial if mark else 0, blob.serial if blob else 0)
+    device = NO_DEVICE if is_forgotten else result.device or NO_DEVICE
+    return SiteMark(device, result.stored.revision, serial)
 
 
 def without_copy(mark: SiteMark | None, device: DeviceId) -> SiteMark:

@@ -198,11 +198,7 @@ class Replica:
     ) -> Mapping[str, SiteMark]:
         """Return the marks of a shard that is merged."""
         known = self._local.marks
-        nothing = DeviceId("")
-        marks = {
-            one.stored.name: moved_on(known.get(one.stored.name), one.device or nothing, one.stored)
-            for one in results
-        }
+        marks = {one.stored.name: moved_on(known.get(one.stored.name), one) for one in results}
         lacking = {name: without_copy(known.get(name), own[name]) for name in own.keys() - marks}
         return {**marks, **lacking}
 
