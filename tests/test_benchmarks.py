@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import html
+import os
 import re
+import signal
 import sys
 from pathlib import Path
 
@@ -19,10 +21,12 @@ from script.benchmarks import lean
 from script.benchmarks.plot import LIMIT, named, picture
 from script.benchmarks.process import family, family_cpu
 from script.benchmarks.rounds import Rounds, Sample, alternate
+from script.benchmarks.small import slowed
 from script.benchmarks.subject import Subject
 from script.benchmarks.table import Figure, facts, read_parts, table
 
 HERE, BEFORE = Subject("gatewayd", Path("/here")), Subject("before", Path("/before"))
+FOR_EVER = "while True: pass"
 SPIN = "import time\nwhile time.process_time() < 0.3: pass"
 
 
@@ -67,6 +71,30 @@ def test_the_other_revision_has_columns_only_where_there_is_one() -> None:
     cpu, pss = facts(figures)
     assert (cpu["value"], cpu["against"], cpu["holds"]) == (2.0, 4.0, True)
     assert pss == {"what": "PSS", "value": 200.0, "unit": "kB"}
+
+
+async def test_what_is_slowed_is_stopped_in_turn_and_runs_again_at_the_end() -> None:
+    """With what it has started."""
+    spins = f"import subprocess, sys\nsubprocess.run([sys.executable, '-c', {FOR_EVER!r}])"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", spins, start_new_session=True
+    )
+    try:
+        await until(lambda: len([*family(process.pid)]) == 2)
+        _, child = family(process.pid)
+        with slowed(lambda: process.pid):
+            await until(lambda: _state(child) == "T")
+            await until(lambda: _state(child) != "T")
+            await until(lambda: _state(child) == "T")
+        assert "T" not in (_state(process.pid), _state(child))
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _state(pid: int) -> str:
+    """Return the state of a process (proc_pid_stat(5)): "T" is stopped."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def test_a_run_is_drawn_as_it_was_and_from_what_it_has_written() -> None:

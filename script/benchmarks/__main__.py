@@ -24,6 +24,7 @@ from script.benchmarks import (
     messages,
     registration,
     secrets,
+    small,
 )
 from script.benchmarks.plot import Parts, picture
 from script.benchmarks.subject import Subject, subjects
@@ -42,9 +43,10 @@ WHAT = (
     "mqtt",
     "secrets",
     "messages",
+    "small",
 )
-USUAL = tuple(name for name in WHAT if name != "growth")
-"""What is measured unless it is named: growth takes minutes."""
+USUAL = tuple(name for name in WHAT if name not in ("growth", "small"))
+"""What is measured unless it is named: the others take minutes."""
 RUSH, CHILDREN, MANY = 1000, 200, 2000
 
 LONGEST = 300.0
@@ -74,6 +76,7 @@ def main() -> int:
         "mqtt": lambda them: broker.measure(many, them),
         "secrets": lambda _: secrets.measure(),
         "messages": lambda _: messages.measure(children),
+        "small": lambda them: small.measure(children, them),
     }
     chosen = {name: measures[name] for name in options.what or USUAL}
     began, load = time.perf_counter(), os.getloadavg()[0]
@@ -159,7 +162,9 @@ def _say(*lines: str) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
-    parser.add_argument("what", nargs="*", help=f"{', '.join(WHAT)}; default: all but growth")
+    parser.add_argument(
+        "what", nargs="*", help=f"{', '.join(WHAT)}; default: all but growth and small"
+    )
     parser.add_argument(
         "--children",
         type=int,

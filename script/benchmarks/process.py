@@ -83,10 +83,13 @@ class Readiness:
     """The socket that systemd would listen on, for READY=1 (sd_notify(3)).
 
     environment: for the process that is to be listened to.
+    fed: how often it has fed the watchdog.  longest_wait: seconds between two of these, the most.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._fed_at = 0.0
+        self.fed, self.longest_wait = 0, 0.0
         self._said = asyncio.Event()
         self.environment = {"NOTIFY_SOCKET": str(path)}
 
@@ -113,5 +116,10 @@ class Readiness:
 
     def _read(self) -> None:
         """Take every message: a sender waits while the socket is full."""
-        if b"READY=1" in self._socket.recv(_MESSAGE).splitlines():
+        lines = self._socket.recv(_MESSAGE).splitlines()
+        if b"READY=1" in lines:
             self._said.set()
+        if b"WATCHDOG=1" in lines:
+            before, self._fed_at = self._fed_at, time.monotonic()
+            self.fed, wait = self.fed + 1, self._fed_at - before if before else 0.0
+            self.longest_wait = max(self.longest_wait, wait)
