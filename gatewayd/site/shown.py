@@ -15,6 +15,7 @@ from gatewayd.device.views import (
     SiteState,
     SiteView,
 )
+from gatewayd.settings.grammar import label
 from gatewayd.site.settings import SiteSettings
 from gatewayd.site.shards import SHARDS
 from gatewayd.site.snapshot import SiteReading, SiteSnapshot
@@ -170,10 +171,14 @@ def _reason(state: SiteState, seen: SiteSnapshot, members: ShownMembers) -> Reas
 
 
 def _gateways(reading: SiteReading, members: ShownMembers) -> Iterator[SiteGatewayView]:
-    """Yield the gateways of the site, by name: those with a lease, members, and who waits."""
-    counts = Counter(owner.gateway for owner in reading.owners.values())
+    """Yield the gateways of the site, by name: those with a lease, members, and who waits.
+
+    An owner without a name is what etcd holds where no gateway has written; a key below `member` or
+    `join` that is no name of one is left out.
+    """
+    counts = Counter(owner.gateway for owner in reading.owners.values() if owner.gateway)
     known = {*members.members, *reading.members, *members.waiting}
-    for name in sorted({*reading.gateways, *known, *counts}):
+    for name in sorted({*reading.gateways, *known, *counts} - {*filter(label, known)}):
         live = reading.gateways.get(name)
         yield SiteGatewayView(
             name=name,

@@ -73,7 +73,8 @@ class TakeOvers:
         taken: Counter[str] = Counter()
         for shard, owner in reading.owners.items():
             last = self._newest.get(shard, gateway)
-            if owner.gateway == gateway and last != gateway and last not in reading.gateways:
+            is_lost = bool(last) and last != gateway and last not in reading.gateways
+            if is_lost and owner.gateway == gateway:
                 taken[last] += 1
             self._newest[shard] = owner.gateway
         self.total += taken.total()

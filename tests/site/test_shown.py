@@ -102,6 +102,18 @@ def test_a_gateway_that_is_no_member_is_not_joined_whatever_it_says_of_itself() 
     assert ours.standing is GatewayStanding.DRAINING
 
 
+def test_what_etcd_holds_that_is_no_name_is_no_gateway() -> None:
+    forged = replace(READING, owners={0: ShardOwner("", 5, 0)})
+    hostile = replace(MEMBERS, waiting={**MEMBERS.waiting, "\x1b[2J\0": "EEEE"})
+    view = shown(hostile, reading=forged)
+    assert [one.name for one in view.gateways] == [f"gateway-{letter}" for letter in "abcd"]
+    assert view.shards[0] == ShardView(0, "", 5)
+    watch = SiteWatch()
+    for reading in (forged, READING):
+        watch.note(shown(reading=reading), reading)
+    assert watch.taken_over == 0
+
+
 def test_each_state_has_a_reason() -> None:
     assert REASONS.keys() == set(SiteState) - {SiteState.FAULTY}
 
