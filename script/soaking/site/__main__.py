@@ -43,7 +43,7 @@ def main() -> int:
         asked = SiteOptions(
             options.children, options.gateways, options.faults, options.seed, options.late,
             until=options.minutes * 60, rest=options.rest, period=options.period,
-            announced=not options.listed,
+            behind=options.behind, announced=not options.listed,
         )  # fmt: skip
         campaign = SiteCampaign(Path(directory), asked, _say)
         began = time.monotonic()
@@ -114,6 +114,9 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument(
         "--period", type=float, default=30.0, help="seconds between messages of a child (30)"
+    )
+    parser.add_argument(
+        "--behind", action="store_true", help="children behind the gateway's own name at the cloud"
     )
     parser.add_argument(
         "--directory", help="empty directory for all files, which stay (default: none stays)"

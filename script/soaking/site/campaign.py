@@ -12,6 +12,7 @@ from pathlib import Path
 
 from gatewayd.device.record import CloudName
 from gatewayd.runtime.tasks import cancel_and_wait
+from gatewayd.simulator.alibaba.account import GATEWAY
 from gatewayd.simulator.broker.site_broker import SiteBroker
 from gatewayd.site.shards import shard_of
 from script.soaking.site.etcd import EtcdCluster, etcd_cluster
@@ -56,6 +57,7 @@ class SiteOptions:
     late: further children, of which NEW come with each epoch, so that they register amid faults.
     period: seconds between two messages of a child; 0 for none.
     rest: seconds for which the traffic to etcd is measured, before the first fault.
+    behind: whether the children are behind the gateway's own name at the cloud, which is one piece.
     announced: whether the children announce themselves on the LAN; else each gateway lists them.
     plan: chooses the faults of an epoch.
     """
@@ -69,6 +71,7 @@ class SiteOptions:
     period: float = 30.0
     rest: float = 60.0
     tuning: str = USUAL
+    behind: bool = False
     announced: bool = True
     plan: PlanFaults = plan_faults
 
@@ -134,20 +137,24 @@ class SiteCampaign:
             if options.period:
                 await stack.enter_async_context(broker)
             plant = await stack.enter_async_context(
-                running_plant(network, self._directory / "plant", *options.on_lan, options.seed)
-            )
+                running_plant(
+                    network, self._directory / "plant", options.on_lan, options.seed,
+                    "sub-device" if options.behind else "direct",
+                )
+            )  # fmt: skip
             layout = SoakLayout(
                 self._directory, network, plant, cluster,
                 broker.socket if options.period else None, options.tuning, options.announced,
+                "sub-device" if options.behind else "",
             )  # fmt: skip
             gateways = await stack.enter_async_context(layout.gateways(options.names))
             self._reader = JournalReader({network.hosts[n].cloud: n for n in options.names})
             faults = SiteFaults(network, gateways, cluster, self.events.append)
             final = await self._play(plant, gateways, cluster, faults, broker)
-        product = str(plant.facts["product"])
+        product, piece = str(plant.facts["product"]), "/".join(GATEWAY) if options.behind else ""
         return judge(
             [*self.events, *cluster.shards.seen],
-            lambda child: shard_of(CloudName("", product, child, "")),
+            lambda child: shard_of(CloudName("", product, child, ""), piece),
             final,
         )
 
@@ -257,9 +264,17 @@ class SiteCampaign:
         while True:
             await asyncio.to_thread(self._read_on, plant.journal)
             missing = [child for child in children if child not in self._open]
+            if self._options.behind:
+                missing = await self._offline(plant, children)
             if not missing or time.monotonic() > end:
                 return missing
             await asyncio.sleep(LOOK)
+
+    async def _offline(self, plant: SitePlant, children: Collection[str]) -> list[str]:
+        """Return the children that are offline by the cloud: they have no CONNECT of their own."""
+        truth = await plant.ask(do="truth")
+        ledgers = truth["cloud"]["devices"][plant.facts["product"]]
+        return [child for child in children if not ledgers[child]["online"]]
 
     def _read_on(self, journal: Path) -> None:
         """Read what is new in the journal of the cloud."""

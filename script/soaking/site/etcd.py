@@ -248,7 +248,8 @@ async def etcd_cluster(
             await cancel_and_wait([watching])
         for member in members.values():
             if member.process is not None:
-                member.resume()
+                with contextlib.suppress(ProcessLookupError):
+                    member.resume()
                 await member.kill()
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gatewayd.simulator.alibaba.account import GATEWAY
 from gatewayd.simulator.broker.site_broker import TOPIC
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.simulator.control import ask
@@ -29,7 +30,7 @@ from script.soaking.site.network import CHILDREN, INTERFACE, PLANT, SiteHost, Si
 
 JOURNAL = "journal"
 SITE_INTERFACE = (MANAGER[0], f"{MANAGER[1]}/site", "org.gatewayd1.Site")
-OF_PLANT = ("ca.pem", "product-secret", "serials.txt")
+OF_PLANT = ("ca.pem", "product-secret", "gateway-secret", "serials.txt")
 """The files of a plant that each gateway needs."""
 RESTART = 5.0
 """Seconds between two tries of an operator's command at a site that is coming up."""
@@ -120,6 +121,14 @@ class SitePlant:
         """The file of what arrives at the cloud."""
         return self.directory / JOURNAL
 
+    async def gateway_secret(self) -> str:
+        """Return the secret of the gateways' own name, as their operator would copy it."""
+        product, name = GATEWAY
+        await self.ask(do="use", product=product)
+        secret = await self.ask(do="secret", child=name)
+        await self.ask(do="use", product=self.facts["product"])
+        return str(secret)
+
     async def ask(self, **request: object) -> Any:  # noqa: ANN401  # JSON
         """Send it a request: a verb of simulator/control.py.  Raises RuntimeError, OSError."""
         return await ask(self.directory / "control", **request)
@@ -127,14 +136,19 @@ class SitePlant:
 
 @asynccontextmanager
 async def running_plant(
-    network: SiteNetwork, directory: Path, children: int, late: int, seed: int
+    network: SiteNetwork, directory: Path, numbers: tuple[int, int], seed: int, node: str
 ) -> AsyncIterator[SitePlant]:
-    """Run the plant.  children, late: on the LAN from the start, and when they are announced."""
+    """Run the plant.
+
+    numbers: of children on the LAN from the start, and of those that are announced later.
+    node: as of gatewayd-simulator.
+    """
     host = network.hosts[PLANT]
     await asyncio.to_thread(directory.mkdir)
     process = await asyncio.create_subprocess_exec(
         *host.inside, sys.executable, "-m", "gatewayd.simulator", str(directory),
-        "--children", str(children), "--late", str(late), "--seed", str(seed),
+        "--children", str(numbers[0]), "--late", str(numbers[1]), "--seed", str(seed),
+        "--node", node,
         "--interface", host.lan, "--address", host.cloud, "--network", CHILDREN,
         "--journal", str(directory / JOURNAL), stdin=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
@@ -150,7 +164,8 @@ class SoakLayout:
     """What all gateways of a site have in common.
 
     socket: of the broker of the site, where its children speak; None for no broker.
-    tuning: as in `config`.  announced: whether the children are on the LAN; else, they are listed.
+    tuning: as in `config`.  route: of all children.
+    announced: whether the children are on the LAN; else, they are listed.
     """
 
     directory: Path
@@ -160,6 +175,7 @@ class SoakLayout:
     socket: Path | None = None
     tuning: str = USUAL
     announced: bool = True
+    route: str = ""
 
     @asynccontextmanager
     async def gateways(self, names: Sequence[str]) -> AsyncIterator[Mapping[str, SoakGateway]]:
@@ -172,7 +188,9 @@ class SoakLayout:
                     host = self.network.hosts[name]
                     site = Site(self.directory / name, host.inside, interface=INTERFACE)
                     site.bus, site.plant = bus.address, dict(self.plant.facts)
-                    await asyncio.to_thread(self._configure, site, name)
+                    site.route = self.route
+                    secret = await self.plant.gateway_secret() if self.route else ""
+                    await asyncio.to_thread(self._configure, site, name, secret)
                     made[name] = SoakGateway(host, site)
                 yield made
             finally:
@@ -181,14 +199,19 @@ class SoakLayout:
                         one.signal(signal.SIGCONT)
                 await asyncio.gather(*(one.site.stop() for one in made.values()))
 
-    def _configure(self, site: Site, name: str) -> None:
+    def _configure(self, site: Site, name: str, secret: str) -> None:
+        """Write the files of a gateway.  secret: of its own name at the cloud; "" for none."""
         site.directory.mkdir()
         (site.directory / "device-secrets").mkdir()
         for file in OF_PLANT:
             shutil.copy(self.plant.directory / file, site.directory / file)
         self.cluster.write_client(site.directory)
+        own = site.directory / "own-secret"
+        own.touch(mode=0o600)
+        own.write_text(secret)
         endpoints = json.dumps(list(self.cluster.endpoints))
-        text = config(site, self.tuning) + SITE_TABLE.format(
+        issued, copied = "register = true", f'secret_file = "{own}"'  # one secret for all gateways
+        text = config(site, self.tuning).replace(issued, copied) + SITE_TABLE.format(
             site=SITE, name=name, endpoints=endpoints, user=USER, directory=site.directory
         )
         if self.socket is not None:

@@ -108,7 +108,8 @@ def judge(
     for child, all_ in spells.items():
         for gap in gaps_of(child, all_, last):
             _judge_gap(gap, epochs, verdict)
-    _judge_placements(log, spells, epochs, verdict)
+    if len(spells) > 1:  # one piece is at one gateway
+        _judge_placements(log, spells, epochs, verdict)
     for child, facts in final.items():
         if not facts.online or facts.refused_logins:
             refused = f"{facts.refused_logins} logins refused"
