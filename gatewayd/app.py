@@ -423,7 +423,8 @@ class Application:
         hands = ChangingHands(
             self.manager, self.admission,
             records=self._records, secrets=self._secrets, ownership=site.ownership,
-            copies=site.replica, shard_of=site.shard_of, may_send=site.may_send,
+            copies=site.replica, begin_move=self.mover.begin,
+            shard_of=site.shard_of, may_send=site.may_send,
         )  # fmt: skip
         self.site, self._site_stage = site.connect(hands), site
 

@@ -67,6 +67,7 @@ class ShardCopies(Protocol):
 class ChangingHands:
     """What has the children of shards begin and end their work here: `SiteChildren`.
 
+    begin_move: has a child that is moving to another cloud go on with that.
     shard_of: returns the shard of a name.
     may_send: whether this gateway may still send anything for its children, by its lease.
     """
@@ -80,12 +81,13 @@ class ChangingHands:
         secrets: SecretSlots,
         ownership: ShardOwnership,
         copies: ShardCopies,
+        begin_move: Callable[[DeviceId], None],
         shard_of: Callable[[CloudName], int],
         may_send: Callable[[], bool],
     ) -> None:
         self._manager, self._admission = manager, admission
         self._records, self._secrets = records, secrets
-        self._ownership, self._copies = ownership, copies
+        self._ownership, self._copies, self._begin_move = ownership, copies, begin_move
         self._shard_of, self._may_send = shard_of, may_send
         self._judge_at = asyncio.Event()
 
@@ -99,6 +101,8 @@ class ChangingHands:
         self._ownership.gained(shard, token)
         for record, has_secret in here:
             self._manager.regain(self._records[record.device], has_secret=has_secret)
+            if record.is_moving:
+                self._begin_move(record.device)
         self._judge_at.set()
 
     async def lost(self, shard: int) -> None:

@@ -61,9 +61,11 @@ class SiteChildren(ShardListener, Protocol):
 def sharding(clouds: Mapping[str, object]) -> Callable[[CloudName], int]:
     """Return what says in which shard a name is; with it are all that move with it as one."""
 
+    pieces = {name: one.piece for name, one in clouds.items() if isinstance(one, SupportsPieces)}
+
     def shard(name: CloudName) -> int:
-        cloud = clouds.get(name.provider)
-        return shard_of(name, cloud.piece(name) if isinstance(cloud, SupportsPieces) else "")
+        piece = pieces.get(name.provider)
+        return shard_of(name, piece(name) if piece is not None else "")
 
     return shard
 

@@ -100,17 +100,22 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(site: Site, cloud: FakeCloud, *shards: int) -> AsyncIterator[Gateway]:
+async def gateway(
+    site: Site, cloud: FakeCloud, *shards: int, there: FakeCloud | None = None
+) -> AsyncIterator[Gateway]:
     owned = Shards()
-    made = Stage(MemoryRecords(), cloud, ownership=owned, shared=True)
+    made = Stage(
+        MemoryRecords(), cloud, ownership=owned, shared=True, others=[there] if there else []
+    )
     copies = Copies(site, made)
     one: Gateway
     hands = ChangingHands(
         made.manager, made.app.admission, records=made.placed, secrets=made.records.secrets,
-        ownership=owned, copies=copies, shard_of=shard_of, may_send=lambda: not one.fenced,
+        ownership=owned, copies=copies, begin_move=made.app.mover.begin, shard_of=shard_of,
+        may_send=lambda: not one.fenced,
     )  # fmt: skip
     one, copies.hands = Gateway(made, owned, hands, copies), hands
-    async with made.running(), in_background(hands.run()):
+    async with made.running(), in_background(hands.run()), in_background(made.app.mover.run()):
         for shard in shards:
             await hands.gained(shard, 1)
         yield one
@@ -344,3 +349,33 @@ async def test_a_name_of_the_gateway_itself_is_logged_in_by_one_gateway_of_the_s
         await wait(second, device, "online")
         assert cloud.contested == []
         assert cloud.calls.count("register hub-1") == len(cloud.issued[own]) == 1
+
+
+async def test_a_move_that_is_under_way_goes_on_at_the_new_gateway(
+    site: Site, cloud: FakeCloud
+) -> None:
+    """Nothing is registered twice at the other cloud, and the child is at one cloud in the end."""
+    there = FakeCloud(name="there", down=True)
+    async with (
+        gateway(site, cloud, 1, there=there) as first,
+        gateway(site, cloud, there=there) as second,
+    ):
+        device = first.stage.announce(TH)
+        second.stage.announce(TH)
+        await wait(first, device, "online")
+        await first.stage.app.commands.move(device, "there", {"product": "q"}, "uid 0")
+        async with asyncio.timeout(600):
+            while not there.calls.count(f"connect {TH}"):  # registered there, and not logged in yet
+                await asyncio.sleep(1)
+        await first.lose(1)
+        before = list(there.calls)
+        await asyncio.sleep(1200)
+        assert there.calls == before
+        there.down = False
+        await second.hands.gained(1, 2)
+        async with asyncio.timeout(1200):
+            while second.stage.records[device].is_moving:
+                await asyncio.sleep(1)
+        await wait(second, device, "online")
+        assert there.calls.count(f"register {TH}") == 1
+        assert (len(there.online), len(cloud.online)) == (1, 0)
