@@ -22,6 +22,7 @@ MAX_PAIRS = 4096
 MAX_TEXT = 200
 """Characters of an error of etcd that are shown."""
 
+_LOSSLESS = "surrogateescape"
 MAX_CODE = 99
 """Above any code of gRPC."""
 
@@ -37,6 +38,7 @@ class EtcdFormatError(Exception):
 class KeyValue:
     """A key with its value, and the revisions at which it was created and last changed.
 
+    key: as it is, by any writer: what is no UTF-8 in it is escaped by surrogates.
     lease: with which it ends; 0 for none.
     """
 
@@ -120,7 +122,7 @@ class EtcdTxn:
 
 def after_prefix(prefix: str) -> bytes:
     """Return the first key that does not begin with a prefix, which ends with ASCII."""
-    begin = prefix.encode()
+    begin = _key(prefix)
     return begin[:-1] + bytes((begin[-1] + 1,))
 
 
@@ -145,7 +147,7 @@ def body_of(document: Mapping[str, Any]) -> bytes:
 def _compare(one: Compare) -> Mapping[str, Any]:
     target = {Compared.CREATED: "CREATE", Compared.CHANGED: "MOD", Compared.LEASE: "LEASE"}
     return {
-        "key": _base64(one.key.encode()),
+        "key": _base64(_key(one.key)),
         "target": target[one.subject],
         "result": "EQUAL",
         str(one.subject): str(one.number),
@@ -153,14 +155,18 @@ def _compare(one: Compare) -> Mapping[str, Any]:
 
 
 def _operation(one: Operation) -> Mapping[str, Any]:
-    key: dict[str, Any] = {"key": _base64(one.key.encode())}
+    key: dict[str, Any] = {"key": _base64(_key(one.key))}
     if isinstance(one, Put):
         return {"request_put": {**key, "value": _base64(one.value), "lease": str(one.lease)}}
     if isinstance(one, Delete):
         return {"request_delete_range": key}
     end = {"range_end": _base64(after_prefix(one.key))} if one.is_prefix else {}
-    begin = {"key": _base64(one.after.encode() + b"\0")} if one.after else key
+    begin = {"key": _base64(_key(one.after) + b"\0")} if one.after else key
     return {"request_range": {**begin, **end, "limit": str(one.limit)}}
+
+
+def _key(text: str) -> bytes:
+    return text.encode("utf-8", _LOSSLESS)
 
 
 def _base64(data: bytes) -> str:
@@ -250,12 +256,8 @@ def _found(table: Mapping[str, Any]) -> FoundKeys:
 def _pair(one: object) -> KeyValue:
     if not isinstance(one, dict):
         raise EtcdFormatError("no pair of key and value")
-    try:
-        key = _bytes(one, "key").decode("ascii")
-    except UnicodeDecodeError:
-        raise EtcdFormatError("a key that is not ASCII") from None
     return KeyValue(
-        key,
+        _bytes(one, "key").decode("utf-8", _LOSSLESS),
         _bytes(one, "value"),
         _number(one, "create_revision"),
         _number(one, "mod_revision"),

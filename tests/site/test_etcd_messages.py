@@ -77,7 +77,6 @@ def test_what_was_found_is_read_and_what_is_left_out_is_zero() -> None:
         b'{"responses": [{"response_range": {"kvs": [7]}}]}',
         json.dumps({"responses": [{}] * (MAX_OPERATIONS + 1)}).encode(),
         json.dumps({"responses": [{"response_range": {"kvs": [{}] * (MAX_PAIRS + 1)}}]}).encode(),
-        answer(pair={"key": b64encode("ä".encode()).decode()}),
         answer(pair={"key": "Y"}),
         answer(pair={"value": 7}),
         answer(pair={"value": "ä"}),
@@ -88,6 +87,13 @@ def test_what_was_found_is_read_and_what_is_left_out_is_zero() -> None:
 def test_what_has_another_form_is_refused(body: bytes) -> None:
     with pytest.raises(EtcdFormatError):
         parse_txn(body)
+
+
+def test_a_key_of_any_bytes_is_read_and_written_as_it_is() -> None:
+    raw = "é/".encode() + b"\xff"
+    (pair,) = parse_txn(answer(pair={"key": b64encode(raw).decode()})).found[0].pairs
+    body = json.loads(txn_body([], [Delete(pair.key)]))
+    assert body["success"] == [{"request_delete_range": {"key": b64encode(raw).decode()}}]
 
 
 def test_a_lease_is_read_from_a_stream_and_by_itself() -> None:
