@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import cache
-from itertools import accumulate
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
+from itertools import accumulate, starmap
 from typing import Any, Final
 
 from gatewayd.dbus.glib import GLib, Variant
@@ -139,9 +139,7 @@ class DeviceVariants:
     def _packed(self, view: DeviceView, names: Iterable[str]) -> bytes:
         """Return some properties of one child, as an a{sv}."""
         kinds = self._interface.properties
-        return pack_properties(
-            (name, kinds[name], PACK[kinds[name]](getattr(view, FIELDS[name]))) for name in names
-        )
+        return pack_properties((name, kinds[name], getattr(view, FIELDS[name])) for name in names)
 
 
 class PackedArguments(Sequence[Any]):
@@ -270,15 +268,19 @@ def pack_array(elements: Iterable[bytes], alignment: int) -> bytes:
     return _framed(body, ends)
 
 
-def pack_properties(values: Iterable[tuple[str, str, bytes]]) -> bytes:
-    """Return an a{sv} of name, type and bytes of each value.  Names and types are few."""
-    return pack_array((_property(name, kind, data) for name, kind, data in values), 8)
+def pack_properties(values: Iterable[tuple[str, str, Hashable]]) -> bytes:
+    """Return an a{sv} of the name, type and value of each.  Names and types are few."""
+    return pack_array(starmap(_property, values), 8)
 
 
-def _property(name: str, kind: str, data: bytes) -> bytes:
-    """Return an {sv}: the name, padded, the v with its type behind the value, the name's end."""
+@lru_cache(maxsize=256)
+def _property(name: str, kind: str, value: Hashable) -> bytes:
+    """Return an {sv}: the name, padded, the v with its type behind the value, the name's end.
+
+    Most children have most values in common, as their states and empty texts.
+    """
     padded, type_string, end = _around(name, kind)
-    return _framed(bytearray(padded + data + type_string), (end,))
+    return _framed(bytearray(padded + PACK[kind](value) + type_string), (end,))
 
 
 @cache
