@@ -425,6 +425,7 @@ class Application:
             records=self._records, secrets=self._secrets, ownership=site.ownership,
             copies=site.replica, begin_move=self.mover.begin,
             shard_of=site.shard_of, may_send=site.may_send,
+            waiting=lambda: self.message_stage.relay.waiting() if self.message_stage else (),
         )  # fmt: skip
         self.site, self._site_stage = site.connect(hands), site
 

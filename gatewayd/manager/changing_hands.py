@@ -70,6 +70,7 @@ class ChangingHands:
     begin_move: has a child that is moving to another cloud go on with that.
     shard_of: returns the shard of a name.
     may_send: whether this gateway may still send anything for its children, by its lease.
+    waiting: returns the children of which messages wait to be sent.
     """
 
     def __init__(  # noqa: PLR0913  # by keyword: what children have to do with
@@ -84,11 +85,13 @@ class ChangingHands:
         begin_move: Callable[[DeviceId], None],
         shard_of: Callable[[CloudName], int],
         may_send: Callable[[], bool],
+        waiting: Callable[[], Iterable[DeviceId]] = tuple,
     ) -> None:
         self._manager, self._admission = manager, admission
         self._records, self._secrets = records, secrets
         self._ownership, self._copies, self._begin_move = ownership, copies, begin_move
-        self._shard_of, self._may_send = shard_of, may_send
+        self._shard_of, self._may_send, self._waiting = shard_of, may_send, waiting
+        self._settled: set[int] = set()
         self._judge_at = asyncio.Event()
 
     async def gained(self, shard: int, token: int) -> None:
@@ -99,6 +102,7 @@ class ChangingHands:
         await self._copies.load(shard, token)
         here = [(record, await self._has_secret(record)) for record in self._of(shard)]
         self._ownership.gained(shard, token)
+        self._settled.add(shard)
         for record, has_secret in here:
             self._manager.regain(self._records[record.device], has_secret=has_secret)
             if record.is_moving:
@@ -108,6 +112,8 @@ class ChangingHands:
     async def lost(self, shard: int) -> None:
         """Return when nothing of a shard's children runs here any more, and all is written."""
         turns = asyncio.Semaphore(AT_ONCE)
+        if not self._may_send():
+            self._settled.discard(shard)
 
         async def release(record: Record) -> None:
             async with turns:
@@ -119,6 +125,16 @@ class ChangingHands:
             await self._copies.release(shard)
         except GatewayError as error:
             log.warning("Not all that changed of shard %d is in etcd: %s.", shard, error)
+
+    def owed(self) -> frozenset[int]:
+        """Return the shards of whose children messages wait here since a loss by time, or a start.
+
+        One that was gained since is owed no more: given up in good order, it comes back as any
+        other does; else it would go back and forth while a cloud is away.
+        """
+        records = (self._records.get(device) for device in self._waiting())
+        found = {self._shard_of(one.cloud) for one in records if one is not None and one.cloud}
+        return frozenset(found - self._settled)
 
     def adopt(self, record: Record) -> None:
         """Know a child by a record that another gateway of the site has written."""

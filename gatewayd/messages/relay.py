@@ -309,6 +309,10 @@ class MessageRelay:
     def _time_of(self, one: StoredMessage) -> int:
         return self._arrival.time_of(one.boot, one.at)
 
+    def waiting(self) -> list[DeviceId]:
+        """Return the children of which messages wait."""
+        return [child for child, own in self._backlog.children.items() if own.tally.waiting]
+
     # What is shown.
 
     def statistics(self) -> MessageStatistics:

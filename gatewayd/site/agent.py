@@ -95,6 +95,7 @@ class SiteAgent:
     leases, store: clients of etcd, each with connections of its own.
     is_ready: returns whether shards can be worked on here: the vault is open, the site's key known.
     on_reading: receives each reading.
+    owed: returns the shards of whose children messages wait that this gateway could not send.
     now: seconds of the clock of the fence.  jitter: a number from [0, 1) at each call.
     """
 
@@ -113,11 +114,12 @@ class SiteAgent:
         now: Callable[[], float],
         jitter: Callable[[], float],
         on_reading: Callable[[SiteReading], None] = lambda _reading: None,
+        owed: Callable[[], frozenset[int]] = frozenset,
     ) -> None:
         self._keys, self._gateway, self._version = keys, gateway, version
         self._leases, self._store, self._fence = leases, store, fence
         self._ownership, self._listener = ownership, listener
-        self._is_ready, self._on_reading = is_ready, on_reading
+        self._is_ready, self._on_reading, self._owed = is_ready, on_reading, owed
         self._now, self._jitter = now, jitter
         self._lease = 0
         self._reading: SiteReading | None = None
@@ -315,7 +317,8 @@ class SiteAgent:
     async def _show_ourselves(self, reading: SiteReading) -> None:
         """Write what others have to know of us, where etcd has it otherwise, or not at all."""
         key, known = self._keys.gateway(self._gateway), reading.gateways.get(self._gateway)
-        document = gateway_document(self._version, draining=not self._is_entitled())
+        is_entitled, owed = self._is_entitled(), self._owed()
+        document = gateway_document(self._version, draining=not is_entitled, owed=owed)
         if not self._lease or not self._fence.holds():
             return
         if known is None:
@@ -324,7 +327,7 @@ class SiteAgent:
             self._wake.set()
         elif known.lease != self._lease:
             self._note_namesake()
-        elif known.draining is self._is_entitled():
+        elif known.draining is is_entitled or known.owed != owed:
             own = Compare(key, Compared.LEASE, self._lease)
             await self._store.txn([own], [Put(key, document, self._lease)])
             self._wake.set()

@@ -141,7 +141,8 @@ def _wanted(reading: SiteReading, own: OwnState) -> set[int]:
     if known is None or known.lease != own.lease or not own.entitled:
         return set()
     last = {**reading.held, **reading.owners}
-    placed = placement({shard: one.gateway for shard, one in last.items()}, live)
+    owed = {name: one.owed for name, one in reading.gateways.items() if one.owed}
+    placed = placement({shard: one.gateway for shard, one in last.items()}, live, owed)
     return {shard for shard, gateway in placed.items() if gateway == own.gateway}
 
 

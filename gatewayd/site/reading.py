@@ -15,7 +15,8 @@ one transaction, so that it is of one revision, and does not grow with the child
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gatewayd.settings.grammar import label
@@ -36,6 +37,7 @@ MOST = 64
 """Keys of one kind that are read; shards are as many."""
 MAX_DOCUMENT = 1024
 """Bytes of the document of a gateway that lives."""
+_BITS = re.compile(r"[0-9a-f]{1,16}", re.ASCII)
 MAX_VERSION = 64
 """Characters of a version that are shown."""
 
@@ -124,9 +126,11 @@ def _owner(pair: KeyValue, token: int) -> ShardOwner:
     return ShardOwner("" if label(name) else name, token, pair.lease)
 
 
-def gateway_document(version: str, *, draining: bool) -> bytes:
-    """Return what a gateway writes of itself."""
-    document = {"draining": draining, "version": version}
+def gateway_document(version: str, *, draining: bool, owed: Collection[int] = ()) -> bytes:
+    """Return what a gateway writes of itself.  owed: shards, which are written as bits."""
+    document: dict[str, object] = {"draining": draining, "version": version}
+    if owed:
+        document["owed"] = f"{sum(1 << shard for shard in owed):x}"
     return json.dumps(document, separators=(",", ":")).encode("ascii")
 
 
@@ -140,4 +144,13 @@ def _gateway(pair: KeyValue) -> SiteGateway:
         return SiteGateway(pair.lease)
     version, draining = document.get("version"), document.get("draining")
     shown = "".join(c for c in version if " " < c <= "~") if isinstance(version, str) else ""
-    return SiteGateway(pair.lease, shown[:MAX_VERSION], draining is True)
+    return SiteGateway(pair.lease, shown[:MAX_VERSION], draining is True, _owed(document))
+
+
+def _owed(document: dict[str, object]) -> frozenset[int]:
+    """Return the shards whose bits are set; none where there is no such number."""
+    text = document.get("owed")
+    if not isinstance(text, str) or not _BITS.fullmatch(text):
+        return frozenset()
+    bits = int(text, 16)
+    return frozenset(shard for shard in range(SHARDS) if bits >> shard & 1)

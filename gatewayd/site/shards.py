@@ -45,11 +45,19 @@ def parts(live: Collection[str]) -> Mapping[str, int]:
     return {one: least + (place < more) for place, one in enumerate(sorted(live))}
 
 
-def placement(current: Mapping[int, str], live: Collection[str]) -> Mapping[int, str]:
+NOTHING_OWED: Mapping[str, Collection[int]] = {}
+
+
+def placement(
+    current: Mapping[int, str],
+    live: Collection[str],
+    owed: Mapping[str, Collection[int]] = NOTHING_OWED,
+) -> Mapping[int, str]:
     """Return which gateway is to have each shard; nothing where no gateway is live.
 
     current: who has each shard now; a shard without an entry is free.
     live: the gateways that may have shards.
+    owed: the shards of whose children a gateway has messages that only it can send.
 
     Sticky: a gateway keeps what it has, up to its part; above it, what weighs most with it.  All
     else goes to the gateways below theirs, each shard to the one with which it weighs most
@@ -60,10 +68,15 @@ def placement(current: Mapping[int, str], live: Collection[str]) -> Mapping[int,
     if not live:
         return {}
     most = parts(set(live))
-    placed = {
+    claimed = _owed_first(current, most, owed)
+    left = dict(most)
+    for gateway in claimed.values():
+        left[gateway] -= 1
+    kept = {s: g for s, g in current.items() if s not in claimed}
+    placed = claimed | {
         shard: gateway
         for gateway in most
-        for shard in _heaviest((s for s, g in current.items() if g == gateway), gateway, most)
+        for shard in _heaviest((s for s, g in kept.items() if g == gateway), gateway, left)
     }
     counts = Counter(placed.values())
     for shard in range(SHARDS):
@@ -72,6 +85,25 @@ def placement(current: Mapping[int, str], live: Collection[str]) -> Mapping[int,
             placed[shard] = max(below, key=lambda gateway: _weight(shard, gateway))
             counts[placed[shard]] += 1
     return placed
+
+
+def _owed_first(
+    current: Mapping[int, str], most: Mapping[str, int], owed: Mapping[str, Collection[int]]
+) -> dict[int, str]:
+    """Return the shards that go to gateways below their parts, which owe them; all of them move in
+    any case: they are free, or their gateway has more than its part."""
+    counts = Counter(gateway for gateway in current.values() if gateway in most)
+    claimed: dict[int, str] = {}
+    for gateway in sorted(owed.keys() & most.keys()):
+        for shard in sorted(owed[gateway]):
+            owner = current.get(shard, "")
+            is_surplus = owner not in most or counts[owner] > most[owner]
+            if shard in claimed or not is_surplus or counts[gateway] >= most[gateway]:
+                continue
+            claimed[shard] = gateway
+            counts[gateway] += 1
+            counts[owner] -= 1
+    return claimed
 
 
 def _heaviest(shards: Iterable[int], gateway: str, most: Mapping[str, int]) -> list[int]:

@@ -12,11 +12,13 @@ class SiteGateway:
     """A gateway whose lease etcd has.
 
     lease: its number at etcd.  version: of gatewayd.  draining: whether it gives up all shards.
+    owed: shards of whose children it has messages, which it could not send before others had them.
     """
 
     lease: int
     version: str = ""
     draining: bool = False
+    owed: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

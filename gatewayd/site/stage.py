@@ -48,6 +48,9 @@ OPEN_AGAIN = 5.0
 class SiteChildren(ShardListener, Protocol):
     """The children of this gateway, as a site has to do with them."""
 
+    def owed(self) -> frozenset[int]:
+        """Return the shards of whose children messages wait that this gateway could not send."""
+
     def adopt(self, record: Record) -> None:
         """Know a child by a record that another gateway has written."""
 
@@ -146,6 +149,7 @@ class SiteStage:
             is_ready=self._is_ready,
             now=boot_time,
             jitter=self._clock.jitter,
+            owed=children.owed,
         )
         return SiteParts(
             snapshot=agent.snapshot,

@@ -93,6 +93,7 @@ class Gateway:
     hands: ChangingHands
     copies: Copies
     fenced: bool = False
+    waiting: list[DeviceId] = field(default_factory=list)
 
     async def lose(self, shard: int) -> None:
         del self.shards.owned[shard]  # as the agent does before it calls
@@ -112,7 +113,7 @@ async def gateway(
     hands = ChangingHands(
         made.manager, made.app.admission, records=made.placed, secrets=made.records.secrets,
         ownership=owned, copies=copies, begin_move=made.app.mover.begin, shard_of=shard_of,
-        may_send=lambda: not one.fenced,
+        may_send=lambda: not one.fenced, waiting=lambda: one.waiting,
     )  # fmt: skip
     one, copies.hands = Gateway(made, owned, hands, copies), hands
     async with made.running(), in_background(hands.run()), in_background(made.app.mover.run()):
@@ -379,3 +380,35 @@ async def test_a_move_that_is_under_way_goes_on_at_the_new_gateway(
         await wait(second, device, "online")
         assert there.calls.count(f"register {TH}") == 1
         assert (len(there.online), len(cloud.online)) == (1, 0)
+
+
+async def test_messages_are_owed_that_could_not_be_sent_before_a_child_changed_hands(
+    site: Site, cloud: FakeCloud
+) -> None:
+    async with gateway(site, cloud, 1, 2) as one:
+        first, second = one.stage.announce(TH), one.stage.announce("TH20-2")
+        for device in (first, second):
+            await wait(one, device, "online")
+        one.waiting = [first, DeviceId("child-that-is-gone")]
+        assert one.hands.owed() == frozenset()
+        await one.lose(1)
+        assert one.hands.owed() == frozenset(), "given up in good order"
+        await one.hands.gained(1, 2)
+        one.fenced = True
+        await one.lose(1)
+        await one.lose(2)
+        assert one.hands.owed() == {1}
+        one.fenced = False
+        await one.hands.gained(1, 3)
+        assert one.hands.owed() == frozenset()
+
+
+async def test_messages_of_an_earlier_run_are_owed(site: Site, cloud: FakeCloud) -> None:
+    async with gateway(site, cloud, 1) as one:
+        device = one.stage.announce(TH)
+        await wait(one, device, "online")
+        rows = one.stage.records.rows
+    async with gateway(site, cloud) as again:
+        again.stage.records.rows |= rows
+        again.waiting = [device]
+        assert again.hands.owed() == {1}

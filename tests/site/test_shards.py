@@ -90,6 +90,41 @@ def test_a_return_moves_at_most_one_part_and_to_the_returned_alone(
     assert len(moves) == parts({*before.values(), back})[back]
 
 
+OWED = st.dictionaries(NAMES, st.frozensets(st.integers(0, SHARDS - 1)), max_size=4)
+
+
+@given(CURRENT, LIVE, OWED)
+def test_what_is_owed_moves_no_more_than_moves_in_any_case(
+    current: Mapping[int, str], live: frozenset[str], owed: Mapping[str, frozenset[int]]
+) -> None:
+    without, placed = placement(current, live), placement(current, live, owed)
+    assert Counter(placed.values()) == Counter(without.values())
+    assert len(moved(current, placed)) == len(moved(current, without))
+    assert placement(placed, live, owed) == placed
+
+
+@given(CURRENT, LIVE, OWED, st.sets(st.integers(0, SHARDS - 1)), st.booleans())
+def test_while_some_owed_shards_have_moved_the_rest_stay_the_same(
+    current: Mapping[int, str], live: frozenset[str], owed: Mapping[str, frozenset[int]],
+    given_up: set[int], claims: bool,
+) -> None:  # fmt: skip
+    placed = placement(current, live, owed)
+    halfway = dict(current)
+    for shard in moved(current, placed) & given_up:
+        halfway.pop(shard, None)
+        if claims:
+            halfway[shard] = placed[shard]
+    assert placement(halfway, live, owed) == placed
+
+
+def test_one_that_is_back_gets_what_it_owes_first() -> None:
+    before = {shard: "ab"[shard % 2] for shard in range(SHARDS)}
+    owed = frozenset(range(8))
+    placed = placement(before, {"a", "b", "c"}, {"c": owed})
+    assert all(placed[shard] == "c" for shard in owed)
+    assert placement(before, {"a", "b"}, {"c": owed}) == before
+
+
 def test_one_that_gives_up_all_has_nothing_and_without_a_gateway_nothing_is_placed() -> None:
     before = settled(frozenset({"gateway-a", "gateway-b"}))
     assert set(placement(before, ["gateway-b"]).values()) == {"gateway-b"}
