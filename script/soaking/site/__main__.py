@@ -36,6 +36,8 @@ LAWS = {
 def main() -> int:
     """Return 1 where a law was broken."""
     options = _options()
+    # The kernel hangs up on a process group that has stopped members when its shell ends.
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     with contextlib.ExitStack() as stack:
         directory = options.directory or stack.enter_context(
             tempfile.TemporaryDirectory(prefix="gatewayd-site-", dir=DISK)
