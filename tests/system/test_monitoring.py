@@ -41,6 +41,14 @@ template_file = "/etc/gatewayd/template.json"
 """
 """Nothing listens at port 9: the cloud of the children is away."""
 
+AWAY = """\
+[site]
+name = "plant"
+gateway = "gateway-a"
+endpoints = ["https://127.0.0.1:9"]
+"""
+"""No etcd is there."""
+
 NOTIFY = """\
 [Service]
 Type=oneshot
@@ -124,6 +132,10 @@ def test_metrics_are_served_and_each_cause_starts_a_unit_once(
     full = json.dumps({"Text": "x" * 20_000})
     box.until(lambda: new.publish(child, password, authority, full) == 0, "the child to publish")
     await_notice(new, Cause.OUTBOX)
+
+    box.write("/etc/gatewayd/conf.d/70-site.toml", AWAY)
+    new.systemctl("restart")
+    await_notice(new, Cause.SITE)
 
     key = bytes.fromhex(box.run("sh", "-c", f"systemd-creds decrypt {KEY} - | od -An -v -tx1"))
     new.systemctl("stop")
