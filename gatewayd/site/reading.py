@@ -37,6 +37,7 @@ MOST = 64
 """Keys of one kind that are read; shards are as many."""
 MAX_DOCUMENT = 1024
 """Bytes of the document of a gateway that lives."""
+_NUMBER = re.compile(r"[0-9]{2}", re.ASCII)
 _BITS = re.compile(r"[0-9a-f]{1,16}", re.ASCII)
 MAX_VERSION = 64
 """Characters of a version that are shown."""
@@ -98,26 +99,24 @@ class SiteKeys:
         gateways, shards, held, members, joining, layout = (one.pairs for one in txn.found)
         return SiteReading(
             revision=txn.revision,
-            gateways={name: _gateway(pair) for name, pair in _named(gateways)},
-            owners={shard: _owner(pair, pair.created) for shard, pair in _numbered(shards)},
-            held={shard: _owner(pair, pair.changed) for shard, pair in _numbered(held)},
-            members={name: pair.value for name, pair in _named(members)},
-            joining={name: pair.value for name, pair in _named(joining)},
+            gateways={name: _gateway(one) for name, one in self._named("gateway", gateways)},
+            owners={n: _owner(one, one.created) for n, one in self._numbered("shard", shards)},
+            held={n: _owner(one, one.changed) for n, one in self._numbered("held", held)},
+            members={name: one.value for name, one in self._named("member", members)},
+            joining={name: one.value for name, one in self._named("join", joining)},
             layout=layout[0].value.decode("ascii", "replace")[:MAX_VERSION] if layout else "",
         )
 
+    def _named(self, kind: str, pairs: Iterable[KeyValue]) -> Iterator[tuple[str, KeyValue]]:
+        for pair in pairs:
+            if not label(name := pair.key.removeprefix(f"{self.prefix}{kind}/")):
+                yield name, pair
 
-def _named(pairs: Iterable[KeyValue]) -> Iterator[tuple[str, KeyValue]]:
-    for pair in pairs:
-        if not label(name := pair.key.rpartition("/")[2]):
-            yield name, pair
-
-
-def _numbered(pairs: Iterable[KeyValue]) -> Iterator[tuple[int, KeyValue]]:
-    for pair in pairs:
-        number = pair.key.rpartition("/")[2]
-        if number.isdecimal() and number.isascii() and int(number) < SHARDS:
-            yield int(number), pair
+    def _numbered(self, kind: str, pairs: Iterable[KeyValue]) -> Iterator[tuple[int, KeyValue]]:
+        for pair in pairs:
+            number = pair.key.removeprefix(f"{self.prefix}{kind}/")
+            if _NUMBER.fullmatch(number) and int(number) < SHARDS:
+                yield int(number), pair
 
 
 def _owner(pair: KeyValue, token: int) -> ShardOwner:

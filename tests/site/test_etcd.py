@@ -16,6 +16,8 @@ from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, Put
 from tests.support.etcd import CONTINUE, STOP, Cluster, running_etcd
 
 READ = partial(read_secret, None)
+PATIENT = 30.0
+"""Seconds for a member to answer, where it surely does: this machine may be busy."""
 KEY = "/gatewayd/plant/shard/07"
 
 
@@ -26,7 +28,7 @@ def single() -> Iterator[Cluster]:
 
 
 async def test_keys_are_claimed_once_and_read_at_one_revision(single: Cluster) -> None:
-    client = EtcdClient.of(single.settings(), READ)
+    client = EtcdClient.of(single.settings(), READ, PATIENT)
     try:
         lease = await client.grant(15)
         absent = Compare(KEY, Compared.CREATED, 0)
@@ -50,7 +52,7 @@ async def test_keys_are_claimed_once_and_read_at_one_revision(single: Cluster) -
 
 
 async def test_a_limit_cuts_off_what_begins_so_and_nothing_else_is_read(single: Cluster) -> None:
-    client = EtcdClient.of(single.settings(), READ)
+    client = EtcdClient.of(single.settings(), READ, PATIENT)
     try:
         puts = [Put(f"/gatewayd/other/{n:02}", bytes((n,)) * 20_000) for n in range(30)]
         await client.txn([], [*puts, Put("/gatewayd/other0", b"beyond")])
@@ -64,7 +66,7 @@ async def test_a_limit_cuts_off_what_begins_so_and_nothing_else_is_read(single: 
 
 
 async def test_a_lease_is_renewed_until_it_is_given_back(single: Cluster) -> None:
-    client = EtcdClient.of(single.settings(), READ)
+    client = EtcdClient.of(single.settings(), READ, PATIENT)
     try:
         lease = await client.grant(15)
         await client.txn([], [Put("/gatewayd/leased", b"", lease)])
@@ -81,7 +83,7 @@ async def test_a_lease_is_renewed_until_it_is_given_back(single: Cluster) -> Non
 
 
 async def test_what_etcd_refuses_says_so(single: Cluster) -> None:
-    client = EtcdClient.of(single.settings(), READ)
+    client = EtcdClient.of(single.settings(), READ, PATIENT)
     try:
         with pytest.raises(EtcdRefused, match="duplicate key"):
             await client.txn([], [Put("/gatewayd/a", b""), Delete("/gatewayd/a")])
@@ -111,13 +113,13 @@ async def test_a_user_logs_in_by_a_password_and_has_the_rights_of_its_role(
     folder = guarded.directory
     shown = {"certificate_file": folder / "client.pem", "private_key_file": folder / "client.key"}
     login = {"user": "gateway", "password_file": folder / "password"}
-    client = EtcdClient.of(guarded.settings(**shown, **login), READ)
-    certificate_alone = EtcdClient.of(guarded.settings(**shown), READ)
-    no_certificate = EtcdClient.of(guarded.settings(**login), READ)
+    client = EtcdClient.of(guarded.settings(**shown, **login), READ, PATIENT)
+    certificate_alone = EtcdClient.of(guarded.settings(**shown), READ, PATIENT)
+    no_certificate = EtcdClient.of(guarded.settings(**login), READ, PATIENT)
     named = {"certificate_file": folder / "named.pem", "private_key_file": folder / "named.key"}
-    common_name = EtcdClient.of(guarded.settings(**named, **login), READ)
+    common_name = EtcdClient.of(guarded.settings(**named, **login), READ, PATIENT)
     wrong = guarded.settings(**shown, user="gateway", password_file=folder / "client.key")
-    wrong_password = EtcdClient.of(wrong, READ)
+    wrong_password = EtcdClient.of(wrong, READ, PATIENT)
     try:
         assert (await client.txn([], [Put("/gatewayd/a", b"b")])).succeeded
         await client.keep_alive(await client.grant(15))
@@ -145,16 +147,16 @@ async def test_a_request_goes_on_where_the_leader_is_stopped_and_another_member_
 ) -> None:
     client = EtcdClient.of(three.settings(), READ)
     try:
-        lease = await client.grant(15)
+        await _until_answered(client)
+        lease = await client.grant(600)
         leader = await asyncio.to_thread(three.leader)
         leader.signal(STOP)
-        await _until_answered(client)
-        await client.keep_alive(lease)
+        await _until_answered(client, lease)
         leader.signal(CONTINUE)
-        await _until_answered(client)
+        await _until_answered(client, lease)
         others = [one for one in three.members if one is not leader]
         await asyncio.to_thread(others[0].end)
-        await _until_answered(client)
+        await _until_answered(client, lease)
         await asyncio.to_thread(others[1].end)
         with pytest.raises(EtcdUnreachable):
             await client.range("/gatewayd/", 1)
@@ -163,8 +165,8 @@ async def test_a_request_goes_on_where_the_leader_is_stopped_and_another_member_
 
 
 async def test_what_is_not_trusted_is_not_asked_and_what_is_away_is_named(single: Cluster) -> None:
-    foreign = EtcdClient.of(single.settings(ca_file=None), READ)
-    lacking = EtcdClient.of(single.settings(ca_file=Path("/nowhere/ca.pem")), READ)
+    foreign = EtcdClient.of(single.settings(ca_file=None), READ, PATIENT)
+    lacking = EtcdClient.of(single.settings(ca_file=Path("/nowhere/ca.pem")), READ, PATIENT)
     try:
         with pytest.raises(EtcdUnreachable, match="comes from an authority that is not trusted"):
             await foreign.range("/", 1)
@@ -175,12 +177,14 @@ async def test_what_is_not_trusted_is_not_asked_and_what_is_away_is_named(single
         lacking.close()
 
 
-async def _until_answered(client: EtcdClient) -> None:
-    """Return when a request with a quorum is answered."""
+async def _until_answered(client: EtcdClient, lease: int = 0) -> None:
+    """Return when a request with a quorum is answered, and the lease is renewed."""
     async with asyncio.timeout(60):
         while True:
             try:
                 await client.range("/gatewayd/", 1)
+                if lease:
+                    await client.keep_alive(lease)
             except EtcdUnreachable:
                 await asyncio.sleep(0.1)
             else:
