@@ -104,7 +104,11 @@ def test_descriptors_stay_with_their_message(tmp_path: Path) -> None:
             passed += came
         assert [os.fstat(one).st_ino for one in passed] == [os.fstat(own).st_ino]
         socket.send_fds(inside, [b"reply"], [own])
-        data, came, _, _ = socket.recv_fds(bus, 4096, 8)
+        data, came = b"", list[int]()
+        while not data.endswith(b"reply"):  # the descriptor comes with the last byte
+            more, some, _, _ = socket.recv_fds(bus, 4096, 8)
+            assert more
+            data, came = data + more, came + some
         assert (data, len(came)) == (b"reply", 1)
         for one in (*passed, *came):
             os.close(one)
@@ -137,9 +141,10 @@ def test_no_descriptor_is_left_where_the_other_end_has_gone(tmp_path: Path) -> N
         bus.sendall(GREETING)
         read(inside, len(GREETING))
         inside.shutdown(socket.SHUT_RD)
-        socket.send_fds(bus, [plain_with_descriptor()], [own])
-        while bus.recv(4096):
-            pass
+        with contextlib.suppress(OSError):  # the relay may have seen the end before
+            socket.send_fds(bus, [plain_with_descriptor()], [own])
+            while bus.recv(4096):
+                pass
     assert holders(own) == 1
     (tmp_path / "bus").unlink()
     with relayed(tmp_path, refusing) as (bus, inside):
