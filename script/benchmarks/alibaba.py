@@ -23,7 +23,7 @@ FOUND = "named by the discoverer static"
 DIRECT = 240
 """Children that connect directly: their connections are no more than the cloud lets an account
 open in a second, so that however fast one is, it never has to wait."""
-GROWTH = (100, 300, 1000, 3000, 10_000)
+GROWTH, GROWTH_PATIENCE = (100, 300, 1000, 3000, 10_000), 600.0
 PAHO, LEAN, VENDOR, BARE = 200, DIRECT, 60, 200
 
 
@@ -44,7 +44,8 @@ async def measure_growth(subjects: Sequence[Subject]) -> list[Figure]:
     found = []
     for children in GROWTH:
         async with stage(children, subjects[0], apart=True) as one:
-            cpu = (await onboard(one, one.site.plant["serials"], DIRECT_SPEED)).each
+            serials, patience = one.site.plant["serials"], GROWTH_PATIENCE
+            cpu = (await onboard(one, serials, DIRECT_SPEED, patience=patience)).each
         bare_cpu = (await _bare())["cpu"]
         note = f"{cpu:.2f} ms, of {bare_cpu:.2f} ms"
         what = f"{children:,} children directly: CPU per child, of a bare connection"

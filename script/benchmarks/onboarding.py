@@ -99,10 +99,12 @@ async def onboard(
     *,
     cloud: str = "",
     online: Online | None = None,
+    patience: float = PATIENCE,
 ) -> Run:
     """Start gatewayd on a configuration that lists these children; return what that took.
 
     cloud: tables of it, in place of those of the site; then `online` is what it shows.
+    patience: seconds in which all have to be online.
     It counts when all are online, by D-Bus and by the cloud, and durable.  Afterwards gatewayd is
     stopped.  Raises RuntimeError, TimeoutError.
     """
@@ -115,7 +117,7 @@ async def onboard(
     peak = empty
     for all_online in _signs(one, listed, online):
         while not await all_online():
-            if time.perf_counter() - began > PATIENCE:
+            if time.perf_counter() - began > patience:
                 raise TimeoutError(f"not all of {len(listed)} came online")
             peak = max(peak, family_memory(one.pid).pss)
             await asyncio.sleep(LOOK)
