@@ -40,7 +40,7 @@ class MarkStanding(IntEnum):
 class SiteMark:
     """A mark.
 
-    device: the child's id here; NO_DEVICE where the site knows that it is forgotten.
+    device: the child's id here.
     revision: of etcd, of the last blob that was written from here, or merged; 0 for none yet.
     serial: of that blob.
     """

@@ -284,6 +284,28 @@ async def test_an_etcd_that_lost_all_or_was_put_back_gets_the_keys_from_a_member
         assert b.view().standing is SiteState.REMOVED
 
 
+async def test_keys_that_no_gateway_writes_keep_no_one_in_or_out(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    """As of a gateway that was stolen: it is removed all the same."""
+    async with member(tmp_path, etcd, "a") as a, member(tmp_path, etcd, "b") as b:
+        await a.found()
+        junk = ("member/x/y", "member/x/a", "join/x/a", "join/", "member/-", "join/x.y")
+        await put(a, *(Put(f"{SITE.prefix}{key}", b"{}") for key in junk))
+        await let_in(b, a)
+        await a.remove("b")
+        assert a.view().members.keys() == {"a"}
+
+
+async def test_a_stranger_founds_no_site_over_members(etcd: Cluster, tmp_path: Path) -> None:
+    async with member(tmp_path, etcd, "a") as a, member(tmp_path, etcd, "b") as b:
+        fingerprint = await a.found()
+        await put(a, Delete(f"{SITE.prefix}ring"))
+        with pytest.raises(WrongState, match="has lost its keys"):
+            await b.found()
+        assert await a.found() == fingerprint
+
+
 async def test_a_gateway_of_the_same_name_takes_no_other_s_place(
     etcd: Cluster, tmp_path: Path
 ) -> None:

@@ -399,6 +399,44 @@ async def test_an_etcd_that_is_away_is_awaited_no_longer_than_the_lease(
             assert b.records[device].activated_at == 5
 
 
+async def test_keys_that_no_gateway_wrote_leave_nothing_here(etcd: Cluster, tmp_path: Path) -> None:
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        shard = shard_of(cloud_name(1))
+        begin = f"{PREFIX}child/{shard:02}/"
+        for key in ("x", "a" * 64, "a" * 63, "b/" + "a" * 64, f"child/{shard:02}/" + "a" * 64):
+            await a.client.txn((), [Put(begin + key, b"junk")])
+        await a.take(1)
+        assert not a.local.marks
+        assert not list(a.records.all())
+        await registered(a, 1)
+        name = key_of_child(KEYS, shard, cloud_name(1)).rpartition("/")[2]
+        await a.client.txn((), [Put(f"{begin}child/{shard:02}/{name}", b"junk")])
+        known = dict(a.local.marks)
+        await a.take(1)
+        assert a.local.marks == known
+        assert known.keys() == {name}
+
+
+async def test_a_child_that_is_back_after_long_is_not_forgotten_again(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        await a.take(1)
+        record = await registered(a, 1)
+        for number in range(5):
+            await a.records.update(record.device, partial(instead, replace(record, stale=number)))
+        await b.take(1)
+        await b.records.forget(record.device)
+        b.now += FORGOTTEN_FOR + 1
+        await b.take(1)
+        assert not await stored(b, 1)
+        back = await registered(b, 1)
+        await a.take(1)
+        assert [one.device for one in a.records.all()] == [record.device]
+        assert a.records[record.device].first_seen == back.first_seen
+        assert await a.secrets.get(a.records[record.device].slot(1)) == Secret(b"issued")
+
+
 async def test_damaged_and_newer_blobs(etcd: Cluster, tmp_path: Path) -> None:
     async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
         await a.take(1)

@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -44,6 +44,7 @@ from gatewayd.errors import (
 from gatewayd.secretstore.keyslots import recovery
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.vault import crypto
+from gatewayd.settings.grammar import label
 from gatewayd.site.decisions import LAYOUT
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, KeyValue, Operation, Put
 from gatewayd.site.membership import key_ring
@@ -207,6 +208,11 @@ class Membership:
             if documents.ring is not None and not self._is_put_back(documents.ring):
                 raise WrongState(
                     "The site is founded already: join it with gatewayctl site join FINGERPRINT"
+                )
+            if documents.ring is None and documents.members and ring is None:
+                raise WrongState(
+                    "etcd has members of this site, and has lost its keys: run gatewayctl site "
+                    "found on one of them"
                 )
             if ring is None:
                 ring = key_ring.new_ring(self._name, own.public, self._random)
@@ -416,8 +422,10 @@ class Membership:
         try:
             return _Documents(
                 read_ring(ring[0].value) if ring else None,
-                changed, dict(map(_named, members)), dict(map(_named, waiting)),
-            )  # fmt: skip
+                changed,
+                dict(_named(f"{prefix}member/", members)),
+                dict(_named(f"{prefix}join/", waiting)),
+            )
         except DocumentFault as error:
             raise StoreUnavailable(str(error)) from error
 
@@ -466,12 +474,15 @@ class _Command:
             self._turn.release()
 
 
-def _named(pair: KeyValue) -> tuple[str, MemberDocument | None]:
-    name = pair.key.rpartition("/")[2]
-    try:
-        return name, read_member(pair.value)
-    except DocumentFault:
-        return name, None
+def _named(prefix: str, pairs: Iterable[KeyValue]) -> Iterator[tuple[str, MemberDocument | None]]:
+    """Yield the documents of gateways; keys that no gateway writes are left out."""
+    for pair in pairs:
+        if label(name := pair.key.removeprefix(prefix)):
+            continue
+        try:
+            yield name, read_member(pair.value)
+        except DocumentFault:
+            yield name, None
 
 
 def _fingerprints(documents: Mapping[str, MemberDocument | None]) -> Mapping[str, str]:

@@ -54,7 +54,8 @@ _TEXTS = {one.name for one in fields(Record) if one.type == "str"} - _APART
 class ChildBlob:
     """What a blob holds.
 
-    serial: how often the child was written, by whichever gateway; each write has the next number.
+    serial: of this write: larger than of any before, by whichever gateway, and where it is known
+    the time, in microseconds since the epoch; so a child that is back after long is newer, too.
     record: None once the child is forgotten.  secrets: of all its slots.
     forgotten_at: microseconds since the epoch; 0 where it has a record.
     """

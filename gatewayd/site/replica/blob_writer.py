@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from gatewayd.device.identity import NO_DEVICE, DeviceId
+from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import BlobDamaged, OwnershipLost, SiteError, StoreError, StoreUnavailable
@@ -72,10 +72,9 @@ class _Change:
         """The last part of the key."""
         return self.key.rpartition("/")[2]
 
-    def mark(self, revision: int) -> SiteMark:
+    def mark(self, revision: int) -> SiteMark | None:
         """Return what is known of the site's copy once it is written at a revision."""
-        device = NO_DEVICE if self.is_forgotten else self.device
-        return SiteMark(device, revision, self.serial)
+        return None if self.is_forgotten else SiteMark(self.device, revision, self.serial)
 
     def finish(self, error: StoreError | None = None) -> None:
         if self.done.done():
@@ -178,7 +177,7 @@ class BlobWriter:
         copies = await self._local.read([one.device for one in batch])
         for one, (record, secrets) in zip(batch, copies, strict=True):
             mark = self._local.marks.get(one.name)
-            one.serial = (mark.serial if mark is not None else 0) + 1
+            one.serial = max(mark.serial + 1 if mark else 1, self._wall())
             if record is None or record.cloud != one.cloud:
                 one.is_forgotten = True
                 blob = ChildBlob(one.serial, None, {}, self._wall())
@@ -284,7 +283,7 @@ class BlobWriter:
             await self._local.note(marks)
         except StoreError as error:  # etcd has it: at the next gain it is merged again
             log.warning("What etcd has was not noted here: %s.", error)
-            self._local.marks.update(marks)
+            self._local.know(marks)
         for one in batch:
             one.finish()
 

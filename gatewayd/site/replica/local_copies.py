@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from gatewayd.device.identity import GATEWAY_PREFIX, NO_DEVICE, DeviceId
+from gatewayd.device.identity import GATEWAY_PREFIX, DeviceId
 from gatewayd.device.record import CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import SecretCorrupt, SecretNotFound
@@ -147,28 +147,27 @@ class LocalCopies:
                 self.index(one.device, one.record)
         return results
 
-    async def note(self, marks: Mapping[str, SiteMark]) -> None:
-        """Replace marks; return when that is durable.  Raises StoreError."""
+    async def note(self, marks: Mapping[str, SiteMark | None]) -> None:
+        """Replace marks, None: by nothing; return when that is durable.  Raises StoreError."""
         changed = {name: one for name, one in marks.items() if self.marks.get(name) != one}
         if changed:
             await self._thread.run(lambda: self._put_marks(changed))
-            self.marks.update(changed)
+            self.know(changed)
 
-    async def unmark(self, names: Iterable[str]) -> None:
-        """Remove marks.  Raises StoreError."""
-        gone = [name for name in names if name in self.marks]
-
-        def remove() -> None:
-            for name in gone:
-                self._database.marks.remove(name)
-
-        await self._thread.run(remove)
-        for name in gone:
-            self.marks.pop(name, None)
-
-    def _put_marks(self, marks: Mapping[str, SiteMark]) -> None:
+    def know(self, marks: Mapping[str, SiteMark | None]) -> None:
+        """Go on with these marks, which may not be on the disk."""
         for name, mark in marks.items():
-            self._database.marks.put(name, mark)
+            if mark is None:
+                self.marks.pop(name, None)
+            else:
+                self.marks[name] = mark
+
+    def _put_marks(self, marks: Mapping[str, SiteMark | None]) -> None:
+        for name, mark in marks.items():
+            if mark is None:
+                self._database.marks.remove(name)
+            else:
+                self._database.marks.put(name, mark)
 
     def _secrets(self, device: DeviceId) -> Mapping[SecretRef, Secret]:
         found = {}
@@ -237,16 +236,17 @@ class LocalCopies:
         )
 
 
-def moved_on(mark: SiteMark | None, result: MergeResult) -> SiteMark:
-    """Return the mark of a child that is merged: up to this write, and ours where it has a record.
+def moved_on(mark: SiteMark | None, result: MergeResult) -> SiteMark | None:
+    """Return the mark of a child that is merged; None for none: it is gone on both sides.
 
-    mark: the one before; None for none.
+    mark: the one before.
     """
     blob = result.stored.blob
-    is_forgotten = blob is not None and blob.record is None
+    is_forgotten = blob is not None and blob.record is None and not result.publish
+    if is_forgotten or result.device is None:
+        return None
     serial = max(mark.serial if mark else 0, blob.serial if blob else 0)
-    device = NO_DEVICE if is_forgotten else result.device or NO_DEVICE
-    return SiteMark(device, result.stored.revision, serial)
+    return SiteMark(result.device, result.stored.revision, serial)
 
 
 def without_copy(mark: SiteMark | None, device: DeviceId) -> SiteMark:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -45,6 +46,10 @@ MAX_OF_SHARD = 2_000
 FORGOTTEN_FOR = 90 * 86_400 * 1_000_000
 """Microseconds for which etcd knows that a child was forgotten.  A gateway that was away for longer
 would bring it back; it is to be removed from the site, and to join it again."""
+
+
+_NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
+"""The last part of a child's key; other keys were written by no gateway."""
 
 
 class Replica:
@@ -118,7 +123,9 @@ class Replica:
             pairs = await self._children(shard)
             children = self._local.of_shard(shard).items()
             own = {_name(key_of_child(keys, shard, cloud)): one for cloud, one in children}
-            blobs = [self._opened(keys, one) for one in pairs]
+            begin = self._site.prefix + keys_of_shard(shard)
+            written = [one for one in pairs if _NAME.fullmatch(one.key.removeprefix(begin))]
+            blobs = [self._opened(keys, one) for one in written]
             results = await self._local.merge(blobs, own)
             own |= {one.stored.name: one.device for one in results if one.record and one.device}
             await self._local.note(self._marks(results, own))
@@ -195,7 +202,7 @@ class Replica:
 
     def _marks(
         self, results: Sequence[MergeResult], own: Mapping[str, DeviceId]
-    ) -> Mapping[str, SiteMark]:
+    ) -> Mapping[str, SiteMark | None]:
         """Return the marks of a shard that is merged."""
         known = self._local.marks
         marks = {one.stored.name: moved_on(known.get(one.stored.name), one) for one in results}
@@ -226,7 +233,6 @@ class Replica:
         """Let etcd forget that children were forgotten long ago."""
         before = self._wall() - FORGOTTEN_FOR
         own = {_name(key_of_child(self._keys(), shard, n)) for n in self._local.of_shard(shard)}
-        names = []
         for one in results:
             blob = one.stored.blob
             if blob is None or blob.record is not None or one.stored.name in own:
@@ -235,9 +241,6 @@ class Replica:
                 key = f"{self._site.prefix}{keys_of_shard(shard)}{one.stored.name}"
                 still = Compare(key, Compared.CHANGED, one.stored.revision)
                 await self._client.txn([still], [Delete(key)])
-                names.append(one.stored.name)
-        if names:
-            await self._local.unmark(names)
 
 
 class ReplicatedRecords:
