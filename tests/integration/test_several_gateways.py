@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.support.several_gateways import (
 
 pytestmark = pytest.mark.integration
 
+OUTBOX = ("org.gatewayd1", "/org/gatewayd1/messages", "org.gatewayd1.Messages")
 NAMES = ["gateway-a", "gateway-b", "gateway-c"]
 PLANT = ("--children", "8", "--rate", "0")
 
@@ -109,3 +111,41 @@ async def test_a_gateway_that_finds_no_etcd_is_ready_and_logs_nothing_in(
         assert (await one.describe(child))["Reason"] == "site-unreachable"
         assert all(row["logins"] == 0 for row in await ledgers(one, one.plant["serials"]))
         assert await one.stop() == 0
+
+
+async def test_what_a_killed_gateway_has_stored_is_sent_when_it_is_back(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    """By itself, in order, as it gets the shards back of which it owes messages."""
+    async with several_gateways(
+        tmp_path, NAMES[:2], cluster, plant_options=PLANT, speaks=True
+    ) as sites:
+        first, second = sites
+        children = first.plant["serials"]
+        for one in sites:
+            await one.start()
+        await make_site(sites, NAMES[:2])
+        for one in sites:
+            await until_owned(one, 32)
+        held = await until_held_once(sites, children)
+        mine = [child for child in children if held[child] == 0]
+        assert 0 < len(mine) < len(children)
+        await first.ask(do="faults", plan="down")
+        for number in range(5):
+            for child in mine:
+                await first.say(child, temperature=20 + number)
+        await first.until(lambda: _waits(first, 5 * len(mine)), "messages to wait")
+        await kill_process(first)
+        await first.ask(do="faults", plan="")
+        await until_held_once([second], children)
+        await first.start()
+        await first.until(lambda: _waits(first, 0), "the messages of before to be sent")
+        for child in mine:
+            reports = await first.ask(do="reports", child=child)
+            arrived = [one["values"]["CurrentTemperature"] for one in reports]
+            assert arrived == [20 + number for number in range(5)]
+
+
+async def _waits(one: Site, count: int) -> bool:
+    text = await one.busctl("--json=short", "get-property", *OUTBOX, "NWaiting")
+    return bool(json.loads(text)["data"] == count)

@@ -59,7 +59,8 @@ async def several_gateways(
                 await stack.enter_async_context(one.open())
             else:
                 await stack.enter_async_context(_beside(one, sites[0]))
-            text = config(one, tuning)
+            door = "[messages.doors.site]\n"
+            text = config(one, tuning).replace(door, f'{door}client_id = "{name}"\n')
             one.configure(text + (site_table(cluster, name) if cluster else ""), rules(one))
             sites.append(one)
         yield sites
@@ -70,7 +71,7 @@ async def _beside(one: Site, first: Site) -> AsyncIterator[None]:
     """Have another gateway see the plant of the first one."""
     for name in OF_PLANT:
         (one.directory / name).symlink_to(first.directory / name)
-    one.plant = first.plant
+    one.plant, one.broker = first.plant, first.broker
     with PrivateBus(*one.policies) as bus:
         one.bus, one.private_bus = bus.address, bus
         try:
