@@ -221,7 +221,10 @@ class SiteAgent:
                 await asyncio.sleep(max(RETRY, sent + RENEW_EVERY - self._now()))
 
     async def _renew(self, lease: int, sent: float) -> None:
-        if lease:
+        if lease and sent - self._fence.until > LEASE:
+            # Our requests may reach etcd, and its answers not us: let it end, for the others.
+            self._lose_lease()
+        elif lease:
             try:
                 await self._leases.keep_alive(lease)
             except LeaseGone:
@@ -321,16 +324,16 @@ class SiteAgent:
         document = gateway_document(self._version, draining=not is_entitled, owed=owed)
         if not self._lease or not self._fence.holds():
             return
-        if known is None:
-            absent = Compare(key, Compared.CREATED, 0)
-            await self._store.txn([absent], [Put(key, document, self._lease)])
-            self._wake.set()
-        elif known.lease != self._lease:
+        if known is not None and known.lease != self._lease:
             self._note_namesake()
-        elif known.draining is is_entitled or known.owed != owed:
-            own = Compare(key, Compared.LEASE, self._lease)
-            await self._store.txn([own], [Put(key, document, self._lease)])
-            self._wake.set()
+            return
+        self._namesake_since = min(self._namesake_since, 0.0)
+        if known is None and not self._is_ready():
+            return  # one that is no member takes no member's name
+        if known is None or known.draining is is_entitled or known.owed != owed:
+            ours = Compare(key, Compared.LEASE, self._lease) if known else _absent(key)
+            if (await self._store.txn([ours], [Put(key, document, self._lease)])).succeeded:
+                self._wake.set()
 
     def _note_namesake(self) -> None:
         """Log that a lease of another has our name; ours of before a restart ends by itself."""
@@ -406,3 +409,7 @@ class SiteAgent:
 
     def _note_fault(self, error: SiteError) -> None:
         self._is_reachable, self._fault = False, str(error)
+
+
+def _absent(key: str) -> Compare:
+    return Compare(key, Compared.CREATED, 0)

@@ -245,16 +245,19 @@ async def test_one_that_ends_in_order_leaves_its_shards_at_once() -> None:
 
 
 @pytest.mark.jumping_clock
-async def test_one_that_cannot_give_up_says_so_and_its_children_have_ended() -> None:
+async def test_one_that_is_cut_off_gives_up_by_time_and_what_takes_too_long_says_so() -> None:
     site = Site("a", "b")
     a, b = site.gateways
     async with a.running(), b.running():
         await until_all_work(a, b)
         await asyncio.sleep(10)
         site.cut_off("a")
-        with pytest.raises(EtcdUnreachable, match="could be given up"):
-            await a.agent.drain()
+        await a.agent.drain()
         assert not a.working
+        assert not a.agent.snapshot().lease
+        b.stop_takes = 60.0
+        with pytest.raises(EtcdUnreachable, match="could be given up in 30 s"):
+            await b.agent.drain()
 
 
 @pytest.mark.jumping_clock
@@ -292,6 +295,48 @@ async def test_one_of_the_same_name_has_nothing_and_says_so(
             await asyncio.sleep(3 * LEASE)
             assert shares(a, twin) == [0, SHARDS]
     assert caplog.text.count("is called a, too") == 1
+
+
+@pytest.mark.jumping_clock
+async def test_one_that_is_no_member_takes_no_members_name_while_that_starts_again() -> None:
+    site = Site("a", "b")
+    a, b = site.gateways
+    stranger = site.gateway("a")
+    stranger.ready = False
+    async with b.running(), stranger.running():
+        async with a.running():
+            await until_all_work(a, b)
+            await a.agent.close(10)
+        again = site.gateway("a")
+        async with again.running():
+            await asyncio.sleep(60)
+            assert shares(again, b) == [32, 32]
+
+
+@pytest.mark.jumping_clock
+async def test_one_that_no_answer_reaches_in_time_gives_its_children_to_the_others() -> None:
+    site = Site("a", "b")
+    a, b = site.gateways
+    async with a.running(), b.running():
+        await until_all_work(a, b)
+        await asyncio.sleep(10)
+        for client in site.clients["a"]:
+            client.is_late = True
+        while a.working:
+            await asyncio.sleep(0.05)
+        assert await until_all_work(b) < 5 * LEASE
+
+
+@pytest.mark.jumping_clock
+async def test_keys_that_hide_our_own_make_no_more_requests() -> None:
+    site = Site("a", "b")
+    a, b = site.gateways
+    async with a.running(), b.running():
+        await until_all_work(a, b)
+        site.etcd.txn([], [Put(f"{KEYS.prefix}gateway/0{n}", b"{}") for n in range(64)], [])
+        before = site.etcd.requests
+        await asyncio.sleep(60)
+        assert site.etcd.requests - before < 2 * 120
 
 
 @pytest.mark.jumping_clock

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 from gatewayd.errors import EtcdRefused, EtcdUnreachable, LeaseGone
 from gatewayd.site.etcd_messages import (
@@ -18,6 +19,8 @@ from gatewayd.site.etcd_messages import (
     Operation,
     Put,
 )
+
+T = TypeVar("T")
 
 
 def loop_time() -> float:
@@ -102,10 +105,13 @@ class MemoryEtcd:
 
 
 class MemoryClient:
-    """A client of it.  away: whether a partition lies between."""
+    """A client of it.
+
+    away: whether a partition lies between.  is_late: whether answers come too late.
+    """
 
     def __init__(self, etcd: MemoryEtcd) -> None:
-        self._etcd, self.away = etcd, False
+        self._etcd, self.away, self.is_late = etcd, False, False
 
     async def txn(
         self,
@@ -114,13 +120,13 @@ class MemoryClient:
         failure: Iterable[Operation] = (),
     ) -> EtcdTxn:
         await self._reach()
-        return self._etcd.txn(compares, success, failure)
+        return await self._answered(self._etcd.txn(compares, success, failure))
 
     async def grant(self, seconds: int) -> int:
         await self._reach()
         lease = self._etcd.granted = self._etcd.granted + 1
         self._etcd.leases[lease] = self._etcd.now() + seconds
-        return lease
+        return await self._answered(lease)
 
     async def keep_alive(self, lease: int) -> None:
         await self._reach()
@@ -128,10 +134,18 @@ class MemoryClient:
         if lease not in self._etcd.leases:
             raise LeaseGone("gone")
         self._etcd.leases[lease] = self._etcd.now() + 15
+        await self._answered(None)
 
     async def revoke(self, lease: int) -> None:
         await self._reach()
         self._etcd.revoke(lease)
+        await self._answered(None)
+
+    async def _answered(self, answer: T) -> T:
+        if self.is_late:
+            await asyncio.sleep(1.5)
+            raise EtcdUnreachable("the answer came too late")
+        return answer
 
     async def _reach(self) -> None:
         self._etcd.requests += 1
