@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -16,7 +17,14 @@ from typing import Protocol
 from gatewayd.errors import EtcdUnreachable, GatewayError, LeaseGone, SiteError
 from gatewayd.runtime import backoff
 from gatewayd.runtime.tasks import cancel_and_wait, until_one_ends
-from gatewayd.site.decisions import OwnState, ShardActions, Vacancy, decide, vacancies
+from gatewayd.site.decisions import (
+    OwnState,
+    ShardActions,
+    Vacancy,
+    decide,
+    live_gateways,
+    vacancies,
+)
 from gatewayd.site.etcd_messages import Compare, Compared, EtcdTxn, Operation, Put
 from gatewayd.site.fence import LEASE, RENEW_EVERY, Fence
 from gatewayd.site.ownership import SiteOwnership
@@ -35,6 +43,10 @@ AT_ONCE = 4
 """Shards that are gained at the same time; each is read from etcd, and made durable."""
 GAIN_FIRST, GAIN_LAST = 1.0, 30.0
 """Seconds until a gain that failed is tried again: after the first failure, and at most."""
+TRIES = 6
+"""Failures of each shard here after which another gateway gets them all: half a minute."""
+UNFIT_FOR = 300.0
+"""Seconds until this one has shards again then."""
 CLAIMS = 32
 """Shards that are claimed by one transaction: two compares and two writes for each."""
 DRAIN = 30.0
@@ -71,11 +83,12 @@ class _Shard:
     """A shard whose children work here, or begin, or end.
 
     token: under which.  task: what is under way.  is_gained: whether they work.
-    is_stopping: whether they end.
+    is_stopping: whether they end.  failures: of the gain.
     """
 
     token: int
     task: asyncio.Task[None] | None = None
+    failures: int = 0
     is_gained: bool = False
     is_stopping: bool = False
 
@@ -128,6 +141,7 @@ class SiteAgent:
         self._is_reachable = False
         self._drains = self._is_closed = False
         self._namesake_since = 0.0
+        self._unfit_until = -math.inf
         self._shards: dict[int, _Shard] = {}
         self._past = _Past()
         self._vacant: Mapping[int, Vacancy] = {}
@@ -301,7 +315,8 @@ class SiteAgent:
         )
 
     def _is_entitled(self) -> bool:
-        return not self._drains and self._is_ready()
+        is_fit = self._now() >= self._unfit_until
+        return not self._drains and is_fit and self._is_ready()
 
     def _do(self, actions: ShardActions) -> None:
         """Begin what was decided, all but claims."""
@@ -367,17 +382,35 @@ class SiteAgent:
 
     async def _gain(self, shard: int, one: _Shard) -> None:
         """Have the children of a shard work here; try again where that fails."""
-        failures = 0
         while not one.is_gained:
             try:
                 async with self._turns:
                     await self._listener.gained(shard, one.token)
                     one.is_gained = True
             except GatewayError as error:
-                failures += 1
-                if failures == 1:
+                one.failures += 1
+                if one.failures == 1:
                     log.warning("Shard %d cannot be taken over yet: %s", shard, error)
-                await asyncio.sleep(backoff.delay(failures, GAIN_FIRST, GAIN_LAST, self._jitter()))
+                self._note_unfit()
+                await asyncio.sleep(
+                    backoff.delay(one.failures, GAIN_FIRST, GAIN_LAST, self._jitter())
+                )
+
+    def _note_unfit(self) -> None:
+        """Leave all shards to others for a while, where none can be gained here, as on a full disk.
+
+        One that fails beside others that work may fail anywhere, and is tried on.
+        """
+        if self._now() < self._unfit_until or self._reading is None:
+            return
+        others = live_gateways(self._reading) - {self._gateway}
+        if others and all(one.failures >= TRIES for one in self._shards.values()):
+            self._unfit_until = self._now() + UNFIT_FOR
+            log.warning(
+                "None of %d shards can be taken over here: other gateways get them for %d s.",
+                len(self._shards),
+                UNFIT_FOR,
+            )
 
     def _stop(self, shard: int, token: int, *, give_up: bool) -> None:
         """Have the children of a shard end here.  give_up: whether its key is deleted then."""

@@ -352,6 +352,24 @@ async def test_a_gain_that_fails_is_tried_again_and_logged_once(
 
 
 @pytest.mark.jumping_clock
+async def test_one_that_can_gain_nothing_leaves_all_to_the_others_for_a_while(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    site = Site("a", "b")
+    a, b = site.gateways
+    a.fails = 10_000
+    async with a.running():
+        await asyncio.sleep(300)
+        assert "other gateways" not in caplog.text, "there is none"
+        async with b.running():
+            await until_all_work(b)
+            assert caplog.text.count("other gateways get them for 300 s") == 1
+            a.fails = 0
+            await asyncio.sleep(320)
+            assert shares(a, b) == [32, 32]
+
+
+@pytest.mark.jumping_clock
 async def test_steady_traffic_is_a_few_requests_however_long_it_lasts() -> None:
     site = Site("a")
     (a,) = site.gateways
