@@ -122,6 +122,7 @@ class SiteStage:
             adopted=lambda record: self._known().adopt(record),
             forgotten=lambda device: self._known().drop(device),
             others=self._has_others,
+            reread=self._members.refresh,
         )
 
     def may_send(self) -> bool:

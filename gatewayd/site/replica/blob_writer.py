@@ -17,10 +17,24 @@ from typing import Protocol
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import BlobDamaged, OwnershipLost, SiteError, StoreError, StoreUnavailable
+from gatewayd.errors import (
+    BlobDamaged,
+    ConfigError,
+    OwnershipLost,
+    SiteError,
+    StoreError,
+    StoreUnavailable,
+)
 from gatewayd.site.etcd_messages import Compare, Compared, EtcdTxn, Get, KeyValue, Operation, Put
 from gatewayd.site.reading import SiteKeys
-from gatewayd.site.replica.blob import BlobKeys, ChildBlob, key_of_child, open_blob, seal_blob
+from gatewayd.site.replica.blob import (
+    BlobKeys,
+    ChildBlob,
+    epoch_of,
+    key_of_child,
+    open_blob,
+    seal_blob,
+)
 from gatewayd.site.replica.local_copies import LocalCopies
 from gatewayd.storage.site_marks import SiteMark
 
@@ -241,6 +255,9 @@ class BlobWriter:
             if child is not None and child.value == one.sealed:
                 await self._written([one], child.changed)
                 return
+            if child is not None and (why := _why_newer(child.value)):
+                one.finish(StoreUnavailable(why))
+                return
             compares = [self._own(one.shard), _still(self._key(one), child)]
             done = await self._try(compares, [Put(self._key(one), one.sealed)])
             if done is not None and done.succeeded:
@@ -309,6 +326,17 @@ def _parts(batch: Iterable[_Change]) -> Iterator[list[_Change]]:
         part.append(one)
     if part:
         yield part
+
+
+def _why_newer(sealed: bytes) -> str:
+    """Return why a blob is not replaced: a newer gatewayd may know more; "" where it may be."""
+    try:
+        epoch_of(sealed)
+    except ConfigError as error:
+        return str(error)
+    except BlobDamaged:
+        pass
+    return ""
 
 
 def _still(key: str, pair: KeyValue | None) -> Compare:

@@ -37,12 +37,14 @@ class StoredBlob:
 
     name: of its key, 64 hex digits.  revision: of etcd, when it was written.
     blob: None where it does not open.  is_old: whether it has a former key of the site.
+    is_newer: whether it says to be of a newer gatewayd: then that child alone is left as it is.
     """
 
     name: str
     revision: int
     blob: ChildBlob | None
     is_old: bool = False
+    is_newer: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +180,8 @@ class LocalCopies:
 
     def _merge_one(self, stored: StoredBlob, own: Mapping[str, DeviceId], now: int) -> MergeResult:
         """Merge one child, within a group."""
+        if stored.is_newer:
+            return MergeResult(stored, None)
         if stored.blob is None:
             device = own.get(stored.name)
             return MergeResult(stored, device, publish=device is not None)

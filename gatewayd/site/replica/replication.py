@@ -11,14 +11,15 @@ import asyncio
 import logging
 import os
 import re
-from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Change, CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import BlobDamaged, BlobTooLarge, OwnershipLost, StoreError, StoreUnavailable
+from gatewayd.errors import BlobDamaged, BlobTooLarge, ConfigError, OwnershipLost, StoreError
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, KeyValue
 from gatewayd.site.reading import SiteKeys
 from gatewayd.site.replica.blob import BlobKeys, epoch_of, key_of_child, keys_of_shard, open_blob
@@ -52,12 +53,17 @@ _NAME = re.compile(r"[0-9a-f]{64}", re.ASCII)
 """The last part of a child's key; other keys were written by no gateway."""
 
 
+async def nothing() -> None:
+    """Read nothing again."""
+
+
 class Replica:
     """What the site has of the children, beside what is here: merged when a shard is gained.
 
     site: its keys in etcd.
     keys: returns the keys of the site; raises StoreError where this gateway is no member.
     may_send: whether the lease holds.  others: whether another gateway of the site lives.
+    reread: awaited where etcd seems to have a newer key of the site; `keys` may return that then.
     adopted: called with each record of a shard that is gained, before anything of it works here.
     forgotten: called with each child that another gateway has forgotten.
     """
@@ -75,11 +81,13 @@ class Replica:
         adopted: Callable[[Record], None] = lambda _: None,
         forgotten: Callable[[DeviceId], None] = lambda _: None,
         others: Callable[[], bool] = lambda: True,
+        reread: Callable[[], Awaitable[None]] = nothing,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self._client, self._site, self._local, self._keys = client, site, local, keys
         self._shard_of, self._may_send, self._wall = shard_of, may_send, wall
         self._adopted, self._forgotten, self._others = adopted, forgotten, others
+        self._reread = reread
         self._turns: dict[int, asyncio.Lock] = {}
         self._writer = BlobWriter(
             client, site, local, keys, may_send=may_send, random=random, wall=wall
@@ -125,6 +133,9 @@ class Replica:
             own = {_name(key_of_child(keys, shard, cloud)): one for cloud, one in children}
             begin = self._site.prefix + keys_of_shard(shard)
             written = [one for one in pairs if _NAME.fullmatch(one.key.removeprefix(begin))]
+            if any(_is_ahead(keys, one.value) for one in written):
+                await self._reread()  # by a member that has the next key already, or by no member
+                keys = self._keys()
             blobs = [self._opened(keys, one) for one in written]
             results = await self._local.merge(blobs, own)
             own |= {one.stored.name: one.device for one in results if one.record and one.device}
@@ -191,12 +202,11 @@ class Replica:
         """Open a blob; one that is damaged counts as none, and is replaced by what is here."""
         key = pair.key.removeprefix(self._site.prefix)
         try:
-            if epoch_of(pair.value) > keys.epoch:
-                raise StoreUnavailable("the key of the site is newer than the one that is here")
             blob = open_blob(keys, key, pair.value)
-        except BlobDamaged as error:
+        except (BlobDamaged, ConfigError) as error:
             log.warning("What etcd has of a child is of no use: %s.", error)
-            return StoredBlob(_name(key), pair.changed, None)
+            is_newer = isinstance(error, ConfigError)
+            return StoredBlob(_name(key), pair.changed, None, is_newer=is_newer)
         is_old = epoch_of(pair.value) != keys.epoch
         return StoredBlob(_name(key), pair.changed, blob, is_old)
 
@@ -205,8 +215,13 @@ class Replica:
     ) -> Mapping[str, SiteMark | None]:
         """Return the marks of a shard that is merged."""
         known = self._local.marks
-        marks = {one.stored.name: moved_on(known.get(one.stored.name), one) for one in results}
-        lacking = {name: without_copy(known.get(name), own[name]) for name in own.keys() - marks}
+        there = {one.stored.name for one in results}
+        marks = {
+            one.stored.name: moved_on(known.get(one.stored.name), one)
+            for one in results
+            if not one.stored.is_newer
+        }
+        lacking = {name: without_copy(known.get(name), own[name]) for name in own.keys() - there}
         return {**marks, **lacking}
 
     async def _publish(self, shard: int, results: Sequence[MergeResult]) -> None:
@@ -381,6 +396,13 @@ async def _all(writes: Sequence[asyncio.Future[None]]) -> None:
     for result in await asyncio.gather(*writes, return_exceptions=True):
         if isinstance(result, BaseException):
             raise result
+
+
+def _is_ahead(keys: BlobKeys, sealed: bytes) -> bool:
+    """Whether a blob says to have a newer key than is known here; anyone could write that."""
+    with suppress(BlobDamaged, ConfigError):
+        return epoch_of(sealed) > keys.epoch
+    return False
 
 
 def _name(key: str) -> str:
