@@ -118,6 +118,7 @@ async def etcd_checks(
     settings: SiteSettings, context: PreflightContext
 ) -> AsyncGenerator[Check, None]:
     """Yield what is found of each member of etcd that the settings name; nothing is written."""
+    clusters = set[str]()
     for endpoint in settings.endpoints:
         client = EtcdClient.of(replace(settings, endpoints=(endpoint,)), context.read_secret)
         try:
@@ -128,9 +129,17 @@ async def etcd_checks(
             verdict = CheckResult.UNSURE if hidden else CheckResult.FAILED
             yield Check("etcd", verdict, f"{endpoint}: {error}")
         else:
+            clusters.add(client.cluster)
             yield Check("etcd", CheckResult.OK, f"{endpoint} lets this gateway read its site.")
         finally:
             client.close()
+    if len(clusters) > 1:
+        yield Check(
+            "etcd", CheckResult.FAILED,
+            f"The endpoints are members of {len(clusters)} etcds: each gateway would have all "
+            "children by the one that it speaks to.",
+            "Begin again with members of one etcd: see several-gateways.md.",
+        )  # fmt: skip
 
 
 def _owner(client: Client, wanted: Namespace) -> dict[str, Any]:

@@ -119,6 +119,8 @@ class EtcdClient:
     """A client that makes one request at a time; more of them, where one must not wait for another.
 
     seconds: for each member to answer, from the look-up of its name on.
+
+    cluster: the number of the etcd whose members have answered so far; "" for none.
     """
 
     def __init__(
@@ -126,7 +128,7 @@ class EtcdClient:
     ) -> None:
         self._members = deque(_Member(host, port, access, seconds) for host, port in endpoints)
         self._access, self._seconds = access, seconds
-        self._token = ""
+        self._token = self.cluster = ""
         self._turn = asyncio.Lock()
 
     @classmethod
@@ -167,7 +169,22 @@ class EtcdClient:
             gets = [one for one in branches[result.succeeded] if isinstance(one, Get)]
             if len(result.found) != len(gets):
                 raise EtcdFormatError("another number of results")
-            return result
+        self._demand_one_etcd(result.cluster)
+        return result
+
+    def _demand_one_etcd(self, cluster: str) -> None:
+        """Refuse a member of another etcd than before: a shard has one owner in each of them."""
+        if not cluster:
+            return
+        if self.cluster and cluster != self.cluster:
+            name = self._members[0].name
+            self._members.rotate(-1)
+            raise EtcdUnreachable(
+                f"etcd at {name} is no member of the etcd that was used so far. Name members of "
+                "one etcd in endpoints in [site]; if it was made new on purpose, run systemctl "
+                "restart gatewayd."
+            )
+        self.cluster = cluster
 
     async def grant(self, seconds: int) -> int:
         """Return the number of a new lease.  Raises EtcdRefused, EtcdUnreachable."""

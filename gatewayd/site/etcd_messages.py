@@ -113,11 +113,13 @@ class EtcdTxn:
 
     succeeded: whether all compares were true.  revision: of etcd, after it: what it has written was
     created or changed at this one.  found: of each `Get` of the branch that was carried out.
+    cluster: the number of the etcd of which the member that answered is one; "" where it says none.
     """
 
     succeeded: bool
     revision: int
     found: tuple[FoundKeys, ...] = ()
+    cluster: str = ""
 
 
 def after_prefix(prefix: str) -> bytes:
@@ -184,8 +186,14 @@ def parse_txn(body: bytes) -> EtcdTxn:
         for one in _list(document, "responses", MAX_OPERATIONS)
         if isinstance(one, dict) and "response_range" in one
     )
-    revision = _number(_table(document, "header"), "revision")
-    return EtcdTxn(_truth(document, "succeeded"), revision, found)
+    header = _table(document, "header")
+    cluster = header.get("cluster_id")
+    known = cluster if isinstance(cluster, str) and _is_number(cluster) else ""
+    return EtcdTxn(_truth(document, "succeeded"), _number(header, "revision"), found, known)
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
 
 
 def parse_lease(body: bytes) -> tuple[int, int]:
@@ -206,6 +214,8 @@ def parse_token(body: bytes) -> str:
 
 
 MAX_TOKEN = 4096
+MAX_DIGITS = 20
+"""Of a number of 64 bits."""
 
 
 def _is_token(text: str) -> bool:

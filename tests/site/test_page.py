@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -213,3 +213,29 @@ async def until_written(client: EtcdClient) -> None:
                 await client.txn([], [Put("/gatewayd/plant/x", b"2")])
                 return
             await asyncio.sleep(0.1)
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("cluster", [1], indirect=True)
+async def test_two_etcds_in_place_of_one_are_noticed(cluster: Cluster, others: Cluster) -> None:
+    """As of machines on which etcd was started alone; one authority has issued for both."""
+    both = tuple(one.members[0].endpoint for one in (cluster, others))
+    settings = replace(cluster.settings(), endpoints=both)
+    found = [one async for one in etcd_checks(settings, await asyncio.to_thread(local_context, {}))]
+    assert [one.verdict for one in found] == [CheckResult.OK, CheckResult.OK, CheckResult.FAILED]
+    assert "members of 2 etcds" in found[-1].text
+    client = EtcdClient.of(settings, partial(read_secret, None))
+    try:
+        await client.range("/gatewayd/", 1)
+        await asyncio.to_thread(cluster.members[0].end)
+        with pytest.raises(EtcdUnreachable, match="no member of the etcd that was used so far"):
+            await client.range("/gatewayd/", 1)
+    finally:
+        client.close()
+
+
+@pytest.fixture
+def others() -> Iterator[Cluster]:
+    """Another etcd."""
+    with running_etcd() as running:
+        yield running
