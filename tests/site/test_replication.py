@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,13 +17,16 @@ from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import (
     BlobDamaged,
     BlobTooLarge,
+    EtcdRefused,
     OwnershipLost,
     SecretNotFound,
     StoreUnavailable,
 )
-from gatewayd.site.etcd_messages import Put
+from gatewayd.site.etcd_messages import Compare, EtcdTxn, Operation, Put
 from gatewayd.site.membership.members import Membership
+from gatewayd.site.replica import blob_writer
 from gatewayd.site.replica.blob import MAX_BYTES, key_of_child, open_blob
+from gatewayd.site.replica.blob_writer import SiteStore
 from gatewayd.site.replica.replication import FORGOTTEN_FOR
 from gatewayd.site.shards import SHARDS, shard_of
 from gatewayd.storage.site_marks import MarkStanding
@@ -368,8 +371,9 @@ def single() -> Iterator[Cluster]:
 
 
 async def test_an_etcd_that_is_away_is_awaited_no_longer_than_the_lease(
-    single: Cluster, tmp_path: Path
+    single: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(blob_writer, "PATIENCE", 600.0)  # as etcd takes long here to be back
     async with gateway(tmp_path / "a", single, "a") as a:
         await a.take(1)
         await a.admit(1)
@@ -396,6 +400,42 @@ async def test_an_etcd_that_is_away_is_awaited_no_longer_than_the_lease(
         async with gateway(tmp_path / "b", single, "b") as b:
             await b.take(1)
             assert b.records[device].activated_at == 5
+
+
+class Full:
+    """A client of an etcd that is full: it renews leases, and takes nothing."""
+
+    def __init__(self, client: SiteStore) -> None:
+        self._client = client
+
+    async def txn(
+        self,
+        compares: Iterable[Compare],
+        success: Iterable[Operation],
+        failure: Iterable[Operation] = (),
+    ) -> EtcdTxn:
+        writes = [*success]
+        if any(isinstance(one, Put) for one in writes):
+            raise EtcdRefused("etcd says 'mvcc: database space exceeded'.")
+        return await self._client.txn(compares, writes, failure)
+
+
+async def test_an_etcd_that_is_full_is_not_awaited_for_ever(
+    etcd: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blob_writer, "PATIENCE", 0.2)
+    async with gateway(tmp_path / "a", etcd, "a") as a:
+        await a.take(1)
+        record = await registered(a, 1)
+        a.replica._writer._client = Full(a.client)
+        relabelled = replace(record, label="later")
+        with pytest.raises(StoreUnavailable, match="space exceeded"):
+            await a.records.update(record.device, partial(instead, relabelled))
+        a.replica._writer._client = a.client
+        await a.records.update(record.device, lambda r: replace(unchanged(r), stale=1))
+        sealed = await stored(a, 1)
+        blob = open_blob(KEYS, key_of_child(KEYS, shard_of(cloud_name(1)), cloud_name(1)), sealed)
+        assert blob.record == replace(relabelled, stale=1)
 
 
 async def test_keys_that_no_gateway_wrote_leave_nothing_here(etcd: Cluster, tmp_path: Path) -> None:

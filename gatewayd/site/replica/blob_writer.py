@@ -49,6 +49,10 @@ MAX_BATCH = 600 << 10
 RETRY = 0.5
 """Seconds until etcd, which did not answer, is asked again."""
 
+PATIENCE = 20.0
+"""Seconds for which a change waits while etcd refuses it, or does not answer: longer than a lease,
+which may be renewed all the same where etcd is full."""
+
 LOST = "another gateway of the site has the child, or may have it soon"
 FENCED = "etcd did not answer until the lease of this gateway had ended"
 
@@ -68,8 +72,8 @@ class SiteStore(Protocol):
 class _Change:
     """A child that is to be written, and who waits for that.
 
-    key: below the prefix of the site.  sealed, serial: of the blob, once it is made.
-    is_forgotten: whether that has no record.
+    key: below the prefix of the site.  since: when it was requested, by the event loop's clock.
+    sealed, serial: of the blob, once it is made.  is_forgotten: whether that has no record.
     """
 
     shard: int
@@ -77,6 +81,7 @@ class _Change:
     cloud: CloudName
     device: DeviceId
     done: asyncio.Future[None]
+    since: float
     sealed: bytes = b""
     serial: int = 0
     is_forgotten: bool = False
@@ -145,9 +150,10 @@ class BlobWriter:
             return asyncio.shield(waiting.done)
         if self.count >= QUEUE_LIMIT:
             raise StoreUnavailable("too many children wait to be written to etcd")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[None] = loop.create_future()
         done.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
-        self._waiting[key] = _Change(shard, key, cloud, device, done)
+        self._waiting[key] = _Change(shard, key, cloud, device, done, loop.time())
         self._wake.set()
         return asyncio.shield(done)
 
@@ -283,9 +289,11 @@ class BlobWriter:
 
     def _permitted(self, batch: Sequence[_Change]) -> list[_Change]:
         """Return what may be written now; the others end."""
-        holds, kept = self._may_send(), []
+        holds, kept, now = self._may_send(), [], asyncio.get_running_loop().time()
         for one in batch:
-            if not holds:
+            if self.fault and now > one.since + PATIENCE:
+                one.finish(StoreUnavailable(f"etcd has not got what has changed: {self.fault}"))
+            elif not holds:
                 one.finish(OwnershipLost(FENCED))
             elif one.shard not in self.tokens:
                 one.finish(OwnershipLost(LOST))
