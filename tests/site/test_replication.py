@@ -370,6 +370,34 @@ def single() -> Iterator[Cluster]:
         yield cluster
 
 
+async def test_a_child_that_moved_under_its_name_is_at_the_taker_whatever_comes_first(
+    etcd: Cluster, tmp_path: Path
+) -> None:
+    """Both names are in one shard, in the order of two digests; the taker knows the former one."""
+    numbers = range(1, 9)
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        await b.take(*numbers)
+        for number in numbers:
+            await registered(b, number)
+        await a.take(*numbers)
+        for number in numbers:
+            record = a.records[child(number, "b").device]
+            moving = record.with_move(replace(cloud_name(number), provider="west"), NOW)
+            target = moving.at_target()
+            assert target is not None
+            moving = moving.with_target(target.with_intent(NOW).with_secret(1, NOW))
+            await a.secrets.put(SecretRef("west", record.device, 1), Secret(b"other"))
+            await a.records.update(record.device, partial(instead, moving.switched(NOW)))
+        await b.take(*numbers)
+        for number in numbers:
+            record = b.records[child(number, "b").device]
+            assert record.cloud == replace(cloud_name(number), provider="west")
+            assert await b.secrets.get(record.slot(1)) == Secret(b"other")
+            assert await b.secrets.get(SecretRef("east", record.device, 1)) == Secret(b"issued")
+        assert not b.forgotten
+        assert b.replica.view().children == len(numbers)
+
+
 async def test_an_etcd_that_is_away_is_awaited_no_longer_than_the_lease(
     single: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

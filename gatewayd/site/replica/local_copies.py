@@ -136,8 +136,10 @@ class LocalCopies:
         Raises StoreError; then some may be merged, and the others not.
         """
         results: list[MergeResult] = []
-        for begin in range(0, len(blobs), AT_ONCE):
-            chunk, now = blobs[begin : begin + AT_ONCE], self._wall()
+        # a name that was left comes before the one that the same child has now
+        ordered = sorted(blobs, key=lambda one: one.blob is None or one.blob.record is not None)
+        for begin in range(0, len(ordered), AT_ONCE):
+            chunk, now = ordered[begin : begin + AT_ONCE], self._wall()
 
             def work(chunk: Sequence[StoredBlob] = chunk, now: int = now) -> list[MergeResult]:
                 return [self._merge_one(one, own, now) for one in chunk]
@@ -234,10 +236,11 @@ class LocalCopies:
 
     def _adopt(self, results: Sequence[MergeResult]) -> None:
         """Hold what is durable now.  On the commit thread."""
-        self.records.adopt(
-            (one.record for one in results if one.record is not None),
-            (one.device for one in results if one.removed and one.device is not None),
-        )
+        for one in results:  # in this order: one that is removed may be back by another name
+            self.records.adopt(
+                () if one.record is None else (one.record,),
+                (one.device,) if one.removed and one.device is not None else (),
+            )
 
 
 def moved_on(mark: SiteMark | None, result: MergeResult) -> SiteMark | None:

@@ -141,7 +141,7 @@ class Replica:
             own |= {one.stored.name: one.device for one in results if one.record and one.device}
             await self._local.note(self._marks(results, own))
             for one in results:
-                if one.removed and one.device is not None:
+                if one.removed and one.device and self._local.records.get(one.device) is None:
                     self._forgotten(one.device)
             return results
 
