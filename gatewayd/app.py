@@ -427,6 +427,7 @@ class Application:
             shard_of=site.shard_of, may_send=site.may_send,
             waiting=lambda: self.message_stage.relay.waiting() if self.message_stage else (),
         )  # fmt: skip
+        self.admission.move_together = site.are_of_one_shard
         self.site, self._site_stage = site.connect(hands), site
 
     async def run_site(self) -> None:

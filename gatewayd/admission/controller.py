@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import Protocol, TypeAlias
 
@@ -182,6 +182,8 @@ class AdmissionController:
     Where a new child would be registered at once, the intent is recorded with the decision.
     settle: seconds for which the evidence must stay the same before it is judged.
     ownership: which children are this gateway's, of all of its site.
+
+    move_together: whether two names are always one gateway's: those of one shard of a site.
     """
 
     def __init__(  # noqa: PLR0913  # ruff counts keyword-only ones, too, which cannot be confused
@@ -204,6 +206,7 @@ class AdmissionController:
         self._settle, self._now, self._wall, self._clock = settle, clock.now, clock.stamp, clock
         self._index = CloudNameIndex(records.all(), pins)
         self._proofs, self._ownership = proofs, ownership
+        self.move_together: Callable[[CloudName, CloudName], bool] = lambda _now, _to: True
 
     async def evaluate(self, device: DeviceId, post: PostEvent) -> None:
         """Wait until the evidence has settled, then decide by the rules, unless it is on record.
@@ -371,6 +374,13 @@ class AdmissionController:
         if provider is None:
             raise NoSuchProvider(f"No cloud {to.provider!r} is configured")
         self._demand_own(device, to)
+        now = self._cloud_of(device)
+        if now is not None and not self.move_together(now, to):
+            raise NotAdmitted(
+                f"{to} is in another shard of the site than {now}, and could belong to another "
+                "gateway than what the child has now: in a site on etcd, a child moves only to a "
+                "cloud where it has the same product and name, by a session of its own"
+            )
         if (elsewhere := self._ownership.elsewhere(to)).code:
             raise NotAdmitted(f"{to} would be another gateway's: {elsewhere}")
         objection = provider.check_name(to) or await provider.check_ready(to)

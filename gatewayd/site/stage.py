@@ -129,6 +129,10 @@ class SiteStage:
         """Whether anything may be sent for the children of this gateway, by its lease."""
         return self._fence.holds()
 
+    def are_of_one_shard(self, one: CloudName, other: CloudName) -> bool:
+        """Whether two names are always one gateway's."""
+        return self.shard_of(one) == self.shard_of(other)
+
     def connect(self, children: SiteChildren) -> SiteParts:
         """Set whose shards are gained and lost; return what operators see, and may do.
 

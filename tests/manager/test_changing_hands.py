@@ -13,7 +13,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName, Verdict
-from gatewayd.errors import StoreUnavailable, WrongState
+from gatewayd.errors import NotAdmitted, StoreUnavailable, WrongState
 from gatewayd.manager.changing_hands import GRACE, ChangingHands
 from tests.support.fakes import FakeCloud, MemoryRecords
 from tests.support.stage import Stage
@@ -115,6 +115,9 @@ async def gateway(
         ownership=owned, copies=copies, begin_move=made.app.mover.begin, shard_of=shard_of,
         may_send=lambda: not one.fenced, waiting=lambda: one.waiting,
     )  # fmt: skip
+    made.app.admission.move_together = lambda now, to: (
+        (now.product in to.product) and (shard_of(now) == shard_of(to))
+    )
     one, copies.hands = Gateway(made, owned, hands, copies), hands
     async with made.running(), in_background(hands.run()), in_background(made.app.mover.run()):
         for shard in shards:
@@ -364,7 +367,7 @@ async def test_a_move_that_is_under_way_goes_on_at_the_new_gateway(
         device = first.stage.announce(TH)
         second.stage.announce(TH)
         await wait(first, device, "online")
-        await first.stage.app.commands.move(device, "there", {"product": "q"}, "uid 0")
+        await first.stage.app.commands.move(device, "there", {"product": "p"}, "uid 0")
         async with asyncio.timeout(600):
             while not there.calls.count(f"connect {TH}"):  # registered there, and not logged in yet
                 await asyncio.sleep(1)
@@ -412,3 +415,17 @@ async def test_messages_of_an_earlier_run_are_owed(site: Site, cloud: FakeCloud)
         again.stage.records.rows |= rows
         again.waiting = [device]
         assert again.hands.owed() == {1}
+
+
+async def test_a_move_to_a_name_of_another_shard_is_refused_at_once(
+    site: Site, cloud: FakeCloud
+) -> None:
+    """Else the gateway of the one shard could register what that of the other has moved away."""
+    there = FakeCloud(name="there")
+    async with gateway(site, cloud, 1, there=there) as one:
+        device = one.stage.announce(TH)
+        await wait(one, device, "online")
+        with pytest.raises(NotAdmitted, match="in another shard of the site"):
+            await one.stage.app.commands.move(device, "there", {"product": "q"}, "uid 0")
+        assert there.calls == []
+        assert not one.stage.records[device].is_moving
