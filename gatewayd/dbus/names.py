@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 NAME: Final = "org.gatewayd1"
@@ -61,4 +62,10 @@ _TO_ESCAPE: Final = re.compile(r"\A[0-9]|[^A-Za-z0-9]")
 
 
 def _escaped(match: re.Match[str]) -> str:
-    return "".join(f"_{byte:02x}" for byte in match[0].encode())
+    return _code(match[0])
+
+
+@lru_cache(maxsize=128)
+def _code(character: str) -> str:
+    """Return how one character is escaped: mostly the dash in the id of each child."""
+    return "".join(f"_{byte:02x}" for byte in character.encode())
