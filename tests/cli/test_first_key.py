@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from gatewayd.cli.output import PROTECTION_TEXTS
-from gatewayd.cli.vault.first_key import SOCKET, KeyFacts, facts_of, make_first_key, why_not
+from gatewayd.cli.vault.first_key import KeyFacts, facts_of, make_first_key, why_not
 from gatewayd.cli.vault.init import init
 from gatewayd.cli.vault.offline import OfflineVault
 from gatewayd.errors import GatewayError, StoreUnavailable
 from gatewayd.secretstore.keyslots.factory import VaultSettings
+from gatewayd.secretstore.keyslots.slots import SOCKET
 from gatewayd.secretstore.store import Protection
 from gatewayd.secretstore.vault.vault import Vault
 from tests.cli.test_vault_init import NAME, credentials, fill, filled, unsealed
