@@ -23,6 +23,11 @@ NOT_JOINED = Reason(
     "Run gatewayctl site join FINGERPRINT.  Then run gatewayctl site accept GATEWAY FINGERPRINT on "
     "a gateway that is a member.",
 )
+NOT_FOUNDED = Reason(
+    "site-not-founded",
+    "Its site has no gateway yet, so that none of its children may work anywhere.",
+    "Run gatewayctl site found.  On every other gateway run gatewayctl site join FINGERPRINT.",
+)
 LEASE_ENDED = Reason(
     "site-lease-ended",
     "The lease of this gateway has ended, and no other gateway is known to have it: it has no "
@@ -115,4 +120,6 @@ class SiteOwnership:
             return owned_by(owner.gateway)
         if reading.layout not in ("", LAYOUT):
             return OTHER_LAYOUT
+        if not reading.members:
+            return NOT_FOUNDED
         return CHANGES_HANDS if self._gateway in reading.members else NOT_JOINED

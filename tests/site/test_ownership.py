@@ -117,3 +117,11 @@ def test_a_child_goes_on_speaking_while_no_other_gateway_has_it(
     assert RecordedStanding(placed).admitted(record.device) is speaks
     assert not RecordedStanding(placed).gone(record.device)
     assert placed[record.device].is_in_force is (not why.code and not facts)
+
+
+def test_a_site_without_a_gateway_says_that_it_is_to_be_founded(ours: SiteOwnership) -> None:
+    ours.read(reading(members=()))
+    assert code(ours) == "site-not-founded"
+    assert "gatewayctl site found." in ours.elsewhere(NAME).remedy
+    ours.read(reading(members=("b",)))
+    assert code(ours) == "site-not-joined"
