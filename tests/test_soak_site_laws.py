@@ -143,6 +143,18 @@ def test_a_site_without_its_cloud_or_its_quorum_has_a_minute_after_it() -> None:
     assert judged(*more, replace(soon, at=DEATH + 121), without=[soon]).late
 
 
+def test_a_move_after_a_return_is_counted_from_itself() -> None:
+    back: list[SiteEvent] = [
+        Claimed(DEATH + 64, 1, 30, "a"),
+        Ended(DEATH + 63, 20),
+        FaultBegan(DEATH + 1, 1, FaultKind.PAUSE, "b"),
+        FaultEnded(DEATH + 4, 1, FaultKind.PAUSE, "b"),
+    ]
+    soon = Connected(DEATH + 66, "a", "one", 40, accepted=True)
+    assert not judged(*back, soon).late
+    assert judged(*back, replace(soon, at=DEATH + 110)).late
+
+
 def test_a_second_reconnect_after_a_return_is_found() -> None:
     back = [Connected(DEATH + 70 + n, "b", "one", 40 + n, accepted=True) for n in range(2)]
     assert not judged(back[0]).restless

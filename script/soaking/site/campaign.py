@@ -155,12 +155,19 @@ class SiteCampaign:
             self._reader = JournalReader({network.hosts[n].cloud: n for n in options.names})
             faults = SiteFaults(network, gateways, cluster, self.events.append)
             final = await self._play(plant, gateways, cluster, faults, broker)
+        log = [*self.events, *cluster.shards.seen]
+        await asyncio.to_thread(self._keep, log)
         product, piece = str(plant.facts["product"]), "/".join(GATEWAY) if options.behind else ""
         return judge(
-            [*self.events, *cluster.shards.seen],
+            log,
             lambda child: shard_of(CloudName("", product, child, ""), piece),
             final,
         )
+
+    def _keep(self, log: Sequence[SiteEvent]) -> None:
+        """Write what happened, in order, a line for each, to be looked up after an offence."""
+        lines = (f"{event}\n" for event in sorted(log, key=lambda event: event.at))
+        (self._directory / "events").write_text("".join(lines))
 
     async def _play(
         self,

@@ -24,6 +24,8 @@ DEAD = (FaultKind.KILL, FaultKind.PAUSE, FaultKind.CUT_ETCD)
 """The faults after which the children of the victim are another's."""
 UNSERVING = (FaultKind.KILL, FaultKind.PAUSE, FaultKind.CUT_CLOUD)
 """The faults of a gateway during which what the cloud takes for its session serves no child."""
+JUST_AFTER = 1.0
+"""Seconds in which a gateway that runs on finds that its time is over."""
 ALONE_45, LEADER_75, AFTER_60 = 45.0, 75.0, 60.0
 """Seconds: from a death to a session elsewhere, where etcd's leader fell too, after all faults."""
 
@@ -78,13 +80,17 @@ class FaultEpoch:
         (first, *more) = self.began
         return first if not more and first.kind in DEAD else None
 
+    def _lasts(self, fault: FaultBegan, moment: float) -> bool:
+        """Whether a fault lasts at a moment, or is over just then."""
+        return fault.at <= moment <= self.ends.get(fault.victim, math.inf) + JUST_AFTER
+
     def deadline(self, gap: ServiceGap) -> float:
         """Return until when a child must be served again that was not from a gap's begin on."""
         if self.is_broad:
             return self.end + AFTER_60
         leader = any(one.leader for one in self.began)
         deaths = [one for one in self.began if one.kind in OF_GATEWAYS]
-        own = [one.at for one in deaths if one.victim == gap.before]
+        own = [one.at for one in deaths if one.victim == gap.before and self._lasts(one, gap.begin)]
         base = min([gap.begin, *own])
         if len(deaths) > 1:  # the taker may have died as well
             base = max(base, *(one.at for one in deaths))
