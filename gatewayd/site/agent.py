@@ -264,7 +264,14 @@ class SiteAgent:
             await asyncio.sleep(min(LOOK, self._fence.left() or LOOK))
             if not self._is_reachable and not self._fence.holds():
                 self._ownership.read(None)
+            self._raise_unexpected()
             self._do(decide(None, self._own(), self._now()))
+
+    def _raise_unexpected(self) -> None:
+        """Raise what ended the work on a shard without being expected: else it had no gateway."""
+        for one in self._shards.values():
+            if one.task is not None and one.task.done():
+                one.task.result()
 
     # Readings, and what follows from them.
 

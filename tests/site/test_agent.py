@@ -381,6 +381,31 @@ async def test_steady_traffic_is_a_few_requests_however_long_it_lasts() -> None:
         assert site.etcd.requests - before <= 60 / READ_EVERY + 60 / 3 + 2
 
 
+@pytest.mark.jumping_clock
+@pytest.mark.parametrize("part", ["gained", "lost"])
+async def test_an_error_that_was_not_expected_ends_the_agent(
+    part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would hold the shard for ever, and no line would say why its children are offline."""
+    site = Site("a")
+    (a,) = site.gateways
+
+    async def failing(*_: int) -> None:
+        raise KeyError(part)
+
+    if part == "gained":
+        monkeypatch.setattr(a, part, failing)
+    running = asyncio.create_task(a.agent.run())
+    if part == "lost":
+        await until_all_work(a)
+        monkeypatch.setattr(a, part, failing)
+        with pytest.raises(EtcdUnreachable):
+            await a.agent.drain()
+    with pytest.raises(KeyError, match=part):
+        async with asyncio.timeout(120):
+            await running
+
+
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     with running_etcd() as one:
