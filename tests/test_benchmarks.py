@@ -105,7 +105,7 @@ def test_a_run_is_drawn_as_it_was_and_from_what_it_has_written() -> None:
             Figure("direct: 240 children, from start to all online", 1.85, "s"),
             Figure("  CPU per child", 3.4, "ms"),
         ],
-        "fleet": [Figure("idle PSS, 0 children", 67.1, "MB", 40)],
+        "fleet": [Figure("idle PSS, 0 children", 67.1, "MB", 40), Figure("lost", 0, "", 0)],
         "growth": [
             Figure("100 children directly: CPU per child, of a bare connection", 4.5, "times"),
             Figure("10,000 children directly: CPU per child, of a bare connection", 4.6, "times"),

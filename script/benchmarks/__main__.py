@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from script.benchmarks import (
     alibaba,
@@ -61,7 +62,7 @@ def main() -> int:
     if options.drawn_from:
         earlier = [json.loads(file.read_text()) for file in options.drawn_from]
         figures = [fact for one in earlier for fact in one["figures"]]
-        _draw(options.plot, read_parts(figures), " ".join(one["where"] for one in earlier))
+        _draw(options.plot, read_parts(figures), *map(_where_of, earlier))
         return 0
     children, many = options.children or CHILDREN, options.children or MANY
     measures: Mapping[str, Measure] = {
@@ -105,8 +106,13 @@ def main() -> int:
     return 1 if found.failed else 0
 
 
-def _draw(to: Path, parts: Parts, where: str) -> None:
-    to.write_text(picture(parts, where))
+def _where_of(run: Mapping[str, Any]) -> str:
+    """Return what an earlier run has measured, and on what."""
+    return f"{', '.join(dict.fromkeys(fact['part'] for fact in run['figures']))}: {run['where']}"
+
+
+def _draw(to: Path, parts: Parts, *where: str) -> None:
+    to.write_text(picture(parts, *where))
     _say("", f"Drawn: {to}")
 
 

@@ -74,8 +74,8 @@ PANELS: Final[Sequence[tuple[str, Sequence[Bar]]]] = (
 GROWTH: Final = "Processor time of a child, of a bare connection, by number of children"
 
 
-def picture(parts: Parts, where: str) -> str:
-    """Return an SVG document.  where: on what was measured, and how busy that was.
+def picture(parts: Parts, *where: str) -> str:
+    """Return an SVG document.  where: on what was measured, and how busy that was, a line each.
 
     A panel without any figure in these parts is left out.
     """
@@ -88,13 +88,15 @@ def picture(parts: Parts, where: str) -> str:
         pieces.append(f'<g transform="translate({MARGIN + column * COLUMN},{tops[column]})">')
         pieces += [*body, "</g>"]
         tops[column] += height + MARGIN
-    end = max(tops) + ROW
+    first = max(tops) + ROW
+    height = first + ROW * len(where)
     head = (
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{end + 8}" '
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" '
         f'font-family="sans-serif" font-size="12" fill="{TEXT}">'
     )
-    ground = f'<rect width="{WIDTH}" height="{end + 8}" fill="white"/>'
-    return "\n".join((head, ground, *pieces, _text(MARGIN, end, where, size=11), "</svg>", ""))
+    ground = f'<rect width="{WIDTH}" height="{height}" fill="white"/>'
+    foot = (_text(MARGIN, first + n * ROW, line, size=11) for n, line in enumerate(where))
+    return "\n".join((head, ground, *pieces, *foot, "</svg>", ""))
 
 
 def named(figures: Iterable[Figure]) -> dict[str, Figure]:

@@ -70,7 +70,7 @@ def read_parts(found: Iterable[Mapping[str, Any]]) -> dict[str, list[Figure]]:
     parts = dict[str, list[Figure]]()
     for fact in found:
         known = {field.name: fact[field.name] for field in fields(Figure) if field.name in fact}
-        parts.setdefault(fact["part"], []).append(Figure(**known))
+        parts.setdefault(fact["part"], []).append(Figure(**{"unit": "", **known}))
     return parts
 
 
