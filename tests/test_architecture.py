@@ -121,6 +121,7 @@ SHORTER: Mapping[str, str] = {
     "proofs/link.py": "one idea: how far a connection to a device may reach",
     "monitoring/public_files.py": "one idea: what everyone may read, and finds whole",
     "messages/broker/takeover.py": "the one place that speaks MQTT for the broker's users",
+    "simulator/mqtt/journal.py": "one idea: what a campaign is judged by, of whatever a cloud sees",
     "settings/former_names.py": "a table of its own, which grows with each renaming",
     "settings/named_files.py": "one idea that the configuration alone uses",
     "testing/clock.py": "for authors of plug-ins",

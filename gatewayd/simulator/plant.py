@@ -24,11 +24,11 @@ from gatewayd.simulator.alibaba.account import SimulatedAlibabaAccount
 from gatewayd.simulator.broker.account import BrokerAccount
 from gatewayd.simulator.broker.certified import CertifiedBrokerAccount
 from gatewayd.simulator.huawei.account import SimulatedHuaweiAccount
-from gatewayd.simulator.journal import CloudJournal
 from gatewayd.simulator.lan.attacker import UNUSABLE_SERIALS, Attacker, similar_serials
 from gatewayd.simulator.lan.child import NETWORK, clone, fleet
 from gatewayd.simulator.lan.floods import FLOODS
 from gatewayd.simulator.lan.lan import SimulatedLan
+from gatewayd.simulator.mqtt.journal import CloudJournal
 
 ACCOUNTS: Mapping[str, Callable[[AccountOptions], CloudAccount]] = {
     "alibaba": SimulatedAlibabaAccount,

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from gatewayd.simulator.account import LOOPBACK, AccountOptions
 from gatewayd.simulator.alibaba.account import PRODUCT, SimulatedAlibabaAccount
-from gatewayd.simulator.journal import CloudJournal
 from gatewayd.simulator.mqtt import codec
+from gatewayd.simulator.mqtt.journal import CloudJournal
 from tests.simulator.alibaba.client import connect_packet, logging_in
 from tests.simulator.wire import trusting, wire
 from tests.support.simulated_ca import AUTHORITY, NOW
