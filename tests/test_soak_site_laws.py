@@ -20,6 +20,7 @@ from script.soaking.site.events import (
     FaultEnded,
     FaultKind,
     JournalReader,
+    LeaderFell,
     Released,
     Said,
     ShardReader,
@@ -130,6 +131,7 @@ def test_who_takes_over_too_late_is_found_and_a_fallen_leader_allows_more() -> N
         FaultEnded(DEATH + 20, 1, FaultKind.KILL_ETCD, "etcd1"),
         without=[soon],
     ).late
+    assert not judged(late, LeaderFell(DEATH + 30, 1), without=[soon]).late
     assert judged(replace(soon, at=DEATH + 80), without=[soon]).late
 
 

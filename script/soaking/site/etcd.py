@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -172,6 +172,12 @@ class EtcdCluster:
             if isinstance(figures, dict) and figures.get("etcd_server_is_leader"):
                 return name
         return ""
+
+    async def leader_changes(self, victims: Collection[str]) -> float:
+        """Return how often members other than some saw another leader.  Raises OSError."""
+        others = [one for name, one in self.members.items() if name not in victims]
+        found = await asyncio.gather(*(one.figures() for one in others))
+        return sum(figures.get("etcd_server_leader_changes_seen_total", 0.0) for figures in found)
 
     async def requests(self) -> float:
         """Return how many requests all members have answered.  Raises OSError."""

@@ -105,6 +105,14 @@ class FaultEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaderFell:
+    """etcd got another leader while the faults of an epoch lasted, or because of them."""
+
+    at: float
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
 class StartedAgain:
     """All gateways are stopped in order, and started again: the last act of a campaign."""
 
@@ -112,8 +120,9 @@ class StartedAgain:
 
 
 SiteEvent: TypeAlias = (
-    Connected | Said | Ended | Claimed | Released | FaultBegan | FaultEnded | StartedAgain
-)
+    Connected | Said | Ended | Claimed | Released
+    | FaultBegan | FaultEnded | LeaderFell | StartedAgain
+)  # fmt: skip
 
 
 class JournalReader:

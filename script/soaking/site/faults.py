@@ -16,6 +16,7 @@ from script.soaking.site.events import (
     FaultBegan,
     FaultEnded,
     FaultKind,
+    LeaderFell,
     SiteEvent,
 )
 from script.soaking.site.gateways import SoakGateway
@@ -26,6 +27,8 @@ TWO = 0.35
 SOON, LONG = (1.0, 8.0), (20.0, 60.0)
 """Seconds that a fault lasts: as of a service that is restarted, or of a machine that is away."""
 IS_SOON = 0.3
+SEEN = 1.0
+"""Seconds after the last fault in which members see that their leader is another one."""
 APART = 8.0
 """Seconds between the first and the second of two at once, at most."""
 
@@ -80,10 +83,14 @@ class SiteFaults:
 
     async def do(self, epoch: int, faults: Sequence[PlannedFault]) -> None:
         """Do the faults of an epoch; return when all are over.  Raises RuntimeError."""
-        leader = await self._cluster.leader()
+        leader, victims = await self._cluster.leader(), {one.victim for one in faults}
+        changes = await self._cluster.leader_changes(victims)
         async with asyncio.TaskGroup() as group:
             for one in faults:
                 group.create_task(self._one(epoch, one, leader=one.victim == leader))
+        await asyncio.sleep(SEEN)
+        if await self._cluster.leader_changes(victims) != changes:
+            self._note(LeaderFell(time.monotonic(), epoch))
 
     async def _one(self, epoch: int, fault: PlannedFault, *, leader: bool) -> None:
         await asyncio.sleep(fault.after)

@@ -206,7 +206,7 @@ def _judge_gap(gap: ServiceGap, epochs: Sequence[FaultEpoch], verdict: SiteVerdi
         )
     kinds = [one for one in epoch.began if one.victim == gap.before]
     if gap.after and gap.after != gap.before and kinds and not epoch.is_broad:
-        leader = ", and etcd's leader" if any(one.leader for one in epoch.began) else ""
+        leader = ", and etcd's leader" if epoch.leader else ""
         verdict.moved[f"{kinds[0].kind}{leader}"].append(gap.end - kinds[0].at)
 
 

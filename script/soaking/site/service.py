@@ -17,6 +17,7 @@ from script.soaking.site.events import (
     FaultBegan,
     FaultEnded,
     FaultKind,
+    LeaderFell,
     SiteEvent,
 )
 
@@ -52,11 +53,15 @@ class ServiceGap:
 
 @dataclass(slots=True)
 class FaultEpoch:
-    """Faults that were made at once.  end: of the last; infinite while one lasts."""
+    """Faults that were made at once.
+
+    end: of the last; infinite while one lasts.  leader: whether etcd lost its leader.
+    """
 
     number: int
     began: list[FaultBegan] = field(default_factory=list)
     ends: dict[str, float] = field(default_factory=dict)
+    leader: bool = False
 
     @property
     def begin(self) -> float:
@@ -88,13 +93,12 @@ class FaultEpoch:
         """Return until when a child must be served again that was not from a gap's begin on."""
         if self.is_broad:
             return self.end + AFTER_60
-        leader = any(one.leader for one in self.began)
         deaths = [one for one in self.began if one.kind in OF_GATEWAYS]
         own = [one.at for one in deaths if one.victim == gap.before and self._lasts(one, gap.begin)]
         base = min([gap.begin, *own])
         if len(deaths) > 1:  # the taker may have died as well
             base = max(base, *(one.at for one in deaths))
-        return base + (LEADER_75 if leader else ALONE_45)
+        return base + (LEADER_75 if self.leader else ALONE_45)
 
 
 def epochs_of(log: Iterable[SiteEvent]) -> Sequence[FaultEpoch]:
@@ -102,7 +106,11 @@ def epochs_of(log: Iterable[SiteEvent]) -> Sequence[FaultEpoch]:
     found: dict[int, FaultEpoch] = {}
     for event in log:
         if isinstance(event, FaultBegan):
-            found.setdefault(event.epoch, FaultEpoch(event.epoch)).began.append(event)
+            epoch = found.setdefault(event.epoch, FaultEpoch(event.epoch))
+            epoch.began.append(event)
+            epoch.leader |= event.leader
+        elif isinstance(event, LeaderFell):
+            found[event.epoch].leader = True
         elif isinstance(event, FaultEnded):
             found[event.epoch].ends[event.victim] = event.at
     return sorted(found.values(), key=lambda epoch: epoch.begin)
