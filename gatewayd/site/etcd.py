@@ -190,19 +190,21 @@ class EtcdClient:
         """Return the number of a new lease.  Raises EtcdRefused, EtcdUnreachable."""
         with _formed():
             body = await self._request("lease/grant", body_of({"TTL": str(seconds)}))
-            lease, _ = parse_lease(body)
-            if not lease:
+            lease = parse_lease(body)
+            if not lease.number:
                 raise EtcdFormatError("a lease without a number")
-            return lease
+        self._demand_one_etcd(lease.cluster)
+        return lease.number
 
     async def keep_alive(self, lease: int) -> None:
         """Renew a lease.  Raises LeaseGone, EtcdRefused, EtcdUnreachable."""
         with _formed():
             body = await self._request("lease/keepalive", body_of({"ID": str(lease)}))
-            number, seconds = parse_lease(body)
-            if number != lease:
+            renewed = parse_lease(body)
+            if renewed.number != lease:
                 raise EtcdFormatError("another lease")
-        if not seconds:
+        self._demand_one_etcd(renewed.cluster)
+        if not renewed.seconds:
             raise LeaseGone("The lease has ended at etcd.")
 
     async def revoke(self, lease: int) -> None:

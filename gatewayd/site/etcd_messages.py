@@ -122,6 +122,15 @@ class EtcdTxn:
     cluster: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class EtcdLease:
+    """A lease.  seconds: until it ends; 0 for one that is no more.  cluster: as of `EtcdTxn`."""
+
+    number: int
+    seconds: int
+    cluster: str = ""
+
+
 def after_prefix(prefix: str) -> bytes:
     """Return the first key that does not begin with a prefix, which ends with ASCII."""
     begin = _key(prefix)
@@ -186,23 +195,25 @@ def parse_txn(body: bytes) -> EtcdTxn:
         for one in _list(document, "responses", MAX_OPERATIONS)
         if isinstance(one, dict) and "response_range" in one
     )
-    header = _table(document, "header")
-    cluster = header.get("cluster_id")
-    known = cluster if isinstance(cluster, str) and _is_number(cluster) else ""
-    return EtcdTxn(_truth(document, "succeeded"), _number(header, "revision"), found, known)
+    revision = _number(_table(document, "header"), "revision")
+    return EtcdTxn(_truth(document, "succeeded"), revision, found, _cluster(document))
+
+
+def _cluster(document: Mapping[str, Any]) -> str:
+    cluster = _table(document, "header").get("cluster_id")
+    return cluster if isinstance(cluster, str) and _is_number(cluster) else ""
 
 
 def _is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= MAX_DIGITS
 
 
-def parse_lease(body: bytes) -> tuple[int, int]:
-    """Return number and seconds of a lease that was granted or renewed; 0 seconds for one that is
-    no more.  Raises EtcdFormatError.
-    """
-    document = document_of(body)
-    inner = _table(document, "result") if "result" in document else document
-    return _number(inner, "ID"), _number(inner, "TTL")
+def parse_lease(body: bytes) -> EtcdLease:
+    """Return a lease that was granted or renewed.  Raises EtcdFormatError."""
+    document: Mapping[str, Any] = document_of(body)
+    if "result" in document:
+        document = _table(document, "result")
+    return EtcdLease(_number(document, "ID"), _number(document, "TTL"), _cluster(document))
 
 
 def parse_token(body: bytes) -> str:

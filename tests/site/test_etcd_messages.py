@@ -15,6 +15,7 @@ from gatewayd.site.etcd_messages import (
     Compared,
     Delete,
     EtcdFormatError,
+    EtcdLease,
     Get,
     KeyValue,
     Put,
@@ -97,8 +98,10 @@ def test_a_key_of_any_bytes_is_read_and_written_as_it_is() -> None:
 
 
 def test_a_lease_is_read_from_a_stream_and_by_itself() -> None:
-    assert parse_lease(b'{"ID":"7587899264475439879","TTL":"15"}') == (7587899264475439879, 15)
-    assert parse_lease(b'{"result":{"ID":"5"}}') == (5, 0)
+    alone = b'{"header":{"cluster_id":"9"},"ID":"7587899264475439879","TTL":"15"}'
+    assert parse_lease(alone) == EtcdLease(7587899264475439879, 15, "9")
+    streamed = b'{"result":{"header":{"cluster_id":"9"},"ID":"5"}}'
+    assert parse_lease(streamed) == EtcdLease(5, 0, "9")
 
 
 @pytest.mark.parametrize("token", ['""', '"a\\r\\nb"', '"\u00e4"', "7", f'"{"a" * 4097}"'])

@@ -224,14 +224,18 @@ async def test_two_etcds_in_place_of_one_are_noticed(cluster: Cluster, others: C
     found = [one async for one in etcd_checks(settings, await asyncio.to_thread(local_context, {}))]
     assert [one.verdict for one in found] == [CheckResult.OK, CheckResult.OK, CheckResult.FAILED]
     assert "members of 2 etcds" in found[-1].text
-    client = EtcdClient.of(settings, partial(read_secret, None))
+    client, leases = (EtcdClient.of(settings, partial(read_secret, None)) for _ in range(2))
     try:
         await client.range("/gatewayd/", 1)
+        lease = await leases.grant(600)
         await asyncio.to_thread(cluster.members[0].end)
         with pytest.raises(EtcdUnreachable, match="no member of the etcd that was used so far"):
             await client.range("/gatewayd/", 1)
+        with pytest.raises(EtcdUnreachable, match="no member of the etcd that was used so far"):
+            await leases.keep_alive(lease)
     finally:
         client.close()
+        leases.close()
 
 
 @pytest.fixture
