@@ -15,6 +15,7 @@ from pathlib import Path
 from gatewayd import __version__
 from gatewayd.config import Installation, check, examine
 from gatewayd.daemon import REJECTED, Daemon, warn
+from gatewayd.dbus.glib import trim_heap
 from gatewayd.errors import ConfigError, GatewayError, PluginError
 from gatewayd.plugins import Plugins
 from gatewayd.registration.registrar import ignore_step
@@ -99,14 +100,12 @@ def _share_one_heap() -> None:
 def _settle_memory() -> None:
     """Set the garbage collector for the time after the start; what is there by then stays.
 
-    What the start has freed goes back to the kernel (malloc_trim(3)).
+    What the start has freed goes back to the kernel.
     """
     gc.freeze()
     gc.set_threshold(*GC_THRESHOLDS)
     gc.enable()
-    library = ctypes.CDLL(None)
-    if hasattr(library, "malloc_trim"):
-        library.malloc_trim(ctypes.c_size_t(0))
+    trim_heap()
 
 
 def _check(paths: ConfigPaths) -> int:

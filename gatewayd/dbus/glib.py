@@ -482,6 +482,16 @@ def keep_thread_state() -> None:
     ctypes.pythonapi.PyGILState_Ensure()  # never released, so that the record stays in use
 
 
+def trim_heap() -> None:
+    """Give the kernel the pages of the heap in which nothing is used now (malloc_trim(3)).
+
+    It takes milliseconds; other C libraries than GNU's have no such function.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "malloc_trim"):
+        library.malloc_trim(ctypes.c_size_t(0))
+
+
 def _weight(message: Gio.DBusMessage) -> int:
     """Return how costly it is to describe an object: one names all children."""
     return 20 if message.get_path() == DEVICES else 1

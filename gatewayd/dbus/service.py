@@ -8,7 +8,7 @@ from functools import cache, partial
 from itertools import islice
 
 from gatewayd.dbus.dispatch import BUS_LOST, Dispatcher, Finish
-from gatewayd.dbus.glib import BusThread, Connection, Invocation, Variant
+from gatewayd.dbus.glib import BusThread, Connection, Invocation, Variant, trim_heap
 from gatewayd.dbus.glib_leak import FreeInvocation
 from gatewayd.dbus.intake import BusMessage, Intake, QueuedCall
 from gatewayd.dbus.interfaces import Interface
@@ -98,6 +98,7 @@ class ManagedObjects:
             self._thread.post_later(SENDING, self._make)
         else:
             self._variants.forget_all()  # of 10,000 children they are 11 MB
+            trim_heap()
 
     def _make_some(self) -> bool:
         missing = (v for v in self._devices if not self._variants.has_entry(v.id))
