@@ -132,6 +132,7 @@ async def test_of_two_that_found_at_once_one_does(etcd: Cluster, tmp_path: Path)
         outcomes = await asyncio.gather(a.found(), b.found(), return_exceptions=True)
         assert sorted(isinstance(one, WrongState) for one in outcomes) == [False, True]
         first, second = (b, a) if isinstance(outcomes[0], WrongState) else (a, b)
+        await second.refresh()
         assert second.view().standing is SiteState.NOT_JOINED
         await let_in(second, first)
         assert first.keys() == second.keys()
