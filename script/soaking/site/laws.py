@@ -204,7 +204,7 @@ def _judge_gap(gap: ServiceGap, epochs: Sequence[FaultEpoch], verdict: SiteVerdi
             f"{gap.begin:.2f} s: {gap.child} was not served for {gap.end - gap.begin:.1f} s, after "
             f"{gap.before} and before {gap.after or 'none'} (fault {epoch.number}: {names})"
         )
-    kinds = [one for one in epoch.began if one.victim == gap.before]
+    kinds = [one for one in epoch.began if one.victim == gap.before and epoch.lasts(one, gap.begin)]
     if gap.after and gap.after != gap.before and kinds and not epoch.is_broad:
         leader = ", and etcd's leader" if epoch.leader else ""
         verdict.moved[f"{kinds[0].kind}{leader}"].append(gap.end - kinds[0].at)

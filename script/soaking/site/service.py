@@ -85,7 +85,7 @@ class FaultEpoch:
         (first, *more) = self.began
         return first if not more and first.kind in DEAD else None
 
-    def _lasts(self, fault: FaultBegan, moment: float) -> bool:
+    def lasts(self, fault: FaultBegan, moment: float) -> bool:
         """Whether a fault lasts at a moment, or is over just then."""
         return fault.at <= moment <= self.ends.get(fault.victim, math.inf) + JUST_AFTER
 
@@ -94,7 +94,7 @@ class FaultEpoch:
         if self.is_broad:
             return self.end + AFTER_60
         deaths = [one for one in self.began if one.kind in OF_GATEWAYS]
-        own = [one.at for one in deaths if one.victim == gap.before and self._lasts(one, gap.begin)]
+        own = [one.at for one in deaths if one.victim == gap.before and self.lasts(one, gap.begin)]
         base = min([gap.begin, *own])
         if len(deaths) > 1:  # the taker may have died as well
             base = max(base, *(one.at for one in deaths))
