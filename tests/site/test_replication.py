@@ -165,6 +165,42 @@ async def test_a_child_goes_from_one_gateway_to_another_and_back(
         assert a.adopted[-1] == activated
 
 
+async def test_a_child_that_moved_to_another_shard_is_kept_when_both_are_gained_at_once(
+    etcd: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The former name is forgotten in the one, while the record is taken over in the other."""
+    former = cloud_name(1)
+    later = CloudName("west", "thermo", former.device)
+    shards = shard_of(former), shard_of(later)
+    assert shards[0] != shards[1]
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        await a.claim(*shards)
+        record = await registered(a, 1)
+        await b.claim(shards[0])
+        await a.claim(shards[0])
+        device = record.device
+        await a.records.update(device, lambda r: unchanged(r).with_move(later, NOW))
+        record = await a.records.update(device, lambda r: unchanged(r).switched(NOW))
+        merge, under_way = b.local.merge, 0
+
+        async def merging(*arguments: Any) -> Any:  # as of the copies here
+            nonlocal under_way
+            under_way += 1
+            assert under_way == 1, "what is here was looked at before the other merge changed it"
+            try:
+                await asyncio.sleep(0)
+                return await merge(*arguments)
+            finally:
+                under_way -= 1
+
+        monkeypatch.setattr(b.local, "merge", merging)
+        await asyncio.gather(*(b.claim(shard) for shard in shards))
+        for _ in range(2):
+            assert [one.cloud for one in b.records.all()] == [later]
+            assert await b.secrets.get(record.generations[1].slot(device, 1)) == Secret(b"issued")
+            await b.claim(shards[1])
+
+
 async def test_the_id_and_the_claims_here_stay_when_another_gateway_knew_the_child(
     etcd: Cluster, tmp_path: Path
 ) -> None:

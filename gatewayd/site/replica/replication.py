@@ -88,7 +88,7 @@ class Replica:
         self._shard_of, self._may_send, self._wall = shard_of, may_send, wall
         self._adopted, self._forgotten, self._others = adopted, forgotten, others
         self._reread = reread
-        self._turns: dict[int, asyncio.Lock] = {}
+        self._turn = asyncio.Lock()
         self._writer = BlobWriter(
             client, site, local, keys, may_send=may_send, random=random, wall=wall
         )
@@ -125,8 +125,12 @@ class Replica:
             self._adopted(self._local.records[device])
 
     async def _merge(self, shard: int) -> Sequence[MergeResult]:
-        """Merge what the site has of a shard's children; to its end, once it has begun."""
-        async with self._turns.setdefault(shard, asyncio.Lock()):
+        """Merge what the site has of a shard's children; to its end, once it has begun.
+
+        One shard after another: a child that has moved has a name in each of two, and what one of
+        them says of a name that was left must not be applied to what the other has made of it.
+        """
+        async with self._turn:
             keys = self._keys()
             pairs = await self._children(shard)
             children = self._local.of_shard(shard).items()
