@@ -26,7 +26,7 @@ from gatewayd.device.secret import Secret
 from gatewayd.errors import ConfigError, EtcdRefused, EtcdUnreachable, LeaseGone
 from gatewayd.network.addresses import AddressBook
 from gatewayd.network.connect_errors import SILENT, ConnectError, reason
-from gatewayd.network.http_head import authority
+from gatewayd.network.http_head import HttpError, authority
 from gatewayd.network.http_response import HttpResponse
 from gatewayd.network.tls import Server, alert_of, client_context
 from gatewayd.runtime.watched_file import read_regular
@@ -307,6 +307,11 @@ class _Member:
             return (
                 "It does not accept the certificate that was shown, or wants one. Check "
                 "certificate_file in [site], and trusted-ca-file of etcd."
+            )
+        if isinstance(ended, HttpError):
+            return (
+                f"It answers with what is of no use: {ended}. Delete what no gateway wrote below "
+                "/gatewayd/, and check endpoints in [site]."
             )
         if error.fault in SILENT:
             return "The connection ended without an answer. Check that etcd runs there."

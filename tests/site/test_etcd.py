@@ -65,6 +65,19 @@ async def test_a_limit_cuts_off_what_begins_so_and_nothing_else_is_read(single: 
         client.close()
 
 
+async def test_what_is_too_large_to_be_read_is_not_called_silence(single: Cluster) -> None:
+    client = EtcdClient.of(single.settings(), READ, PATIENT)
+    keys = [f"/gatewayd/large/{n}" for n in range(2)]
+    try:
+        for key in keys:
+            await client.txn([], [Put(key, b"x" * 600_000)])
+        with pytest.raises(EtcdUnreachable, match=r"too large\. Delete what no gateway wrote"):
+            await client.range("/gatewayd/large/", 2)
+        await client.txn([], [*map(Delete, keys)])
+    finally:
+        client.close()
+
+
 async def test_a_lease_is_renewed_until_it_is_given_back(single: Cluster) -> None:
     client = EtcdClient.of(single.settings(), READ, PATIENT)
     try:
