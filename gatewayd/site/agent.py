@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gatewayd.errors import EtcdUnreachable, GatewayError, LeaseGone, SiteError
+from gatewayd.errors import EtcdRefused, EtcdUnreachable, GatewayError, LeaseGone, SiteError
 from gatewayd.runtime import backoff
 from gatewayd.runtime.tasks import cancel_and_wait, until_one_ends
 from gatewayd.site.decisions import (
@@ -230,7 +230,8 @@ class SiteAgent:
                 await self._renew(self._lease, sent)
             except SiteError as error:
                 self._note_fault(error)
-                await asyncio.sleep(RETRY)
+                # what is refused stays so for now, and a password costs etcd much to check
+                await asyncio.sleep(RENEW_EVERY if isinstance(error, EtcdRefused) else RETRY)
             else:
                 await asyncio.sleep(max(RETRY, sent + RENEW_EVERY - self._now()))
 

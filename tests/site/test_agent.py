@@ -13,11 +13,11 @@ import pytest
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.device.reason import NONE
 from gatewayd.device.record import CloudName
-from gatewayd.errors import EtcdUnreachable, StoreUnavailable
+from gatewayd.errors import EtcdRefused, EtcdUnreachable, StoreUnavailable
 from gatewayd.site.agent import READ_EVERY, KeyClient, LeaseClient, SiteAgent
 from gatewayd.site.etcd import EtcdClient
 from gatewayd.site.etcd_messages import Put
-from gatewayd.site.fence import FENCE, LEASE, Fence, boot_time
+from gatewayd.site.fence import FENCE, LEASE, RENEW_EVERY, Fence, boot_time
 from gatewayd.site.ownership import SiteOwnership
 from gatewayd.site.reading import SiteKeys
 from gatewayd.site.shards import SHARDS, shard_of
@@ -113,6 +113,25 @@ async def until_all_work(*gateways: Gateway) -> float:
         while len(set().union(*(one.working for one in gateways))) < SHARDS:
             await asyncio.sleep(0.05)
     return loop_time() - began
+
+
+class RefusedClient(MemoryClient):
+    """A client that etcd refuses, as one with a wrong password; each try costs etcd a bcrypt."""
+
+    grants = 0
+
+    async def grant(self, seconds: int) -> int:
+        self.grants += 1
+        raise EtcdRefused("etcd refuses the user: invalid user ID or password.")
+
+
+@pytest.mark.jumping_clock
+async def test_a_gateway_that_etcd_refuses_asks_no_more_often_than_one_that_it_serves() -> None:
+    etcd = MemoryEtcd()
+    refused = RefusedClient(etcd)
+    async with Gateway("a", Counter(), refused, etcd.client()).running():
+        await asyncio.sleep(60)
+    assert 10 < refused.grants <= 60 / RENEW_EVERY + 1
 
 
 def shares(*gateways: Gateway) -> list[int]:
