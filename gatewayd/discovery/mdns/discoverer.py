@@ -103,7 +103,7 @@ class Mdns:
         on_full: Callable[[], None],
     ) -> MdnsBackend:
         # the process that holds secrets makes a discoverer for its settings, and needs none of this
-        from gatewayd.discovery.mdns.zeroconf_backend import (  # noqa: PLC0415  # 2 MB, as just said
+        from gatewayd.discovery.mdns.zeroconf_backend import (  # noqa: PLC0415  # as just said
             RecordCounter,
             ZeroconfBackend,
         )

@@ -113,7 +113,7 @@ class BlobWriter:
     tokens: of the shards that are this gateway's.  fault: why the last write failed; "" for none.
     """
 
-    def __init__(  # noqa: PLR0913  # three of them by keyword: what a write depends on
+    def __init__(  # noqa: PLR0913  # partly by keyword: what a write depends on
         self,
         client: SiteStore,
         site: SiteKeys,
