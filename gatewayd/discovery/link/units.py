@@ -54,16 +54,17 @@ class LinkUnits(Generic[U]):
             raise DiscoveryRetry(f"{self._name} does not listen there yet", NONE_YET)
         return unit
 
-    async def run(self, make: MakeUnit[U]) -> None:
+    async def run(self, make: MakeUnit[U], load: Callable[[], object] | None = None) -> None:
         """Make the units and run them, until cancelled.
 
+        load: called before the first is made; it may block.
         Raises DiscoveryRetry if no interface is up and has an address.
         """
         known = asyncio.Event()
         links = InterfaceTable(self._names, partial(self._relinked, known))
         self._is_running = True
         following = asyncio.create_task(self._follow(links), name=f"{self._name}/interfaces")
-        working = asyncio.create_task(self._work(links, known, make), name=self._name)
+        working = asyncio.create_task(self._work(links, known, make, load), name=self._name)
         try:
             await asyncio.wait((following, working), return_when=asyncio.FIRST_COMPLETED)
             for one in (following, working):
@@ -88,7 +89,15 @@ class LinkUnits(Generic[U]):
                 after=FORBIDDEN,
             ) from error
 
-    async def _work(self, links: InterfaceTable, known: asyncio.Event, make: MakeUnit[U]) -> None:
+    async def _work(
+        self,
+        links: InterfaceTable,
+        known: asyncio.Event,
+        make: MakeUnit[U],
+        load: Callable[[], object] | None,
+    ) -> None:
+        if load is not None:
+            await asyncio.to_thread(load)
         await known.wait()
         if not any(links.link(one).is_usable for one in self._names):
             names = ", ".join(self._names)

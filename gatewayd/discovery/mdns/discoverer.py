@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from gatewayd.discovery.discoverer import Context, Health, Sighting, Sink
 from gatewayd.discovery.kernel.interfaces import LanInterface
@@ -21,6 +21,9 @@ from gatewayd.discovery.mdns.sockets import GROUP4, GROUP6, PORT
 from gatewayd.discovery.probing.protocol import SUSPECT, Transmission
 from gatewayd.discovery.sanitize import original_name
 from gatewayd.errors import ConfigError
+
+if TYPE_CHECKING:
+    from gatewayd.discovery.mdns.zeroconf_backend import RecordCounter, ZeroconfBackend
 
 NAME = 2800
 """Bytes that the records of one name may take on average: four, as most devices have."""
@@ -62,7 +65,7 @@ class Mdns:
 
     async def run(self, context: Context, sink: Sink) -> None:
         """Listen on every interface that has an address.  Raises DiscoveryRetry if none has."""
-        await self._units.run(partial(self._interface, context, sink))
+        await self._units.run(partial(self._interface, context, sink), load=_backend)
 
     async def verify(self, sighting: Sighting) -> Sighting | None:
         """Ask for one instance, in at most 3 s; None if it does not answer.
@@ -102,14 +105,9 @@ class Mdns:
         judge: PacketJudge,
         on_full: Callable[[], None],
     ) -> MdnsBackend:
-        # the process that holds secrets makes a discoverer for its settings, and needs none of this
-        from gatewayd.discovery.mdns.zeroconf_backend import (  # noqa: PLC0415  # as just said
-            RecordCounter,
-            ZeroconfBackend,
-        )
-
-        counter = RecordCounter(NAME * self._settings.flood_limit, on_full)
-        return ZeroconfBackend(
+        make_counter, make_backend = _backend()
+        counter = make_counter(NAME * self._settings.flood_limit, on_full)
+        return make_backend(
             link,
             now=context.now,
             judge=judge,
@@ -117,3 +115,17 @@ class Mdns:
             counter=counter,
             hook=context.hook,
         )
+
+
+def _backend() -> tuple[type[RecordCounter], type[ZeroconfBackend]]:
+    """Return what is behind the library, which is loaded at the first call.
+
+    Blocks: newer releases of zeroconf have other programs look for a library of the system.
+    """
+    # the process that holds secrets makes a discoverer for its settings, and needs none of this
+    from gatewayd.discovery.mdns.zeroconf_backend import (  # noqa: PLC0415  # as just said
+        RecordCounter,
+        ZeroconfBackend,
+    )
+
+    return RecordCounter, ZeroconfBackend
