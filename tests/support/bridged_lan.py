@@ -85,9 +85,14 @@ class BridgedLan:
             "peer", "name", INTERFACE, "netns", made.namespace)  # fmt: skip
         _ip("link", "set", made.port, "master", INTERFACE, "up")
         made.connect(mac, *addresses)
-        for one in (made.port, INTERFACE):
-            await_running(one)
+        _await_cable(made)
         return made
+
+    def restart(self, host: LanHost) -> None:
+        """Take the interface of a host down, and bring it up again."""
+        for state in ("down", "up"):
+            host.run("ip", "link", "set", INTERFACE, state)
+        _await_cable(host)
 
     def address(self, *addresses: str) -> None:
         """Give the gateway these addresses, with their prefixes, instead of those that it had."""
@@ -119,6 +124,11 @@ class BridgedLan:
             check=True, capture_output=True, text=True, timeout=240,
         )  # fmt: skip
         return "fe80:" in shown.stdout
+
+
+def _await_cable(host: LanHost) -> None:
+    for one in (host.port, INTERFACE):
+        await_running(one)
 
 
 @contextlib.contextmanager

@@ -102,8 +102,7 @@ async def test_a_neighbour_that_is_renumbered_and_restarted_stays_the_same() -> 
             host.address("10.77.0.77/24", "fe80::7/64")
             speak(host, "10.77.0.77")
             await until(lambda: "10.77.0.77" in sink.seen[MAC].addresses)
-            for state in ("down", "up"):
-                host.run("ip", "link", "set", INTERFACE, state)
+            lan.restart(host)
             found = await testbed.discoverer.verify(sink.seen[MAC])
             assert found is not None
             assert found.key == MAC
