@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 from contextlib import AbstractAsyncContextManager, closing
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from gatewayd.errors import ConfigError, StoreError, StoreUnavailable
 from gatewayd.messages.outbox import arrival, outbox
 from gatewayd.messages.outbox.arrival import ArrivalClock, KnownPackets, clock_is_right
 from gatewayd.messages.outbox.file import NAME, RING, Changes, OutboxFile, StoredMessage
+from gatewayd.messages.outbox.outbox import OutboxThread
 from gatewayd.testing.waiting import until
 from tests.support.relays import ALICE, BOB, RunningRelay, killed, running_relay
 
@@ -415,3 +417,18 @@ def test_names_that_nothing_has_are_removed_at_the_start(tmp_path: Path) -> None
 
     assert asyncio.run(once(child_says=True)) == (2, 1)
     assert asyncio.run(once(child_says=False)) == (1, 1)
+
+
+async def test_what_waits_for_its_turn_is_done_though_its_caller_is_cancelled() -> None:
+    """As at the end of gatewayd: a delete that were not done would be a repeat at the cloud."""
+    thread, release, done = OutboxThread(), threading.Event(), list[int]()
+    busy = asyncio.create_task(thread.run(release.wait))
+    waiting = asyncio.create_task(thread.run(done.append, 1))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait({waiting})
+    release.set()
+    await busy
+    await thread.run(lambda: None)
+    thread.close()
+    assert done == [1]

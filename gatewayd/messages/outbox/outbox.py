@@ -107,7 +107,9 @@ class OutboxThread:
 
     async def run(self, work: Callable[..., T], *arguments: object) -> T:
         """Run a work, after those before it.  Cancelled: it is done all the same."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, work, *arguments)
+        loop = asyncio.get_running_loop()
+        # else what still waits for its turn would be cancelled with its caller
+        return await asyncio.shield(loop.run_in_executor(self._executor, work, *arguments))
 
     def close(self) -> None:
         """End the thread when it has done all."""
