@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -50,9 +49,6 @@ log = logging.getLogger(__name__)
 
 FILE: Final = "broker-users.json"
 """The list of users, in the state directory."""
-
-PROGRAMS: Final = "/usr/sbin:/usr/bin"
-"""Where the unit that limits connections finds nft(8)."""
 
 PATIENCE = 5.0
 """Seconds for the receiver of a password to accept it."""
@@ -107,12 +103,6 @@ class BrokerAccess:
 
     async def run(self) -> None:
         """Write the files, and keep them up to date.  Runs until cancelled; they stay."""
-        limited = self._settings.ports and self._settings.connections_per_address
-        if limited and not await asyncio.to_thread(shutil.which, "nft", path=PROGRAMS):
-            log.warning(
-                "One host can use up all connections of the broker: install nftables, or set "
-                "connections_per_address = 0 under [messages.broker]."
-            )
         try:
             while True:
                 self._stale.clear()
