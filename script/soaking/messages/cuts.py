@@ -43,7 +43,11 @@ def look(directory: Path) -> list[str]:
         stored: dict[str, list[int]] = {}
         for part in file.index():
             for row in file.read([number for number, *_ in part]):
-                stored.setdefault(names[row.child], []).append(number_of(row.payload))
+                number = number_of(row.payload)
+                if row.child in names:
+                    stored.setdefault(names[row.child], []).append(number)
+                else:
+                    found.append(f"{number} is of no child")
     for child in {*marks, *stored}:
         numbers = stored.get(child, [])
         found += [f"{child}: {n} is lost" for n in lost(marks.get(child, ChildMarks()), numbers)]
