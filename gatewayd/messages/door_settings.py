@@ -19,7 +19,14 @@ from gatewayd.messages.doors.site.json_path import (
 )
 from gatewayd.messages.doors.site.topic_pattern import KEY, BadPattern, ChildKey, TopicPattern
 from gatewayd.settings import grammar
-from gatewayd.settings.declare import REQUIRED, FileUse, given_credential, given_file, setting
+from gatewayd.settings.declare import (
+    REQUIRED,
+    FileUse,
+    credential_problems,
+    given_credential,
+    given_file,
+    setting,
+)
 
 OWN_DOOR = "gatewayd"
 """The name of the door that is gatewayd's own broker."""
@@ -458,17 +465,9 @@ class DoorSettings:
             yield "tls and port are for host: leave them out beside socket"
         if self.ca_file is not None and not self.tls:
             yield "ca_file is for tls = true: add that, or leave the file out"
-        has_key = bool(self.private_key_credential) or self.private_key_file is not None
-        if (self.certificate_file is not None) is not has_key:
-            yield (
-                "certificate_file needs a key, by private_key_credential or private_key_file, and "
-                "a key needs certificate_file"
-            )
+        yield from credential_problems(self)
         if self.certificate_file is not None and not self.tls:
             yield "certificate_file is for tls = true: add that, or leave the file out"
-        for name in ("private_key", "password"):
-            if getattr(self, f"{name}_credential") and getattr(self, f"{name}_file") is not None:
-                yield f"has both {name}_credential and {name}_file: leave one out"
         if (self.password_credential or self.password_file) and not self.user_name:
             yield "a password needs user_name"
 

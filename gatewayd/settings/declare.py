@@ -6,9 +6,11 @@ values.  The sample etc/gatewayd/gatewayd.toml and gatewayd.toml(5) are generate
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, field
 from enum import StrEnum
-from typing import Any, TypedDict
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
 
 from gatewayd.settings.grammar import Grammar, credential_name
 
@@ -74,6 +76,34 @@ def given_file(what: str, credential: str) -> Any:  # noqa: ANN401  # a value of
     """Declare the file of a secret.  credential: the setting that goes before it."""
     text = f"file with {what}, mode 0600; used where {credential} is empty"
     return setting(None, text, file=FileUse.LATER)
+
+
+class ClientCredentials(Protocol):
+    """Settings of a client that may show a certificate, and log in with a password."""
+
+    @property
+    def certificate_file(self) -> Path | None: ...
+    @property
+    def private_key_credential(self) -> str: ...
+    @property
+    def private_key_file(self) -> Path | None: ...
+    @property
+    def password_credential(self) -> str: ...
+    @property
+    def password_file(self) -> Path | None: ...
+
+
+def credential_problems(given: ClientCredentials) -> Iterator[str]:
+    """Yield where a key lacks its certificate, or a secret is given in two ways."""
+    has_key = bool(given.private_key_credential) or given.private_key_file is not None
+    if (given.certificate_file is not None) is not has_key:
+        yield (
+            "certificate_file needs a key, by private_key_credential or private_key_file, and "
+            "a key needs certificate_file"
+        )
+    for name in ("private_key", "password"):
+        if getattr(given, f"{name}_credential") and getattr(given, f"{name}_file") is not None:
+            yield f"has both {name}_credential and {name}_file: leave one out"
 
 
 def table(kind: type[Any]) -> Any:  # noqa: ANN401  # a value of any type

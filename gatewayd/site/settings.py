@@ -10,7 +10,13 @@ from pathlib import Path
 
 from gatewayd.admission.ownership import ALONE, Ownership, parse_share, share
 from gatewayd.settings import grammar
-from gatewayd.settings.declare import FileUse, given_credential, given_file, setting
+from gatewayd.settings.declare import (
+    FileUse,
+    credential_problems,
+    given_credential,
+    given_file,
+    setting,
+)
 
 MAX_ENDPOINTS = 9
 """Addresses of members of etcd: its own documents advise against more than seven."""
@@ -92,15 +98,7 @@ class SiteSettings:
             yield from self._problems_without_etcd()
             return
         yield from self._problems_of_names()
-        has_key = bool(self.private_key_credential) or self.private_key_file is not None
-        if (self.certificate_file is not None) is not has_key:
-            yield (
-                "certificate_file needs a key, by private_key_credential or private_key_file, and "
-                "a key needs certificate_file"
-            )
-        for name in ("private_key", "password"):
-            if getattr(self, f"{name}_credential") and getattr(self, f"{name}_file") is not None:
-                yield f"has both {name}_credential and {name}_file: leave one out"
+        yield from credential_problems(self)
         has_password = bool(self.password_credential) or self.password_file is not None
         if has_password is not bool(self.user):
             yield "user needs a password, by password_credential or password_file, and it a user"
