@@ -25,7 +25,7 @@ PREFIX = f"/gatewayd/{SITE}/"
 PATIENCE = 60.0
 AGAIN = 0.5
 """Seconds until a watcher that ended is started again."""
-ASK = 2.0
+ASK = 20.0
 """Seconds that a member has to answer what it counts."""
 FSYNC, FSYNC_LIMITS = "etcd_disk_wal_fsync_duration_seconds", (0.004, 0.016, 0.064, 0.256)
 """A histogram that etcd has, and some of its limits."""
