@@ -182,6 +182,7 @@ class Daemon:
 
         return SiteService(
             self._config.site, app.site, resolve=app.commands.resolve, name_of=name_of,
+            known=lambda: (one.cloud for one in records.all() if one.cloud is not None),
             wall=wall_time,
         )  # fmt: skip
 

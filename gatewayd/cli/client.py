@@ -135,8 +135,9 @@ class BusClient:
                     yield found.get()
 
     def variant(self, value: str | int) -> object:
-        """Return a string, or a number as u, as a D-Bus variant."""
-        return Variant("s" if isinstance(value, str) else "u", value)
+        """Return a string, a bool, or a number as u, as a D-Bus variant."""
+        number = "b" if isinstance(value, bool) else "u"
+        return Variant("s" if isinstance(value, str) else number, value)
 
     def timestamp(self, value: int) -> object:
         """Return microseconds since the epoch as a D-Bus variant."""

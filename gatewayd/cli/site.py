@@ -176,6 +176,15 @@ def _remove(connect: Connect, wanted: Namespace) -> Iterable[str]:
     return ()
 
 
+def _drain(connect: Connect, wanted: Namespace) -> Iterable[str]:
+    client = connect()
+    consequences = client.call("Consequences", "Drain", at=OWN_SITE)
+    confirm(wanted, consequences, "Drain it all the same?")
+    offline = client.variant(wanted.yes or bool(consequences))
+    client.call("Drain", {"offline": offline}, at=OWN_SITE)
+    return ()
+
+
 def _add_gateway(parser: ArgumentParser) -> None:
     parser.add_argument("gateway", metavar="GATEWAY", help="its name in the site")
 
@@ -210,8 +219,7 @@ COMMANDS: tuple[Command, ...] = (
            call("Accept", "gateway", "fingerprint", at=OWN_SITE)),
     action("site remove", "remove another gateway from the site, and replace the site's key",
            arguments(_add_gateway, add_yes), _remove),
-    action("site drain", "give all devices of this gateway to the others", no_arguments,
-           call("Drain", at=OWN_SITE)),
+    action("site drain", "give all devices of this gateway to the others", add_yes, _drain),
     action("site resume", "let this gateway have devices again", no_arguments,
            call("Resume", at=OWN_SITE)),
 )

@@ -289,8 +289,18 @@ class OwnershipCommands(Protocol):
     async def remove(self, gateway: str, caller: str) -> None:
         """Remove a gateway from the site, and replace the key of the site."""
 
-    async def drain(self, caller: str) -> None:
-        """Give all children of this gateway to the others."""
+    async def harm_of(self, command: str) -> Sequence[str]:
+        """Return what a command would do that is easily overlooked, one sentence for each.
+
+        command: "Drain".  Raises InvalidArgs for another one, NotSupported.
+        """
+
+    async def drain(self, options: Mapping[str, object], caller: str) -> None:
+        """Give all children of this gateway to the others.
+
+        options: offline, a bool: do it also where no other gateway lives.
+        Raises WrongState where none does, InvalidArgs.
+        """
 
     async def resume(self, caller: str) -> None:
         """Let this gateway have children again."""

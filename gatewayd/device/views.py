@@ -382,12 +382,21 @@ class SiteView:
         return self.mode is SiteMode.ETCD and not self.lost_at
 
     @property
+    def has_others(self) -> bool:
+        """Whether another gateway lives that has children, or would have those of this one."""
+        live = {one.name for one in self.gateways if one.standing is GatewayStanding.LIVE}
+        return bool(live - {self.gateway})
+
+    @property
     def troubled(self) -> bool:
-        """Whether something is wrong with it; a drain is wanted."""
-        return self.state not in _WELL
+        """Whether something is wrong with it; a drain is wanted, while another gateway lives."""
+        if self.state in DRAINS:
+            return not self.has_others
+        return self.state not in (SiteState.READY, SiteState.STARTING)
 
 
-_WELL = (SiteState.READY, SiteState.STARTING, SiteState.DRAINING, SiteState.DRAINED)
+DRAINS = (SiteState.DRAINING, SiteState.DRAINED)
+"""The states of a gateway that an operator wants to have no children."""
 
 ALONE_VIEW = SiteView()
 """A gateway that has its site for itself."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.views import Facts, SiteMode, SiteView
-from gatewayd.errors import NotSupported, WrongState
+from gatewayd.errors import InvalidArgs, NotSupported, WrongState
 from gatewayd.site.settings import SiteSettings
 from gatewayd.site.shown import ShownCopies, ShownMembers, with_etcd, without_etcd
 from gatewayd.site.snapshot import SiteSnapshot
@@ -60,6 +60,7 @@ class SiteService:
     parts: None for a gateway without etcd.
     resolve: returns the id of the child that is meant; raises NoSuchDevice, AmbiguousId.
     name_of: returns what a child is called at its cloud, or would be; None where it has no name.
+    known: returns what the children with a record here are called at their clouds.
     wall: microseconds since the epoch.
     """
 
@@ -70,10 +71,11 @@ class SiteService:
         *,
         resolve: Callable[[str], DeviceId],
         name_of: Callable[[DeviceId], CloudName | None],
+        known: Callable[[], Iterable[CloudName]],
         wall: Callable[[], int],
     ) -> None:
         self._settings, self._parts = settings, parts
-        self._name_of, self._wall = name_of, wall
+        self._name_of, self._known, self._wall = name_of, known, wall
         self._elsewhere = parts.elsewhere if parts is not None else settings.ownership().elsewhere
         self._watch = SiteWatch()
         self.resolve = resolve
@@ -118,9 +120,28 @@ class SiteService:
         await self._on_etcd().remove(gateway)
         log.warning("Gateway %s was removed from the site by %s.", gateway, caller)
 
-    async def drain(self, caller: str) -> None:
+    async def harm_of(self, command: str) -> Sequence[str]:
+        if command != "Drain":
+            raise InvalidArgs("Command must be Drain")
+        seen = self._on_etcd().snapshot()
+        return () if seen.draining or self.view().has_others else (self._if_offline(),)
+
+    async def drain(self, options: Mapping[str, object], caller: str) -> None:
+        offline = options.get("offline", False)
+        if options.keys() - {"offline"} or not isinstance(offline, bool):
+            raise InvalidArgs("Options are the boolean offline")
+        if not offline and (refused := await self.harm_of("Drain")):
+            raise WrongState(f"Not drained. {refused[0]} It is done with the option offline")
         log.warning("The drain of this gateway was requested by %s.", caller)
         await self._on_etcd().drain()
+
+    def _if_offline(self) -> str:
+        ours = sum(not self._elsewhere(name).code for name in self._known())
+        children = "1 child" if ours == 1 else f"{ours} children"
+        return (
+            f"No other gateway of the site lives: {children} of this one would have none, and be "
+            "offline until gatewayctl site resume."
+        )
 
     async def resume(self, caller: str) -> None:
         await self._on_etcd().resume()

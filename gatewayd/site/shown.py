@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.views import (
+    DRAINS,
     GatewayStanding,
     ShardView,
     SiteGatewayView,
@@ -74,6 +75,11 @@ REASONS: Mapping[SiteState, Reason] = {
 """Why the state is as it is, and what to do."""
 
 FAULTY = "site-faulty"
+OFFLINE = Reason(
+    "site-offline",
+    "This gateway is drained, and no other one lives: all children of the site are offline.",
+    "Run gatewayctl site resume, here or on another gateway of the site that was drained.",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +129,7 @@ def with_etcd(
     """
     state = site_state(seen, members)
     reading = seen.reading or SiteReading(0)
-    return SiteView(
+    view = SiteView(
         mode=SiteMode.ETCD,
         state=state,
         reason=_reason(state, seen, members),
@@ -142,6 +148,7 @@ def with_etcd(
         unwritten=copies.waiting,
         replication_fault=copies.fault,
     )
+    return replace(view, reason=OFFLINE) if state in DRAINS and view.troubled else view
 
 
 def site_state(seen: SiteSnapshot, members: ShownMembers) -> SiteState:

@@ -79,7 +79,7 @@ class Everything(RecordingCommands):
 RESULTS: Mapping[str, Any] = {
     "make": PEM, "import_authority": PEM, "prove": PEM, "issue": PEM, "issue_certificate": PEM,
     "authority": PEM, "list_revoked": PEM,
-    "found": "AA-BB", "owner": {
+    "found": "AA-BB", "harm_of": (), "owner": {
         "Id": "child-1a", "CloudId": "p/d", "Here": False, "Reason": "owned-by-another",
         "Explanation": "It is owned by gateway-b.", "Remedy": "", "Shard": 7,
         "Gateway": "gateway-b", "Token": 9,

@@ -104,8 +104,9 @@ class RecordingSite:
     """Commands on a site that record their calls."""
 
     def __init__(self, *, here: bool = False) -> None:
-        self.asked: list[tuple[str, ...]] = []
+        self.asked: list[tuple[object, ...]] = []
         self.here = here
+        self.harm: tuple[str, ...] = ()
 
     async def owner(self, device: str) -> Mapping[str, str | int | bool]:
         who = {"Gateway": "a" if self.here else "b", "Shard": 7, "Token": 9}
@@ -127,8 +128,11 @@ class RecordingSite:
     async def remove(self, gateway: str, caller: str) -> None:
         self.asked.append(("remove", gateway))
 
-    async def drain(self, caller: str) -> None:
-        self.asked.append(("drain",))
+    async def harm_of(self, command: str) -> tuple[str, ...]:
+        return self.harm
+
+    async def drain(self, options: Mapping[str, object], caller: str) -> None:
+        self.asked.append(("drain", options["offline"]))
 
     async def resume(self, caller: str) -> None:
         self.asked.append(("resume",))
@@ -156,6 +160,11 @@ async def test_the_commands_over_a_bus(bus: PrivateBus) -> None:
         status, printed = await ctl(bus, "site", "remove", "b")
         assert status == 1
         assert "Use --yes" in printed
+        site.harm = ("No other gateway lives.",)
+        status, printed = await ctl(bus, "site", "drain")
+        assert (status, "No other gateway lives. Use --yes" in printed) == (1, True)
+        assert await ctl(bus, "site", "drain", "--yes") == (0, "")
     assert site.asked == [
-        ("found",), ("join", "SS"), ("accept", "b", "BB"), ("remove", "b"), ("drain",), ("resume",),
+        ("found",), ("join", "SS"), ("accept", "b", "BB"), ("remove", "b"), ("drain", False),
+        ("resume",), ("drain", True),
     ]  # fmt: skip

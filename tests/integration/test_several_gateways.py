@@ -17,6 +17,7 @@ from tests.support.lacking import give_up
 from tests.support.several_gateways import (
     call_site,
     continue_process,
+    drain,
     kill_process,
     make_site,
     several_gateways,
@@ -58,7 +59,7 @@ async def test_children_change_their_gateway_and_are_registered_once(
         for one, shards in zip(sites, (22, 21, 21), strict=True):
             await until_owned(one, shards)
 
-        await call_site(second, "Drain")
+        await drain(second)
         held = await until_held_once(sites, children)
         assert 1 not in held.values()
         await call_site(second, "Resume")

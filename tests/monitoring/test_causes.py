@@ -28,6 +28,7 @@ from gatewayd.monitoring.causes import (
 )
 from gatewayd.monitoring.figures import GatewayFigures
 from gatewayd.monitoring.settings import NoticeSettings
+from gatewayd.site.shown import OFFLINE
 
 NOW, DAY = 1_764_500_000_000_000, 86_400_000_000
 SETTINGS = NoticeSettings()
@@ -81,6 +82,8 @@ def test_a_gateway_that_is_well_notices_nothing() -> None:
      "Site plant: It ended. Start it."),
     (site(gateways=(SiteGatewayView("b", GONE),)), "site gone b",
      "Gateway b of site plant is gone. See gatewayctl site status"),
+    (site(state=SiteState.DRAINED, reason=OFFLINE), "site drained",
+     f"Site plant: {OFFLINE}"),
     (site(gateways=(SiteGatewayView("b", WAITING),)), "site waiting b",
      "Gateway b wants to join site plant. See gatewayctl site status"),
     (site(contested=2), "site contested",
@@ -96,7 +99,8 @@ def test_a_cloud_that_is_on_its_way_is_no_cause(state: str) -> None:
 
 
 def test_a_drain_is_no_cause_nor_is_what_the_state_says_of_this_gateway() -> None:
-    assert not causes_of(site(state=SiteState.DRAINED))
+    other = (SiteGatewayView("b", GatewayStanding.LIVE),)
+    assert not causes_of(site(state=SiteState.DRAINED, gateways=other))
     assert not causes_of(site(gateway="b", gateways=(SiteGatewayView("b", GONE),)))
 
 

@@ -17,7 +17,7 @@ from gatewayd.device.identity import DeviceId
 from gatewayd.device.reason import NONE, Reason
 from gatewayd.device.record import CloudName
 from gatewayd.device.views import GatewayStanding, ShardView, SiteMode, SiteState, SiteView
-from gatewayd.errors import NoSuchDevice, NotSupported, WrongState
+from gatewayd.errors import InvalidArgs, NoSuchDevice, NotSupported, WrongState
 from gatewayd.gateway_status import site_faults, site_line
 from gatewayd.runtime.journal import MESSAGE_IDS
 from gatewayd.runtime.tasks import cancel_and_wait
@@ -216,7 +216,7 @@ def service(settings: SiteSettings, parts: SiteParts | None) -> SiteService:
         return DeviceId(text)
 
     return SiteService(
-        settings, parts, resolve=resolve, wall=lambda: NOW,
+        settings, parts, resolve=resolve, wall=lambda: NOW, known=lambda: [NAME],
         name_of=lambda device: NAME if device == CHILD else None,
     )  # fmt: skip
 
@@ -228,12 +228,50 @@ async def test_commands_go_to_the_parts() -> None:
     await ours.join("SSSS", "olga")
     await ours.accept("gateway-d", "DDDD", "olga")
     await ours.remove("gateway-c", "olga")
-    await ours.drain("olga")
+    await ours.drain({}, "olga")
     await ours.resume("olga")
     assert site.asked == [
         ("found",), ("join", "SSSS"), ("accept", "gateway-d", "DDDD"), ("remove", "gateway-c"),
         ("drain",), ("resume",),
     ]  # fmt: skip
+
+
+async def test_the_last_gateway_that_lives_is_drained_by_a_word_alone() -> None:
+    """One that is drained itself lives, and has nothing."""
+    site = FakeSite()
+    ours = service(SETTINGS, site.parts())
+    assert await ours.harm_of("Drain") == ()
+    resting = {**READING.gateways, "gateway-b": SiteGateway(2, "1.0", draining=True)}
+    for others in ({"gateway-a": SiteGateway(1, "1.0")}, resting):
+        site.seen = replace(SEEN, reading=replace(READING, gateways=others))
+        (said,) = await ours.harm_of("Drain")
+        assert "1 child of this one would have none" in said
+        with pytest.raises(WrongState, match=r"1 child.*option offline"):
+            await ours.drain({}, "olga")
+    assert not site.asked
+    await ours.drain({"offline": True}, "olga")
+    assert site.asked == [("drain",)]
+    site.seen = replace(site.seen, draining=True)
+    assert await ours.harm_of("Drain") == (), "it is drained"
+    site.seen, site.elsewhere = replace(SEEN, reading=None), Reason("site-starting")
+    assert "0 children" in (await ours.harm_of("Drain"))[0]
+
+
+@pytest.mark.parametrize("options", [{"online": True}, {"offline": "true"}])
+async def test_a_drain_has_one_option(options: Mapping[str, object]) -> None:
+    ours = service(SETTINGS, FakeSite().parts())
+    with pytest.raises(InvalidArgs, match="the boolean offline"):
+        await ours.drain(options, "olga")
+    with pytest.raises(InvalidArgs, match="must be Drain"):
+        await ours.harm_of("Resume")
+
+
+def test_a_drained_gateway_with_no_other_is_trouble() -> None:
+    """As where two are drained at the same moment, or the other one died since."""
+    alone = replace(READING, gateways={"gateway-a": SiteGateway(1, "1.0", draining=True)})
+    view = shown(draining=True, owned={}, gaining=frozenset(), reading=alone)
+    assert (view.state, view.reason.code) == (SiteState.DRAINED, "site-offline")
+    assert site_faults(view)
 
 
 async def test_whose_a_child_is() -> None:
@@ -263,7 +301,9 @@ async def test_a_gateway_without_etcd(share: str, mode: SiteMode) -> None:
     assert found["Here"]
     assert "Shard" not in found
     with pytest.raises(NotSupported, match="set endpoints"):
-        await ours.drain("olga")
+        await ours.drain({}, "olga")
+    with pytest.raises(NotSupported, match="set endpoints"):
+        await ours.harm_of("Drain")
     await ours.run(lambda: None)  # ends at once
 
 

@@ -87,6 +87,12 @@ async def call_site(one: Site, method: str, signature: str = "", *words: str) ->
     return json.loads(text)["data"][0] if text and "data" in json.loads(text) else None
 
 
+async def drain(one: Site, *, offline: bool = False) -> None:
+    """Have a gateway give its children away; offline: also where no other one lives."""
+    options = ("1", "offline", "b", "true") if offline else ("0",)
+    await call_site(one, "Drain", "a{sv}", *options)
+
+
 async def shown_of_site(one: Site, name: str) -> Any:
     """Return a property of the site's object."""
     text = await one.busctl("--json=short", "get-property", *SITE_OBJECT, name)
