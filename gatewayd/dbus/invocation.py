@@ -46,6 +46,7 @@ NAMES: Mapping[type[BaseException], str] = {
     errors.ConfigError: f"{OURS}.ConfigInvalid",
     errors.StoreSealed: f"{OURS}.StoreSealed",
     errors.StoreError: f"{OURS}.StoreFailed",
+    errors.SiteError: f"{OURS}.SiteFailed",
 }
 """Errors whose text may be shown; a class stands for its subclasses too."""
 

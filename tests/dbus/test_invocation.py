@@ -12,6 +12,11 @@ from tests.dbus.support import CANARY
 
 CALLERS = [e for _, e in inspect.getmembers(errors, inspect.isclass)
            if issubclass(e, errors.CallerError)]  # fmt: skip
+NO_CALLERS = (errors.PluginError, errors.BusError, errors.DiscoveryError, errors.ConsoleError)
+"""Errors of the start, of sources, and of a tool that calls no method: no caller receives them."""
+SHOWN = [e for _, e in inspect.getmembers(errors, inspect.isclass)
+         if issubclass(e, errors.GatewayError) and not issubclass(e, NO_CALLERS)
+         and e is not errors.GatewayError]  # fmt: skip
 
 
 def failed(error: Exception, *arguments: object) -> tuple[str, str]:
@@ -22,6 +27,13 @@ def failed(error: Exception, *arguments: object) -> tuple[str, str]:
 def test_every_error_of_a_caller_has_a_name(kind: type[errors.CallerError]) -> None:
     assert kind in NAMES
     assert failed(kind("No.")) == (NAMES[kind], "No.")
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+def test_a_caller_receives_what_the_operator_can_mend(kind: type[errors.GatewayError]) -> None:
+    name, text = failed(kind("etcd does not answer."))
+    assert name != "org.freedesktop.DBus.Error.Failed" or kind is errors.CallerError
+    assert text == "etcd does not answer."
 
 
 def test_a_class_stands_for_its_subclasses() -> None:
