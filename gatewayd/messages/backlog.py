@@ -124,25 +124,30 @@ class Backlog:
 
     # What arrives.
 
-    def judge(self, child: DeviceId, size: int, *, disk_full: bool) -> DropReason | None:
+    def has_room(self, own: ChildBacklog, size: int) -> bool:
+        """Whether no bound stands in the way of a message of a child."""
+        fits = own.lanes.size + own.arriving + size <= own.settings.share
+        return fits and self.total.bytes + self.arriving + size <= self.capacity
+
+    def judge(self, own: ChildBacklog, size: int, *, disk_full: bool) -> DropReason | None:
         """Return why a message is refused where old ones make no room for it; else None.
 
         disk_full: whether nothing can be added to what is stored.
         """
-        own = self.of(child)
         if (own.size if own.refuses else 0) + size > own.settings.share:
             return DropReason.SHARE
         if (self.size if own.refuses else 0) + size > self.capacity or (own.refuses and disk_full):
             return DropReason.TOTAL
         return None
 
-    def make_room_for(self, child: DeviceId, size: int) -> tuple[list[Waiting], DropReason | None]:
+    def make_room_for(
+        self, own: ChildBacklog, size: int
+    ) -> tuple[list[Waiting], DropReason | None]:
         """Drop the oldest until there is room for a message; return them.
 
         Returns the bound that cannot be kept so, if there is one: what is left is under way.
         After DROPPED_AT_ONCE there need not be room yet.
         """
-        own = self.of(child)
         dropped: list[Waiting] = []
         while own.size + size > own.settings.share and len(dropped) < DROPPED_AT_ONCE:
             if (one := self.drop_oldest(own, DropReason.SHARE)) is None:
@@ -154,29 +159,33 @@ class Backlog:
             dropped.append(one)
         return dropped, None
 
-    def arrive(self, child: DeviceId, size: int) -> None:
+    def arrive(self, own: ChildBacklog, size: int) -> None:
         """Count a message that is about to be stored."""
-        self.of(child).arriving += size
+        own.arriving += size
         self.arriving += size
 
-    def stored(self, child: DeviceId, message: StoredMessage) -> None:
+    def stored(self, own: ChildBacklog, message: StoredMessage) -> None:
         """Add a message that is stored."""
-        own, size = self.of(child), size_of(message.topic, message.payload)
+        size = size_of(message.topic, message.payload)
         if not own.lanes.count:
             own.oldest = message.boot, message.at
         own.arriving -= size
         self.arriving -= size
         kept = message if self.memory.used < IN_MEMORY else None
-        self._add(own, Waiting(message.number, size, message.door), kept)
+        own.lanes.append(Waiting(message.number, size, message.door), kept)
         for tally in self._tallies(own, message.door):
             tally.received += 1
+            tally.waiting += 1
+            tally.bytes += size
 
     def restored(self, child: DeviceId, entry: IndexEntry) -> None:
         """Add a message of an earlier run."""
         number, _, door, _, length = entry
         own, one = self.of(child), Waiting(number, length + OVERHEAD, door)
         own.lanes.restore(one)
-        self._count_waiting(own, one)
+        for tally in self._tallies(own, door):
+            tally.waiting += 1
+            tally.bytes += one.size
 
     def remove(self, own: ChildBacklog) -> None:
         """Remove a child of which nothing waits."""
@@ -192,22 +201,14 @@ class Backlog:
         self.doors.clear()
         self.total, self.arriving = Tally(), 0
 
-    def _add(self, own: ChildBacklog, one: Waiting, kept: StoredMessage | None) -> None:
-        own.lanes.append(one, kept)
-        self._count_waiting(own, one)
-
-    def _count_waiting(self, own: ChildBacklog, one: Waiting) -> None:
-        for tally in self._tallies(own, one.door):
-            tally.waiting += 1
-            tally.bytes += one.size
-
     # What leaves.
 
     def sent(self, own: ChildBacklog, number: int) -> None:
         """Remove a message that the cloud has."""
         one = own.lanes.done(number)
-        self._left(own, one)
         for tally in self._tallies(own, one.door):
+            tally.waiting -= 1
+            tally.bytes -= one.size
             tally.sent += 1
 
     def drop_under_way(self, own: ChildBacklog, number: int, reason: DropReason) -> None:
@@ -241,7 +242,9 @@ class Backlog:
 
     def dropped(self, own: ChildBacklog, one: Waiting, reason: DropReason) -> None:
         """Count a message that waited, and was removed from its lane."""
-        self._left(own, one)
+        for tally in self._tallies(own, one.door):
+            tally.waiting -= 1
+            tally.bytes -= one.size
         self.count_dropped(own, one.door, reason)
 
     def count_dropped(self, own: ChildBacklog | None, door: int, reason: DropReason) -> None:
@@ -256,11 +259,6 @@ class Backlog:
         while (one := self.drop_oldest(own, DropReason.FORGOTTEN)) is not None:
             gone.append(one)
         return gone
-
-    def _left(self, own: ChildBacklog, one: Waiting) -> None:
-        for tally in self._tallies(own, one.door):
-            tally.waiting -= 1
-            tally.bytes -= one.size
 
     def _tallies(self, own: ChildBacklog, door: int) -> tuple[Tally, Tally, Tally]:
         return self.total, self.door(door), own.tally

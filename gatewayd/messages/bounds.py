@@ -158,6 +158,11 @@ class DailySpending:
         self._spent[cloud] = after
         return after
 
+    @property
+    def has_budgets(self) -> bool:
+        """Whether there is a budget for any cloud: else each may cost whatever it does."""
+        return bool(self._budgets)
+
     def is_closed(self, cloud: str, now: float) -> bool:
         """Whether a message has to wait for another day.  now: seconds since the epoch."""
         return cloud in self._closed and self._closed[cloud] == int(now // DAY)

@@ -30,7 +30,7 @@ from gatewayd.device.message import Acceptance, DropReason, Message
 from gatewayd.device.reason import Reason
 from gatewayd.errors import StoreError
 from gatewayd.messages.backlog import AT_MOST, IN_MEMORY, Backlog, ChildBacklog
-from gatewayd.messages.bounds import DailySpending
+from gatewayd.messages.bounds import NOTHING, DailySpending
 from gatewayd.messages.lanes import LoadedMessage, Waiting
 from gatewayd.messages.outbox.arrival import ArrivalClock
 from gatewayd.messages.outbox.file import Spent, StoredMessage
@@ -274,8 +274,7 @@ class MessageDelivery:
     def _send_next(self, channel: _Channel, connection: _Connection) -> bool:
         """Send the next message of a child, or drop it; return whether there was one to send."""
         lanes, session = channel.own.lanes, channel.session
-        cloud, now = self._cloud_of(channel.own.child), self._clock.timestamp()
-        if self._spending().is_closed(cloud, now):
+        if self._is_spent(channel.own.child):
             lanes.unload()  # until tomorrow, the memory is for others
             self._read_soon()
             return False
@@ -289,14 +288,29 @@ class MessageDelivery:
         if (reason := self._unfit(one, session)) is not None:
             self._drop(channel, lanes.take(), reason)
             return True
-        size = len(one.stored.topic) + len(one.stored.payload)
-        spent = self._spending().take(cloud, size, now)
+        spent = self._charge(channel.own.child, one.stored)
         if spent is None:
             return False
-        if spent.messages:
-            self._outbox.spend(cloud, spent)
         self._publish(channel, connection, session, lanes.take(), spent)
         return True
+
+    def _is_spent(self, child: DeviceId) -> bool:
+        """Whether the messages of a child have to wait for another day."""
+        spending = self._spending()
+        if not spending.has_budgets:
+            return False
+        return spending.is_closed(self._cloud_of(child), self._clock.timestamp())
+
+    def _charge(self, child: DeviceId, stored: StoredMessage) -> Spent | None:
+        """Count what a message costs; None if it has to wait for another day."""
+        spending = self._spending()
+        if not spending.has_budgets:
+            return NOTHING
+        cloud, size = self._cloud_of(child), len(stored.topic) + len(stored.payload)
+        spent = spending.take(cloud, size, self._clock.timestamp())
+        if spent is not None and spent.messages:
+            self._outbox.spend(cloud, spent)
+        return spent
 
     def _unfit(self, one: LoadedMessage, session: SupportsMessages) -> DropReason | None:
         """Return why a message is not to be sent; None if it is."""
@@ -349,7 +363,8 @@ class MessageDelivery:
         if isinstance(result, MessageDelayed) and not result.left:
             self._give_back(channel, one.stored, spent)
         self._ended(channel, one, message, result)
-        self._serve(connection)
+        if connection.turns:
+            self._serve(connection)
 
     def _give_back(self, channel: _Channel, stored: StoredMessage, spent: Spent) -> None:
         """Charge a message no more that has not left."""
@@ -383,19 +398,20 @@ class MessageDelivery:
     def _ended(
         self, channel: _Channel, one: LoadedMessage, message: Message, result: Publication
     ) -> None:
-        own, number = channel.own, one.waiting.number
+        own = channel.own
         self._published(own.child, message, result)
         match result:
             case MessageAccepted():
                 channel.failures = 0
-                self._backlog.sent(own, number)
+                self._backlog.sent(own, one.waiting.number)
                 self._outbox.conclude(one.stored)
             case MessageRefused(reason):
                 own.refusal = reason
                 self._drop(channel, one, DropReason.REFUSED)
             case MessageDelayed():
                 channel.held = True
-        self._read_soon()
+        if self._hungry:
+            self._read_soon()
         if channel.held or channel.wanted is not channel.session:
             self._settle(channel)
         else:

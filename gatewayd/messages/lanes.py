@@ -163,10 +163,13 @@ class ChildLanes:
         """Add the newest message.  stored: where it is in memory, and may be kept there."""
         late = not self._online or (not self._live_first and self._waits_late())
         lane = self._late if late else self._live
+        size = one.size
         self.count += 1
-        self.size += one.size
-        if stored is not None and self._online and self._has_room(lane, one.size):
-            self._keep(lane, LoadedMessage(one, stored, late))
+        self.size += size
+        if stored is not None and self._online and self._has_room(lane, size):
+            lane.ahead.append(LoadedMessage(one, stored, late))
+            self._kept += size
+            self._memory.used += size
         else:
             lane.unread.append(one)
 
@@ -215,9 +218,9 @@ class ChildLanes:
 
     def done(self, number: int) -> Waiting:
         """Remove a message that was under way."""
-        one = self._under_way.pop(number)
-        self._leave_memory(one.waiting.size)
-        return self._gone(one.waiting)
+        one = self._under_way.pop(number).waiting
+        self._leave_memory(one.size)
+        return self._gone(one)
 
     def put_back(self) -> None:
         """Put what is under way back to its place: it is to be sent again, before later ones."""
@@ -306,6 +309,8 @@ class ChildLanes:
     # Inside.
 
     def _next_lane(self) -> Lane | None:
+        if self._live_first and self._live.ahead:
+            return self._live
         if self._live and (self._live_first or not self._late):
             return self._live
         return self._late or None

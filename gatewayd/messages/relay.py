@@ -171,35 +171,39 @@ class MessageRelay:
         if self._outbox.knows(message):
             self._outbox.settle(settled, None)  # after its first copy
             return
-        size = size_of(message.topic, message.payload)
-        reason = self._refusal(message, size)
+        child = message.child
+        if not self._children.admitted(child):
+            unknown = DropReason.UNKNOWN_CHILD
+            self._backlog.count_dropped(None, self._outbox.door(message.door), unknown)
+            self._outbox.settle(settled, unknown)
+            return
+        own, size = self._backlog.of(child), size_of(message.topic, message.payload)
+        reason = self._refusal(own, message, size)
         if reason is not None:
-            known = reason is not DropReason.UNKNOWN_CHILD
-            own = self._backlog.of(message.child) if known else None
             self._backlog.count_dropped(own, self._outbox.door(message.door), reason)
             self._outbox.settle(settled, reason)
             return
-        self.entrances[message.child] = message.door
-        self._backlog.arrive(message.child, size)
+        self.entrances[child] = message.door
+        self._backlog.arrive(own, size)
         self._outbox.add(message, settled)
 
-    def _refusal(self, message: IncomingMessage, size: int) -> DropReason | None:
+    def _refusal(self, own: ChildBacklog, message: IncomingMessage, size: int) -> DropReason | None:
         """Return why a message is dropped; else make room for it."""
         child = message.child
-        if not self._children.admitted(child):
-            return DropReason.UNKNOWN_CHILD
         most = self.delivery.max_payload(child) or MAX_PAYLOAD
         if len(message.payload) > min(most, MAX_PAYLOAD) or len(message.topic) > MAX_TOPIC:
             return DropReason.TOO_LARGE
         if not _is_text(message.topic):
             return DropReason.REFUSED
-        rate = self._backlog.of(child).settings.rate
+        rate = own.settings.rate
         if not self._rates.take(child, message.door, rate, self._clock.now()):
             return DropReason.RATE
         disk_full = self._outbox.full and self._backlog.size + size > self._outbox.ceiling
-        if (reason := self._backlog.judge(child, size, disk_full=disk_full)) is not None:
+        if not disk_full and self._backlog.has_room(own, size):
+            return None
+        if (reason := self._backlog.judge(own, size, disk_full=disk_full)) is not None:
             return reason
-        dropped, bound = self._backlog.make_room_for(child, size)
+        dropped, bound = self._backlog.make_room_for(own, size)
         for one in dropped:
             self._outbox.delete(one.number)
         return bound
@@ -228,9 +232,9 @@ class MessageRelay:
     def stored(self, messages: Sequence[StoredMessage]) -> None:
         """Deliver messages that are durable now."""
         for one in messages:
-            child = self._outbox.child_of(one.child)
-            self._backlog.stored(child, one)
-            self.delivery.wake(child)
+            own = self._backlog.of(self._outbox.child_of(one.child))
+            self._backlog.stored(own, one)
+            self.delivery.wake(own.child)
 
     def make_room(self, count: int, size: int) -> list[int]:
         """Drop the oldest of those children of which most waits; return their numbers."""
@@ -304,7 +308,7 @@ class MessageRelay:
 
     def _expired(self, one: StoredMessage) -> bool:
         """Whether a message has waited too long, as far as that is known."""
-        return self._arrival.age(one.boot, one.at) > self._settings.keep_age * 1000
+        return self._arrival.is_older(one.boot, one.at, self._settings.keep_age * 1000)
 
     def _time_of(self, one: StoredMessage) -> int:
         return self._arrival.time_of(one.boot, one.at)

@@ -345,11 +345,11 @@ def test_one_message_costs_the_same_beside_a_hundred_children_as_beside_one() ->
     """The largest child is looked for now and then, not for each message."""
     backlog = Backlog(lambda _: ChildMessageSettings(share=MIB), 2 * MIB)
     for number in range(3000):
-        child = DeviceId(f"child-{number % 100}")
+        own = backlog.of(DeviceId(f"child-{number % 100}"))
         size = size_of("properties", bytes(1000))
-        backlog.make_room_for(child, size)
-        backlog.arrive(child, size)
-        backlog.stored(child, StoredMessage(number + 1, 1, 1, 0, 1, "properties", bytes(1000)))
+        backlog.make_room_for(own, size)
+        backlog.arrive(own, size)
+        backlog.stored(own, StoredMessage(number + 1, 1, 1, 0, 1, "properties", bytes(1000)))
         assert backlog.size <= backlog.capacity
     assert backlog.total.waiting + sum(backlog.total.dropped.values()) == 3000
     sizes = sorted(own.lanes.size for own in backlog.children.values())
@@ -373,10 +373,10 @@ def test_where_a_bound_is_lower_than_before_each_message_makes_a_part_of_the_roo
     for number in range(1000):
         waits.restored(ALICE, (number, 1, 1, 0, 952))
     for _ in range(9):
-        dropped, bound = waits.make_room_for(ALICE, 1000)
+        dropped, bound = waits.make_room_for(waits.of(ALICE), 1000)
         assert (len(dropped), bound) == (100, None)
     assert waits.of(ALICE).size == 100_000
-    dropped, bound = waits.make_room_for(ALICE, 1000)
+    dropped, bound = waits.make_room_for(waits.of(ALICE), 1000)
     assert bound is None
     assert waits.of(ALICE).size + 1000 <= 64 * KIB
 

@@ -396,7 +396,8 @@ class Door:
         """Acknowledge a message that is durable, or was dropped."""
         outcome = "stored" if reason is None else f"refused {reason}"
         self._finish(acknowledge, size, receipt, outcome)
-        self._adjust()
+        if self._is_paused:  # else there is nothing to go on with
+            self._adjust()
 
     def _finish(
         self, acknowledge: Callable[[], None], size: int, receipt: Receipt | None, outcome: str

@@ -6,7 +6,6 @@ MQTT 5.0, 4.6: a client acknowledges messages in the order in which they came.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
 
 RECEIVE_MAXIMUM = 200
 """Messages that a broker has in flight to a door.  Not fewer: what has left a broker is not lost
@@ -71,10 +70,12 @@ class HeldAcknowledgements:
         self._waiting.append(held)
         return held
 
-    def settle(self, held: HeldMessage) -> Iterator[int]:
-        """Note that a message is durable or dropped; yield the packets to acknowledge now."""
+    def settle(self, held: HeldMessage) -> list[int]:
+        """Note that a message is durable or dropped; return the packets to acknowledge now."""
         assert not held.settled, "a message is settled once"
         held.settled = True
-        while self._waiting and self._waiting[0].settled:
-            if packet := self._waiting.popleft().packet:
-                yield packet
+        waiting, due = self._waiting, []
+        while waiting and waiting[0].settled:
+            if packet := waiting.popleft().packet:
+                due.append(packet)
+        return due

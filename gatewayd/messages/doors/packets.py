@@ -32,6 +32,7 @@ _UNSUBSCRIBE, _UNSUBACK = 10, 11
 _PINGRESP, _DISCONNECT = 13, 14
 _DUP, _RETAIN, _QOS_1, _QOS_2 = 0x08, 0x01, 0x02, 0x04
 _LENGTH_BYTES, _MORE = 4, 0x80
+_PUBACK_START = bytes((_PUBACK << 4, 2))
 _WORD, _LONG = 2, 4
 
 NO_MATCH = 0x10
@@ -216,7 +217,7 @@ def publish(
 
 def puback(packet: int) -> bytes:
     """Encode PUBACK, with the code 0 [3.4.2.1]."""
-    return bytes((_PUBACK << 4, 2)) + _word(packet)
+    return _PUBACK_START + packet.to_bytes(_WORD, "big")
 
 
 def disconnect(version: int, code: int = 0) -> bytes:
@@ -282,29 +283,31 @@ class PacketParser:
 
         Raises BrokerError.
         """
-        if self._at < len(self._buffer):
-            _check_header(self._buffer[self._at], self._version)
+        buffer, at = self._buffer, self._at
+        if at == len(buffer):
+            return None
+        header = buffer[at]
+        _check_header(header, self._version)
         cut = self._cut()
         if cut is None:
             return None
         start, length = cut
-        header, end = self._buffer[self._at], start + length
-        if end - self._at > MAX_PACKET:
+        end = start + length
+        if end - at > MAX_PACKET:
             return self._pass_over(header, start, end)
-        if end > len(self._buffer):
+        if end > len(buffer):
             return None
-        body = bytes(self._buffer[start:end])
         self._at = end
-        return decode(header, body, self._version)
+        return _decode(header, bytes(buffer[start:end]), self._version)
 
     def _cut(self) -> tuple[int, int] | None:
         """Return where the body of the next packet begins, and its length [2.1.4]."""
-        length = 0
+        buffer, first, length = self._buffer, self._at + 1, 0
         for index in range(_LENGTH_BYTES):
-            place = self._at + 1 + index
-            if place >= len(self._buffer):
+            place = first + index
+            if place >= len(buffer):
                 return None
-            byte = self._buffer[place]
+            byte = buffer[place]
             length |= (byte & ~_MORE) << (7 * index)
             if not byte & _MORE:
                 return place + 1, length
@@ -344,7 +347,11 @@ class _Reader:
         return self.take(1)[0]
 
     def word(self) -> int:
-        return int.from_bytes(self.take(_WORD), "big")
+        body, start = self._body, self._at
+        if start + _WORD > len(body):
+            raise BrokerError("a packet that ends too early")
+        self._at = start + _WORD
+        return body[start] << 8 | body[start + 1]
 
     def long(self) -> int:
         return int.from_bytes(self.take(_LONG), "big")
@@ -354,8 +361,9 @@ class _Reader:
 
     def text(self) -> str:
         """Take a text [1.5.4]; "" for one that is none, which costs the message and no more."""
+        raw = self.take(self.word())
         try:
-            text = self.binary().decode()
+            text = raw.decode()
         except UnicodeDecodeError:
             return ""
         return "" if "\0" in text else text
@@ -381,7 +389,8 @@ class _Reader:
         return number
 
     def rest(self) -> bytes:
-        return self.take(self.left)
+        start, self._at = self._at, len(self._body)
+        return self._body[start:]
 
     def properties(self) -> dict[int, object]:
         """Take the properties [2.2.2]."""
@@ -420,6 +429,11 @@ _PROPERTIES: Mapping[int, Callable[[_Reader], object]] = {
 def decode(header: int, body: bytes, version: int) -> Packet:
     """Read one packet: its first byte, and all that follows its length.  Raises BrokerError."""
     _check_header(header, version)
+    return _decode(header, body, version)
+
+
+def _decode(header: int, body: bytes, version: int) -> Packet:
+    """Read one packet whose first byte was checked.  Raises BrokerError."""
     reader = _Reader(body)
     if header >> 4 == _PUBLISH:
         return _publish(header, reader, version)
@@ -458,6 +472,8 @@ def _publish(header: int, reader: _Reader, version: int) -> PublishPacket:
         payload = reader.rest()
         return _limited(PublishPacket(topic, payload, packet, repeated, retained))
     properties = reader.properties()
+    if not properties:
+        return _limited(PublishPacket(topic, reader.rest(), packet, repeated, retained))
     if _TOPIC_ALIAS in properties:
         raise BrokerError("a topic alias, which was not allowed")
     response, correlation = properties.get(_RESPONSE_TOPIC, ""), properties.get(_CORRELATION, b"")

@@ -110,9 +110,8 @@ class OwnTopics:
 
 def _split(topic: str) -> tuple[str, str, str]:
     """Return child, way and remainder of a topic; empty texts where it is another."""
-    first, _, rest = topic.partition("/")
-    name, _, rest = rest.partition("/")
-    way, _, rest = rest.partition("/")
+    first, *parts = topic.split("/", 3)
+    name, way, rest = (*parts, "", "", "")[:3]
     return (name, way, rest) if first == "c" and name else ("", "", "")
 
 

@@ -97,6 +97,12 @@ class ArrivalClock:
         steady = self._began[self._boot] + int(self._uptime() * 1000)
         return min(self._wall() // 1000, steady) - arrived
 
+    def is_older(self, boot: int, at: int, milliseconds: float) -> bool:
+        """Whether more has passed since what `now` has returned, as `age` counts it."""
+        if boot == 0 and self._wall() // 1000 - at <= milliseconds:
+            return False  # of most: the other clock can only show less
+        return self.age(boot, at) > milliseconds
+
 
 def boot_name(path: Path = BOOT_ID) -> str:
     """Return a text that is another one at each boot; of this process, where there is none."""
@@ -108,9 +114,8 @@ def boot_name(path: Path = BOOT_ID) -> str:
 
 def digest_of(child: str, topic: str, payload: bytes) -> int:
     """Return a number that stands for a message."""
-    hashed = hashlib.blake2b(payload, digest_size=_DIGEST)
-    hashed.update(b"\0" + child.encode() + b"\0" + topic.encode(errors="surrogateescape"))
-    return int.from_bytes(hashed.digest(), "big")
+    name = f"\0{child}\0{topic}".encode(errors="surrogateescape")
+    return int.from_bytes(hashlib.blake2b(payload + name, digest_size=_DIGEST).digest(), "big")
 
 
 class KnownPackets:
@@ -147,9 +152,10 @@ class KnownPackets:
 
     def _keep(self, one: SeenPacket) -> None:
         ring, known = self._rings.setdefault(one.door, {}), self._known.setdefault(one.door, {})
-        before = ring.get(one.number % RING)
+        slot = one.number % RING
+        before = ring.get(slot)
         if before is not None and known.get((before.packet, before.digest)) == before.number:
             del known[before.packet, before.digest]
-        ring[one.number % RING] = one
+        ring[slot] = one
         known[one.packet, one.digest] = one.number
         self._newest[one.door] = max(self._newest.get(one.door, 0), one.number)

@@ -179,13 +179,16 @@ class MessageOutbox:
 
     def child(self, name: DeviceId) -> int:
         """Return the id of a child."""
-        child = self._id(self.children, name, self._next.children)
-        self._names[child] = name
-        return child
+        found = self.children.get(name)
+        if found is None:
+            found = self._id(self.children, name, self._next.children)
+            self._names[found] = name
+        return found
 
     def child_of(self, number: int) -> DeviceId:
         """Return the child that has an id."""
-        return self._names.get(number, DeviceId(f"unknown-{number}"))
+        found = self._names.get(number)
+        return DeviceId(f"unknown-{number}") if found is None else found
 
     def add(self, message: IncomingMessage, settled: Settled) -> None:
         """Store a message.  settled: called when it is durable, after those before."""
@@ -557,9 +560,10 @@ class MessageOutbox:
     # Inside.
 
     def _append(self, one: _Arrival) -> None:
+        if not self._arrivals:  # else both are set
+            self._work.set()
+            self._arrived.set()
         self._arrivals.append(one)
-        self._work.set()
-        self._arrived.set()
 
     @staticmethod
     def _id(ids: dict[Name, int], name: Name, new: dict[int, Name]) -> int:
