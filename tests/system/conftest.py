@@ -1,15 +1,17 @@
 """Booted gateways of each Debian release, on a LAN with children and a simulated cloud.
 
 The layers of a gateway: the root file system of the release; what installing the package has
-changed; what the test does.  The first is kept between runs, the second within one.
+changed; what the test does.  The first is kept between runs, the second beside the packages.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -99,35 +101,72 @@ def gateway_root(release: str, packages: Path) -> Path:
 def root(release: str, packages: Path, memory: Path) -> Path:
     """The root file system of a release, without our packages; it can be booted."""
     found = gateway_root(release, packages)
-    box = Box([found], memory / f"{release}-trial")
-    try:
-        box.boot()
-    except CannotBoot as error:
-        give_up(f"{NOT_BOOTED}: {error}")
-    box.power_off()
+
+    def try_it(kept: Path) -> None:
+        box = Box([found], memory / f"{release}-trial")
+        try:
+            box.boot()
+        except CannotBoot as error:
+            give_up(f"{NOT_BOOTED}: {error}")
+        box.power_off()
+        kept.mkdir()
+
+    made_once(packages / f"booted-{found.name}", try_it)
     return found
 
 
 @pytest.fixture(scope="session")
-def installed(release: str, root: Path, package: Path, memory: Path) -> Path:
+def installed(root: Path, packages: Path, package: Path, memory: Path) -> Path:
     """The layer that installing the package leaves behind."""
-    box = Box([root], memory / f"{release}-installed")
-    box.boot()
-    try:
-        install(box, package)
-    finally:
-        box.power_off()
-    return box.changes / "upper"
+
+    def install_it(kept: Path) -> None:
+        box = Box([root], memory / "installed")
+        box.boot()
+        try:
+            install(box, package)
+        finally:
+            box.power_off()
+        subprocess.run(["cp", "--archive", box.changes / "upper", kept], check=True)
+        shutil.rmtree(box.changes)
+
+    digest = hashlib.sha256(package.read_bytes()).hexdigest()[:12]
+    return made_once(packages / f"installed-{root.name}-{digest}", install_it)
+
+
+def made_once(kept: Path, make: Callable[[Path], None]) -> Path:
+    """Return a directory beside the packages, which the first process that needs it makes.
+
+    make: makes it under the name that it is given; another process waits until that has ended.
+    """
+    with kept.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not kept.exists():
+            unfinished = kept.with_suffix(".new")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            make(unfinished)
+            unfinished.rename(kept)
+    return kept
 
 
 @pytest.fixture
 def lan(tmp_path: Path) -> Iterator[tuple[str, Plant]]:
     """A LAN with a cloud and children: the name of the gateway's namespace, and the plant."""
+    with on_a_lan(tmp_path) as found:
+        yield found
+
+
+@contextlib.contextmanager
+def on_a_lan(directory: Path, *options: str, number: int = CHILDREN) -> Iterator[tuple[str, Plant]]:
+    """Lay a LAN with a cloud and so many children until the block ends.  options: of its plant."""
     with (
         namespaces() as (gateway, children),
-        plant(tmp_path / "plant", children, "--children", str(CHILDREN)) as running,
+        plant(directory / "plant", children, "--children", str(number), *options) as running,
     ):
         yield gateway[-1], running
+
+
+UNLIMITED = ("--rate", "0")
+"""The cloud of a gateway that is tried in many ways lets a child log in as often as that takes."""
 
 
 @pytest.fixture

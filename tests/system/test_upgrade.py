@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import re
 import shutil
 import subprocess
@@ -11,27 +10,30 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.lan import namespaces
+from gatewayd.storage import records
 from tests.support.former_gatewayd import COMMIT, NEEDS, unpack
 from tests.system import roots
-from tests.system.conftest import CHILDREN, booted
+from tests.system.conftest import CHILDREN, UNLIMITED, booted, made_once, on_a_lan
 from tests.system.gateway import KEY, STATE, Gateway, apt, install
-from tests.system.plant import plant
+from tests.system.plant import Plant
 
 pytestmark = pytest.mark.system
 
 EARLIER = "0.0.9"
+OF_EARLIER = "# of an earlier version"
 FIFTY = 50
 BUILDING = {
     "PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "PYTHONDONTWRITEBYTECODE": "1",
     "DPKG_DEB_COMPRESSOR_TYPE": "none",
 }  # fmt: skip
 """The environment in which a package is built that is unpacked at once."""
-FROM_THE_FUTURE = f"""\
-import sqlite3
+OF_THE_FUTURE = 99
+SET_VERSION = f"""\
+import sqlite3, sys
 with sqlite3.connect("{STATE}/state.db") as db:
-    db.execute("PRAGMA user_version = 99")
+    db.execute("PRAGMA user_version = " + sys.argv[1])
 """
+"""Has state.db be of another version."""
 
 
 def _of_earlier_version(package: Path, directory: Path, sample: str = "") -> Path:
@@ -52,25 +54,19 @@ def _of_earlier_version(package: Path, directory: Path, sample: str = "") -> Pat
 def earlier(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The package, with the version and the files of an earlier one."""
     directory = tmp_path_factory.mktemp("earlier")
-    return _of_earlier_version(package, directory, "# of an earlier version\n")
+    return _of_earlier_version(package, directory, f"{OF_EARLIER}\n")
 
 
 @pytest.fixture(scope="session")
 def former(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of the earliest version that is upgraded, built from the history.
+    """The package of the earliest version that is upgraded, built from the history."""
 
-    It is built once, beside the packages of now, by the first process that needs it.
-    """
-    kept = packages / f"former-{COMMIT}"
-    with (packages / "former.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not kept.exists():
-            built = _build_former(tmp_path_factory.mktemp("former"))
-            unfinished = kept.with_suffix(".new")
-            unfinished.mkdir(exist_ok=True)
-            shutil.copy(built, unfinished)
-            unfinished.rename(kept)
-    (found,) = kept.glob("*.deb")
+    def build(kept: Path) -> None:
+        built = _build_former(tmp_path_factory.mktemp("former"))
+        kept.mkdir()
+        shutil.copy(built, kept)
+
+    (found,) = made_once(packages / f"former-{COMMIT}", build).glob("*.deb")
     return found
 
 
@@ -86,13 +82,17 @@ def _build_former(directory: Path) -> Path:
 
 
 @pytest.fixture
+def lan(tmp_path: Path) -> Iterator[tuple[str, Plant]]:
+    with on_a_lan(tmp_path, *UNLIMITED) as found:
+        yield found
+
+
+@pytest.fixture
 def fifty(root: Path, memory: Path, tmp_path: Path) -> Iterator[Gateway]:
     """A gateway without gatewayd, on a LAN with fifty children."""
-    options = ("--children", str(FIFTY), "--rate", "0")
     with (
-        namespaces() as (gateway, children),
-        plant(tmp_path / "plant", children, *options) as running,
-        booted([root], (gateway[-1], running), memory) as made,
+        on_a_lan(tmp_path, *UNLIMITED, number=FIFTY) as found,
+        booted([root], found, memory) as made,
     ):
         yield made
 
@@ -132,32 +132,46 @@ def _is_untouched(gateway: Gateway) -> None:
     assert set(gateway.plant.secrets_issued().values()) == {1}
 
 
-def test_an_upgrade_keeps_everybody_online_and_a_downgrade_is_guarded(
-    bare: Gateway, earlier: Path, package: Path
+def test_no_other_version_no_removal_and_no_purging_loses_a_secret_unless_an_operator_says_so(
+    gateway: Gateway, earlier: Path, package: Path
 ) -> None:
-    install(bare.box, earlier)
-    bare.configure()
-    bare.await_online(CHILDREN)
-    pid = bare.shown("MainPID")
+    """On one gateway, which each step leaves with its children online, but the last."""
+    _is_downgraded_and_upgraded(gateway, earlier, package)
+    _does_not_go_back_behind_what_it_wrote(gateway, earlier)
+    _is_kept_in_removal(gateway, package)
+    _is_kept_in_purging(gateway, package)
 
-    install(bare.box, package)
-    assert _version(bare) == f"{bare.property('Version')} installed"
-    assert bare.shown("MainPID") not in (pid, "0")
-    assert bare.shown("NRestarts") == "0"
-    assert "# of an earlier version" not in bare.box.path("/etc/gatewayd/gatewayd.toml").read_text()
-    _is_untouched(bare)
 
-    install(bare.box, earlier)
-    assert _version(bare) == f"{EARLIER} installed"
-    _is_untouched(bare)
+def _is_downgraded_and_upgraded(gateway: Gateway, earlier: Path, package: Path) -> None:
+    settings = gateway.box.path("/etc/gatewayd/gatewayd.toml")
+    install(gateway.box, earlier)
+    assert _version(gateway) == f"{EARLIER} installed"
+    assert OF_EARLIER in settings.read_text()
+    _is_untouched(gateway)
+    pid = gateway.shown("MainPID")
 
-    bare.systemctl("stop")
-    bare.box.run("python3", "-", input=FROM_THE_FUTURE)
-    told = bare.refused("apt-get", "-qqy", "install", f"/opt/{package.name}")
-    assert f"a newer version wrote {STATE}" in told
-    assert _version(bare) == f"{EARLIER} installed"
-    bare.refused("systemctl", "start", "gatewayd")
-    assert bare.shown("ExecMainStatus") == "78"
+    install(gateway.box, package)
+    assert _version(gateway) == f"{gateway.property('Version')} installed"
+    assert gateway.shown("MainPID") not in (pid, "0")
+    assert gateway.shown("NRestarts") == "0"
+    assert OF_EARLIER not in settings.read_text()
+    _is_untouched(gateway)
+
+
+def _does_not_go_back_behind_what_it_wrote(gateway: Gateway, earlier: Path) -> None:
+    """What is installed is older than what is stored, too: it does not start."""
+    installed = _version(gateway)
+    gateway.systemctl("stop")
+    gateway.box.run("python3", "-", str(OF_THE_FUTURE), input=SET_VERSION)
+    older = ("apt-get", "-qqy", "--allow-downgrades", "install", f"/opt/{earlier.name}")
+    assert f"a newer version wrote {STATE}" in gateway.refused(*older)
+    assert _version(gateway) == installed
+    gateway.refused("systemctl", "start", "gatewayd")
+    assert gateway.shown("ExecMainStatus") == "78"
+
+    gateway.box.run("python3", "-", str(records.VERSION), input=SET_VERSION)
+    gateway.systemctl("start")
+    _is_untouched(gateway)
 
 
 def test_the_earliest_package_is_upgraded_with_its_children(
@@ -198,13 +212,6 @@ def test_a_root_that_is_read_only_suffices_where_var_is_kept(
     gateway.box.boot("--read-only", f"--bind={var}:/var")
     gateway.await_online(CHILDREN - 1)
     assert gateway.children()[child] == "rejected"
-
-
-def test_removal_keeps_the_vault_and_purging_too_unless_somebody_says_no(
-    gateway: Gateway, package: Path
-) -> None:
-    _is_kept_in_removal(gateway, package)
-    _is_kept_in_purging(gateway, package)
 
 
 def _is_kept_in_removal(gateway: Gateway, package: Path) -> None:
