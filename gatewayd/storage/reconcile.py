@@ -31,6 +31,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.move import Generation
@@ -121,22 +122,32 @@ class Reconciled:
 
 
 async def reconcile(
-    thread: CommitThread, state: RecordDatabase, store: SecretStore, now: int
+    thread: CommitThread,
+    state: RecordDatabase,
+    store: SecretStore,
+    now: int,
+    rows: Iterable[tuple[Any, ...]] | None = None,
 ) -> Reconciled:
     """Compare what is on the disk, and repair what can be repaired.  Raises StoreError.
 
+    rows: of all records, where they were just read.
     Where slots do not fit a record, each of the child's is opened before it is judged; the others
     are left to `open_rest`.  A sealed store is judged by the slots that are there, not by those
     that can be read, and nothing in it is touched.  Where the disk takes no writes, the findings
     are applied to nothing.
     """
-    return await thread.run(lambda: repair(state, store, now))
+    return await thread.run(lambda: repair(state, store, now, rows))
 
 
-def repair(state: RecordDatabase, store: SecretStore, now: int) -> Reconciled:
+def repair(
+    state: RecordDatabase,
+    store: SecretStore,
+    now: int,
+    rows: Iterable[tuple[Any, ...]] | None = None,
+) -> Reconciled:
     """Do what `reconcile` does, on the commit thread."""
     merging = state.marks.devices(MarkStanding.MERGING)
-    present = {record.device: record for record in state.all()}
+    present = {record.device: record for record in state.all(rows)}
     records = [record for device, record in present.items() if device not in merging]
     there = [ref for ref in store.refs() if ref.device not in merging]
     doubtful = {finding.device for finding in decide(records, there, now)}

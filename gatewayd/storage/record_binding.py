@@ -30,6 +30,8 @@ TABLE = """CREATE TABLE binding (
 
 Row: TypeAlias = Sequence[object]
 
+_encode = json.JSONEncoder(ensure_ascii=True, separators=(",", ":")).encode
+
 _BITS = 256
 _REMEDY = "put the newest copy back, or accept this one with gatewayctl vault accept"
 OTHER_HAND = (
@@ -143,7 +145,7 @@ def part(vault: SupportsBinding, row: Row | None) -> int:
     counted = list(row)
     while counted and counted[-1] == "":
         counted.pop()
-    text = json.dumps(counted, ensure_ascii=True, separators=(",", ":")).encode()
+    text = _encode(counted).encode()
     return int.from_bytes(vault.mac(b"record " + text), "big")
 
 

@@ -34,7 +34,7 @@ from gatewayd.storage import decision_log, record_binding, site_marks
 from gatewayd.storage.commit_thread import CommitThread
 from gatewayd.storage.decision_log import DecisionTable
 from gatewayd.storage.import_staging import RECORDS, recover_import
-from gatewayd.storage.record_binding import BoundRecords
+from gatewayd.storage.record_binding import BoundRecords, Row
 from gatewayd.storage.site_marks import MarkStanding, SiteMarks
 
 VERSION = 8
@@ -45,11 +45,14 @@ _NUMBERS = (
     "activating", "activated_at", "stale", "candidate",
 )  # fmt: skip
 _SENTENCES = ("explanation", "remedy")
-_SHARED = ("rule", "reason", *_SENTENCES)
-"""Texts that many children have alike, and that are held once."""
 _LATER = (*_SENTENCES, "pin", "moves")
 """Texts that came later, at the end: `record_binding.part` leaves them out while they are empty."""
 _COLUMNS = (*_TEXTS, *_CLOUD, *_NUMBERS, *_LATER)
+_N_TEXTS = len(_TEXTS)
+_FIRST_NUMBER = _N_TEXTS + len(_CLOUD)
+_FIRST_LATER = _FIRST_NUMBER + len(_NUMBERS)
+_VERDICTS = {one.value: one for one in Verdict}
+_ADMISSIONS = {one.value: one for one in Admission}
 _ALL = f"SELECT {', '.join(_COLUMNS)} FROM record"  # noqa: S608  # names of columns, all ours
 _ONE = f"{_ALL} WHERE device = ?"
 _SOME = f"{_ALL} WHERE device IN (SELECT value FROM json_each(?))"  # noqa: S608  # ours alone
@@ -73,8 +76,8 @@ _ANSWERS = (
 )
 _BOUND_ANSWERS = "SELECT 'answer ' || claim, device FROM answer"
 """Answers as they are bound: no record has such an id."""
-_BOUND = (_ALL, _BOUND_ANSWERS, site_marks.ALL_BOUND)
-"""All that is bound."""
+_OTHERS_BOUND = (_BOUND_ANSWERS, site_marks.ALL_BOUND)
+"""What is bound beside the records."""
 
 SCHEMA = (
     _table(_NUMBERS, _LATER),
@@ -193,14 +196,24 @@ class RecordDatabase(Database):
         super().rollback()
         self._bound.rollback()
 
-    def bind(self, vault: SupportsBinding) -> str:
+    def rows(self) -> list[tuple[Any, ...]]:
+        """Return the rows of all records, in order of device id.  Raises StoreError."""
+        return self._run(f"{_ALL} ORDER BY device")
+
+    def bind(self, vault: SupportsBinding, rows: Sequence[Row] | None = None) -> str:
         """Bind the records to a vault that trusts them, within a group.
 
+        rows: of all records, where they were just read.
         Returns why vault and records do not belong together; "" where they do.
         Raises StoreError.
         """
         self.check_disk()
-        return self._bound.bind(vault, lambda: [row for all_ in _BOUND for row in self._run(all_)])
+
+        def bound() -> list[Row]:
+            others = [row for all_ in _OTHERS_BOUND for row in self._run(all_)]
+            return [*(self.rows() if rows is None else rows), *others]
+
+        return self._bound.bind(vault, bound)
 
     @property
     def bound(self) -> bool:
@@ -259,10 +272,13 @@ class RecordDatabase(Database):
         self._group[device] = None
         self._rows.pop(device, None)
 
-    def all(self) -> Iterator[Record]:
-        """Return all records, in order of device id.  Raises StoreError."""
+    def all(self, rows: Iterable[tuple[Any, ...]] | None = None) -> Iterator[Record]:
+        """Return all records, in order of device id.  Raises StoreError.
+
+        rows: theirs, where they were just read.
+        """
         away = self.marks.devices(MarkStanding.AWAY)
-        return iter([self._placed(row, away) for row in self._run(f"{_ALL} ORDER BY device")])
+        return iter([self._placed(row, away) for row in (self.rows() if rows is None else rows)])
 
     def answers(self) -> dict[Claim, DeviceId]:
         """Return whose claims are, by operators' answers.  Raises StoreError."""
@@ -321,21 +337,33 @@ def _row(record: Record) -> tuple[Any, ...]:
 
 
 def _record(row: tuple[Any, ...]) -> Record:
-    facts: dict[str, Any] = dict(zip(_COLUMNS, row, strict=True))
-    provider, product, name, route = (facts.pop(column) for column in _CLOUD)
+    """Return the record of a row.  Texts that many children have alike are held once."""
+    device, claims, label, verdict, admission, rule, reason = row[:_N_TEXTS]
+    provider, product, name, route = row[_N_TEXTS:_FIRST_NUMBER]
+    explanation, remedy, pin, moves = row[_FIRST_LATER:]
     try:
-        facts |= {column: intern(facts[column]) for column in _SHARED}
-        facts["claims"] = frozenset(_claim(*claim) for claim in json.loads(facts["claims"]))
-        facts["verdict"] = Verdict(facts["verdict"])
-        facts["admission"] = Admission(facts["admission"])
-        facts["pin"] = Pin.parse(facts["pin"]) if facts["pin"] else None
-        facts["moves"] = Moves.parse(facts["moves"]) if facts["moves"] else NO_MOVES
         cloud = None
         if provider is not None:
-            cloud = CloudName(intern(provider), intern(product), name, intern(route))
+            own = label if name == label else name
+            cloud = CloudName(intern(provider), intern(product), own, intern(route))
+        facts: tuple[Any, ...] = (
+            device,
+            frozenset([_claim(*claim) for claim in json.loads(claims)]),
+            label,
+            _VERDICTS[verdict],
+            _ADMISSIONS[admission],
+            intern(rule),
+            intern(reason),
+            cloud,
+            *row[_FIRST_NUMBER:_FIRST_LATER],
+            intern(explanation),
+            intern(remedy),
+            Pin.parse(pin) if pin else None,
+            Moves.parse(moves) if moves else NO_MOVES,
+        )
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise StoreError(f"state.db: the record of {facts['device']!a} is damaged") from error
-    return Record(cloud=cloud, **facts)
+        raise StoreError(f"state.db: the record of {device!a} is damaged") from error
+    return Record(*facts)
 
 
 def _claim(kind: str, namespace: str, value: str) -> Claim:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +37,7 @@ from gatewayd.storage.reconcile import (
     repair,
     without_secret,
 )
+from gatewayd.storage.record_binding import Row
 from gatewayd.storage.records import DurableRecords, DurableSecrets, RecordDatabase
 
 log = logging.getLogger(__name__)
@@ -102,8 +103,9 @@ class Storage:
         try:
             database = await thread.open(lambda: RecordDatabase(directory, elsewhere))
             store = await thread.open(make_store)
-            await thread.run(lambda: _bind(database, store))
-            found = await reconcile(thread, database, store, wall())
+            rows = await thread.run(database.rows)
+            await thread.run(lambda: _bind(database, store, rows))
+            found = await reconcile(thread, database, store, wall(), rows)
             for finding in found.findings:
                 _log(finding)
             if fault := database.fault:
@@ -292,11 +294,14 @@ def _is_read_only(directory: Path) -> bool:
         return False
 
 
-def _bind(database: RecordDatabase, store: SecretStore) -> None:
-    """Bind the records to a store that can do so; on the commit thread."""
+def _bind(database: RecordDatabase, store: SecretStore, rows: Sequence[Row] | None = None) -> None:
+    """Bind the records to a store that can do so; on the commit thread.
+
+    rows: of all records, where they were just read.
+    """
     if not isinstance(store, SupportsBinding) or database.read_only or is_read_only(store):
         return
-    if why := database.bind(store):
+    if why := database.bind(store, rows):
         store.suspect(why)
 
 
