@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import combinations, islice
-from typing import TYPE_CHECKING, NewType
+from typing import TYPE_CHECKING, NamedTuple, NewType
 
 if TYPE_CHECKING:
     from gatewayd.device.proof import Proof
@@ -38,11 +38,13 @@ class Trust(IntEnum):
     @property
     def word(self) -> str:
         """The name used in rules, on D-Bus and in the manual."""
-        return self.name.lower()
+        return _WORDS[self]
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Claim:
+_WORDS: Mapping[Trust, str] = {one: one.name.lower() for one in Trust}
+
+
+class Claim(NamedTuple):
     """One assertion of identity.
 
     kind: "cert", "serial", "uuid", "mac" or "name".
@@ -266,6 +268,8 @@ def is_kernel_mac(one: Claim) -> bool:
 def consistent(claims: Iterable[Claim]) -> tuple[Claim, ...]:
     """Return the claims strongest first, without those that contradict one another."""
     distinct = set(claims)
+    if len(distinct) < 2:  # noqa: PLR2004  # one alone, as mostly, contradicts nothing
+        return tuple(distinct)
     values = Counter((c.kind, c.namespace) for c in distinct if is_exclusive(c))
     kept = (c for c in distinct if values[c.kind, c.namespace] < 2)  # noqa: PLR2004  # two contradict
     return tuple(sorted(kept, key=lambda c: (-strength(c), c)))

@@ -43,7 +43,12 @@ class State(StrEnum):
     @property
     def shown(self) -> str:
         """The word shown to people and on D-Bus."""
-        return State.OFFLINE.value if self is State.ABSENT else self.value
+        return _SHOWN[self]
+
+
+_SHOWN: Mapping[State, str] = {one: one.value for one in State} | {
+    State.ABSENT: State.OFFLINE.value
+}
 
 
 class Work(StrEnum):

@@ -232,9 +232,15 @@ class DeviceTable:
         """Return the presence of a device; an empty one if it was never seen."""
         return self._presences.get(device) or Presence(device)
 
+    def last_seen(self, device: DeviceId) -> float:
+        """Return when a device was last seen; 0 for never."""
+        presence = self._presences.get(device)
+        return presence.last_seen if presence is not None else 0.0
+
     def evidence(self, device: DeviceId) -> Evidence:
         """Return all that is known of a device; it has no views if it is not seen."""
-        presence = self.presence(device)
+        if (presence := self._presences.get(device)) is None:
+            return Evidence((), self.resolver.claims(device), Trust.CLAIMED)
         sightings = tuple(one.sighting for one in presence.observations.values())
         common = frozenset(c for s in sightings for c in s.claims if self.resolver.is_common(c))
         own, dispute = self.resolver.claims(device), (presence.conflict, presence.rivals)

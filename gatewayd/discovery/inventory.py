@@ -123,7 +123,7 @@ class Inventory:
 
     def last_seen(self, device: DeviceId) -> float:
         """Return when a device was last seen, seconds of the event loop's clock; 0 for never."""
-        return self._table.presence(device).last_seen
+        return self._table.last_seen(device)
 
     def changed_at(self, device: DeviceId) -> float:
         """Return when what is known of a device last changed; 0 for never."""

@@ -38,6 +38,10 @@ _ON_THE_WAY = {
 STEPS = 2.0
 """Seconds for which the steps of a child on its way to online are not announced one by one: where
 hundreds come together each takes some seconds, and a signal costs as much as a durable step."""
+_NOT_SEEN: tuple[Evidence | None, Trust] = None, Trust.CLAIMED
+"""What is kept of the identity of a child that is not seen: one for all of them."""
+NO_FACTS: Facts = {}
+"""One for all children: each empty table that is made takes 64 bytes."""
 
 
 class MovingChild(Protocol):
@@ -70,7 +74,7 @@ class DevicePublisher:
         self._records, self._devices, self._admission = records, devices, admission
         self._reporter, self._clock, self._moving = reporter, clock, moving
         self._changed: dict[DeviceId, tuple[Child, float]] = {}
-        self._trust: dict[DeviceId, tuple[Evidence, Trust]] = {}
+        self._trust: dict[DeviceId, tuple[Evidence | None, Trust]] = {}
         self._version: PolicyVersion | None = None
 
     def show(self, child: Child) -> None:
@@ -135,6 +139,9 @@ class DevicePublisher:
         if self._version != self._admission.version:
             self._version = self._admission.version
             self._trust.clear()
+        if not evidence.views:  # no rule matches what is not seen
+            self._trust[device] = _NOT_SEEN
+            return evidence.trust
         known = self._trust.get(device)
         if known is None or known[0] != evidence:
             known = self._trust[device] = evidence, self._admission.judge(device, evidence).trust
@@ -187,6 +194,7 @@ def device_view(
         conflict=evidence.conflict,
         rivals=evidence.rivals,
         proof=proof_facts(record.pin if record else None, evidence.proof),
+        move=NO_FACTS,
         sightings=evidence.views,
     )
 
@@ -213,6 +221,8 @@ def move_facts(record: Record, why: Reason, until: int) -> Facts:
 
 def proof_facts(pin: Pin | None, proof: Proof | None) -> Facts:
     """Return what a device has proven, and what is pinned to it; without what there is not."""
+    if pin is None and proof is None:
+        return NO_FACTS
     facts: dict[str, str | int] = {}
     if pin is not None:
         facts |= {
@@ -235,8 +245,9 @@ def proof_facts(pin: Pin | None, proof: Proof | None) -> Facts:
 
 def identity(claims: frozenset[Claim]) -> str:
     """Return the strongest claim as "kind value"; "" where there is none."""
-    ranked = sorted((c for c in claims if strength(c)), key=lambda c: (-strength(c), c))
-    return f"{ranked[0].kind} {ranked[0].value}" if ranked else ""
+    known = [one for one in claims if strength(one)]
+    best = min(known, key=lambda one: (-strength(one), one), default=None)
+    return f"{best.kind} {best.value}" if best is not None else ""
 
 
 def _name(child: Child, record: Record | None, evidence: Evidence) -> str:

@@ -371,11 +371,11 @@ class DeviceManager:
     def _enter(self, child: Child, state: State, reason: Reason, event: str) -> None:
         if reason.remedy:
             reason = addressed(reason, child.id, self._cloud_of(child.id))
-        before, child.reason = child.state, reason
-        child.first_seen = child.first_seen or self._wall()
+        before, child.reason, now = child.state, reason, self._wall()
+        child.first_seen = child.first_seen or now
         if state is not before:
-            child.state, child.changed = state, self._wall()
-        entry = HistoryEntry(self._wall(), event, state.shown, reason)
+            child.state, child.changed = state, now
+        entry = HistoryEntry(now, event, state.shown, reason)
         child.remember(entry)
         if self.on_step is not None:
             self.on_step(child.id, before, entry)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import NamedTuple
 
 from gatewayd.device.identity import DeviceId
@@ -17,7 +17,7 @@ MAX_REASONS = 256
 THROTTLED = frozenset({"throttled", "cloud-throttled"})
 
 
-class CloudPhase(Enum):
+class CloudPhase(IntEnum):
     """The phase of a child at its cloud."""
 
     ONLINE = auto()

@@ -95,7 +95,8 @@ class Publishing:
 
     def child(self, name: str, label: str = "") -> Child:
         child = Child(DeviceId(name), State.PENDING)
-        self.lan.known[child.id] = Evidence((), frozenset(), Trust.CLAIMED, label)
+        seen = ({"source": "mdns"},)
+        self.lan.known[child.id] = Evidence(seen, frozenset(), Trust.CLAIMED, label)
         return child
 
     def shown(self, limit: int = ALL, *, steps: bool = True) -> list[tuple[str, str]]:
@@ -213,3 +214,12 @@ async def test_policy_decides_again_only_where_evidence_or_policy_has_changed() 
     scene.publisher.show(child)
     scene.shown()
     assert scene.policy.decisions == 3
+
+
+async def test_of_a_child_that_is_not_seen_policy_is_not_asked() -> None:
+    scene = Publishing()
+    child = scene.child("child-1", "listed")
+    scene.lan.known[child.id] = Evidence((), frozenset(), Trust.CLAIMED, "listed")
+    scene.publisher.show(child)
+    assert scene.shown() == [("child-1", "pending")]
+    assert (scene.policy.decisions, scene.reporter.views[0].trust) == (0, "claimed")
