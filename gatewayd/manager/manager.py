@@ -105,6 +105,12 @@ class Child:
         newest = self.history[-1:] + self.history[-3:-2]
         return len({(one.event, one.state, one.reason) for one in newest}) < len(newest)
 
+    @property
+    def says_the_same(self) -> bool:
+        """Whether its newest step says what the step before it said."""
+        newest = self.history[-2:]
+        return len({(one.event, one.state, one.reason) for one in newest}) < len(newest)
+
     def remember(self, entry: HistoryEntry) -> None:
         """Add an entry to the history."""
         self.history = (*self.history, entry)[-HISTORY:]
@@ -405,7 +411,7 @@ class DeviceManager:
         """
         quiet = (
             child.state in _STRANGERS or event in _ROUTINE or child.reason.code == ADMITTED_BY_RULE
-            or (again and child.state is State.ELSEWHERE)
+            or (again and child.state is State.ELSEWHERE) or child.says_the_same
         )  # fmt: skip
         level = logging.DEBUG if quiet else logging.INFO
         if child.state is State.PENDING and not child.repeats and self._strangers.take(self._now()):

@@ -139,6 +139,28 @@ async def test_broken_work_is_explained_and_begun_anew(fault: Exception, reason:
     assert tries[2] - tries[0] >= 30
 
 
+async def test_a_delay_is_logged_once_until_its_reason_changes(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A secret is written again every two seconds, for as long as a keyring does not answer."""
+    sealed, full = Reason("store-sealed", "Sealed."), Reason("store-full", "Full.")
+
+    async def register(_: DeviceId, post: PostEvent) -> None:
+        for reason in (*[sealed] * 30, *[full] * 30):
+            post(lc.StoreDelayed(reason, 0.0))
+            await asyncio.sleep(2)
+        post(lc.SecretStored())
+
+    scene = Scene({Work.REGISTER: register})
+    scene.manager.add(Child(ONE, present=True), State.SECURING)
+    with caplog.at_level(logging.INFO):
+        async with scene.running() as manager:
+            await asyncio.sleep(200)
+            assert len(manager.children[ONE].history) == HISTORY
+    logged = [one.getMessage() for one in caplog.records if "StoreDelayed" in one.getMessage()]
+    assert [one.rpartition(": ")[2] for one in logged] == ["Sealed.", "Full."]
+
+
 async def test_a_forgotten_child_is_gone() -> None:
     scene = Scene({})
     async with scene.running() as manager:
