@@ -157,6 +157,12 @@ def no_leaks() -> Iterator[None]:
     assert not _children() - children, "child processes left"
 
 
+@pytest.fixture(scope="session")
+def blocking_calls() -> BlockBuster:
+    """What watches for calls that block; made once, as it takes longer than many a test."""
+    return BlockBuster("gatewayd", excluded_modules=MAY_BLOCK)
+
+
 @pytest_asyncio.fixture
 async def well_behaved_loop(blocking_calls: BlockBuster) -> AsyncIterator[None]:
     """Fail an asynchronous test that blocks the loop or leaves a task."""
