@@ -153,6 +153,10 @@ class EtcdUnreachable(SiteError):
     """No member of etcd answers, or those that do have no quorum."""
 
 
+class EtcdUseless(EtcdUnreachable):
+    """What etcd answers is too large, or of no form: nothing that a gateway wrote is."""
+
+
 class EtcdRefused(SiteError):
     """etcd refuses a request, or does not answer as etcd does."""
 
@@ -203,6 +207,10 @@ class OwnershipLost(StoreError):
 
 class BlobDamaged(StoreError):
     """What the site has of a child cannot be opened: it is damaged, or belongs to another key."""
+
+
+class ShardOverfull(StoreError):
+    """etcd has more keys of a shard's children than are read."""
 
 
 class BlobTooLarge(StoreError):

@@ -14,7 +14,15 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from gatewayd.errors import EtcdRefused, EtcdUnreachable, GatewayError, LeaseGone, SiteError
+from gatewayd.errors import (
+    EtcdRefused,
+    EtcdUnreachable,
+    EtcdUseless,
+    GatewayError,
+    LeaseGone,
+    ShardOverfull,
+    SiteError,
+)
 from gatewayd.runtime import backoff
 from gatewayd.runtime.tasks import cancel_and_wait, until_one_ends
 from gatewayd.site.decisions import (
@@ -25,6 +33,7 @@ from gatewayd.site.decisions import (
     live_gateways,
     vacancies,
 )
+from gatewayd.site.etcd import as_one_word, largest
 from gatewayd.site.etcd_messages import Compare, Compared, EtcdTxn, Operation, Put
 from gatewayd.site.fence import LEASE, RENEW_EVERY, Fence
 from gatewayd.site.ownership import SiteOwnership
@@ -84,11 +93,13 @@ class _Shard:
 
     token: under which.  task: what is under way.  is_gained: whether they work.
     is_stopping: whether they end.  failures: of the gain.
+    is_overfull: whether that is of what etcd has of it, which is so at any gateway.
     """
 
     token: int
     task: asyncio.Task[None] | None = None
     failures: int = 0
+    is_overfull: bool = False
     is_gained: bool = False
     is_stopping: bool = False
 
@@ -138,6 +149,7 @@ class SiteAgent:
         self._reading: SiteReading | None = None
         self._read_at = 0.0
         self._fault = ""
+        self._useless: EtcdUnreachable | None = None
         self._is_reachable = False
         self._drains = self._is_closed = False
         self._namesake_since = 0.0
@@ -292,14 +304,25 @@ class SiteAgent:
                         await self._wake.wait()
 
     async def _read(self) -> SiteReading:
-        txn = await self._store.txn([], [*self._keys.gets()])
+        try:
+            txn = await self._store.txn([], [*self._keys.gets()])
+        except EtcdUseless as error:
+            raise await self._named(error) from error
         reading = self._keys.read(txn)
         self._reading, self._read_at = reading, self._now()
-        self._is_reachable, self._fault = True, ""
+        self._is_reachable, self._fault, self._useless = True, "", None
         self._vacant = vacancies(self._vacant, reading, self._read_at)
         self._ownership.read(reading)
         self._on_reading(reading)
         return reading
+
+    async def _named(self, error: EtcdUseless) -> EtcdUnreachable:
+        """Return an error that names the key with the largest value; it is looked for once."""
+        if self._useless is None:
+            key = await largest(self._store, self._keys.gets())
+            text = f"{error} The largest is {as_one_word(key)}." if key else str(error)
+            self._useless = EtcdUnreachable(text)
+        return self._useless
 
     async def _act(self, reading: SiteReading) -> bool:
         """Do what follows from a reading; return whether shards were claimed."""
@@ -397,6 +420,7 @@ class SiteAgent:
                     one.is_gained = True
             except GatewayError as error:
                 one.failures += 1
+                one.is_overfull = isinstance(error, ShardOverfull)
                 if one.failures == 1:
                     log.warning("Shard %d cannot be taken over yet: %s", shard, error)
                 self._note_unfit()
@@ -407,12 +431,15 @@ class SiteAgent:
     def _note_unfit(self) -> None:
         """Leave all shards to others for a while, where none can be gained here, as on a full disk.
 
-        One that fails beside others that work may fail anywhere, and is tried on.
+        One that fails beside others that work may fail anywhere, and is tried on; so is one that
+        fails by what etcd has of it, so that it is worked on as soon as that is gone.
         """
         if self._now() < self._unfit_until or self._reading is None:
             return
         others = live_gateways(self._reading) - {self._gateway}
-        if others and all(one.failures >= TRIES for one in self._shards.values()):
+        if others and all(
+            one.failures >= TRIES and not one.is_overfull for one in self._shards.values()
+        ):
             self._unfit_until = self._now() + UNFIT_FOR
             log.warning(
                 "None of %d shards can be taken over here: other gateways get them for %d s.",

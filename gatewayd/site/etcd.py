@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Protocol
@@ -23,7 +25,7 @@ from typing import Protocol
 from gatewayd.cloud.credentials import ReadSecret
 from gatewayd.cloud.http import KeptConnection, whole_request
 from gatewayd.device.secret import Secret
-from gatewayd.errors import ConfigError, EtcdRefused, EtcdUnreachable, LeaseGone
+from gatewayd.errors import ConfigError, EtcdRefused, EtcdUnreachable, EtcdUseless, LeaseGone
 from gatewayd.network.addresses import AddressBook
 from gatewayd.network.connect_errors import SILENT, ConnectError, reason
 from gatewayd.network.http_head import HttpError, authority
@@ -36,6 +38,7 @@ from gatewayd.site.etcd_messages import (
     EtcdTxn,
     FoundKeys,
     Get,
+    KeyValue,
     Operation,
     body_of,
     parse_fault,
@@ -57,12 +60,23 @@ ANSWER = 1.5
 """Seconds for one member to answer a renewal, or a reading: the fence has room for three of them
 after a renewal is due (3 + 3 * 1.5 < 10)."""
 
+_ODD = re.compile(r"[^!-~]")
+MAX_SHOWN = 200
+"""Characters of a key that are shown."""
+
 _NOT_FOUND, _UNAUTHENTICATED = 5, 16
 _ELSEWHERE = frozenset({1, 2, 4, 10, 13, 14})
 """Codes of gRPC for what another member, or the same one a little later, may do: cancelled,
 unknown, deadline, aborted, internal, unavailable (as without a leader)."""
 _NO_LOGIN = ("user name is empty", "revision of auth store is old", "invalid auth token")
 """What etcd says where a request has no token, or one that it does not know any more."""
+
+
+class KeyReader(Protocol):
+    """What reads keys: `EtcdClient`."""
+
+    async def txn(self, compares: Iterable[Compare], success: Iterable[Operation]) -> EtcdTxn:
+        """Carry out a transaction.  Raises SiteError."""
 
 
 class EtcdAccess(Protocol):
@@ -217,14 +231,14 @@ class EtcdClient:
     async def _request(self, path: str, body: bytes) -> bytes:
         """Return the body of the first response that is final."""
         async with self._turn:
-            fault = ""
+            fault: EtcdUnreachable | None = None
             for _ in range(max(len(self._members), 2)):  # a kept connection may have been closed
                 try:
                     return await self._ask(self._members[0], path, body)
                 except EtcdUnreachable as error:
-                    fault = str(error)
+                    fault = error
                     self._members.rotate(-1)
-            raise EtcdUnreachable(fault)
+            raise fault or EtcdUnreachable("No member of etcd is named in endpoints in [site].")
 
     async def _ask(self, member: _Member, path: str, body: bytes) -> bytes:
         """Return the body of one member's response.  Raises SiteError."""
@@ -267,6 +281,51 @@ class EtcdClient:
             return parse_token(response.body)
 
 
+async def read_bounded(client: KeyReader, get: Get) -> FoundKeys:
+    """Return what a reading finds; what is too large to be read has an empty value.
+
+    get: of a few keys, as each of them may take a request.  Raises SiteError.
+    """
+    try:
+        return await _read(client, get)
+    except EtcdUseless:
+        listed = await _read(client, replace(get, without_values=True))
+        pairs = [await _alone(client, pair) or pair for pair in listed.pairs]
+        return FoundKeys(tuple(pairs), listed.more)
+
+
+async def largest(client: KeyReader, gets: Iterable[Get]) -> str:
+    """Return the key that has the largest value of all that readings find; "" where there is none.
+
+    Raises SiteError.
+    """
+    sizes: dict[str, int] = {}
+    for get in gets:
+        listed = await _read(client, replace(get, without_values=True))
+        for pair in listed.pairs:
+            alone = await _alone(client, pair)
+            sizes[pair.key] = len(alone.value) if alone is not None else MAX_RESPONSE
+    return max(sizes, key=sizes.__getitem__, default="")
+
+
+def as_one_word(key: str) -> str:
+    """Return a key as it is shown: anyone who can write to etcd may have chosen it."""
+    return _ODD.sub("?", key)[:MAX_SHOWN]
+
+
+async def _alone(client: KeyReader, listed: KeyValue) -> KeyValue | None:
+    """Return a key with its value; as it was listed where it is gone; None where too large."""
+    try:
+        found = await _read(client, Get(listed.key, limit=1))
+    except EtcdUseless:
+        return None
+    return found.pairs[0] if found.pairs else listed
+
+
+async def _read(client: KeyReader, get: Get) -> FoundKeys:
+    return (await client.txn((), [get])).found[0]
+
+
 class _Member:
     """One member of etcd, and the connection to it."""
 
@@ -292,7 +351,9 @@ class _Member:
         try:
             return await self.connection.exchange(request, MAX_RESPONSE)
         except ConnectError as error:
-            raise EtcdUnreachable(f"etcd at {self.name}: {self._why(error)}") from error
+            is_useless = isinstance(error.__cause__, HttpError)
+            kind = EtcdUseless if is_useless else EtcdUnreachable
+            raise kind(f"etcd at {self.name}: {self._why(error)}") from error
         except ConfigError as error:
             raise EtcdRefused(f"What is to be shown to etcd cannot be read: {error}") from error
 

@@ -87,13 +87,14 @@ class Get:
     """Read a key, or all that begin so.
 
     limit: of what is returned; 0 for none.  after: the key behind which to begin, of those that
-    begin so; "" for the first.
+    begin so; "" for the first.  without_values: whether what is found has empty values.
     """
 
     key: str
     is_prefix: bool = False
     limit: int = 0
     after: str = ""
+    without_values: bool = False
 
 
 Operation: TypeAlias = Put | Delete | Get
@@ -173,7 +174,8 @@ def _operation(one: Operation) -> Mapping[str, Any]:
         return {"request_delete_range": key}
     end = {"range_end": _base64(after_prefix(one.key))} if one.is_prefix else {}
     begin = {"key": _base64(_key(one.after) + b"\0")} if one.after else key
-    return {"request_range": {**begin, **end, "limit": str(one.limit)}}
+    bare = {"keys_only": True} if one.without_values else {}
+    return {"request_range": {**begin, **end, **bare, "limit": str(one.limit)}}
 
 
 def _key(text: str) -> bytes:

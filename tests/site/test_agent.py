@@ -13,8 +13,14 @@ import pytest
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.device.reason import NONE
 from gatewayd.device.record import CloudName
-from gatewayd.errors import EtcdRefused, EtcdUnreachable, StoreUnavailable
-from gatewayd.site.agent import READ_EVERY, KeyClient, LeaseClient, SiteAgent
+from gatewayd.errors import (
+    EtcdRefused,
+    EtcdUnreachable,
+    GatewayError,
+    ShardOverfull,
+    StoreUnavailable,
+)
+from gatewayd.site.agent import GAIN_LAST, READ_EVERY, KeyClient, LeaseClient, SiteAgent
 from gatewayd.site.etcd import EtcdClient
 from gatewayd.site.etcd_messages import Put
 from gatewayd.site.fence import FENCE, LEASE, RENEW_EVERY, Fence, boot_time
@@ -50,6 +56,7 @@ class Gateway:
         self.everywhere, self.working = everywhere, dict[int, int]()
         self.gains = Counter[int]()
         self.ready, self.fails, self.stop_takes = True, 0, 0.0
+        self.fault: GatewayError = StoreUnavailable("the disk is busy")
         self.boots = boots
         self.agent = SiteAgent(
             KEYS, name, "1.2", leases=leases, store=store, fence=self.fence, jitter=lambda: 0.5,
@@ -60,7 +67,7 @@ class Gateway:
         await asyncio.sleep(0.01)
         if self.fails:
             self.fails -= 1
-            raise StoreUnavailable("the disk is busy")
+            raise self.fault
         assert self.fence.holds() or self.boots
         self.everywhere[shard] += 1
         assert self.everywhere[shard] == 1, "it works elsewhere"
@@ -389,6 +396,23 @@ async def test_one_that_can_gain_nothing_leaves_all_to_the_others_for_a_while(
 
 
 @pytest.mark.jumping_clock
+async def test_what_etcd_has_too_much_of_is_worked_on_as_soon_as_that_is_gone(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """No other gateway could do better, so that none leaves the shards to another one."""
+    site = Site("a", "b")
+    for one in site.gateways:
+        one.fails, one.fault = 10_000, ShardOverfull("shard 1 has more than 2000 keys at etcd")
+    async with site.gateways[0].running(), site.gateways[1].running():
+        await asyncio.sleep(600)
+        assert not any(one.working for one in site.gateways)
+        for one in site.gateways:
+            one.fails = 0
+        assert await until_all_work(*site.gateways) <= GAIN_LAST
+    assert "other gateways" not in caplog.text
+
+
+@pytest.mark.jumping_clock
 async def test_steady_traffic_is_a_few_requests_however_long_it_lasts() -> None:
     site = Site("a")
     (a,) = site.gateways
@@ -425,6 +449,22 @@ async def test_an_error_that_was_not_expected_ends_the_agent(
             await running
 
 
+async def what_is_too_large_is_named(one: Gateway, cluster: Cluster) -> None:
+    """Put what no gateway wrote among what is read, and have it deleted once it is named."""
+    keys = [f"{KEYS.prefix}join/n{number}" for number in range(8)]
+    for number, key in enumerate(keys):
+        cluster.control("put", key, "x" * (110_000 + number))
+    async with asyncio.timeout(120):
+        while keys[-1] not in (seen := one.agent.snapshot()).fault:
+            await asyncio.sleep(0.05)
+        assert "too large" in seen.fault
+        assert not seen.reachable
+        assert len(one.working) == SHARDS, "the lease is renewed"
+        cluster.control("del", "--prefix", f"{KEYS.prefix}join/")
+        while not one.agent.snapshot().reachable:
+            await asyncio.sleep(0.05)
+
+
 @pytest.fixture
 def cluster() -> Iterator[Cluster]:
     with running_etcd() as one:
@@ -456,6 +496,7 @@ async def test_with_a_real_etcd_shards_change_hands_by_a_drain_and_by_an_end(
                     await asyncio.sleep(0.05)
             assert found.gateways["gateway-a"].version == "1.2"
             assert {one.token for one in found.owners.values()} == {*a.working.values()}
+            await what_is_too_large_is_named(a, cluster)
     finally:
         for one in clients:
             one.close()

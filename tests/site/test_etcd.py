@@ -11,7 +11,7 @@ import pytest
 
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.errors import EtcdRefused, EtcdUnreachable, LeaseGone
-from gatewayd.site.etcd import EtcdClient
+from gatewayd.site.etcd import EtcdClient, largest, read_bounded
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, Put
 from tests.support.etcd import CONTINUE, STOP, Cluster, running_etcd
 
@@ -65,7 +65,10 @@ async def test_a_limit_cuts_off_what_begins_so_and_nothing_else_is_read(single: 
         client.close()
 
 
-async def test_what_is_too_large_to_be_read_is_not_called_silence(single: Cluster) -> None:
+async def test_what_is_too_large_to_be_read_is_not_called_silence(
+    single: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gatewayd.site.etcd.MAX_REQUEST", 2 << 20)
     client = EtcdClient.of(single.settings(), READ, PATIENT)
     keys = [f"/gatewayd/large/{n}" for n in range(2)]
     try:
@@ -73,7 +76,15 @@ async def test_what_is_too_large_to_be_read_is_not_called_silence(single: Cluste
             await client.txn([], [Put(key, b"x" * 600_000)])
         with pytest.raises(EtcdUnreachable, match=r"too large\. Delete what no gateway wrote"):
             await client.range("/gatewayd/large/", 2)
+        found = await read_bounded(client, Get("/gatewayd/large/", True, 2))
+        assert [len(one.value) for one in found.pairs] == [600_000, 600_000]
+        await client.txn([], [Put(keys[1], b"x" * 1_200_000)])
+        found = await read_bounded(client, Get("/gatewayd/large/", True, 2))
+        assert [len(one.value) for one in found.pairs] == [600_000, 0]
+        assert found.pairs[1].changed > found.pairs[0].changed
+        assert await largest(client, [Get("/gatewayd/large/", True, 2)]) == keys[1]
         await client.txn([], [*map(Delete, keys)])
+        assert await largest(client, [Get("/gatewayd/large/", True, 2)]) == ""
     finally:
         client.close()
 

@@ -20,9 +20,10 @@ from gatewayd.errors import (
     EtcdRefused,
     OwnershipLost,
     SecretNotFound,
+    ShardOverfull,
     StoreUnavailable,
 )
-from gatewayd.site.etcd_messages import Compare, EtcdTxn, Operation, Put
+from gatewayd.site.etcd_messages import Compare, Delete, EtcdTxn, Operation, Put
 from gatewayd.site.membership.members import Membership
 from gatewayd.site.replica import blob_writer
 from gatewayd.site.replica.blob import MAX_BYTES, key_of_child, open_blob
@@ -163,6 +164,34 @@ async def test_a_child_goes_from_one_gateway_to_another_and_back(
         await a.take(2)
         assert a.records[theirs.device].activated_at == 5
         assert a.adopted[-1] == activated
+
+
+async def test_what_no_gateway_wrote_has_no_child_wait_longer_than_it_is_there(
+    etcd: Cluster,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Values that are too large are as good as none; too many keys are named."""
+    monkeypatch.setattr("gatewayd.site.etcd.MAX_REQUEST", 2 << 20)
+    monkeypatch.setattr("gatewayd.site.replica.replication.MAX_OF_SHARD", 7)
+    shard = shard_of(cloud_name(1))
+    below = f"{PREFIX}child/{shard:02}/"
+    large, many = f"{below}{'a' * 64}", [f"{below}x{number}" for number in range(9)]
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        await a.claim(shard)
+        record = await registered(a, 1)
+        await a.client.txn([], [Put(large, b"x" * 1_200_000)])
+        await b.claim(shard)
+        assert b.records[record.device].stored == record.stored
+        assert f"Its key is {large}" in caplog.text
+        await b.client.txn([], [Put(key, b"") for key in many[1:]])
+        await b.client.txn([], [Put(many[0], b"")])
+        with pytest.raises(ShardOverfull, match=rf"more than 7 keys.*newest is {many[0]}"):
+            await a.claim(shard)
+        await a.client.txn([], [*map(Delete, many)])
+        await a.claim(shard)
+        assert a.records[record.device].stored == record.stored
 
 
 async def test_a_child_that_moved_to_another_shard_is_kept_when_both_are_gained_at_once(

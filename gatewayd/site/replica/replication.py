@@ -19,7 +19,14 @@ from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.reason import Reason
 from gatewayd.device.record import Change, CloudName, Record
 from gatewayd.device.secret import Secret, SecretRef
-from gatewayd.errors import BlobDamaged, BlobTooLarge, ConfigError, OwnershipLost, StoreError
+from gatewayd.errors import (
+    BlobDamaged,
+    BlobTooLarge,
+    ConfigError,
+    OwnershipLost,
+    ShardOverfull,
+)
+from gatewayd.site.etcd import as_one_word, read_bounded
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, KeyValue
 from gatewayd.site.reading import SiteKeys
 from gatewayd.site.replica.blob import BlobKeys, epoch_of, key_of_child, keys_of_shard, open_blob
@@ -195,12 +202,16 @@ class Replica:
         """Return all that etcd has of a shard's children."""
         begin, found, last = self._site.prefix + keys_of_shard(shard), list[KeyValue](), ""
         while len(found) <= MAX_OF_SHARD:
-            done = await self._client.txn((), [Get(begin, True, PAGE, last)])
-            found += done.found[0].pairs
-            if not done.found[0].more:
+            page = await read_bounded(self._client, Get(begin, True, PAGE, last))
+            found += page.pairs
+            if not page.more:
                 return found
             last = found[-1].key
-        raise StoreError(f"shard {shard} has more than {MAX_OF_SHARD} children: add no more to it")
+        newest = max(found, key=lambda one: one.created)
+        raise ShardOverfull(
+            f"shard {shard} has more than {MAX_OF_SHARD} keys at etcd. Delete those that no "
+            f"gateway wrote; the newest is {as_one_word(newest.key)}"
+        )
 
     def _opened(self, keys: BlobKeys, pair: KeyValue) -> StoredBlob:
         """Open a blob; one that is damaged counts as none, and is replaced by what is here."""
@@ -208,7 +219,11 @@ class Replica:
         try:
             blob = open_blob(keys, key, pair.value)
         except (BlobDamaged, ConfigError) as error:
-            log.warning("What etcd has of a child is of no use: %s.", error)
+            log.warning(
+                "What etcd has of a child is of no use: %s. Its key is %s.",
+                error,
+                as_one_word(pair.key),
+            )
             is_newer = isinstance(error, ConfigError)
             return StoredBlob(_name(key), pair.changed, None, is_newer=is_newer)
         is_old = epoch_of(pair.value) != keys.epoch
