@@ -4,8 +4,8 @@ Each ends as it came, and no command is given to gatewayd: its children are onli
 has not ended.  tests/system/test_attacks.py plays them after the attacks, on the same machine.
 What needs a machine of its own is played elsewhere: a disk that takes no writes at the start by
 tests/system/test_bad_disk.py; a message bus and a journal that hang, processes that are killed
-again and again by test_service.py; a TPM and a keyring that are stopped by
-tests/integration/test_stopped_neighbours.py.
+again and again by test_service.py; a discovery helper that is stopped by test_discovery.py; a TPM
+that is stopped by tests/integration/test_stopped_neighbours.py; an etcd by script/soak site.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from gatewayd.ca.certificates import common_name
 from gatewayd.runtime.clock import BUILT
 from gatewayd.simulator.site import MANAGER
 from script.attacking.booted import AttackedGateway
-from tests.system.gateway import BUSCTL
+from tests.support.keyrings import BUS, SecretService
+from tests.system.gateway import BUSCTL, STATE
 
 STRANGER = "nobody"
 """A user who needs polkit's answer for a change."""
@@ -39,7 +40,17 @@ retry_last = 4
 """A child that leaves is asked as often as by default, and sooner; none waits long for its turn."""
 CA_FILE = "/etc/gatewayd/ca.pem"
 """The root by which the cloud is trusted, as the configuration of these gateways names it."""
-UNTRUSTED = "tls-unknown-ca"
+BROKER, DOOR_OPEN = "gatewayd-broker.service", "is connected to the broker"
+MESSAGES = "[messages]\nenabled = true\n"
+KEYRING_BUS = "/run/gatewayd-keyring"
+"""Where the manual has the bus of the keyring."""
+KEYRING = """\
+[secretstore]
+backend = "keyring"
+[secretstore.keyring]
+backend = "SecretService"
+"""
+ON_ITS_BUS = f"[Service]\nEnvironment=DBUS_SESSION_BUS_ADDRESS=unix:path={KEYRING_BUS}/bus\n"
 LATE = "/run/clock-is-not-set"
 """While this file is there, gatewayd's clock shows 1970."""
 PACKAGES = "/usr/lib/python3/dist-packages"
@@ -58,13 +69,15 @@ class Trouble:
 
     play: brings it, and takes it away when its block ends.
     said: what the journal says while it lasts; "" where there is nothing that an operator could do.
-    comes_online: whether a child that comes back meanwhile is online before it ends.
+    reason: why a child that comes back meanwhile is not online before it ends; "" where it is.
+    of_release: whether what is wrong belongs to the release, so that each is tried.
     """
 
     name: str
     play: Callable[[AttackedGateway], AbstractContextManager[None]]
     said: str = ""
-    comes_online: bool = True
+    reason: str = ""
+    of_release: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +109,13 @@ def outlast(target: AttackedGateway, trouble: Trouble) -> Aftermath:
         box.until(lambda: not target.is_online(child), "the child to leave")
         target.gateway.plant.ask(do="announce", child=child)
         began = time.monotonic()
-        if trouble.comes_online:
+        if not trouble.reason:
             box.until(lambda: target.is_online(child), "the child to come online meanwhile")
             online = time.monotonic() - began
         else:
-            box.until(lambda: _is_kept_off(target), "the child to be refused")
+            box.until(lambda: _is_kept_off(target, trouble.reason), "the child to be kept off")
             began = time.monotonic()
-    if not trouble.comes_online:
+    if trouble.reason:
         box.until(lambda: target.is_online(child), "the child to come online by itself")
         online = time.monotonic() - began
     target.gateway.await_online(target.online)
@@ -110,11 +123,11 @@ def outlast(target: AttackedGateway, trouble: Trouble) -> Aftermath:
     return Aftermath(trouble, online, target.gateway.shown("NRestarts") == "0")
 
 
-def _is_kept_off(target: AttackedGateway) -> bool:
-    """Whether a child is not online for a reason."""
+def _is_kept_off(target: AttackedGateway, reason: str) -> bool:
+    """Whether a child is not online for this reason."""
     children = target.gateway.children()
     found = (target.gateway.call("DescribeDevice", "s", one) for one in children)
-    return any(one["Reason"]["data"] == UNTRUSTED for one in found)
+    return any(one["Reason"]["data"] == reason for one in found)
 
 
 @contextmanager
@@ -143,6 +156,63 @@ def stop_polkit(target: AttackedGateway) -> Iterator[None]:
             yield
     finally:
         box.run("systemctl", "kill", "--signal=SIGCONT", "polkit.service")
+
+
+@contextmanager
+def stop_broker(target: AttackedGateway) -> Iterator[None]:
+    """Stop its own broker, which has children's passwords to read meanwhile."""
+    gateway, box = target.gateway, target.gateway.box
+    box.write("/etc/gatewayd/conf.d/60-messages.toml", MESSAGES)
+    gateway.systemctl("restart")
+    box.until(lambda: target.says(DOOR_OPEN), "gatewayd to be connected to its broker")
+    box.run("systemctl", "kill", "--signal=SIGSTOP", BROKER)
+    box.run("gatewayctl", "door", "password", next(iter(gateway.children())))
+    try:
+        yield
+    finally:
+        box.run("systemctl", "kill", "--signal=SIGCONT", BROKER)
+        box.path("/etc/gatewayd/conf.d/60-messages.toml").unlink()
+
+
+@contextmanager
+def stop_keyring(target: AttackedGateway) -> Iterator[None]:
+    """Stop the keyring that keeps the secrets: from here on it is the store, and not the vault."""
+    gateway, box = target.gateway, target.gateway.box
+    gateway.systemctl("stop")
+    box.run("mv", STATE, f"{STATE}.vault")
+    for child in gateway.plant.facts["serials"]:
+        gateway.plant.ask(do="reset", child=child)
+    box.write("/etc/gatewayd/conf.d/60-keyring.toml", KEYRING)
+    gateway.drop_in("keyring", ON_ITS_BUS)
+    with _keyring(target) as keyring:
+        gateway.systemctl("start")
+        gateway.await_online(target.online)
+        keyring.signal(signal.SIGSTOP)
+        gateway.plant.ask(do="announce", child=next(target.late))  # its secret is to be kept
+        try:
+            yield
+        finally:
+            keyring.signal(signal.SIGCONT)
+        target.online += 1
+        gateway.await_online(target.online)  # the keyring ends with this block
+        gateway.await_state("running")
+
+
+@contextmanager
+def _keyring(target: AttackedGateway) -> Iterator[SecretService]:
+    """Run a keyring for gatewayd: its bus as the manual has it, the rest outside of the gateway."""
+    box = target.gateway.box
+    box.run("install", "--directory", "--owner=gatewayd", KEYRING_BUS)
+    box.write(f"{KEYRING_BUS}/bus.conf", BUS.format(directory=KEYRING_BUS))
+    bus = ("dbus-daemon", "--nofork", f"--config-file={KEYRING_BUS}/bus.conf")
+    keyring = SecretService(box.path(KEYRING_BUS))
+    with target.running(*box.inside, "runuser", "-u", "gatewayd", "--", *bus):
+        box.until(box.path(f"{KEYRING_BUS}/bus").exists, "the keyring's bus")
+        keyring.start()
+        try:
+            yield keyring
+        finally:
+            keyring.stop()
 
 
 @contextmanager
@@ -183,6 +253,12 @@ def start_without_clock(target: AttackedGateway) -> Iterator[None]:
 TROUBLES: Sequence[Trouble] = (
     Trouble("a neighbour that is stopped: systemd", stop_systemd),
     Trouble("a neighbour that is stopped: polkit", stop_polkit, "Polkit does not answer"),
-    Trouble("a file that is wrong at the start: a root", exchange_root, comes_online=False),
+    Trouble("a file that is wrong at the start: a root", exchange_root, reason="tls-unknown-ca"),
     Trouble("a clock that is not set at the start", start_without_clock),
-)
+    Trouble("a neighbour that is stopped: its own broker", stop_broker),
+    Trouble(
+        "a neighbour that is stopped: the keyring", stop_keyring, "The keyring is sealed",
+        reason="store-unavailable", of_release=True,
+    ),
+)  # fmt: skip
+"""The last one leaves a gateway whose secrets are in a keyring that has ended."""
