@@ -72,6 +72,12 @@ def judged(*more: SiteEvent, without: Sequence[SiteEvent] = ()) -> SiteVerdict:
     return verdict
 
 
+def test_a_child_with_two_secrets_where_registrations_are_no_connects_is_found() -> None:
+    twice = {**GOOD, "one": replace(GOOD["one"], issued=2)}
+    verdict = judge(GOOD_LOG, SHARDS.__getitem__, twice)
+    assert verdict.needless == ["one: 2 secrets were issued"]
+
+
 def test_a_take_over_in_order_is_right_and_is_measured() -> None:
     verdict = judged()
     assert not verdict.offences
@@ -201,7 +207,7 @@ def test_a_paused_gateway_serves_no_child() -> None:
 
 
 def test_the_journal_is_read_in_pieces() -> None:
-    reader = JournalReader({"10.0.0.1": "a"})
+    reader = JournalReader({"10.0.0.1": "a"}, lambda user: user.partition("&")[0])
     common = {"at": 1.0, "peer": "10.0.0.1", "link": 4}
     connect = {"do": "connect", "user": "one&product", "client": "x|authType=register|"}
     first = json.dumps({**common, **connect, "accepted": True})

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self, TypeAlias
 
 from gatewayd.simulator import pki
+from gatewayd.simulator.mqtt.journal import CloudJournal
 from gatewayd.simulator.mqtt.link import MqttWitness
 
 LOOPBACK = "127.0.0.1"
@@ -31,6 +32,7 @@ class AccountOptions:
     port: to listen on; 0 takes a free one.  kept: what an account returned before, to go on with.
     empty: whether it has neither products nor devices, until its owner makes them.
     witness: is shown what devices say over MQTT; a real broker has none.
+    journal: is written by a real broker; the witness of a simulated one writes its own.
     """
 
     serials: tuple[str, ...]
@@ -44,6 +46,7 @@ class AccountOptions:
     kept: Any = None
     empty: bool = False
     witness: MqttWitness | None = None
+    journal: CloudJournal | None = None
 
 
 CloudVerb: TypeAlias = Callable[[Mapping[str, Any]], Awaitable[object]]

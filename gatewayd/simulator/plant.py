@@ -197,7 +197,7 @@ class Plant:
                 self.serials, layout.node, layout.address, layout.certificate,
                 self._authority, now, layout.rate,
                 layout.port or (kept.port if kept else 0), kept.account if kept else None,
-                layout.empty, self._journal,
+                layout.empty, self._journal, self._journal,
             )
         )  # fmt: skip
         self.cloud.set_faults(layout.faults, layout.seed)

@@ -22,7 +22,8 @@ from typing import Any, Self
 
 from gatewayd.errors import ConfigError
 from gatewayd.simulator.account import CERTIFICATES, LOOPBACK, AccountOptions, CloudVerb
-from gatewayd.simulator.broker.mosquitto import SUBSCRIBER, MosquittoProcess, find, publish
+from gatewayd.simulator.broker.broker_log import DETAILS, BrokerLog
+from gatewayd.simulator.broker.mosquitto import LOG, SUBSCRIBER, MosquittoProcess, find, publish
 
 PRODUCT = "sensor"
 MANAGER, OBSERVER = "gateway-1", "observer"
@@ -49,9 +50,6 @@ log_type notice
 log_type warning
 log_type error
 """
-_CONNECTED = re.compile(r"New client connected from \S+ as (\S+) \(")
-_GONE = re.compile(r"(?:Client|Socket error on client|Bad socket read/write on client) ([^\s,:]+)")
-_STAYS = "already connected"
 _NUMBER = re.compile(r"password ([0-9]+)")
 
 
@@ -77,15 +75,15 @@ class BrokerAccount:
         self._observer: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
         self._said: list[Mapping[str, Any]] = []
-        self._online: set[str] = set()
-        self._seen: set[str] = set()
-        self._read_log = 0
+        self._log = BrokerLog(Path())
+        self._following: asyncio.Task[None] | None = None
         self._last_written = ""
         self._numbers = count(1)
 
     def write(self, directory: Path) -> None:
         """Write the files of the broker, and the manager's password for gatewayd.  Blocks."""
         self._directory = own = directory / "cloud-broker"
+        self._log = BrokerLog(own / LOG, self._options.journal)
         own.mkdir(exist_ok=True)
         options = self._options
         issued = CERTIFICATES[options.certificate](options.authority, options.now)
@@ -138,8 +136,12 @@ class BrokerAccount:
         async def connect() -> tuple[object, asyncio.StreamWriter]:
             return await asyncio.open_connection(LOOPBACK, port)
 
+        if self._options.journal is not None:
+            text += DETAILS
         self._broker = MosquittoProcess(self._directory, text, connect)
         await self._broker.start()
+        if self._options.journal is not None:
+            self._following = asyncio.create_task(self._log.follow())
         self._observer = await asyncio.create_subprocess_exec(
             find(SUBSCRIBER), *self._where(OBSERVER), "-q", "1", "-F", "%j", "-t", "devices/#",
             stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, limit=SAID_LIMIT,
@@ -152,6 +154,9 @@ class BrokerAccount:
 
     async def _end(self) -> None:
         """Stop the broker, and who watches it."""
+        if self._following is not None:
+            self._following.cancel()
+            await asyncio.wait([self._following])
         if self._observer is not None and self._reading is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._observer.terminate()
@@ -190,10 +195,10 @@ class BrokerAccount:
         return self._ledgers((child,))[child]
 
     def _ledgers(self, children: Sequence[str]) -> Mapping[str, Mapping[str, Any]]:
-        self._read_log_on()
+        self._log.read_on()
         counts = self._counts(children)
         return {
-            child: {"online": self._user(child) in self._online, "registrations": counts[child]}
+            child: {"online": self._user(child) in self._log.online, "registrations": counts[child]}
             for child in children
         }
 
@@ -252,21 +257,6 @@ class BrokerAccount:
             self._said.append({"topic": one["topic"], "body": body})
             del self._said[:-MAX_SAID]
 
-    def _read_log_on(self) -> None:
-        """Learn from the broker's log who has come and gone since it was read last."""
-        assert self._broker is not None, "it was started"
-        with self._broker.log.open("rb") as log:
-            log.seek(self._read_log)
-            new = log.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        self._read_log += len(whole)
-        for line in whole.decode(errors="replace").splitlines():
-            if found := _CONNECTED.search(line):
-                self._online.add(found[1])
-                self._seen.add(found[1])
-            elif _STAYS not in line and (found := _GONE.search(line)):
-                self._online.discard(found[1])
-
     def _topic(self, child: str, use: str) -> str:
         if child not in self._options.serials:
             raise KeyError(child)
@@ -296,6 +286,8 @@ class BrokerAccount:
         self._carried.add(writer)
         try:
             there, back = await asyncio.open_connection(LOOPBACK, self._inner)
+            peer, own = writer.get_extra_info("peername"), back.get_extra_info("sockname")
+            self._log.carried(own[1], peer[0])
             try:
                 async with asyncio.TaskGroup() as both:
                     both.create_task(_pump(reader, back))

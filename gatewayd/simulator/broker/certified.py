@@ -109,7 +109,7 @@ class CertifiedBrokerAccount(BrokerAccount):
 
     def _counts(self, children: Sequence[str]) -> Mapping[str, int]:
         """Return whether each child has been there: nothing registers it."""
-        return {child: int(self._user(child) in self._seen) for child in children}
+        return {child: int(self._user(child) in self._log.seen) for child in children}
 
     def _where(self, user: str) -> Sequence[str]:
         return (

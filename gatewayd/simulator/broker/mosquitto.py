@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 PROGRAM, PUBLISHER, SUBSCRIBER = "mosquitto", "mosquitto_pub", "mosquitto_sub"
+LOG = "mosquitto.log"
 SYSTEM = "/usr/sbin:/usr/bin"
 """Where Debian has them, if not in PATH."""
 PATIENCE, POLL = 60.0, 0.02
@@ -33,7 +34,7 @@ class MosquittoProcess:
     ) -> None:
         self._directory, self._text, self._connect = directory, text, connect
         self._prefix = prefix
-        self.log = directory / "mosquitto.log"
+        self.log = directory / LOG
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:

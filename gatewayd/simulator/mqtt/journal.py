@@ -55,8 +55,15 @@ class CloudJournal:
         self._write(link, "close")
 
     def _write(self, link: MqttLink, what: str, **facts: object) -> None:
+        self.note(what, link.peer, self._numbers.get(link, 0), **facts)
+
+    def note(self, what: str, peer: str, link: int, **facts: object) -> None:
+        """Write that something happened now.
+
+        what: "connect", "publish" or "close".  peer: the address of the client.
+        link: the number of the connection.  facts: what the line has beside.
+        """
         if self._file is None:  # connections that end with the cloud itself
             return
-        number = self._numbers.get(link, 0)
-        line = {"at": self._clock(), "do": what, "peer": link.peer, "link": number, **facts}
+        line = {"at": self._clock(), "do": what, "peer": peer, "link": link, **facts}
         os.write(self._file, json.dumps(line).encode() + b"\n")

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from script.soaking.site.campaign import SiteCampaign, SiteFigures, SiteOptions
+from script.soaking.site.clouds import CLOUDS
 from script.soaking.site.laws import MOST, SiteVerdict
 
 DISK = Path("/var/tmp")  # noqa: S108  # what is made there is private
@@ -45,7 +46,7 @@ def main() -> int:
         asked = SiteOptions(
             options.children, options.gateways, options.faults, options.seed, options.late,
             until=options.minutes * 60, rest=options.rest, period=options.period,
-            behind=options.behind, announced=not options.listed,
+            cloud=options.cloud, announced=not options.listed,
         )  # fmt: skip
         campaign = SiteCampaign(Path(directory), asked, _say)
         began = time.monotonic()
@@ -117,9 +118,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--period", type=float, default=30.0, help="seconds between messages of a child (30)"
     )
-    parser.add_argument(
-        "--behind", action="store_true", help="children behind the gateway's own name at the cloud"
-    )
+    help_ = "where children are: at Alibaba directly, or behind the gateways' own name; at Huawei "
+    help_ += "by certificate; at a broker by password (alibaba)"
+    parser.add_argument("--cloud", choices=[*CLOUDS], default="alibaba", help=help_)
     parser.add_argument(
         "--directory", help="empty directory for all files, which stay (default: none stays)"
     )

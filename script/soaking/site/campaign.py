@@ -9,12 +9,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from gatewayd.device.record import CloudName
 from gatewayd.runtime.tasks import cancel_and_wait
-from gatewayd.simulator.alibaba.account import GATEWAY
 from gatewayd.simulator.broker.site_broker import SiteBroker
 from gatewayd.site.shards import shard_of
+from script.soaking.site.clouds import CLOUDS
 from script.soaking.site.etcd import EtcdCluster, etcd_cluster
 from script.soaking.site.events import Connected, Ended, JournalReader, SiteEvent, StartedAgain
 from script.soaking.site.faults import PlannedFault, SiteFaults, plan_faults
@@ -48,8 +49,6 @@ REST = (2.0, 8.0)
 """Seconds between the end of an epoch, with all children served, and the next."""
 COMES_UP = 900.0
 """Seconds until all children are online for the first time, and for the last, at most."""
-RATE_OK = 3
-"""CONNACK of a login that was too soon after others, which says nothing of the secret."""
 
 PlanFaults = Callable[[random.Random, Sequence[str], Sequence[str]], Sequence[PlannedFault]]
 
@@ -62,7 +61,7 @@ class SiteOptions:
     late: further children, of which NEW come with each epoch, so that they register amid faults.
     period: seconds between two messages of a child; 0 for none.
     rest: seconds for which the traffic to etcd is measured, before the first fault.
-    behind: whether the children are behind the gateway's own name at the cloud, which is one piece.
+    cloud: a key of CLOUDS.
     announced: whether the children announce themselves on the LAN; else each gateway lists them.
     plan: chooses the faults of an epoch.
     """
@@ -76,7 +75,7 @@ class SiteOptions:
     period: float = 30.0
     rest: float = 60.0
     tuning: str = USUAL
-    behind: bool = False
+    cloud: str = "alibaba"
     announced: bool = True
     plan: PlanFaults = plan_faults
 
@@ -122,7 +121,7 @@ class SiteCampaign:
 
     def __init__(self, directory: Path, options: SiteOptions, say: Callable[[str], None]) -> None:
         self._directory, self._options, self._say = directory, options, say
-        self._rng = random.Random(options.seed)
+        self._rng, self._cloud = random.Random(options.seed), CLOUDS[options.cloud]()
         self._open: dict[str, Connected] = {}
         self._read = 0
         self.events: list[SiteEvent] = []
@@ -143,25 +142,24 @@ class SiteCampaign:
                 await stack.enter_async_context(broker)
             plant = await stack.enter_async_context(
                 running_plant(
-                    network, self._directory / "plant", options.on_lan, options.seed,
-                    "sub-device" if options.behind else "direct",
+                    network, self._directory / "plant", options.on_lan, options.seed, self._cloud
                 )
             )  # fmt: skip
             layout = SoakLayout(
-                self._directory, network, plant, cluster,
+                self._directory, network, plant, cluster, self._cloud,
                 broker.socket if options.period else None, options.tuning, options.announced,
-                "sub-device" if options.behind else "",
             )  # fmt: skip
             gateways = await stack.enter_async_context(layout.gateways(options.names))
-            self._reader = JournalReader({network.hosts[n].cloud: n for n in options.names})
+            addresses = {network.hosts[name].cloud: name for name in options.names}
+            self._reader = JournalReader(addresses, self._cloud.child)
             faults = SiteFaults(network, gateways, cluster, self.events.append)
             final = await self._play(plant, gateways, cluster, faults, broker)
         log = [*self.events, *cluster.shards.seen]
         await asyncio.to_thread(self._keep, log)
-        product, piece = str(plant.facts["product"]), "/".join(GATEWAY) if options.behind else ""
+        product = str(plant.facts["product"])
         return judge(
             log,
-            lambda child: shard_of(CloudName("", product, child, ""), piece),
+            lambda child: shard_of(CloudName("", product, child, ""), self._cloud.piece),
             final,
         )
 
@@ -182,6 +180,7 @@ class SiteCampaign:
         children, coming = all_[: self._options.children], all_[self._options.children :]
         began = time.monotonic()
         await asyncio.gather(*(one.site.start() for one in gateways.values()))
+        await self._cloud.prepare(list(gateways.values()), plant)
         await found_site(list(gateways.values()))
         if missing := await self._served(plant, children, COMES_UP):
             raise TimeoutError(f"{len(missing)} of {len(children)} children never came online")
@@ -254,19 +253,20 @@ class SiteCampaign:
         await asyncio.gather(*(one.site.stop() for one in gateways.values()))
         await asyncio.gather(*(one.site.start() for one in gateways.values()))
         await self._served(plant, children, COMES_UP)
-        truth = await plant.ask(do="truth")
-        ledgers = truth["cloud"]["devices"][plant.facts["product"]]
+        ledgers = await self._ledgers(plant)
         return {
             child: FinalFacts(
                 ledgers[child]["online"],
-                sum(
-                    count
-                    for code, count in ledgers[child]["refused_logins"].items()
-                    if int(code) != RATE_OK
-                ),
+                self._cloud.refused(ledgers[child]),
+                self._cloud.issued(ledgers[child]),
             )
             for child in children
         }
+
+    async def _ledgers(self, plant: SitePlant) -> Mapping[str, Mapping[str, Any]]:
+        """Return what the cloud counts of each child."""
+        truth = await plant.ask(do="truth")
+        return self._cloud.ledgers(truth["cloud"], plant.facts["product"])
 
     async def _served(
         self, plant: SitePlant, children: Collection[str], patience: float
@@ -276,7 +276,7 @@ class SiteCampaign:
         while True:
             await asyncio.to_thread(self._read_on, plant.journal)
             missing = [child for child in children if child not in self._open]
-            if self._options.behind:
+            if self._cloud.piece:
                 missing = await self._offline(plant, children)
             if not missing or time.monotonic() > end:
                 return missing
@@ -284,8 +284,7 @@ class SiteCampaign:
 
     async def _offline(self, plant: SitePlant, children: Collection[str]) -> list[str]:
         """Return the children that are offline by the cloud: they have no CONNECT of their own."""
-        truth = await plant.ask(do="truth")
-        ledgers = truth["cloud"]["devices"][plant.facts["product"]]
+        ledgers = await self._ledgers(plant)
         return [child for child in children if not ledgers[child]["online"]]
 
     def _read_on(self, journal: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, TypeAlias
@@ -129,10 +129,11 @@ class JournalReader:
     """Reads the journal of the simulated cloud, in pieces.
 
     gateways: their names, by the address that the cloud sees.
+    child: returns that of a user of MQTT; "" for a user that is none, which is left out.
     """
 
-    def __init__(self, gateways: Mapping[str, str]) -> None:
-        self._gateways = gateways
+    def __init__(self, gateways: Mapping[str, str], child: Callable[[str], str]) -> None:
+        self._gateways, self._child = gateways, child
         self._children: dict[int, str] = {}
 
     def read(self, lines: Iterable[str]) -> Iterator[SiteEvent]:
@@ -143,13 +144,17 @@ class JournalReader:
     def _one(self, facts: Mapping[str, Any]) -> Iterator[SiteEvent]:
         at, link, gateway = facts["at"], facts["link"], self._gateways[facts["peer"]]
         if facts["do"] == "connect":
-            child = self._children[link] = facts["user"].partition("&")[0]
+            if not (child := self._child(facts["user"])):
+                return
+            self._children[link] = child
             registers = REGISTERS in facts["client"]
             yield Connected(at, gateway, child, link, facts["accepted"], registers)
+        elif link not in self._children:
+            return  # of no child
         elif facts["do"] == "publish":
             yield Said(at, gateway, self._children[link], link)
         else:
-            self._children.pop(link, None)
+            del self._children[link]
             yield Ended(at, link)
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gatewayd.simulator.alibaba.account import GATEWAY
 from gatewayd.simulator.broker.site_broker import TOPIC
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.simulator.control import ask
@@ -25,13 +24,12 @@ from gatewayd.simulator.site_files import ANNOUNCED, config, rules
 from gatewayd.testing.waiting import until
 from script.benchmarks.mosquitto import MqttClient
 from script.benchmarks.onboarding import DEVICE, FOUND
+from script.soaking.site.clouds import SoakCloud
 from script.soaking.site.etcd import SITE, USER, EtcdCluster
 from script.soaking.site.network import CHILDREN, INTERFACE, PLANT, SiteHost, SiteNetwork
 
 JOURNAL = "journal"
 SITE_INTERFACE = (MANAGER[0], f"{MANAGER[1]}/site", "org.gatewayd1.Site")
-OF_PLANT = ("ca.pem", "product-secret", "gateway-secret", "serials.txt")
-"""The files of a plant that each gateway needs."""
 RESTART = 5.0
 """Seconds between two tries of an operator's command at a site that is coming up."""
 SITE_TABLE = """\
@@ -61,7 +59,7 @@ socket = "{socket}"
 client_id = "{name}"
 [[messages.doors.site.topics]]
 topic = "{topic}"
-values = {{ CurrentTemperature = "temperature" }}
+values = {{ {value} = "temperature" }}
 """
 """The door to the broker of the site, from which each gateway receives what all children say."""
 
@@ -121,14 +119,6 @@ class SitePlant:
         """The file of what arrives at the cloud."""
         return self.directory / JOURNAL
 
-    async def gateway_secret(self) -> str:
-        """Return the secret of the gateways' own name, as their operator would copy it."""
-        product, name = GATEWAY
-        await self.ask(do="use", product=product)
-        secret = await self.ask(do="secret", child=name)
-        await self.ask(do="use", product=self.facts["product"])
-        return str(secret)
-
     async def ask(self, **request: object) -> Any:  # noqa: ANN401  # JSON
         """Send it a request: a verb of simulator/control.py.  Raises RuntimeError, OSError."""
         return await ask(self.directory / "control", **request)
@@ -136,19 +126,18 @@ class SitePlant:
 
 @asynccontextmanager
 async def running_plant(
-    network: SiteNetwork, directory: Path, numbers: tuple[int, int], seed: int, node: str
+    network: SiteNetwork, directory: Path, numbers: tuple[int, int], seed: int, cloud: SoakCloud
 ) -> AsyncIterator[SitePlant]:
     """Run the plant.
 
     numbers: of children on the LAN from the start, and of those that are announced later.
-    node: as of gatewayd-simulator.
     """
     host = network.hosts[PLANT]
     await asyncio.to_thread(directory.mkdir)
     process = await asyncio.create_subprocess_exec(
         *host.inside, sys.executable, "-m", "gatewayd.simulator", str(directory),
         "--children", str(numbers[0]), "--late", str(numbers[1]), "--seed", str(seed),
-        "--node", node,
+        "--node", cloud.node, "--cloud", cloud.kind,
         "--interface", host.lan, "--address", host.cloud, "--network", CHILDREN,
         "--journal", str(directory / JOURNAL), stdin=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
@@ -164,7 +153,7 @@ class SoakLayout:
     """What all gateways of a site have in common.
 
     socket: of the broker of the site, where its children speak; None for no broker.
-    tuning: as in `config`.  route: of all children.
+    tuning: as in `config`.
     announced: whether the children are on the LAN; else, they are listed.
     """
 
@@ -172,10 +161,10 @@ class SoakLayout:
     network: SiteNetwork
     plant: SitePlant
     cluster: EtcdCluster
+    cloud: SoakCloud
     socket: Path | None = None
     tuning: str = USUAL
     announced: bool = True
-    route: str = ""
 
     @asynccontextmanager
     async def gateways(self, names: Sequence[str]) -> AsyncIterator[Mapping[str, SoakGateway]]:
@@ -186,10 +175,12 @@ class SoakLayout:
                 for name in names:
                     bus = stack.enter_context(PrivateBus(POLICY))
                     host = self.network.hosts[name]
-                    site = Site(self.directory / name, host.inside, interface=INTERFACE)
+                    site = Site(
+                        self.directory / name, host.inside, interface=INTERFACE,
+                        cloud=self.cloud.kind, route=self.cloud.route,
+                    )  # fmt: skip
                     site.bus, site.plant = bus.address, dict(self.plant.facts)
-                    site.route = self.route
-                    secret = await self.plant.gateway_secret() if self.route else ""
+                    secret = await self.cloud.own_secret(self.plant)
                     await asyncio.to_thread(self._configure, site, name, secret)
                     made[name] = SoakGateway(host, site)
                 yield made
@@ -203,21 +194,24 @@ class SoakLayout:
         """Write the files of a gateway.  secret: of its own name at the cloud; "" for none."""
         site.directory.mkdir()
         (site.directory / "device-secrets").mkdir()
-        for file in OF_PLANT:
+        for file in self.cloud.files:
             shutil.copy(self.plant.directory / file, site.directory / file)
         self.cluster.write_client(site.directory)
         own = site.directory / "own-secret"
         own.touch(mode=0o600)
         own.write_text(secret)
         endpoints = json.dumps(list(self.cluster.endpoints))
-        issued, copied = "register = true", f'secret_file = "{own}"'  # one secret for all gateways
-        text = config(site, self.tuning).replace(issued, copied) + SITE_TABLE.format(
+        at_plant = self.cloud.configuration(
+            config(site, self.tuning), self.network.hosts[PLANT].cloud
+        )
+        text = at_plant + SITE_TABLE.format(
             site=SITE, name=name, endpoints=endpoints, user=USER, directory=site.directory
         )
         if self.socket is not None:
             text += MESSAGES.format(
-                socket=self.socket, name=name, topic=TOPIC.format(child="{name}")
-            )
+                socket=self.socket, name=name, topic=TOPIC.format(child="{name}"),
+                value=self.cloud.value,
+            )  # fmt: skip
         if not self.announced:
             text += "".join(DEVICE.format(serial=one) for one in self.plant.facts["serials"])
         site.configure(text, rules(site, found=ANNOUNCED if self.announced else FOUND))

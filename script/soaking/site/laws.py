@@ -44,10 +44,14 @@ JUST_BEFORE = 0.001
 
 @dataclass(frozen=True, slots=True)
 class FinalFacts:
-    """What the cloud says of a child after the last start of all gateways."""
+    """What the cloud says of a child after the last start of all gateways.
+
+    issued: secrets that it was given, where that is no CONNECT that the log has.
+    """
 
     online: bool
     refused_logins: int
+    issued: int = 1
 
 
 @dataclass(slots=True)
@@ -111,6 +115,8 @@ def judge(
     if len(spells) > 1:  # one piece is at one gateway
         _judge_placements(log, spells, epochs, verdict)
     for child, facts in final.items():
+        if facts.issued > 1:
+            verdict.needless.append(f"{child}: {facts.issued} secrets were issued")
         if not facts.online or facts.refused_logins:
             refused = f"{facts.refused_logins} logins refused"
             verdict.lost.append(f"{child}: {'online' if facts.online else 'offline'}, {refused}")
