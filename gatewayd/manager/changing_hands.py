@@ -34,7 +34,7 @@ AT_ONCE = 64
 SETTLE = 0.5
 """Seconds in which shards that come one after another have strangers judged again once."""
 REFRESH = 2.0
-"""Seconds until children that are elsewhere are shown with the gateway that has them now."""
+"""Seconds from one look at who has the children that are elsewhere to the next."""
 
 FORGOTTEN_THERE = Reason("forgotten-at-site", "It was forgotten at another gateway of the site.")
 
@@ -104,9 +104,7 @@ class ChangingHands:
         self._ownership.gained(shard, token)
         self._settled.add(shard)
         for record, has_secret in here:
-            self._manager.regain(self._records[record.device], has_secret=has_secret)
-            if record.is_moving:
-                self._begin_move(record.device)
+            self._go_on(self._records[record.device], has_secret=has_secret)
         self._judge_at.set()
 
     async def lost(self, shard: int) -> None:
@@ -149,13 +147,13 @@ class ChangingHands:
             self._manager.post(device, lc.Seen())
 
     async def run(self) -> None:
-        """Have strangers judged again after changes, and show who has what, until cancelled."""
+        """Have strangers judged again after changes, and look at who has what, until cancelled."""
         while True:
             try:
                 async with asyncio.timeout(REFRESH):
                     await self._judge_at.wait()
             except TimeoutError:
-                self._refresh()
+                await self._look_elsewhere()
                 continue
             await asyncio.sleep(SETTLE)
             self._judge_at.clear()
@@ -192,11 +190,25 @@ class ChangingHands:
         children = tuple(self._manager.children.values())
         return (c for c in children if c.state in _UNJUDGED and self._records.get(c.id) is None)
 
-    def _refresh(self) -> None:
-        """Show children that are elsewhere with the gateway that has them now."""
+    async def _look_elsewhere(self) -> None:
+        """Have each child that is elsewhere go on, if it is ours; else show who has it now.
+
+        By what is so, whatever has happened: a child that missed its turn would work nowhere.
+        """
         for child in tuple(self._manager.children.values()):
-            if child.state is not State.ELSEWHERE:
-                continue
             record = self._records.get(child.id)
-            if record is not None and record.elsewhere.text != child.reason.text:
-                self._manager.post(child.id, lc.OwnedElsewhere(record.elsewhere))
+            if child.state is not State.ELSEWHERE or record is None:
+                continue
+            if record.elsewhere.code:
+                if record.elsewhere.text != child.reason.text:
+                    self._manager.show_elsewhere(child, record.elsewhere)
+                continue
+            has_secret = await self._has_secret(record)
+            if child.state is State.ELSEWHERE and self._records.get(child.id) == record:
+                self._go_on(record, has_secret=has_secret)
+
+    def _go_on(self, record: Record, *, has_secret: bool) -> None:
+        """Have a child of ours work from its record."""
+        self._manager.regain(record, has_secret=has_secret)
+        if record.is_moving:
+            self._begin_move(record.device)

@@ -278,6 +278,14 @@ class DeviceManager:
             if self.holds(child):
                 self._advance(child, lc.OwnedElsewhere(why))
 
+    def show_elsewhere(self, child: Child, why: Reason) -> None:
+        """Show why a child belongs to another gateway, as that is now.
+
+        At once: an event that waits in the queue would come after what was decided meanwhile.
+        """
+        if self.holds(child) and child.state is State.ELSEWHERE:
+            self._advance(child, lc.OwnedElsewhere(why))
+
     def regain(self, record: Record, *, has_secret: bool) -> None:
         """Have a child go on from its record, as this gateway has it from now on.
 

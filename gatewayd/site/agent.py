@@ -259,6 +259,7 @@ class SiteAgent:
                     self._lose_lease()
             else:
                 if lease == self._lease:  # else it was given back meanwhile
+                    self._look_at_fence()  # what found it over must not be alone with that
                     self._fence.renewed(sent)
         elif not self._shards and not self._is_closed:
             self._lease = await self._leases.grant(LEASE)
@@ -269,7 +270,7 @@ class SiteAgent:
         self._lease = 0
         self._fence.end()
         log.warning("The lease of this gateway at etcd has ended: it gets a new one.")
-        self._do(decide(None, self._own(), self._now()))
+        self._look_at_fence()
 
     async def _guard(self) -> None:
         """Have all children end as soon as the fence is over."""
@@ -278,7 +279,11 @@ class SiteAgent:
             if not self._is_reachable and not self._fence.holds():
                 self._ownership.read(None)
             self._raise_unexpected()
-            self._do(decide(None, self._own(), self._now()))
+            self._look_at_fence()
+
+    def _look_at_fence(self) -> None:
+        """Have all children end, if the fence is over."""
+        self._do(decide(None, self._own(), self._now()))
 
     def _raise_unexpected(self) -> None:
         """Raise what ended the work on a shard without being expected: else it had no gateway."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from gatewayd.device import lifecycle as lc
 from gatewayd.device.identity import DeviceId
 from gatewayd.device.lifecycle import State
 from gatewayd.device.reason import NONE, Reason
@@ -269,6 +270,35 @@ async def test_who_has_a_child_is_shown_as_that_changes(site: Site, cloud: FakeC
         async with asyncio.timeout(60):
             while "c." not in one.stage.tape.shown[device].explanation:
                 await asyncio.sleep(1)
+
+
+async def test_what_is_late_leaves_no_child_without_a_gateway(site: Site, cloud: FakeCloud) -> None:
+    async with gateway(site, cloud, 1) as one:
+        device = one.stage.announce(TH)
+        await wait(one, device, "online")
+        manager = one.stage.manager
+        manager.post(device, lc.OwnedElsewhere(Reason("shard-changes-hands", "It goes.")))
+        await wait(one, device, "elsewhere", "shard-changes-hands")
+        await wait(one, device, "online")
+        assert cloud.calls.count(f"register {TH}") == 1
+
+
+async def test_who_has_a_child_is_shown_in_the_order_of_what_was_found(
+    site: Site, cloud: FakeCloud
+) -> None:
+    async with gateway(site, cloud, 1) as one:
+        device = one.stage.announce(TH)
+        await wait(one, device, "online")
+        await one.lose(1)
+        child, manager = one.stage.manager.children[device], one.stage.manager
+        why = Reason("shard-changes-hands", "It goes.")
+        manager.show_elsewhere(child, why)
+        await one.hands.gained(1, 2)
+        manager.show_elsewhere(child, why)  # found before it was gained
+        assert child.state is not State.ELSEWHERE
+        await wait(one, device, "online")
+        await manager.ping()
+        assert child.state is State.ONLINE
 
 
 async def test_no_step_that_is_late_works_for_a_child_of_another_gateway(

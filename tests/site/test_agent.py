@@ -219,6 +219,34 @@ async def test_without_etcd_all_end_and_each_has_its_own_again_at_once() -> None
         assert (set(a.working), set(b.working)) == before
 
 
+class LateClient(MemoryClient):
+    """A client whose answer comes a moment after the fence was over, which some have seen."""
+
+    fence: Fence | None = None
+
+    async def keep_alive(self, lease: int) -> None:
+        await super().keep_alive(lease)
+        if self.fence is not None:
+            fence, self.fence = self.fence, None
+            fence.end()
+
+
+@pytest.mark.jumping_clock
+async def test_a_renewal_after_the_fence_was_over_has_all_children_begin_again() -> None:
+    site = Site("a")
+    leases = LateClient(site.etcd)
+    a = Gateway("a", site.everywhere, leases, site.etcd.client())
+    async with a.running():
+        await until_all_work(a)
+        a.gains.clear()
+        leases.fence = a.fence
+        while not a.gains:
+            await asyncio.sleep(0.05)
+        await until_all_work(a)
+        assert a.gains == dict.fromkeys(range(SHARDS), 1)
+        assert a.fence.holds()
+
+
 @pytest.mark.jumping_clock
 async def test_a_lease_that_ends_early_is_no_reason_to_begin_elsewhere() -> None:
     # As etcd 3.4.23 does after its leader was stopped: issue 15247.
