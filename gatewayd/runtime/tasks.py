@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-async def cancel_and_wait(tasks: Iterable[asyncio.Task[object]]) -> None:
+async def cancel_and_wait(tasks: Iterable[asyncio.Future[Any]]) -> None:
     """Cancel these tasks, and return when all have ended, however each of them did."""
     ending = tuple(tasks)  # a done callback may remove a task from what is iterated
     for task in ending:
@@ -65,9 +65,27 @@ async def to_the_end(work: Coroutine[object, object, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
-        if not task.cancelled():
-            task.exception()  # looked at, so that asyncio logs nothing of it
+        _look_at(task)
         raise
+
+
+async def going_on(work: Coroutine[object, object, T]) -> T:
+    """Return the result of a coroutine that goes on to its end, whether its caller waits or not.
+
+    Cancelled: its error is dropped.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        task.add_done_callback(_look_at)
+        raise
+
+
+def _look_at(task: asyncio.Task[T]) -> None:
+    """Look at the error of a task that has ended, so that asyncio logs nothing of it."""
+    if not task.cancelled():
+        task.exception()
 
 
 class BackgroundTask:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -11,10 +14,13 @@ from gatewayd.runtime.tasks import (
     BackgroundTask,
     cancel_and_wait,
     first_of,
+    going_on,
     is_cancelled,
     to_the_end,
 )
 from gatewayd.testing.waiting import until
+
+Wait = Callable[[Coroutine[object, object, Any]], Coroutine[object, object, Any]]
 
 
 async def _forever(ended: list[str]) -> None:
@@ -52,10 +58,40 @@ async def test_what_cannot_be_cancelled_ends_before_its_caller(error: Exception 
     assert caller.cancelled()
 
 
-async def test_its_result_and_its_error_reach_a_caller_that_is_not_cancelled() -> None:
-    assert await to_the_end(asyncio.sleep(0, 7)) == 7
+@pytest.mark.parametrize("error", [None, ValueError()])
+async def test_what_goes_on_without_its_caller_ends_and_leaves_no_error_behind(
+    error: Exception | None,
+) -> None:
+    begun, go_on, ended = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    left: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: left.append(context))
+
+    async def work() -> None:
+        begun.set()
+        await go_on.wait()
+        ended.set()
+        if error:
+            raise error
+
+    caller = asyncio.create_task(going_on(work()))
+    await begun.wait()
+    caller.cancel()
+    await asyncio.wait({caller})
+    assert caller.cancelled()
+    assert not ended.is_set()
+    go_on.set()
+    await ended.wait()
+    del caller
+    await asyncio.sleep(0)
+    gc.collect()
+    assert not left
+
+
+@pytest.mark.parametrize("wait", [to_the_end, going_on])
+async def test_its_result_and_its_error_reach_a_caller_that_is_not_cancelled(wait: Wait) -> None:
+    assert await wait(asyncio.sleep(0, 7)) == 7
     with pytest.raises(TimeoutError):
-        await to_the_end(asyncio.wait_for(asyncio.Event().wait(), 0.01))
+        await wait(asyncio.wait_for(asyncio.Event().wait(), 0.01))
 
 
 async def test_all_are_cancelled_and_waited_for() -> None:

@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 
 from gatewayd.device.identity import Claim, DeviceId
 from gatewayd.device.reason import Reason
@@ -26,6 +26,7 @@ from gatewayd.errors import (
     OwnershipLost,
     ShardOverfull,
 )
+from gatewayd.runtime.tasks import going_on
 from gatewayd.site.etcd import as_one_word, read_bounded
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, KeyValue
 from gatewayd.site.reading import SiteKeys
@@ -44,8 +45,6 @@ from gatewayd.storage.records import DurableRecords, DurableSecrets
 from gatewayd.storage.site_marks import MarkStanding, SiteMark
 
 log = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 PAGE = 5
 """Children of one response of etcd: the largest of them fit into 1 MiB."""
@@ -120,7 +119,7 @@ class Replica:
         token: of the shard, as this gateway has claimed it.
         Raises SiteError, StoreError, ConfigError; then it is to be done again.
         """
-        results = await _whole(self._merge(shard))
+        results = await going_on(self._merge(shard))
         self._writer.tokens[shard] = token
         try:
             await self._publish(shard, results)
@@ -314,7 +313,7 @@ class ReplicatedRecords:
             await self._replica.publish(device, before, record)
             return record
 
-        return await _whole(done())
+        return await going_on(done())
 
     async def forget(self, device: DeviceId) -> None:
         """Return when neither the record nor any secret of the device is left, here or in etcd."""
@@ -348,7 +347,7 @@ class ReplicatedRecords:
         except OwnershipLost:
             forget.close()
             raise
-        await _whole(done())
+        await going_on(done())
 
 
 class ReplicatedSecrets:
@@ -368,7 +367,7 @@ class ReplicatedSecrets:
             await self._durable.put(ref, secret)
             await self._publish(ref, record)
 
-        await _whole(done())
+        await going_on(done())
 
     async def get(self, ref: SecretRef) -> Secret:
         """Read a slot from the disk.  Raises SecretNotFound, SecretCorrupt, StoreSealed."""
@@ -382,7 +381,7 @@ class ReplicatedSecrets:
             await self._durable.delete(ref)
             await self._publish(ref, record)
 
-        await _whole(done())
+        await going_on(done())
 
     async def refs(self, device: DeviceId) -> Sequence[SecretRef]:
         """Return all slots of a device that hold something."""
@@ -403,11 +402,6 @@ class ReplicatedSecrets:
 
     async def _publish(self, ref: SecretRef, record: Record | None) -> None:
         await self._replica.publish(ref.device, record, self._records.get(ref.device))
-
-
-async def _whole(work: Coroutine[Any, Any, T]) -> T:
-    """Do something to its end, whether the caller is cancelled or not."""
-    return await asyncio.shield(asyncio.ensure_future(work))
 
 
 async def _all(writes: Sequence[asyncio.Future[None]]) -> None:
