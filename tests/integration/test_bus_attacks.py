@@ -13,7 +13,7 @@ import pytest
 from gatewayd.dbus.glib import MAX_VALUES, Gio, Variant, few_values
 from gatewayd.runtime.systemd import unresponsive
 from gatewayd.simulator.bus import PrivateBus
-from gatewayd.testing.waiting import until
+from gatewayd.testing.waiting import PATIENCE, until
 from tests.dbus.support import Busctl, RecordingCommands, recorded_signals, served, view
 from tests.support.bus_attacker import CALLS
 
@@ -24,9 +24,9 @@ GROWTH = 20
 """MiB by which the daemon may grow."""
 MANY = 300
 """Messages of 25,000 values each."""
-PATIENCE = 5.0
-"""Seconds of our processor in which another caller is answered: what else the machine does, as the
-attacker itself, is not counted.  How long callers wait is measured by script/attack."""
+OURS = 10.0
+"""Seconds of our processor in which two calls of another are answered: what else the machine does,
+as the attacker itself, is not counted.  How long callers wait is measured by script/attack."""
 
 
 def resident() -> int:
@@ -61,7 +61,7 @@ async def test_a_flood_costs_no_memory_and_no_other_caller_its_answer(
             began = process_time()
             assert "child-1a" in await busctl("call", *MANAGER, "ListDevices")
             assert await busctl("get-property", *MANAGER, "NDevices") == "u 1"
-            assert process_time() - began < 2 * PATIENCE
+            assert process_time() - began < OURS
             assert not await unresponsive({"dbus": service.ping}, PATIENCE)
             during.append(resident())
             assert descriptors() < files + 200

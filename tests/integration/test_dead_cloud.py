@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gatewayd.simulator.site import Site
+from gatewayd.simulator.site import MANAGER, Site
 from tests.support.dead_cloud import MANY, NAMES, TLS, add_dead_cloud
 
 pytestmark = pytest.mark.integration
@@ -38,10 +37,8 @@ async def test_a_dead_cloud_holds_nothing_up(how: str, tmp_path: Path, silent_po
             await site.ask(do="announce", child=child)
         for child in healthy:
             await site.wait_for(child, "online")
-        async with asyncio.timeout(20):
-            await site.call("Reload")
-            await site.busctl("call", "org.gatewayd1", "/org/gatewayd1", "org.gatewayd1.Manager",
-                              "Dump")  # fmt: skip
+        await site.call("Reload")
+        await site.busctl("call", *MANAGER, "Dump")
         states = {child: state for child, (_, state) in (await site.devices()).items()}
         assert not [child for child in doomed if states.get(child) == "online"]
         assert await site.stop() == 0

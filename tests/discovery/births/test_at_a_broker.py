@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -216,18 +215,14 @@ def usual() -> Iterator[Mosquitto]:
         yield made
 
 
-async def test_a_thousand_births_at_once_are_all_found_within_ten_seconds(
-    usual: Mosquitto,
-) -> None:
+async def test_a_thousand_births_at_once_are_all_found(usual: Mosquitto) -> None:
     async with connected(Place(port=usual.port), client_id="many") as client:
         for number in range(1, 1001):
             topic, payload = tasmota(number)
             await client.publish(topic, json.dumps(payload).encode(), retain=True)
             await client.publish(f"tele/plug{number}/LWT", b"Online", retain=True)
-    begun = time.monotonic()
     async with reading(usual, settings_of()) as (made, sink):
         await until(lambda: len(sink.seen) == 1000)
-        assert time.monotonic() - begun < 10
         assert set(made.births.counters()) == {"births:received"}
 
 
@@ -245,7 +240,7 @@ async def test_a_thousand_devices_that_come_back_at_once_are_all_found(usual: Mo
                     body = len(each).to_bytes(2, "big") + each.encode() + said.encode()
                     client.send(0x31, body)  # QoS 0, as most firmware publishes
             await client.ping()
-            await until(lambda: len(sink.seen) == 1000, 10)
+            await until(lambda: len(sink.seen) == 1000)
 
 
 # Questions.

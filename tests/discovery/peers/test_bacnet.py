@@ -69,9 +69,7 @@ def discoverer() -> DatagramDiscoverer:
 
 async def enquired(sink: RecordingSink, *keys: str) -> None:
     """Return when devices have been asked for their properties."""
-    await until(
-        lambda: all(key in sink.seen and sink.seen[key].claims for key in keys), patience=15.0
-    )
+    await until(lambda: all(key in sink.seen and sink.seen[key].claims for key in keys))
 
 
 async def test_a_device_and_those_behind_it_are_found_and_read(cable: Cable) -> None:
@@ -136,10 +134,9 @@ async def test_nothing_is_sent_but_questions_in_ranges(cable: Cable) -> None:
         listener.bind((BROADCAST, PORT))
     listener.setblocking(False)
     with listener:
-        one = Bacnet("bms", SETTINGS)
+        one, began = Bacnet("bms", SETTINGS), loop.time()
         async with running(one):
             first = await loop.sock_recv(listener, 2000)
-            began = loop.time()
             await one.rescan()  # does not bring the next round forward
             second = await loop.sock_recv(listener, 2000)
             assert loop.time() - began >= 1.9

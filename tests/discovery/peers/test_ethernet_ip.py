@@ -18,11 +18,10 @@ from gatewayd.discovery.protocols.ethernet_ip.discoverer import EthernetIp, Ethe
 from gatewayd.discovery.protocols.ethernet_ip.messages import PORT
 from gatewayd.discovery.resolver import MOVED_OR_CLONED
 from gatewayd.testing.contracts.discoverer import (
-    VERIFY,
     DiscovererTestbed,
     running,
 )
-from gatewayd.testing.waiting import until
+from gatewayd.testing.waiting import PATIENCE, until
 from tests.support.cable import BROADCAST, CHILD, INTERFACE, MOVED, Cable, laid
 from tests.support.cable_device import AnsweringTestbed, CableDevice
 from tests.support.cable_peer import CablePeer
@@ -197,7 +196,7 @@ async def test_what_is_no_answer_by_tcp_verifies_nothing(
     cable: Cable, known: tuple[EthernetIp, Sighting], answer: bytes
 ) -> None:
     made, sighting = known
-    async with tcp_server(cable, answer), asyncio.timeout(VERIFY + 0.5):
+    async with tcp_server(cable, answer), asyncio.timeout(PATIENCE):
         assert await made.verify(sighting) is None
 
 

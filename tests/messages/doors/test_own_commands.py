@@ -90,11 +90,9 @@ async def test_a_child_of_mqtt_3_1_1_may_answer_in_the_neutral_form() -> None:
 async def test_a_child_that_is_away_has_no_listener_at_once() -> None:
     with own_broker() as broker:
         async with way(broker) as one:
-            begun = asyncio.get_running_loop().time()
-            one.session.send(command(seconds=20.0))
+            one.session.send(command(seconds=3600.0))  # long before its limit
             ((_, answer),) = await one.answered()
             assert answer.outcome is NO_LISTENER
-            assert asyncio.get_running_loop().time() - begun < 19.0, "long before its limit"
 
 
 @pytest.mark.parametrize("version", [V5, V311])
