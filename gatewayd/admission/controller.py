@@ -377,9 +377,11 @@ class AdmissionController:
         now = self._cloud_of(device)
         if now is not None and not self.move_together(now, to):
             raise NotAdmitted(
-                f"{to} is in another shard of the site than {now}, and could belong to another "
-                "gateway than what the child has now: in a site on etcd, a child moves only to a "
-                "cloud where it has the same product and name, by a session of its own"
+                f"{to} is in another shard of the site than {now}, which another gateway may have, "
+                "so that it cannot move as it is. Have it registered there as a new one: name "
+                f"cloud {to.provider} and product {to.product} in its rule on all gateways; on each "
+                f"run gatewayctl reload; then on this one run gatewayctl forget {device}. See "
+                "several-gateways.md"
             )
         if (elsewhere := self._ownership.elsewhere(to)).code:
             raise NotAdmitted(f"{to} would be another gateway's: {elsewhere}")

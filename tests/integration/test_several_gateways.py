@@ -6,15 +6,18 @@ import asyncio
 import json
 import shutil
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gatewayd.simulator.site import Site
+from gatewayd.simulator.site_files import config, rules
 from tests.support.etcd import Cluster, running_etcd
 from tests.support.lacking import give_up
 from tests.support.several_gateways import (
+    again,
     call_site,
     continue_process,
     drain,
@@ -114,10 +117,61 @@ async def test_a_gateway_that_finds_no_etcd_is_ready_and_logs_nothing_in(
         assert await one.stop() == 0
 
 
+async def forget_former(sites: Sequence[Site], child: str) -> None:
+    """Forget a child where it has its name at the first cloud.  Raises RuntimeError for a while."""
+    for one in sites:
+        facts = await one.describe(child) if child in await one.devices() else {"Provider": ""}
+        if facts["Provider"] == "alibaba" and facts["State"] != "elsewhere":
+            await one.call("Forget", "s", facts["Id"])
+            return
+    raise RuntimeError("its shard changes hands")
+
+
+async def test_what_a_move_to_another_product_is_refused_with_works(
+    tmp_path: Path, cluster: Cluster
+) -> None:
+    """Registered as new ones at the other cloud, each once, by whoever has the shard there."""
+    (place := tmp_path / "other").mkdir()
+    other = Site(place, plant_options=("--children", "0", "--late", "4"), cloud="mqtt")
+    plant = ("--children", "4", "--rate", "0")
+    async with (
+        other.open(),
+        several_gateways(tmp_path, NAMES[:2], cluster, plant_options=plant) as sites,
+    ):
+        children, product = sites[0].plant["serials"], other.plant["product"]
+        added = config(other)
+        for one in sites:
+            text = (one.directory / "gatewayd.toml").read_text()
+            one.configure(text + added[added.index("[cloud.") :], rules(one))
+            await one.start()
+        await make_site(sites, NAMES[:2])
+        held = await until_held_once(sites, children)
+        for child, owner in held.items():
+            device, _ = (await sites[owner].devices())[child]
+            with pytest.raises(RuntimeError, match=f"in its rule.*gatewayctl forget {device}"):
+                await sites[owner].call("Move", "ssa{sv}", device, "plant", "0")
+
+        for one in sites:
+            rule = rules(one).replace('provider = "alibaba"', 'provider = "plant"')
+            rule = rule.replace(one.plant["product"], product)
+            (one.directory / "rules.d" / "10-sensors.toml").write_text(rule)
+            await one.call("Reload")
+        for child in children:
+            await again(partial(forget_former, sites, child))
+        held = await until_held_once(sites, children)
+        for child, owner in held.items():
+            assert (await sites[owner].describe(child))["Provider"] == "plant"
+            assert (await other.ledger(child))["registrations"] == 1
+            former = await sites[0].ledger(child)
+            assert (former["registrations"], former["online"]) == (1, False)
+
+
 async def test_what_a_killed_gateway_has_stored_is_sent_when_it_is_back(
     tmp_path: Path, cluster: Cluster
 ) -> None:
-    """By itself, in order, as it gets the shards back of which it owes messages."""
+    """By itself, in order, as it gets the shards back of which it owes messages: after what its
+    children have said at the other one meanwhile, and each once.
+    """
     async with several_gateways(
         tmp_path, NAMES[:2], cluster, plant_options=PLANT, speaks=True
     ) as sites:
@@ -139,12 +193,23 @@ async def test_what_a_killed_gateway_has_stored_is_sent_when_it_is_back(
         await kill_process(first)
         await first.ask(do="faults", plan="")
         await until_held_once([second], children)
+        for number in range(2):
+            for child in mine:
+                await first.say(child, temperature=40 + number)
+        await first.until(lambda: _arrived(first, mine, [40, 41]), "newer ones to be sent")
         await first.start()
         await first.until(lambda: _waits(first, 0), "the messages of before to be sent")
-        for child in mine:
-            reports = await first.ask(do="reports", child=child)
-            arrived = [one["values"]["CurrentTemperature"] for one in reports]
-            assert arrived == [20 + number for number in range(5)]
+        assert await _arrived(first, mine, [40, 41, *range(20, 25)])
+        assert await _waits(second, 0)
+
+
+async def _arrived(one: Site, children: Sequence[str], values: Sequence[int]) -> bool:
+    """Whether these, and no others, have arrived of each child, in this order."""
+    for child in children:
+        reports = await one.ask(do="reports", child=child)
+        if [report["values"]["CurrentTemperature"] for report in reports] != [*values]:
+            return False
+    return True
 
 
 async def _waits(one: Site, count: int) -> bool:
