@@ -379,9 +379,9 @@ class AdmissionController:
             raise NotAdmitted(
                 f"{to} is in another shard of the site than {now}, which another gateway may have, "
                 "so that it cannot move as it is. Have it registered there as a new one: name "
-                f"cloud {to.provider} and product {to.product} in its rule on all gateways; on each "
-                f"run gatewayctl reload; then on this one run gatewayctl forget {device}. See "
-                "several-gateways.md"
+                f"cloud {to.provider} and product {to.product} in its rule on all gateways; on "
+                f"each, run gatewayctl reload; then, on this one, run gatewayctl forget {device}. "
+                "See several-gateways.md"
             )
         if (elsewhere := self._ownership.elsewhere(to)).code:
             raise NotAdmitted(f"{to} would be another gateway's: {elsewhere}")
