@@ -32,7 +32,7 @@ from gatewayd.secretstore.keyslots import recovery
 from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.vault.vault import Vault
 from gatewayd.site.etcd import EtcdClient
-from gatewayd.site.etcd_messages import Delete, Put
+from gatewayd.site.etcd_messages import Delete, Get, Put
 from gatewayd.site.membership import key_ring
 from gatewayd.site.membership.key_ring import DocumentFault, KeyRing, parse_fingerprint
 from gatewayd.site.membership.members import MAX_WAITING, Membership, MemberSlots
@@ -83,6 +83,34 @@ async def member(
 async def put(one: Membership, *writes: Put | Delete) -> None:
     """Write to etcd, as who has its password can."""
     await one._client.txn((), writes)
+
+
+def _is_named(caplog: pytest.LogCaptureFixture, times: int) -> bool:
+    return caplog.text.count("largest is /gatewayd/plant/ring") == times
+
+
+async def test_a_ring_that_is_too_large_is_named_once_and_does_no_harm(
+    tmp_path: Path,
+    etcd: Cluster,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr("gatewayd.site.etcd.MAX_REQUEST", 2 << 20)
+    monkeypatch.setattr("gatewayd.site.membership.members.LOOK", 0.01)
+    async with member(tmp_path, etcd, "a") as a:
+        await a.found()
+        ring = (await a._client.txn((), [Get("/gatewayd/plant/ring", limit=1)])).found[0].pairs[0]
+        running = asyncio.create_task(a.run())
+        for _ in range(2):
+            named = caplog.text.count("largest is /gatewayd/plant/ring")
+            await put(a, Put(ring.key, b"x" * 1_200_000))
+            await until(partial(_is_named, caplog, named + 1))
+            assert a.view().standing is SiteState.READY
+            await put(a, Put(ring.key, ring.value))
+            await until(lambda: not a._is_useless)
+        running.cancel()
+        await asyncio.wait({running})
+    assert caplog.text.count("cannot be read") == 2
 
 
 async def let_in(newcomer: Membership, at: Membership) -> None:

@@ -30,6 +30,7 @@ from gatewayd.device.views import SiteState
 from gatewayd.errors import (
     Busy,
     ConfigError,
+    EtcdUseless,
     GatewayError,
     InvalidArgs,
     SecretNotFound,
@@ -46,6 +47,7 @@ from gatewayd.secretstore.keyslots.recovery import RecoveryKey
 from gatewayd.secretstore.vault import crypto
 from gatewayd.settings.grammar import label
 from gatewayd.site.decisions import LAYOUT
+from gatewayd.site.etcd import as_one_word, largest
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, KeyValue, Operation, Put
 from gatewayd.site.membership import key_ring
 from gatewayd.site.membership.key_ring import (
@@ -162,7 +164,7 @@ class Membership:
         self._own: RecoveryKey | None = None
         self._ring: KeyRing | None = None
         self._view = ShownMembers(standing=SiteState.STARTING)
-        self._rekey_due = False
+        self._rekey_due = self._is_useless = False
         self._turn = asyncio.Lock()
 
     def view(self) -> ShownMembers:
@@ -179,7 +181,7 @@ class Membership:
         """Read the members every few seconds, until cancelled."""
         while True:
             with suppress(SiteError):  # who reads the shards says so
-                await self.refresh()
+                await self._look()
             if self._rekey_due and self.rekeyed is not None:
                 try:
                     await self.rekeyed()
@@ -188,6 +190,22 @@ class Membership:
                 else:
                     self._rekey_due = False
             await asyncio.sleep(LOOK)
+
+    async def _look(self) -> None:
+        """Read what etcd has of the members; what is too large for that is named once."""
+        try:
+            await self.refresh()
+        except EtcdUseless as error:
+            if not self._is_useless:
+                key = await largest(self._client, self._gets())
+                log.warning(
+                    "The members of the site cannot be read: %s The largest is %s.",
+                    error,
+                    as_one_word(key),
+                )
+            self._is_useless = True
+        else:
+            self._is_useless = False
 
     async def refresh(self) -> None:
         """Read what etcd has of the members, and go by it.
@@ -410,12 +428,7 @@ class Membership:
 
     async def _read(self) -> _Documents:
         """Return what etcd has of the members.  Raises SiteError, StoreUnavailable."""
-        prefix = self._keys.prefix
-        done = await self._client.txn((), [
-            Get(f"{prefix}ring", limit=1), Get(f"{prefix}layout", limit=1),
-            Get(f"{prefix}member/", True, 4 * MAX_GATEWAYS),
-            Get(f"{prefix}join/", True, 4 * MAX_WAITING),
-        ])  # fmt: skip
+        prefix, done = self._keys.prefix, await self._client.txn((), self._gets())
         ring, layout, members, waiting = (found.pairs for found in done.found)
         pairs = (*ring, *layout, *members, *waiting)
         changed = {one.key.removeprefix(prefix): one.changed for one in pairs}
@@ -428,6 +441,15 @@ class Membership:
             )
         except DocumentFault as error:
             raise StoreUnavailable(str(error)) from error
+
+    def _gets(self) -> Sequence[Get]:
+        """Return what is read of the members."""
+        prefix = self._keys.prefix
+        return [
+            Get(f"{prefix}ring", limit=1), Get(f"{prefix}layout", limit=1),
+            Get(f"{prefix}member/", True, 4 * MAX_GATEWAYS),
+            Get(f"{prefix}join/", True, 4 * MAX_WAITING),
+        ]  # fmt: skip
 
     async def _publish(
         self, ring: KeyRing, before: _Documents, compares: Sequence[Compare] = ()
