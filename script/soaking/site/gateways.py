@@ -19,7 +19,7 @@ from gatewayd.simulator.broker.site_broker import TOPIC
 from gatewayd.simulator.bus import PrivateBus
 from gatewayd.simulator.control import ask
 from gatewayd.simulator.mqtt import codec
-from gatewayd.simulator.site import MANAGER, PATIENCE, POLICY, Site, end
+from gatewayd.simulator.site import MANAGER, POLICY, Site, end
 from gatewayd.simulator.site_files import ANNOUNCED, config, rules
 from gatewayd.testing.waiting import until
 from script.benchmarks.mosquitto import MqttClient
@@ -32,6 +32,8 @@ JOURNAL = "journal"
 SITE_INTERFACE = (MANAGER[0], f"{MANAGER[1]}/site", "org.gatewayd1.Site")
 RESTART = 5.0
 """Seconds between two tries of an operator's command at a site that is coming up."""
+COMES_UP = 300.0
+"""Seconds for that, at most: on a busy machine each of them and of etcd's members waits for a turn."""
 SITE_TABLE = """\
 [site]
 name = "{site}"
@@ -228,7 +230,7 @@ async def found_site(gateways: Sequence[SoakGateway]) -> None:
 
 async def _tried(gateway: SoakGateway, method: str, *words: str) -> Any:  # noqa: ANN401  # JSON
     """Run an operator's command, again for a while: etcd may be coming up."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + COMES_UP
     while True:
         try:
             return await gateway.operate(method, *words)
