@@ -19,9 +19,9 @@ RUN = 'cd /opt && AUTOPKGTEST_TMP=$(mktemp -d) "tests/$1" 2>/opt/stderr'
 
 
 @pytest.fixture
-def testbed(root: Path, memory: Path) -> Iterator[Box]:
-    """A machine with a network of its own, where nobody else is."""
-    box = Box([root], memory / "testbed")
+def testbed(installed: Path, root: Path, memory: Path) -> Iterator[Box]:
+    """A machine with gatewayd and a network of its own, where nobody else is."""
+    box = Box([installed, root], memory / "testbed")
     box.boot()
     yield box
     box.cut_power()

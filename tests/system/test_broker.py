@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system.conftest import CHILDREN
+from tests.system.conftest import CHILDREN, UNLIMITED, on_a_lan
 from tests.system.gateway import Gateway
+from tests.system.outage import loses_nothing_in_an_outage
+from tests.system.plant import Plant
 
 pytestmark = pytest.mark.system
 
@@ -31,6 +34,12 @@ MODES = {
 LISTENERS = "/run/gatewayd-door/listeners.conf"
 COPY = "/run/gatewayd-broker/listeners/listeners.conf"
 CHANGED = "# changed"
+
+
+@pytest.fixture
+def lan(tmp_path: Path) -> Iterator[tuple[str, Plant]]:
+    with on_a_lan(tmp_path, *UNLIMITED) as found:
+        yield found
 
 
 def _state(gateway: Gateway, unit: str = BROKER) -> str:
@@ -75,8 +84,9 @@ def _until(gateway: Gateway, state: str) -> None:
     gateway.box.until(lambda: _state(gateway) == state, f"the broker to be {state}")
 
 
-def test_a_child_publishes_with_what_gatewayctl_makes(gateway: Gateway, tmp_path: Path) -> None:
-    box, child = gateway.box, next(iter(gateway.children()))
+def test_children_publish_with_what_gatewayctl_makes(gateway: Gateway, tmp_path: Path) -> None:
+    box = gateway.box
+    child, silent, *_ = gateway.children()
     assert _state(gateway) == "inactive"
     gateway.refused("gatewayctl", "door", "list")
     box.write("/etc/gatewayd/conf.d/60-messages.toml", "[messages]\nenabled = true\n")
@@ -127,6 +137,7 @@ def test_a_child_publishes_with_what_gatewayctl_makes(gateway: Gateway, tmp_path
         gateway.refused("ls", path, user="nobody")
     box.until(lambda: _modes(gateway), "a broker with its own listeners again")
     assert _modes(gateway) == MODES
+    loses_nothing_in_an_outage(gateway, silent, tmp_path)
     _runs_as_gatewayd_does(gateway)
 
 

@@ -8,15 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
-
 from gatewayd.simulator.story import TEMPERATURES, TICK
 from tests.integration.lan import GATEWAY
 from tests.system.box import PATIENCE
 from tests.system.conftest import CHILDREN
 from tests.system.gateway import Gateway
-
-pytestmark = pytest.mark.system
 
 VALUE = "CurrentTemperature"
 MESSAGES = ("org.gatewayd1", "/org/gatewayd1/messages", "org.gatewayd1.Messages")
@@ -53,12 +49,12 @@ class SpeakingChild:
         return list(first.items())
 
 
-def test_nothing_is_lost_in_an_outage(gateway: Gateway, tmp_path: Path) -> None:
-    box = gateway.box
-    box.write("/etc/gatewayd/conf.d/60-messages.toml", "[messages]\nenabled = true\n")
-    gateway.systemctl("restart")
-    gateway.await_online(CHILDREN)
-    child = SpeakingChild(gateway, min(gateway.children()), tmp_path)
+def loses_nothing_in_an_outage(gateway: Gateway, silent: str, directory: Path) -> None:
+    """Have a child that has said nothing yet speak while the cloud is away, and gatewayd killed.
+
+    directory: where the authority of gatewayd's own broker is kept.  Raises TimeoutError.
+    """
+    box, child = gateway.box, SpeakingChild(gateway, silent, directory)
     box.until(lambda: child.say(19.5), "the child to publish")
     box.until(lambda: [value for value, _ in child.said()] == [19.5], "the cloud to have it")
 
