@@ -33,7 +33,7 @@ SITE_INTERFACE = (MANAGER[0], f"{MANAGER[1]}/site", "org.gatewayd1.Site")
 RESTART = 5.0
 """Seconds between two tries of an operator's command at a site that is coming up."""
 COMES_UP = 300.0
-"""Seconds for that, at most: on a busy machine each of them and of etcd's members waits for a turn."""
+"""Seconds for that, at most: on a busy machine each process waits for its turn."""
 SITE_TABLE = """\
 [site]
 name = "{site}"
