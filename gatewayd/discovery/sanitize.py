@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gatewayd.discovery.discoverer import MAX_ATTRIBUTE
-from gatewayd.runtime.text import escaped, one_line
+from gatewayd.runtime.text import escaped, one_line, shared
 
 MAX_LABEL: Final = 64
 MAX_KEY: Final = 64
@@ -56,7 +56,7 @@ def attribute(key: str, value: str) -> tuple[str, str] | None:
         return None
     if len(value) > MAX_ATTRIBUTE or not is_clean(value):
         return None
-    return key.lower(), value
+    return shared(key.lower()), shared(value)
 
 
 def escaped_attribute(key: str, value: str) -> tuple[str, str] | None:

@@ -1,6 +1,26 @@
-"""Text of others, made fit for a terminal, a log or one line.  Pure."""
+"""Text of others, made fit for a terminal, a log, one line or the memory.  Pure."""
 
 from __future__ import annotations
+
+from functools import lru_cache
+
+SHARED = 1024
+"""Texts that are kept to be shared; those that were not seen for longest leave."""
+LONGEST_SHARED = 64
+"""Characters of a text that is shared: what a thousand hostile ones take is bounded, too."""
+
+
+def shared(text: str) -> str:
+    """Return the text, as one copy for all who have it.
+
+    Each message that is decoded brings a copy of its own of what all devices of a kind show.
+    """
+    return _one_copy(text) if len(text) <= LONGEST_SHARED else text
+
+
+@lru_cache(maxsize=SHARED)
+def _one_copy(text: str) -> str:
+    return text
 
 
 def escaped(text: str) -> str:

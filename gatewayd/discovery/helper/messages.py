@@ -45,7 +45,7 @@ from gatewayd.discovery.discoverer import (
     Sighting,
 )
 from gatewayd.discovery.name_rules import NameRule
-from gatewayd.runtime.text import one_line
+from gatewayd.runtime.text import one_line, shared
 
 VERSION = 1
 MAX_TO_GATEWAYD = 64 << 10
@@ -412,9 +412,8 @@ def _plain(sighting: Sighting) -> dict[str, object]:
 
 
 def _sighting(raw: _Table, kinds: Mapping[str, str], now: float) -> Sighting:
-    source = raw.text("source")
+    source, interface = shared(raw.text("source")), shared(raw.text("interface"))
     kind = _check_source(source, kinds)
-    interface = raw.text("interface")
     if not _INTERFACE.fullmatch(interface):
         raise MalformedMessage("interface is no name of one")
     port = raw.optional_number("port")
@@ -477,7 +476,7 @@ def _claim(raw: object) -> Claim:
     """Return a claim that is what normalising it would make, and not one of the kernel."""
     match raw:
         case [str() as kind, str() as namespace, str() as value]:
-            made = claim(kind, namespace, value) if kind in _KINDS else None
+            made = claim(shared(kind), shared(namespace), value) if kind in _KINDS else None
             clean = sanitize.attribute(namespace or "-", value)
             if made is not None and made.value == value and clean and namespace != KERNEL:
                 return made
@@ -492,7 +491,7 @@ def _attributes(raw: Mapping[str, object], kind: str) -> dict[str, str]:
         pair = sanitize.attribute(key, value) if isinstance(value, str) else None
         if pair is None or pair[0] != key:
             raise MalformedMessage("attributes holds what cannot be matched")
-        made[key] = pair[1]
+        made[pair[0]] = pair[1]
     if made.get("source") != kind:
         raise MalformedMessage("attributes names another source")
     return made

@@ -325,3 +325,21 @@ def event(**changes: object) -> dict[str, Any]:
 def test_what_says_why_a_device_was_not_seen_is_believed_no_more(message: dict[str, Any]) -> None:
     with pytest.raises(MalformedMessage):
         read(message)
+
+
+def test_devices_of_one_kind_share_what_they_all_show() -> None:
+    """A thousand forged ones cost four of eighteen MiB more where each had its own copies."""
+    one, other = (
+        decode_to_gatewayd(encode_to_gatewayd(seen), KINDS, NOW)
+        for seen in (SEEN, replace(SEEN, key="_meter._tcp|another"))
+    )
+    assert isinstance(one, Sighting)
+    assert isinstance(other, Sighting)
+    assert one.source is other.source
+    assert one.interface is other.interface
+    for mine, its in (
+        (one.attributes, other.attributes),
+        (one.attributes.values(), other.attributes.values()),
+        (sorted(claim.kind for claim in one.claims), sorted(claim.kind for claim in other.claims)),
+    ):
+        assert all(text is the_same for text, the_same in zip(mine, its, strict=True))
