@@ -12,12 +12,15 @@ import pytest
 
 from gatewayd.runtime.journal import MESSAGE_IDS
 from tests.system.box import Box
-from tests.system.conftest import CHILDREN
+from tests.system.conftest import CHILDREN, UNLIMITED, on_a_lan
 from tests.system.gateway import KEY, Gateway, install
+from tests.system.plant import Plant
 
 pytestmark = pytest.mark.system
 
 OPENER, KEYGEN = "gatewayd-vault-key@.service", "gatewayd-vault-keygen.service"
+OF_THE_MACHINE = "/var/lib/systemd/credential.secret"
+"""What systemd-creds encrypts with, where there is no TPM."""
 PORT = 2321
 TPM = f"swtpm:port={PORT}"
 EMULATED = f"""\
@@ -27,6 +30,12 @@ ExecStart=-systemd-creds --tpm2-device={TPM} --name=vault.key decrypt {KEY} -
 PrivateNetwork=no
 RestrictAddressFamilies=AF_INET
 """
+
+
+@pytest.fixture
+def lan(tmp_path: Path) -> Iterator[tuple[str, Plant]]:
+    with on_a_lan(tmp_path, *UNLIMITED) as found:
+        yield found
 
 
 @contextlib.contextmanager
@@ -75,13 +84,19 @@ def test_the_tpm_seals_the_key_and_without_it_nothing_is_lost(new: Gateway, tmp_
     assert set(new.plant.secrets_issued().values()) == {1}
 
 
-def test_no_other_key_takes_the_place_of_that_of_the_vault(gateway: Gateway) -> None:
+def test_neither_another_key_nor_an_image_on_another_machine_opens_the_vault(
+    gateway: Gateway, tmp_path: Path
+) -> None:
+    """On one gateway, which each step leaves with its children online, but the last."""
     _none_is_made_where_it_is_lost(gateway)
     _that_of_another_machine_does_not_open_the_vault(gateway)
+    _an_image_with_the_machine_id_says_cloned_on_other_hardware(gateway, tmp_path)
+    _an_image_without_the_machine_id_says_cloned(gateway, tmp_path)
 
 
 def _that_of_another_machine_does_not_open_the_vault(gateway: Gateway) -> None:
-    gateway.box.path("/var/lib/systemd/credential.secret").unlink()
+    own, kept = gateway.key(), gateway.box.path(OF_THE_MACHINE).read_bytes()
+    gateway.box.path(OF_THE_MACHINE).unlink()
     gateway.systemctl("restart")
     gateway.await_state("sealed")
     gateway.write_key("--with-key=host")
@@ -89,6 +104,11 @@ def _that_of_another_machine_does_not_open_the_vault(gateway: Gateway) -> None:
     gateway.await_state("sealed")
     assert gateway.counts().get("online", 0) == 0
     assert len(gateway.children()) == CHILDREN
+
+    gateway.box.path(KEY).write_bytes(own)
+    gateway.box.path(OF_THE_MACHINE).write_bytes(kept)
+    gateway.systemctl("restart")
+    gateway.await_online(CHILDREN)
 
 
 def _none_is_made_where_it_is_lost(gateway: Gateway) -> None:
@@ -107,10 +127,7 @@ def _none_is_made_where_it_is_lost(gateway: Gateway) -> None:
     assert set(gateway.plant.secrets_issued().values()) == {1}
 
 
-def test_an_image_of_a_running_gateway_says_cloned_and_logs_nobody_in(
-    gateway: Gateway, tmp_path: Path
-) -> None:
-    _with_the_machine_id_on_other_hardware(gateway, tmp_path)
+def _an_image_without_the_machine_id_says_cloned(gateway: Gateway, tmp_path: Path) -> None:
     gateway.box.power_off()
     (gateway.box.changes / "upper/etc/machine-id").write_text("")
     gateway.box.boot(f"--bind-ro={tmp_path}/one:/opt/hardware")
@@ -121,7 +138,9 @@ def test_an_image_of_a_running_gateway_says_cloned_and_logs_nobody_in(
     assert len(gateway.children()) == CHILDREN
 
 
-def _with_the_machine_id_on_other_hardware(gateway: Gateway, tmp_path: Path) -> None:
+def _an_image_with_the_machine_id_says_cloned_on_other_hardware(
+    gateway: Gateway, tmp_path: Path
+) -> None:
     """The hardware's id comes from a file here: the kernel of a test machine may show none."""
     gateway.drop_in("hardware", "[Service]\nLoadCredential=hardware:/opt/hardware\n")
     gateway.box.power_off()
