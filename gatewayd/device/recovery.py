@@ -142,7 +142,14 @@ _STORE_REASONS: tuple[tuple[type[StoreError], Reason], ...] = (
         ),
     ),
     (StoreFull, Reason("store-full", "The disk is full.", "Free space on it.")),
-    (StoreUnavailable, Reason("store-unavailable", "The secret store cannot be used now.")),
+    (
+        StoreUnavailable,
+        Reason(
+            "store-unavailable",
+            "The secret store cannot be used now.",
+            "gatewayctl store status says why, and what to do.",
+        ),
+    ),
     (
         OwnershipLost,
         Reason("shard-lost", "Another gateway of the site has the child now, or may soon."),

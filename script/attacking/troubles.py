@@ -69,6 +69,7 @@ class Trouble:
 
     play: brings it, and takes it away when its block ends.
     said: what the journal says while it lasts; "" where there is nothing that an operator could do.
+    ended: what it says once it is over.
     reason: why a child that comes back meanwhile is not online before it ends; "" where it is.
     of_release: whether what is wrong belongs to the release, so that each is tried.
     """
@@ -76,6 +77,7 @@ class Trouble:
     name: str
     play: Callable[[AttackedGateway], AbstractContextManager[None]]
     said: str = ""
+    ended: str = ""
     reason: str = ""
     of_release: bool = False
 
@@ -120,6 +122,7 @@ def outlast(target: AttackedGateway, trouble: Trouble) -> Aftermath:
         online = time.monotonic() - began
     target.gateway.await_online(target.online)
     target.gateway.await_state("running")
+    box.until(lambda: target.says(trouble.ended), f"{trouble.ended!r} to be logged")
     return Aftermath(trouble, online, target.gateway.shown("NRestarts") == "0")
 
 
@@ -258,7 +261,7 @@ TROUBLES: Sequence[Trouble] = (
     Trouble("a neighbour that is stopped: its own broker", stop_broker),
     Trouble(
         "a neighbour that is stopped: the keyring", stop_keyring, "The keyring is sealed",
-        reason="store-unavailable", of_release=True,
+        "The keyring is unsealed now", reason="store-unavailable", of_release=True,
     ),
 )  # fmt: skip
 """The last one leaves a gateway whose secrets are in a keyring that has ended."""

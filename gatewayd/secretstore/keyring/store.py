@@ -43,6 +43,7 @@ TIMEOUT = 10.0
 """Seconds that one call of the keyring may take: the store thread waits for it."""
 MAX_DELETIONS = 16
 """Entries deleted after one group, at most: each is a call of the keyring."""
+_NOT_OPENED = "the keyring was not opened yet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class KeyringStore(ConditionProperties):
         self._ballast = Ballast(directory / "keyring.ballast")
         self._changes: list[EntryChange] = []
         self._marked = 0
-        self._set_condition("the keyring was not opened yet")
+        self._set_condition(_NOT_OPENED)
         try:
             client = KeyringClient(
                 lambda: backends.make(backend, settings.properties), settings.backend, TIMEOUT
@@ -202,10 +203,12 @@ class KeyringStore(ConditionProperties):
         self._index.close()
 
     def _report(self, why: str) -> None:
-        """Set why the keyring cannot be used, and log it where that is new."""
+        """Set why the keyring cannot be used, or that it can, and log what is new of that."""
         if why and why != self.why:
             about = {"message_id": "store-sealed"}
             log.error("The keyring is sealed: %s.", why, extra=about)
+        elif self.why not in ("", why, _NOT_OPENED):
+            log.warning("The keyring is unsealed now.")
         self._set_condition(why)
 
     def _set_condition(self, why: str) -> None:

@@ -322,19 +322,21 @@ def test_a_keyring_that_hangs_is_reported_and_waited_for(
         assert store.protection is Protection.KEYRING
 
 
-def test_what_seals_it_is_logged_once(
+def test_what_seals_it_and_its_end_are_logged_once(
     store: KeyringStore,
     faulty: type[FaultyKeyring],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    for fault, logged in ((KeyringLocked("x"), 1), (None, 1), (ConnectionError("x"), 2)):
+    faults = ((None, 0, 0), (KeyringLocked("x"), 1, 0), (None, 1, 1), (ConnectionError("x"), 2, 1))
+    for fault, sealed, unsealed in faults:
         monkeypatch.setattr(faulty, "raises", fault)
         with suppress(StoreError):
             keep(store, REF, b"x")
         for now in range(3):
             tend(store, now)
-        assert caplog.text.count("The keyring is sealed") == logged
+        assert caplog.text.count("The keyring is sealed") == sealed
+        assert caplog.text.count("The keyring is unsealed now") == unsealed
 
 
 def test_the_environment_does_not_steer(
