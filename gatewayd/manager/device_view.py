@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from typing import Protocol
 
 from gatewayd.admission.controller import AdmissionController, DiscoveredDevices, PolicyVersion
@@ -35,9 +35,10 @@ log = logging.getLogger(__name__)
 _ON_THE_WAY = {
     State.ADMITTED, State.REGISTERING, State.SECURING, State.REGISTERED, State.ACTIVATING,
 }  # fmt: skip
-STEPS = 2.0
+STEPS = 5.0
 """Seconds for which the steps of a child on its way to online are not announced one by one: where
-hundreds come together each takes some seconds, and a signal costs as much as a durable step."""
+hundreds come together each takes some seconds, and a signal costs as much as a durable step.
+Eight batches of 30 need about so long at the 50 logins a second that a cloud allows."""
 _NOT_SEEN: tuple[Evidence | None, Trust] = None, Trust.CLAIMED
 """What is kept of the identity of a child that is not seen: one for all of them."""
 NO_FACTS: Facts = {}
@@ -73,16 +74,22 @@ class DevicePublisher:
     ) -> None:
         self._records, self._devices, self._admission = records, devices, admission
         self._reporter, self._clock, self._moving = reporter, clock, moving
-        self._changed: dict[DeviceId, tuple[Child, float]] = {}
+        self._changed: dict[DeviceId, Child] = {}
+        self._passing: dict[DeviceId, tuple[Child, float]] = {}  # since when, the oldest first
         self._trust: dict[DeviceId, tuple[Evidence | None, Trust]] = {}
         self._version: PolicyVersion | None = None
 
     def show(self, child: Child) -> None:
         """Have a child shown, new or changed."""
         self._notify(child.id)
-        first = not self._changed
-        _, since = self._changed.get(child.id, (child, self._clock.now()))
-        self._changed[child.id] = child, since
+        first = not self._has_changes
+        if self._is_passing(child):
+            _, since = self._passing.get(child.id, (child, self._clock.now()))
+            self._passing[child.id] = child, since
+            self._changed.pop(child.id, None)
+        else:
+            self._changed[child.id] = child
+            self._passing.pop(child.id, None)
         if first:
             self._reporter.gather(self.show_changes)
 
@@ -90,6 +97,7 @@ class DevicePublisher:
         """Show a child no more."""
         self._notify(device)
         self._changed.pop(device, None)
+        self._passing.pop(device, None)
         self._trust.pop(device, None)
         self._reporter.remove(device)
 
@@ -99,18 +107,31 @@ class DevicePublisher:
         steps: else one that is on its way to online, and does not wait, is shown when it is there,
         or after STEPS.
         """
-        due = (c for c, since in self._changed.values() if steps or self._is_due(c, since))
+        due = chain(self._changed.values(), self._passing_since(0.0 if steps else STEPS))
         for child in tuple(islice(due, limit)):
-            del self._changed[child.id]
+            self._changed.pop(child.id, None)
+            self._passing.pop(child.id, None)
             try:
                 self._reporter.show(self._view(child))
             except Exception:  # border: one child that cannot be shown must not hide the others
                 log.exception("Device %s cannot be shown.", child.id, extra={"device": child.id})
-        return bool(self._changed)
+        return self._has_changes
 
-    def _is_due(self, child: Child, since: float) -> bool:
-        passing = child.state in _ON_THE_WAY and not child.until and child.id in self._trust
-        return not passing or self._clock.now() - since >= STEPS
+    @property
+    def _has_changes(self) -> bool:
+        return bool(self._changed or self._passing)
+
+    def _is_passing(self, child: Child) -> bool:
+        """Whether a child that was shown before is on its way, and does not wait."""
+        return child.state in _ON_THE_WAY and not child.until and child.id in self._trust
+
+    def _passing_since(self, seconds: float) -> Iterator[Child]:
+        """Yield the children on their way whose oldest step that was not shown is so old."""
+        now = self._clock.now()
+        for child, since in self._passing.values():
+            if now - since < seconds:
+                return
+            yield child
 
     def _notify(self, device: DeviceId) -> None:
         """Let the move of a child go on that waits for a change of it, or end."""
