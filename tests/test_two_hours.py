@@ -445,7 +445,7 @@ class Site:
         for task in now.tasks:
             assert not task.done(), task
         for child in now.app.manager.children.values():
-            assert INTERNAL_ERROR.text not in [step.text for step in child.history], child
+            assert INTERNAL_ERROR.code not in [step.reason.code for step in child.history], child
         assert len(now.app.manager._tasks) <= 2 * (len(CHILDREN) + 1)
         self.check_secrets()
 
