@@ -27,6 +27,7 @@ from tests.support import own_network
 hypothesis.settings.register_profile(
     "gatewayd",
     deadline=None,  # how long an example takes says nothing on a busy machine
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],  # nor how long it takes to make
     derandomize="CI" in os.environ,
 )
 hypothesis.settings.load_profile("gatewayd")
