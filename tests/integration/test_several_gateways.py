@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
+from gatewayd.simulator.account import LOOPBACK
 from gatewayd.simulator.site import Site
 from gatewayd.simulator.site_files import config, rules
+from script.soaking.site.clouds import CLOUDS
 from tests.support.etcd import Cluster, running_etcd
 from tests.support.lacking import give_up
 from tests.support.several_gateways import (
@@ -115,6 +117,37 @@ async def test_a_gateway_that_finds_no_etcd_is_ready_and_logs_nothing_in(
         assert (await one.describe(child))["Reason"] == "site-unreachable"
         assert all(row["logins"] == 0 for row in await ledgers(one, one.plant["serials"]))
         assert await one.stop() == 0
+
+
+@pytest.mark.parametrize("kind", ["huawei", "mqtt"])
+async def test_a_certificate_or_a_password_changes_hands_with_its_child(
+    tmp_path: Path, cluster: Cluster, kind: str
+) -> None:
+    """Each child has one after the death of its gateway; and the last one is not drained."""
+    cloud, plant = CLOUDS[kind](), ("--children", "4", "--rate", "0")
+    async with several_gateways(
+        tmp_path, NAMES[:2], cluster, plant_options=plant, cloud=kind, route=cloud.route
+    ) as sites:
+        first, second = sites
+        children, product = first.plant["serials"], first.plant["product"]
+        for one in sites:
+            text = (one.directory / "gatewayd.toml").read_text()
+            one.configure(cloud.configuration(text, LOOPBACK), rules(one))
+            await one.start()
+            await cloud.prepare(one, one.directory.name, first.ask)
+        await make_site(sites, NAMES[:2])
+        for one in sites:
+            await until_owned(one, 32)
+        await until_held_once(sites, children)
+        await kill_process(first)
+        await until_held_once([second], children)
+        ledgers = cloud.ledgers((await first.ask(do="truth"))["cloud"], product)
+        assert [cloud.issued(ledgers[child]) for child in children] == [1] * len(children)
+        assert not any(cloud.refused(one) for one in ledgers.values())
+        with pytest.raises(RuntimeError, match="No other gateway of the site lives: 4 children"):
+            await drain(second)
+        await drain(second, offline=True)
+        await until_owned(second, 0)
 
 
 async def forget_former(sites: Sequence[Site], child: str) -> None:

@@ -17,7 +17,10 @@ from gatewayd.simulator.site import MANAGER, Site, end
 from gatewayd.simulator.site_files import SWIFT, config, rules
 from tests.support.etcd import Cluster
 
-OF_PLANT = ("ca.pem", "product-secret", "serials.txt", "control")
+OF_PLANT = (
+    "ca.pem", "product-secret", "serials.txt", "control", "template.json", "management-password",
+)  # fmt: skip
+"""The files of a plant that gateways need, at one cloud or another."""
 SITE_OBJECT = (MANAGER[0], f"{MANAGER[1]}/site", "org.gatewayd1.Site")
 _SITE = """\
 [site]

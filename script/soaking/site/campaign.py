@@ -180,7 +180,8 @@ class SiteCampaign:
         children, coming = all_[: self._options.children], all_[self._options.children :]
         began = time.monotonic()
         await asyncio.gather(*(one.site.start() for one in gateways.values()))
-        await self._cloud.prepare(list(gateways.values()), plant)
+        for name, one in gateways.items():
+            await self._cloud.prepare(one.site, name, plant.ask)
         await found_site(list(gateways.values()))
         if missing := await self._served(plant, children, COMES_UP):
             raise TimeoutError(f"{len(missing)} of {len(children)} children never came online")

@@ -8,17 +8,20 @@ the cloud counts how often a child was given a secret.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gatewayd.simulator.alibaba.account import GATEWAY
 from gatewayd.simulator.broker.account import PRODUCT
 from gatewayd.simulator.huawei.account import NAMES, device_id, home
+from gatewayd.simulator.site import Site
 
 if TYPE_CHECKING:
-    from script.soaking.site.gateways import SitePlant, SoakGateway
+    from script.soaking.site.gateways import SitePlant
 
+AskPlant = Callable[..., Awaitable[Any]]
+"""Sends a plant a request: a verb of simulator/control.py, with its arguments."""
 _OWN_NAME = re.compile(r'services = .*\n|\[cloud\.\w+\.gateway\]\n(?:\w+ = ".*"\n)+')
 """What a configuration says of the gateway's own name at Huawei."""
 RATE_OK = 3
@@ -48,8 +51,11 @@ class SoakCloud:
         """Return the secret of the gateways' own name, as their operator would copy it; or ""."""
         return ""
 
-    async def prepare(self, gateways: Sequence[SoakGateway], plant: SitePlant) -> None:
-        """Do what an operator does at gateways that run, before the first child."""
+    async def prepare(self, site: Site, name: str, ask: AskPlant) -> None:
+        """Do what an operator does at a gateway that runs, before the first child.
+
+        name: of the gateway.  ask: sends the plant a request.
+        """
 
     def ledgers(self, truth: Mapping[str, Any], product: str) -> Mapping[str, Mapping[str, Any]]:
         """Return what the cloud counts of each child.  truth: what it says of itself."""
@@ -101,16 +107,15 @@ class HuaweiCloud(SoakCloud):
         """Leave out the gateway's own name, which children with certificates do not need."""
         return _OWN_NAME.sub("", text).replace("127.0.0.1", address)
 
-    async def prepare(self, gateways: Sequence[SoakGateway], plant: SitePlant) -> None:
-        """Make a device CA on each gateway, and have both instances verify it."""
-        for gateway in gateways:
-            for cloud in NAMES:
-                named = ("common-name", "s", f"{cloud} of {gateway.name}")
-                options = ("2", *named, "algorithm", "s", "ec-p256")
-                made = await gateway.site.authority(cloud, "Make", "a{sv}", *options)
-                code = await plant.ask(do="upload", instance=cloud, pem=made)
-                proof = await gateway.site.authority(cloud, "Prove", "s", code)
-                await plant.ask(do="verify", instance=cloud, pem=proof)
+    async def prepare(self, site: Site, name: str, ask: AskPlant) -> None:
+        """Make a device CA for each instance, and have that verify it."""
+        for cloud in NAMES:
+            named = ("common-name", "s", f"{cloud} of {name}")
+            options = ("2", *named, "algorithm", "s", "ec-p256")
+            made = await site.authority(cloud, "Make", "a{sv}", *options)
+            code = await ask(do="upload", instance=cloud, pem=made)
+            proof = await site.authority(cloud, "Prove", "s", code)
+            await ask(do="verify", instance=cloud, pem=proof)
 
     def ledgers(self, truth: Mapping[str, Any], _product: str) -> Mapping[str, Mapping[str, Any]]:
         """Return what the instance of each child counts of it."""
