@@ -27,6 +27,8 @@ from gatewayd.errors import InvalidArgs, SecretCorrupt, SecretNotFound
 log = logging.getLogger(__name__)
 
 GIVEN, HOLDER = "given", "holder"
+MAX_WITHOUT = 1024
+"""Names for which none was given that are remembered: each child asks four times on its way."""
 GIVEN_ENDS = Reason(
     "certificate-given-ends",
     "The certificate in use was imported and expires soon, and no device CA is here to issue "
@@ -88,6 +90,8 @@ class GivenIdentities:
         self._provider, self._slots = provider, slots
         self._renew_before, self._now = renew_before, now
         self._known: dict[DeviceId, _Known] = {}  # of names that were given one
+        self._without: dict[DeviceId, None] = {}  # names that were not, the oldest first
+        self._written = 0  # times that an identity was written, or may have been
         self._lock = asyncio.Lock()
 
     async def put(self, name: CloudName, identity: CertificateIdentity) -> None:
@@ -99,7 +103,11 @@ class GivenIdentities:
         async with self._lock:
             before = await self._newest(device)
             await self._hold(_shown(name), identity)
-            await self._replace(device, GIVEN, identity.secret)
+            try:
+                await self._replace(device, GIVEN, identity.secret)
+            finally:  # it may be there even where that failed
+                self._without.pop(device, None)
+                self._written += 1
             self._know(device, identity)
             if before is not None:
                 await self._release(_unique(before).keys() - _unique(identity).keys())
@@ -107,7 +115,7 @@ class GivenIdentities:
     async def current(self, name: CloudName) -> CertificateIdentity | None:
         """Return the identity that a device is to have; None without one that is good for long."""
         device = kept_for(GIVEN, name)
-        if device in self._known and self._good(device) is None:
+        if device in self._without or (device in self._known and self._good(device) is None):
             return None
         found = await self._newest(device)
         self._know(device, found)
@@ -190,9 +198,18 @@ class GivenIdentities:
         due = span.ends.timestamp() - self._renew_before * DAY
         self._known[device] = _Known(identity.fingerprint, span.starts.timestamp(), due)
 
+    def _note_without(self, device: DeviceId) -> None:
+        self._without[device] = None
+        if len(self._without) > MAX_WITHOUT:
+            del self._without[next(iter(self._without))]
+
     async def _newest(self, device: DeviceId) -> CertificateIdentity | None:
         """Return the newest that can be read: a crash may have left an older one."""
-        for ref in sorted(await self._refs(device), reverse=True):
+        written = self._written
+        refs = await self._refs(device)
+        if not refs and written == self._written:  # else it may have come meanwhile
+            self._note_without(device)
+        for ref in sorted(refs, reverse=True):
             try:
                 return read_identity(await self._slots.get(ref))
             except (SecretNotFound, SecretCorrupt, InvalidArgs) as error:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 import pytest
 
 from gatewayd.ca.bundle import read_bundle
-from gatewayd.cloud.ca.given import HOLDER, GivenIdentities, given_identity
+from gatewayd.cloud.ca.given import HOLDER, MAX_WITHOUT, GivenIdentities, given_identity
 from gatewayd.cloud.ca.identity import CertificateIdentity, keep_identity
+from gatewayd.device.identity import DeviceId
 from gatewayd.device.record import CloudName
-from gatewayd.device.secret import Secret
+from gatewayd.device.secret import Secret, SecretRef
 from gatewayd.errors import InvalidArgs
 from tests.cloud.guarded import device_ca, identity
 from tests.cloud.mqtt_broker.certified import MemoryStore
@@ -63,6 +65,47 @@ async def test_only_names_that_were_given_one_are_in_memory() -> None:
     assert len(given._known) == 1
     assert await given.remove(NAME)
     assert len(given._known) == 0
+
+
+class CountingStore(MemoryStore):
+    """It counts what is asked of it.  meanwhile: called while it looks a device up."""
+
+    asked = 0
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def refs(self, device: DeviceId) -> Sequence[SecretRef]:
+        self.asked += 1
+        found = await super().refs(device)
+        meanwhile, self.meanwhile = self.meanwhile, None
+        if meanwhile is not None:
+            await meanwhile()
+        return found
+
+
+async def test_a_name_without_one_is_looked_up_once_and_has_one_as_soon_as_it_is_given() -> None:
+    desk = Desk(store=(store := CountingStore()))
+    given, made = desk.opened(), desk.made()
+    for _ in range(4):
+        assert await given.current(NAME) is None
+    assert store.asked == 1
+    await given.put(NAME, made)
+    assert await given.current(NAME) == made
+    assert await given.remove(NAME)
+    for number in range(2 * MAX_WITHOUT):
+        assert await given.current(CloudName("huawei", "p", f"other-{number}")) is None
+    assert len(given._without) == MAX_WITHOUT
+
+
+async def test_what_is_given_while_a_name_is_looked_up_is_found_the_next_time() -> None:
+    desk = Desk(store=(store := CountingStore()))
+    given, made = desk.opened(), desk.made()
+
+    async def put() -> None:
+        await given.put(NAME, made)
+
+    store.meanwhile = put
+    assert await given.current(NAME) is None
+    assert await given.current(NAME) == made
 
 
 async def test_no_two_devices_are_given_one_certificate_or_one_id() -> None:
