@@ -370,6 +370,7 @@ class Bus:
         self._server = ObjectServer(
             thread, connection, self._intake, interfaces, free, lambda: secrets.token_hex(4)
         )
+        connection.make_ready = self._server.make_ready
         self._keeper = ConnectionKeeper(
             thread, connection, remote, self._server.export, self._jitter
         )

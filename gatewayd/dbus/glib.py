@@ -23,7 +23,7 @@ from collections.abc import Callable, Collection
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from functools import partial
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from gi.repository import Gio, GLib
 
@@ -216,6 +216,12 @@ class MethodReply(NamedTuple):
     error: str = ""
 
 
+class MakeReady(Protocol):
+    """Has the objects registered that a call is for."""
+
+    def __call__(self, path: str, *, described: bool) -> bool: ...
+
+
 class Connection:
     """The connection to a message bus, opened again after it was lost.  On the D-Bus thread only.
 
@@ -226,6 +232,8 @@ class Connection:
     intake: counts what comes.
     with_descriptor: interface and name of each method that takes a file descriptor.
     lost: called on the D-Bus thread when the bus has gone away.
+    make_ready: called on GDBus's thread with the path of a call, and whether it asks to have the
+    object described, before GDBus looks for it; returns False where that is to be refused.
     """
 
     def __init__(
@@ -245,6 +253,7 @@ class Connection:
         self._thread_kept = False
         self._sent = 0  # the serial of the last message that was sent
         self._large: deque[tuple[int, int]] = deque()
+        self.make_ready: MakeReady = lambda *_, **__: True
 
     def open(self, done: Callable[[str], None]) -> None:
         """Connect, and call `done` with what failed, "" for nothing.  Serves nothing yet."""
@@ -426,7 +435,10 @@ class Connection:
             self._intake.refuse(sender)
             error = BY_HEADER.get(message.get_member() or "", WAITING)
         elif (objection := self._objection(bus, message, sender)) is None:
-            return message
+            described = message.get_interface() == INTROSPECTABLE
+            if self.make_ready(message.get_path() or "", described=described):
+                return message
+            error = WAITING
         else:
             error = objection
         wanted = not message.get_flags() & Gio.DBusMessageFlags.NO_REPLY_EXPECTED

@@ -48,6 +48,16 @@ def device_path(device: str) -> str:
     return f"{DEVICES}/{encode(device)}"
 
 
+@lru_cache(maxsize=128)
+def device_of(path: str) -> str:
+    """Return the id of the child at an object path, which `device_path` has made; "" for any other.
+
+    It is computed where it is asked for: the paths of 10,000 children are 1.4 MB.
+    """
+    label = path.removeprefix(f"{DEVICES}/")
+    return "" if label == path else _ESCAPED.sub(_byte, label.encode()).decode(errors="replace")
+
+
 def provider_path(name: str) -> str:
     """Return the object path of a cloud."""
     return f"{PROVIDERS}/{encode(name)}"
@@ -55,10 +65,20 @@ def provider_path(name: str) -> str:
 
 def encode(label: str) -> str:
     """Escape a text as one element of an object path, as sd_bus_path_encode(3) does."""
+    bare = label.replace("-", "")
+    if bare.isalnum() and bare.isascii() and not label[0].isdigit():  # as the id of each child
+        return label.replace("-", "_2d")
     return _TO_ESCAPE.sub(_escaped, label) or "_"
 
 
 _TO_ESCAPE: Final = re.compile(r"\A[0-9]|[^A-Za-z0-9]")
+
+
+_ESCAPED: Final = re.compile(rb"_([0-9a-f]{2})")
+
+
+def _byte(match: re.Match[bytes]) -> bytes:
+    return bytes((int(match[1], 16),))
 
 
 def _escaped(match: re.Match[str]) -> str:

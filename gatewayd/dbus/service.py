@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
@@ -24,6 +25,7 @@ from gatewayd.dbus.names import (
     PROPERTIES,
     SITE,
     ObjectInterface,
+    device_of,
     device_path,
 )
 from gatewayd.dbus.objects import (
@@ -49,6 +51,7 @@ MAX_ANSWER = 16 << 20  # bytes; the system bus takes no message above 32 MiB
 AT_ONCE = 200  # entries that are made before others are served
 MAX_WAITING = 64  # calls of GetManagedObjects
 SENDING = 0.02  # seconds after which it is tried again to send the next answer
+REGISTERED = 10.0  # seconds in which the D-Bus thread has to serve an object that is called
 
 Views = Mapping[DeviceId, DeviceView | None]
 """What has changed; None where a child is gone."""
@@ -124,6 +127,9 @@ def bounded(answer: Variant, connection: Connection) -> Variant:
 class ObjectServer:
     """Serves the children and the exported objects, from what was shown last.
 
+    GDBus learns of a child's object when it is called for the first time: each takes 0.9 kB, and
+    most are never called, as lists and signals say all that most clients ask for.
+
     token: gives the id of an internal error.  free: called with each answered invocation.
     """
 
@@ -136,11 +142,11 @@ class ObjectServer:
         free: FreeInvocation,
         token: Callable[[], str],
     ) -> None:
+        self._thread = thread
         self._connection, self._intake, self._interfaces = connection, intake, interfaces
         self._free, self._token = free, token
         self._devices, self._pending = DeviceViews(), PendingChanges()
         self._exported: dict[ObjectInterface, ObjectProperties] = {}
-        self._ids: dict[str, DeviceId] = {}  # by object path
         self._registrations: dict[DeviceId, int] = {}
         self._handlers = self._on_call, self._on_get  # one of each for all children
         self._variants = DeviceVariants(interfaces[DEVICE])
@@ -168,8 +174,7 @@ class ObjectServer:
         self._export(ObjectInterface(DEVICES, OBJECT_MANAGER))
         for location in self._exported:
             self._export(location)
-        for path, device in self._ids.items():
-            self._registrations[device] = self._export(ObjectInterface(path, DEVICE))
+        self._registrations.clear()
         self._pending.clear()
         for properties in self._exported.values():
             properties.changed()
@@ -186,10 +191,34 @@ class ObjectServer:
                 continue
             before = self._devices.put(now)
             self._pending.note(device, before)
-            if before is None:
-                path = device_path(device)
-                self._ids[path] = device
-                self._registrations[device] = self._export(ObjectInterface(path, DEVICE))
+
+    def make_ready(self, path: str, *, described: bool) -> bool:
+        """Have GDBus know of the children that a call is for.  On GDBus's thread.
+
+        described: whether the object is to be described, as that of all children, which names each.
+        Returns False where the D-Bus thread does not come to it.
+        """
+        if path == DEVICES:
+            known = not described or len(self._registrations) == len(self._devices)
+        else:
+            device = self._device_at(path)
+            known = device is None or device in self._registrations
+        if known:
+            return True
+        done = threading.Event()
+        self._thread.post(self._register, path, done)
+        return done.wait(REGISTERED)
+
+    def _register(self, path: str, done: threading.Event) -> None:
+        try:
+            device = self._device_at(path)
+            wanted = [one.id for one in self._devices] if path == DEVICES else [device]
+            for one in wanted:
+                if one is not None and one not in self._registrations:
+                    location = ObjectInterface(device_path(one), DEVICE)
+                    self._registrations[one] = self._export(location)
+        finally:
+            done.set()
 
     def announce(self, limit: int) -> bool:
         """Announce the changes of at most `limit` children; return whether there are more.
@@ -222,7 +251,11 @@ class ObjectServer:
     def _withdraw(self, device: DeviceId) -> None:
         if device in self._registrations:
             self._connection.unregister(self._registrations.pop(device))
-            del self._ids[device_path(device)]
+
+    def _device_at(self, path: str) -> DeviceId | None:
+        """Return the child at an object path; None where there is none."""
+        view = self._devices.get(device_of(path))
+        return view.id if view is not None else None
 
     def _on_get(
         self, _bus: object, _sender: str, path: str, interface: str, name: str, *_: object
@@ -230,7 +263,7 @@ class ObjectServer:
         properties = self._exported.get(ObjectInterface(path, interface))
         if properties is not None:
             return properties.property(name)
-        return self._variants.property(self._shown(self._ids[path]), name)
+        return self._variants.property(self._shown(device_of(path)), name)
 
     def _on_call(
         self,
@@ -248,7 +281,7 @@ class ObjectServer:
         first = 0
         if interface == PROPERTIES:  # a property is set: its interface and name come first
             interface, name, first = _text(arguments, 0), _text(arguments, 1), 2
-        device, described = self._ids.get(path), self._interfaces[interface]
+        device, described = self._device_at(path), self._interfaces[interface]
         properties = self._exported.get(ObjectInterface(path, interface))
         methods = properties.exported.methods if properties else self._device_methods
         call = MethodCall(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gatewayd.dbus.names import device_path, encode
+from gatewayd.dbus.names import ROOT, device_of, device_path, encode
 
 
 @pytest.mark.parametrize(("label", "escaped"), [
@@ -29,3 +29,13 @@ def test_each_byte_is_kept_or_escaped_by_itself(label: str) -> None:
 
 def test_device_path() -> None:
     assert device_path("child-1f") == "/org/gatewayd1/device/child_2d1f"
+
+
+@pytest.mark.parametrize("device", ["child-1f", "gateway-huawei", "gateway-9_ü", "9"])
+def test_the_child_at_a_path_is_found_again(device: str) -> None:
+    assert device_of(device_path(device)) == device
+
+
+@pytest.mark.parametrize("path", [ROOT, f"{ROOT}/device", "/", ""])
+def test_at_any_other_path_there_is_no_child(path: str) -> None:
+    assert device_of(path) == ""

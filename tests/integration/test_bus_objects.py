@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,8 +22,19 @@ from gatewayd.dbus.methods import (
     PROVIDER_METHODS,
     SECRET_STORE_METHODS,
 )
-from gatewayd.dbus.names import AUTHORITY, LOG, PROVIDER, STORE, ObjectInterface, provider_path
+from gatewayd.dbus.names import (
+    AUTHORITY,
+    DEVICE,
+    DEVICES,
+    LOG,
+    PROVIDER,
+    STORE,
+    ObjectInterface,
+    device_path,
+    provider_path,
+)
 from gatewayd.dbus.objects import ExportedObject
+from gatewayd.device.identity import DeviceId
 from gatewayd.device.views import Facts, LogView, ProviderView, StoreView
 from gatewayd.errors import CloudUnreachable, InvalidArgs
 from gatewayd.simulator.bus import PrivateBus
@@ -297,6 +309,34 @@ async def test_descriptors_that_a_call_does_not_take_are_refused(client: Client)
     ):
         with pytest.raises(Exception, match="InvalidArgs"):
             await client.call(place, method, arguments, *range(count))
+
+
+async def test_gdbus_knows_the_children_that_were_called_and_shows_all(
+    client: Client, service: Bus
+) -> None:
+    async def known() -> int:
+        return await service._thread.run(lambda: len(service._server._registrations))
+
+    async def described(path: str) -> str:
+        place = ObjectInterface(path, "org.freedesktop.DBus.Introspectable")
+        (text,), _ = await client.call(place, "Introspect", Variant("()", ()))
+        return str(text)
+
+    for number in range(3):
+        service.show(view(f"child-{number}"))
+    await until(lambda: not service._views)
+    assert await known() == 0
+    properties = ObjectInterface(device_path("child-2"), "org.freedesktop.DBus.Properties")
+    (shown,), _ = await client.call(properties, "GetAll", Variant("(s)", (DEVICE,)))
+    assert (shown["Id"], await known()) == ("child-2", 1)
+
+    (found,) = re.findall(r'<node name="(child.*1)"', await described(DEVICES))
+    assert (f"{DEVICES}/{found}", await known()) == (device_path("child-1"), 4)
+    service.remove(DeviceId("child-1"))
+    await until(lambda: not service._views)
+    names = re.findall(r'<node name="(child[^"]*)"', await described(DEVICES))
+    assert (sorted(names), await known()) == (["child_2d0", "child_2d1a", "child_2d2"], 3)
+    assert DEVICE not in await described(device_path("child-1"))
 
 
 async def test_a_client_that_looks_at_many_objects_is_not_taken_for_a_flood(
