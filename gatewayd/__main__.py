@@ -57,6 +57,7 @@ def run(arguments: list[str], checkpoint: Callable[[str], None] = ignore_step) -
     journal.setup("info", journal.handler())
     _share_one_heap()
     protect_memory()
+    gc.disable()
     try:
         installed = examine(paths, Plugins.installed(), as_daemon=True).accepted(warn)
         journal.set_level(installed.config.log.level)
@@ -79,7 +80,6 @@ def _complain(error: GatewayError) -> None:
 async def _serve(
     installed: Installation, paths: ConfigPaths, checkpoint: Callable[[str], None]
 ) -> int:
-    gc.disable()
     notifier = Notifier(notify_socket(os.environ).send)
     return await Daemon(installed, paths, os.environ, notifier, checkpoint, _settle_memory).run()
 

@@ -35,7 +35,7 @@ class CloudNameIndex:
         self._pins, self._pinned = pins, frozenset[DeviceId]()
         self.names: dict[CloudName, DeviceId] = {}
         self.by_rule: Counter[str] = Counter()
-        self._indexed: dict[DeviceId, tuple[tuple[CloudName, ...], str]] = {}
+        self._indexed: dict[DeviceId, Record] = {}
         for record in records:
             self.update(record.device, record)
 
@@ -47,12 +47,12 @@ class CloudNameIndex:
             self._pinned = self._pinned - {device} if pin is None else self._pinned | {device}
         before = self._indexed.pop(device, None)
         if before is not None:
-            self.by_rule[before[1]] -= 1
-            for name in before[0]:
+            self.by_rule[before.rule] -= 1
+            for name in before.names:
                 if self.names[name] == device:
                     del self.names[name]
         if record is not None and record.cloud is not None:
-            self._indexed[device] = record.names, record.rule
+            self._indexed[device] = record
             self.names.update(dict.fromkeys(record.names, device))
             self.by_rule[record.rule] += 1
 

@@ -122,9 +122,10 @@ class ClaimIndex:
 
     def add(self, one: Claim, holder: KnownDevice) -> None:
         """Add a holder, if there is room for another."""
-        held = self[one]
+        key = key_of(one)
+        held = self._holders.get(key, ())
         if holder not in held and len(held) < MAX_HOLDERS:
-            self._holders[key_of(one)] = (*held, holder)
+            self._holders[key] = (*held, holder)
 
     def discard(self, one: Claim, holder: KnownDevice) -> None:
         """Remove a holder, unless it holds the same in another namespace."""
@@ -346,11 +347,11 @@ class Resolver:
         accepted = consistent([c for c in shown if self._answers.get(key_of(c), device) == device])
         for one in [c for c in known.claims if contradict([c], accepted)]:
             self._drop_claim(known, one)
-        for one in filter(is_kept, (*accepted, *self._kernel_macs.get(device, ()))):
-            self._add_claim(known, one)
-            known.accepted |= {key_of(one)}
-        known.claims = held_once(known.claims, shown)
-        known.accepted = held_once(known.accepted, known.claims)
+        own = [*filter(is_kept, (*accepted, *self._kernel_macs.get(device, ())))]
+        for one in own:
+            self._claim_index.add(one, known)
+        known.claims = held_once(known.claims.union(own), shown)
+        known.accepted = held_once(known.accepted.union(map(key_of, own)), known.claims)
 
     def left(self, device: DeviceId, origin: Origin, *, last: bool = False) -> None:
         """Note that a device is not at an origin any more: another may have its serial alone.

@@ -115,6 +115,8 @@ class DevicePublisher:
                 self._reporter.show(self._view(child))
             except Exception:  # border: one child that cannot be shown must not hide the others
                 log.exception("Device %s cannot be shown.", child.id, extra={"device": child.id})
+        if not self._changed:
+            self._changed = {}  # one that was emptied keeps the room for all that it has held
         return self._has_changes
 
     @property

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol, TypeAlias
 
 from gatewayd.admission.policy.engine import ADMITTED_BY_RULE
@@ -96,8 +96,15 @@ class Child:
     first_seen: int = 0
     label: str = ""
     task: asyncio.Task[None] | None = None
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     history: tuple[HistoryEntry, ...] = ()
+    _lock: asyncio.Lock | None = None
+
+    @property
+    def lock(self) -> asyncio.Lock:
+        """The lock, which is made for the first task."""
+        if self._lock is None:
+            self._lock = asyncio.Lock()
+        return self._lock
 
     @property
     def repeats(self) -> bool:
