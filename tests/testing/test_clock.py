@@ -36,14 +36,13 @@ async def ticks() -> AsyncIterator[list[float]]:
 
 @pytest.mark.jumping_clock
 async def test_an_hour_passes_at_once() -> None:
-    began = time.perf_counter()
     loop = asyncio.get_running_loop()
+    assert isinstance(loop, clock.JumpingLoop)
     start = loop.time()
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(HOUR):
             await asyncio.Event().wait()
     assert loop.time() - start == pytest.approx(HOUR)
-    assert time.perf_counter() - began < 60
 
 
 @pytest.mark.jumping_clock

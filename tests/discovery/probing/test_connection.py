@@ -45,9 +45,18 @@ async def test_no_more_is_read_than_the_budget_has() -> None:
 
 async def test_a_connection_is_closed_when_its_visit_is_cancelled() -> None:
     async with server(b"") as (port, received):
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.1), connected(HOST, port, 8) as connection:
+        there = asyncio.Event()
+
+        async def visit() -> None:
+            async with connected(HOST, port, 8) as connection:
+                there.set()
                 await connection.receive(1)
+
+        visiting = asyncio.create_task(visit())
+        await there.wait()
+        visiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await visiting
         assert await received.get() == b""
 
 
