@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from script.attacking.__main__ import main
+from script.attacking.dead_cloud import TENTH, bounds, verdict
 from script.attacking.fuzzer import Campaign, Parser
 from script.attacking.parsers import parsers
 from script.attacking.situations import SITUATIONS, TOP
@@ -108,6 +110,30 @@ def test_a_campaign_goes_on_where_its_tally_ends(
     assert shown[-1].startswith("2 parsers, 0 s, 0 crashes; seed ")
     assert main([*words, "--list"]) == 0
     assert capsys.readouterr().out.splitlines() == ["mDNS name", "what a child says"]
+
+
+def test_the_median_of_few_rounds_may_be_anything() -> None:
+    assert bounds([1.0] * 6) == (-math.inf, math.inf)
+    assert bounds([9.0, 2.0, 3.0, 4.0, 5.0, 6.0, 1.0]) == (1.0, 9.0)
+    assert bounds([float(one) for one in range(20)]) == (4.0, 15.0)
+
+
+@pytest.mark.parametrize(
+    ("ratios", "certain"),
+    [
+        ([1.0] * 6, None),
+        ([1.0] * 7, True),
+        ([TENTH, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2], True),
+        ([1.2] * 7, False),
+        ([1.0] * 6 + [1.2], None),
+        ([1.0, 9.0] * 10, None),
+        ([1.0] * 10 + [9.0, 0.1], True),  # what else the machine does decides nothing
+    ],
+)
+def test_a_dead_cloud_is_judged_by_rounds_that_agree(
+    ratios: list[float], certain: bool | None
+) -> None:
+    assert verdict(ratios) is certain
 
 
 def _tests_in(place: Path) -> Iterator[Path]:
