@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -21,11 +22,14 @@ def completes_before_kill(
     step: how many calls gatewayd makes before, of functions in Python or in C.
     changing: a directory; then, how often what is below it is not as it was at the call before: a
     process that is killed between two such calls leaves the same behind.
+    What it has in temporary directories is removed.
     """
-    child = os.fork()
-    if not child:
-        _act(step, act, changing)
-    status = os.waitpid(child, 0)[1]
+    with tempfile.TemporaryDirectory() as temporary:
+        child = os.fork()
+        if not child:
+            tempfile.tempdir = temporary
+            _act(step, act, changing)
+        status = os.waitpid(child, 0)[1]
     assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "it failed by itself"
     return os.WIFEXITED(status)
 
