@@ -27,7 +27,7 @@ from gatewayd.cli.output.terminal import Terminal
 from gatewayd.cloud.preflight import Check, CheckResult, PreflightContext
 from gatewayd.dbus.names import OWN_SITE, SITE
 from gatewayd.errors import SiteError
-from gatewayd.site.etcd import EtcdClient
+from gatewayd.site.etcd import LOGIN, EtcdClient
 from gatewayd.site.reading import SiteKeys
 from gatewayd.site.settings import SiteSettings
 
@@ -120,7 +120,8 @@ async def etcd_checks(
     """Yield what is found of each member of etcd that the settings name; nothing is written."""
     clusters = set[str]()
     for endpoint in settings.endpoints:
-        client = EtcdClient.of(replace(settings, endpoints=(endpoint,)), context.read_secret)
+        alone = replace(settings, endpoints=(endpoint,))
+        client = EtcdClient.of(alone, context.read_secret, LOGIN)
         try:
             await client.range(SiteKeys(settings.name).prefix, 1)
         except SiteError as error:

@@ -65,7 +65,7 @@ async def to_the_end(work: Coroutine[object, object, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
-        _look_at(task)
+        look_at(task)
         raise
 
 
@@ -78,11 +78,11 @@ async def going_on(work: Coroutine[object, object, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        task.add_done_callback(_look_at)
+        task.add_done_callback(look_at)
         raise
 
 
-def _look_at(task: asyncio.Task[T]) -> None:
+def look_at(task: asyncio.Task[T]) -> None:
     """Look at the error of a task that has ended, so that asyncio logs nothing of it."""
     if not task.cancelled():
         task.exception()

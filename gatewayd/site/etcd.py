@@ -31,6 +31,7 @@ from gatewayd.network.connect_errors import SILENT, ConnectError, reason
 from gatewayd.network.http_head import HttpError, authority
 from gatewayd.network.http_response import HttpResponse
 from gatewayd.network.tls import Server, alert_of, client_context
+from gatewayd.runtime.tasks import look_at
 from gatewayd.runtime.watched_file import read_regular
 from gatewayd.site.etcd_messages import (
     Compare,
@@ -59,6 +60,9 @@ MAX_CERTIFICATES = 64 << 10
 ANSWER = 1.5
 """Seconds for one member to answer a renewal, or a reading: the fence has room for three of them
 after a renewal is due (3 + 3 * 1.5 < 10)."""
+LOGIN = 10.0
+"""Seconds for a login: etcd checks a password by bcrypt, which takes a small machine a second and
+more, and longer while several gateways start."""
 
 _ODD = re.compile(r"[^!-~]")
 MAX_SHOWN = 200
@@ -129,32 +133,122 @@ def _certificates(path: Path) -> bytes:
         ) from error
 
 
+class EtcdLogin:
+    """The login of a gateway at etcd, for all its clients: one at a time, as each costs etcd much.
+
+    A token of one member is good at all of them; one that has started again does not know it.
+    seconds: for one member to answer.
+    """
+
+    def __init__(
+        self, endpoints: Iterable[tuple[str, int]], access: EtcdAccess, seconds: float = LOGIN
+    ) -> None:
+        self._members = deque(_Member(host, port, access, seconds) for host, port in endpoints)
+        self._access, self._seconds = access, seconds
+        self._token = ""
+        self._under_way: asyncio.Task[str] | None = None
+
+    @classmethod
+    def of(
+        cls, settings: SiteSettings, read_secret: ReadSecret, seconds: float = LOGIN
+    ) -> EtcdLogin:
+        """Return the login of what the settings name."""
+        return cls(_endpoints(settings), ConfiguredAccess(settings, read_secret), seconds)
+
+    async def token(self, refused: str = "") -> str:
+        """Return a token; "" where no user is named.
+
+        refused: one that a member does not know.  A caller that waits no longer leaves the login
+        under way, so that the next one finds it done.  Raises EtcdRefused, EtcdUnreachable.
+        """
+        if not self._access.user:
+            return ""
+        if self._token and self._token != refused:
+            return self._token
+        if self._under_way is None or self._under_way.done():
+            self._under_way = asyncio.create_task(self._log_in())
+            self._under_way.add_done_callback(look_at)
+        return await asyncio.shield(self._under_way)
+
+    def close(self) -> None:
+        """Cancel a login that is under way, and close all connections."""
+        if self._under_way is not None:
+            self._under_way.cancel()
+        for member in self._members:
+            member.connection.close()
+
+    async def _log_in(self) -> str:
+        member = self._members[0]
+        try:
+            async with asyncio.timeout(self._seconds):
+                self._token = await self._ask(member)
+        except TimeoutError:
+            member.connection.close()
+            self._members.rotate(-1)
+            raise EtcdUnreachable(
+                f"etcd at {member.name} checks no password in {self._seconds:g} s. Give its "
+                "machine more processor time, or start etcd with a lower bcrypt-cost."
+            ) from None
+        except EtcdUnreachable:
+            self._members.rotate(-1)
+            raise
+        return self._token
+
+    async def _ask(self, member: _Member) -> str:
+        try:
+            password = await self._access.password()
+        except ConfigError as error:
+            raise EtcdRefused(f"The password for etcd cannot be read: {error}") from error
+        secret = password.reveal().decode("utf-8", "replace")
+        about = {"name": self._access.user, "password": secret}
+        response = await member.post("auth/authenticate", json.dumps(about).encode("ascii"), "")
+        if response.status != HTTPStatus.OK:
+            raise _fault(member.name, response)
+        with _formed():
+            return parse_token(response.body)
+
+
 class EtcdClient:
     """A client that makes one request at a time; more of them, where one must not wait for another.
 
+    login: of all of them, which is closed with any.
     seconds: for each member to answer, from the look-up of its name on.
 
     cluster: the number of the etcd whose members have answered so far; "" for none.
     """
 
     def __init__(
-        self, endpoints: Iterable[tuple[str, int]], access: EtcdAccess, seconds: float = ANSWER
+        self,
+        endpoints: Iterable[tuple[str, int]],
+        access: EtcdAccess,
+        login: EtcdLogin,
+        seconds: float = ANSWER,
     ) -> None:
         self._members = deque(_Member(host, port, access, seconds) for host, port in endpoints)
-        self._access, self._seconds = access, seconds
-        self._token = self.cluster = ""
+        self._login, self._seconds = login, seconds
+        self.cluster = ""
         self._turn = asyncio.Lock()
 
     @classmethod
     def of(
-        cls, settings: SiteSettings, read_secret: ReadSecret, seconds: float = ANSWER
+        cls,
+        settings: SiteSettings,
+        read_secret: ReadSecret,
+        seconds: float = ANSWER,
+        login: EtcdLogin | None = None,
     ) -> EtcdClient:
-        """Return a client of what the settings name."""
-        endpoints = filter(None, map(parse_endpoint, settings.endpoints))
-        return cls(endpoints, ConfiguredAccess(settings, read_secret), seconds)
+        """Return a client of what the settings name.
+
+        login: one that is shared; None for its own.
+        """
+        access = ConfiguredAccess(settings, read_secret)
+        return cls(
+            _endpoints(settings), access, login or EtcdLogin.of(settings, read_secret), seconds
+        )
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections, and those of the login."""
+        self._login.close()
         for member in self._members:
             member.connection.close()
 
@@ -257,28 +351,11 @@ class EtcdClient:
 
     async def _authorised(self, member: _Member, path: str, body: bytes) -> HttpResponse:
         """Return the response to a request with a token, logging in where that is needed."""
-        user = self._access.user
-        if user and not self._token:
-            self._token = await self._login(member)
-        response = await member.post(path, body, self._token)
-        if user and _has_no_login(response):
-            self._token = await self._login(member)
-            response = await member.post(path, body, self._token)
+        token = await self._login.token()
+        response = await member.post(path, body, token)
+        if token and _has_no_login(response):
+            response = await member.post(path, body, await self._login.token(refused=token))
         return response
-
-    async def _login(self, member: _Member) -> str:
-        try:
-            password = await self._access.password()
-        except ConfigError as error:
-            raise EtcdRefused(f"The password for etcd cannot be read: {error}") from error
-        secret = password.reveal().decode("utf-8", "replace")
-        about = {"name": self._access.user, "password": secret}
-        body = json.dumps(about).encode("ascii")
-        response = await member.post("auth/authenticate", body, "")
-        if response.status != HTTPStatus.OK:
-            raise _fault(member.name, response)
-        with _formed():
-            return parse_token(response.body)
 
 
 async def read_bounded(client: KeyReader, get: Get) -> FoundKeys:
@@ -391,6 +468,10 @@ class _formed:  # noqa: N801  # a context manager, as those of contextlib
                 f"What answers for etcd does not answer as etcd does: {error}. Check endpoints "
                 "in [site]."
             ) from error
+
+
+def _endpoints(settings: SiteSettings) -> Iterable[tuple[str, int]]:
+    return filter(None, map(parse_endpoint, settings.endpoints))
 
 
 def _has_no_login(response: HttpResponse) -> bool:

@@ -24,7 +24,7 @@ from gatewayd.errors import StoreError
 from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import until_one_ends
 from gatewayd.site.agent import SiteAgent
-from gatewayd.site.etcd import EtcdClient
+from gatewayd.site.etcd import EtcdClient, EtcdLogin
 from gatewayd.site.fence import Fence, boot_time
 from gatewayd.site.membership.members import Membership
 from gatewayd.site.ownership import SiteOwnership
@@ -92,7 +92,8 @@ class SiteStage:
     ) -> None:
         self._settings, self._version, self._clock = settings, version, clock
         self._storage, self._keys, self._fence = storage, SiteKeys(settings.name), Fence()
-        self._clients = [EtcdClient.of(settings, read_secret) for _ in range(4)]
+        login = EtcdLogin.of(settings, read_secret)
+        self._clients = [EtcdClient.of(settings, read_secret, login=login) for _ in range(4)]
         leases, readings, writes, documents = self._clients
         self._leases, self._readings = leases, readings
         self._members = Membership(storage.secrets, documents, self._keys, settings.own_name)

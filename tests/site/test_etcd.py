@@ -11,7 +11,7 @@ import pytest
 
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.errors import EtcdRefused, EtcdUnreachable, LeaseGone
-from gatewayd.site.etcd import EtcdClient, largest, read_bounded
+from gatewayd.site.etcd import EtcdClient, EtcdLogin, largest, read_bounded
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, Put
 from tests.support.etcd import CONTINUE, STOP, Cluster, running_etcd
 
@@ -19,6 +19,7 @@ READ = partial(read_secret, None)
 PATIENT = 30.0
 """Seconds for a member to answer, where it surely does: this machine may be busy."""
 KEY = "/gatewayd/plant/shard/07"
+AUTHENTICATED = 'grpc_server_handled_total{grpc_code="OK",grpc_method="Authenticate"'
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +164,29 @@ async def test_a_user_logs_in_by_a_password_and_has_the_rights_of_its_role(
         assert (await client.range("/gatewayd/", 1)).pairs
     finally:
         for one in (client, certificate_alone, no_certificate, common_name, wrong_password):
+            one.close()
+
+
+async def test_an_etcd_that_takes_long_for_a_password_is_asked_once_for_all_clients(
+    guarded: Cluster,
+) -> None:
+    """On a small machine, requests that log in each by itself would be given up, for ever."""
+    folder = guarded.directory
+    shown = {"certificate_file": folder / "client.pem", "private_key_file": folder / "client.key"}
+    settings = guarded.settings(**shown, user="gateway", password_file=folder / "password")
+    login = EtcdLogin.of(settings, READ, PATIENT)
+    clients = [EtcdClient.of(settings, READ, login=login) for _ in range(4)]
+    try:
+        guarded.members[0].signal(STOP)
+        try:
+            with pytest.raises(EtcdUnreachable, match="does not answer in"):
+                await clients[0].grant(15)
+        finally:
+            guarded.members[0].signal(CONTINUE)
+        await asyncio.gather(*(_until_answered(one) for one in clients))
+        assert await asyncio.to_thread(guarded.count, AUTHENTICATED) == 1
+    finally:
+        for one in clients:
             one.close()
 
 

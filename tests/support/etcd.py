@@ -6,10 +6,12 @@ import contextlib
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
+from http.client import HTTPSConnection
 from pathlib import Path
 
 from gatewayd.simulator import pki
@@ -151,6 +153,17 @@ class Cluster:
                     return member
             assert time.monotonic() < end
             time.sleep(0.05)
+
+    def count(self, name: str) -> int:
+        """Return what the first member has counted by a metric, whose line begins so.  Blocks."""
+        context = ssl.create_default_context(cafile=str(self.directory / "ca.pem"))
+        context.load_cert_chain(self.directory / "client.pem", self.directory / "client.key")
+        port = self.members[0].port
+        asked = HTTPSConnection("127.0.0.1", port, timeout=PATIENCE, context=context)
+        with contextlib.closing(asked):
+            asked.request("GET", "/metrics")
+            lines = asked.getresponse().read().decode().splitlines()
+        return sum(int(float(line.split()[-1])) for line in lines if line.startswith(name))
 
     def enable_users(self) -> None:
         """Have etcd ask for passwords: root may do everything, gateway what is below /gatewayd/."""
