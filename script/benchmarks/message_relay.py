@@ -75,7 +75,7 @@ async def main(facts: dict[str, Any]) -> None:
     children = [DeviceId(name) for name in facts["children"]]
     relay = make_relay(Path(facts["directory"]), facts["commit_delay"], clock)
     await relay.open([DOOR])
-    near = DoorSettings(host="127.0.0.1", port=facts["near_port"], client_id="gatewayd")
+    near = DoorSettings(socket=Path(facts["near_socket"]), client_id="gatewayd")
     access = SiteBrokerAccess(near, "gatewayd", lambda *_: Secret(b""))
     door = Door(DOOR, access, OwnTopics(Children(children)), relay, clock, Retry(0.1, 1.0))
     tasks = [asyncio.ensure_future(service()) for service in relay.services()]

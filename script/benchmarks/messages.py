@@ -1,9 +1,11 @@
 """What children say, through gatewayd and through mosquitto's own bridge, in one run.
 
 Both have the same near broker with the same settings, a TLS connection for each child to the same
-far broker, and the same load: QoS 1, 200 bytes.  gatewayd stores each message first; the bridge
-stores none.  The processor time is that of all threads of the near broker, and of gatewayd, until
-the last message has arrived at the far one, and SETTLE longer for what is owed then.
+far broker, and the same load: QoS 1, 200 bytes, by plain TCP.  gatewayd is a client of that broker,
+over a Unix socket, as of its own; the bridge is a part of it.  gatewayd stores each message first;
+the bridge stores none.  The processor time is that of all threads of the near broker, and of
+gatewayd, until the last message has arrived at the far one, and SETTLE longer for what is owed
+then.
 
 A process that wakes up for several messages at a time takes less for each.  How often that is
 depends on what else the machine does, so the wake-ups of a message are shown: where nothing is
@@ -26,7 +28,15 @@ from pathlib import Path
 
 from gatewayd.simulator.pki import LIFE, localhost, make_ca
 from script.benchmarks.message_rows import fill, measure_rows
-from script.benchmarks.mosquitto import BRIDGE, TLS, Broker, Load, MqttClient, free_port
+from script.benchmarks.mosquitto import (
+    BRIDGE,
+    SOCKET,
+    TLS,
+    Broker,
+    Load,
+    MqttClient,
+    free_port,
+)
 from script.benchmarks.process import cpu, memory, wakes
 from script.benchmarks.table import Figure
 
@@ -151,8 +161,8 @@ class Way:
         """Measure it."""
         self.directory.mkdir()
         async with (
-            Broker(self.directory / "near") as near,
-            self._relay(near) as process,
+            self._near() as near,
+            self._relay() as process,
             _load(near, self.far, self.children) as load,
         ):
             await load.say(len(self.children), RATE)
@@ -177,9 +187,9 @@ class Way:
         self.directory.mkdir()
         await asyncio.to_thread(fill, self.directory / "state", self.children, REPLAYED)
         async with (
-            Broker(self.directory / "near") as near,
+            self._near() as near,
             _load(near, self.far, self.children) as load,
-            self._relay(near) as process,
+            self._relay() as process,
         ):
             began = asyncio.get_running_loop().time()
             await load.say(1000, 200.0)
@@ -188,12 +198,20 @@ class Way:
             await self._end(process)
         return seconds, load.arrivals.quantile(0.99)
 
+    def _near(self) -> Broker:
+        """Return the broker of the children, which gatewayd reaches as its own: by a socket."""
+        return Broker(self.directory / "near", SOCKET.format(path=self._socket))
+
+    @property
+    def _socket(self) -> Path:
+        return self.directory / "broker.socket"
+
     @asynccontextmanager
-    async def _relay(self, near: Broker) -> AsyncIterator[asyncio.subprocess.Process]:
+    async def _relay(self) -> AsyncIterator[asyncio.subprocess.Process]:
         facts = {
             "children": self.children,
             "directory": str(self.directory / "state"),
-            "near_port": near.port,
+            "near_socket": str(self._socket),
             "far_port": self.tls_port,
             "ca_file": str(self.ca_file),
             "commit_delay": self.delay,

@@ -35,6 +35,8 @@ listener {tls_port} 127.0.0.1
 certfile {directory}/server.pem
 keyfile {directory}/server.key
 """
+SOCKET = "listener 0 {path}\n"
+"""A Unix socket, as gatewayd's own broker has for it."""
 BRIDGE = """\
 connection {child}
 address localhost:{port}
