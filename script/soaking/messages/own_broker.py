@@ -119,7 +119,15 @@ async def site_with_broker(
     """
     variables = (f"{name}={value}" for name, value in own.variables.items())
     gateway = (*prefix, "env", *variables)
-    site = Site(directory, gateway, prefix, prefix, cloud=cloud, plant_options=OPTIONS, speaks=True)
+    site = Site(
+        directory,
+        gateway,
+        prefix,
+        cloud=cloud,
+        plant_options=OPTIONS,
+        speaks=True,
+        broker_prefix=prefix,
+    )
     async with site.open():
         usual = config(site)
         listed = "".join(DEVICE.format(serial=one) for one in site.plant["serials"])
