@@ -29,7 +29,13 @@ from script.soaking.site.events import (
 )
 from script.soaking.site.faults import PlannedFault, plan_faults
 from script.soaking.site.laws import FinalFacts, SiteVerdict, judge
-from script.soaking.site.service import gaps_of, served_at, spells_of
+from script.soaking.site.service import (
+    ServedSpell,
+    ServiceGap,
+    gaps_of,
+    served_at,
+    spells_of,
+)
 
 CHILDREN = ("one", "two", "three")
 SHARDS = {"one": 1, "two": 2, "three": 3, "four": 4}
@@ -70,6 +76,12 @@ def judged(*more: SiteEvent, without: Sequence[SiteEvent] = ()) -> SiteVerdict:
     verdict = judge([*log, *more], SHARDS.__getitem__, GOOD)
     verdict.crowded = [one for one in verdict.crowded if one != CROWDED]
     return verdict
+
+
+def test_what_a_start_in_order_takes_is_no_gap() -> None:
+    """A child is on its way from one gateway to another when all are stopped, and started again."""
+    spells = [ServedSpell(1.0, 99.0, "a"), ServedSpell(260.0, 300.0, "b")]
+    assert [*gaps_of("one", spells, 100.0)] == [ServiceGap("one", 99.0, 100.0, "a", "b")]
 
 
 def test_a_child_with_two_secrets_where_registrations_are_no_connects_is_found() -> None:

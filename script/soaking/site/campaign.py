@@ -154,7 +154,7 @@ class SiteCampaign:
             self._reader = JournalReader(addresses, self._cloud.child)
             faults = SiteFaults(network, gateways, cluster, self.events.append)
             final = await self._play(plant, gateways, cluster, faults, broker)
-        log = [*self.events, *cluster.shards.seen]
+            log = [*self.events, *cluster.shards.seen]  # before the gateways give all up
         await asyncio.to_thread(self._keep, log)
         product = str(plant.facts["product"])
         return judge(

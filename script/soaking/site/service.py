@@ -147,7 +147,8 @@ def gaps_of(child: str, spells: Sequence[ServedSpell], last: float) -> Iterator[
     """Yield when a child was not served, from its first session to the last moment that counts."""
     for spell, following in pairwise(spells):
         if following.begin > spell.end < last:
-            yield ServiceGap(child, spell.end, following.begin, spell.gateway, following.gateway)
+            end = min(following.begin, last)
+            yield ServiceGap(child, spell.end, end, spell.gateway, following.gateway)
     if spells and spells[-1].end < last:
         yield ServiceGap(child, spells[-1].end, last, spells[-1].gateway, "")
 
