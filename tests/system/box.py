@@ -15,6 +15,8 @@ from pathlib import Path
 BOOT = Path(__file__).with_name("boot")
 PATIENCE = 180.0
 """Seconds to wait for something to come true, on a slow machine."""
+LONGEST = 5 * PATIENCE
+"""Seconds that one command may take inside, as does a build of the packages on a slow machine."""
 LOOK, SELDOM = 0.05, 0.5
 """Seconds from one look to the next, at first and at most: each costs some processes."""
 ENVIRONMENT = ("PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "TERM=dumb")
@@ -86,7 +88,7 @@ class Box:
         """Run a command inside, as root or a user; return what it prints.  Raises Failed."""
         ran = subprocess.run(
             [*self.inside, *(("runuser", "-u", user, "--") if user else ()), *command],
-            check=False, input=input, capture_output=True, text=True, timeout=2 * PATIENCE,
+            check=False, input=input, capture_output=True, text=True, timeout=LONGEST,
         )  # fmt: skip
         if ran.returncode:
             raise Failed(f"{' '.join(command)}: {ran.returncode}\n{ran.stdout}\n{ran.stderr}")

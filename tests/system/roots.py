@@ -35,7 +35,6 @@ BASE = (
 
 HOSTS = "127.0.0.1 localhost\\n::1 localhost\\n127.0.1.1 gateway\\n"
 OPTIONS = (
-    "--variant=minbase",
     '--aptopt=Apt::Install-Recommends "false"',
     # what nobody reads in a test; the packages under test are unpacked whole
     "--dpkgopt=path-exclude=/usr/share/locale/*",
@@ -47,6 +46,18 @@ OPTIONS = (
     '--customize-hook=rm -f "$1/etc/machine-id" && touch "$1/etc/machine-id"',
     '--customize-hook=rm -rf "$1"/var/cache/apt/*.bin',
 )
+SMALL = ("--variant=minbase",)
+_UNPACK = "tar --directory={other} --exclude=./dev --numeric-owner --create ."
+_INSTALL = (
+    'env --unset=TMPDIR APT_CONFIG="$MMDEBSTRAP_APT_CONFIG"'
+    ' apt-get -qqy -o DPkg::Chroot-Directory="$1" install'
+)
+LARGE = (
+    "--variant=custom",
+    f'--setup-hook={_UNPACK} | tar --directory="$1" --numeric-owner --extract',
+    f"--customize-hook={_INSTALL} {{packages}}",
+)
+"""A root begins with the essential packages, or with all of another, as mmdebstrap(1) says."""
 SPARE = "var/spare"
 FETCH = (
     f'--customize-hook=mkdir "$1/{SPARE}" && cd "$1/{SPARE}"'
@@ -56,24 +67,35 @@ _SETTING = re.compile(r"^Acquire::(https?|Retries|ForceIPv)\b.*")
 
 
 def root(
-    release: str, packages: Iterable[str], use: str = "gateway", spare: Sequence[str] = ()
+    release: str,
+    packages: Iterable[str],
+    use: str = "gateway",
+    spare: Sequence[str] = (),
+    other: Path | None = None,
 ) -> Path:
     """Return the root of a release with these packages; made now if there is none.
 
     use: what it is for; an older one for the same is removed.  Where another process is making one,
     it is waited for.  spare: packages that are not installed, but ready to be: see `spares`.
+    other: a root of the release, whose packages this one has, too.
     Raises RuntimeError where it cannot be made, with what was complained of.
     """
     wanted = sorted({*BASE, *RELEASES[release], *packages})
-    options = (*OPTIONS, FETCH.format(" ".join(spare))) if spare else OPTIONS
+    begin = SMALL if other is None else _copy_of(other, wanted)
+    options = (*begin, *OPTIONS, *((FETCH.format(" ".join(spare)),) if spare else ()))
     key = hashlib.sha256(repr((release, wanted, options)).encode()).hexdigest()[:12]
+    included = (f"--include={','.join(wanted)}",) if other is None else ()
     kept = CACHE / f"{use}-{release}-{key}"
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / f"{use}-{release}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not kept.exists():
-            _replace(kept, release, wanted, options, f"{use}-{release}-*")
+            _replace(kept, release, (*options, *included), f"{use}-{release}-*")
     return kept
+
+
+def _copy_of(other: Path, packages: Sequence[str]) -> tuple[str, ...]:
+    return tuple(one.format(other=other, packages=" ".join(packages)) for one in LARGE)
 
 
 def spares(root: Path, names: Iterable[str]) -> list[Path]:
@@ -81,15 +103,13 @@ def spares(root: Path, names: Iterable[str]) -> list[Path]:
     return [path for name in names for path in (root / SPARE).glob(f"{name}_*.deb")]
 
 
-def _replace(
-    kept: Path, release: str, packages: Sequence[str], options: Sequence[str], older: str
-) -> None:
+def _replace(kept: Path, release: str, options: Sequence[str], older: str) -> None:
     """Make a root.  older: the pattern of those whose place it takes, or that are unfinished."""
     for old in CACHE.glob(older):
         _unmount_below(old)
         shutil.rmtree(old)
     unfinished = kept.with_suffix(".new")
-    _make(release, packages, options, unfinished)
+    _make(release, options, unfinished)
     unfinished.rename(kept)
 
 
@@ -116,11 +136,11 @@ def _name(choice: str) -> str:
     return re.split(r"[\s:(|]", choice.strip(), maxsplit=1)[0]
 
 
-def _make(release: str, packages: Sequence[str], options: Sequence[str], directory: Path) -> None:
+def _make(release: str, options: Sequence[str], directory: Path) -> None:
     """Make a root; once more where that fails, as while a mirror is being brought up to date."""
     command = [
         "mmdebstrap", *options, *(f"--aptopt={line}" for line in _apt_settings()),
-        f"--include={','.join(packages)}", release, str(directory), *_sources(release),
+        release, str(directory), *_sources(release),
     ]  # fmt: skip
     for _ in range(ATTEMPTS):
         made = subprocess.run(
