@@ -122,8 +122,7 @@ class ClaimIndex:
 
     def add(self, one: Claim, holder: KnownDevice) -> None:
         """Add a holder, if there is room for another."""
-        key = key_of(one)
-        held = self._holders.get(key, ())
+        held = self._holders.get(key := key_of(one), ())
         if holder not in held and len(held) < MAX_HOLDERS:
             self._holders[key] = (*held, holder)
 
