@@ -21,8 +21,10 @@ import pytest
 import pytest_asyncio
 from blockbuster import BlockBuster
 
+from gatewayd.simulator.site import Site
 from gatewayd.testing.clock import JumpingLoop
 from tests.support import own_network
+from tests.support.forked import Forker
 
 hypothesis.settings.register_profile(
     "gatewayd",
@@ -148,14 +150,23 @@ def _gone(threads: set[threading.Thread], patience: float = 2.0) -> set[threadin
     return left
 
 
+@pytest.fixture(scope="session", autouse=True)
+def forker() -> Iterator[Forker]:
+    """Have the processes of all sites forked."""
+    with pytest.MonkeyPatch.context() as patch, Forker() as made:
+        patch.setattr(Site, "start_python", staticmethod(made.start))
+        yield made
+
+
 @pytest.fixture(autouse=True)
-def no_leaks() -> Iterator[None]:
+def no_leaks(forker: Forker) -> Iterator[None]:
     """Fail a test that leaves a thread or a child process."""
-    threads, children = set(threading.enumerate()), _children()
+    threads, children = set(threading.enumerate()), _children() | forker.processes()[1]
     yield
     left = _gone({t for t in threading.enumerate() if t not in threads and not t.daemon})
     assert not left, f"threads left: {left}"
-    assert not _children() - children, "child processes left"
+    server, forked = forker.processes()
+    assert not (_children() - server | forked) - children, "child processes left"
 
 
 @pytest.fixture(scope="session")

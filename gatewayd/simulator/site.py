@@ -12,7 +12,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 from gatewayd.simulator.broker.site_broker import SiteBroker
 from gatewayd.simulator.bus import PrivateBus
@@ -30,6 +30,47 @@ Each check is a process, and a message to gatewayd, which compete with what is w
 """
 
 
+class Running(Protocol):
+    """A process, as one of asyncio.subprocess."""
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    async def wait(self) -> int:
+        """Return its exit status, once it has ended."""
+
+    def send_signal(self, signal: int) -> None:
+        """Raises ProcessLookupError if it has ended, as do the others."""
+
+    def terminate(self) -> None:
+        """Send SIGTERM."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
+class StartPython(Protocol):
+    """How a module is run as a process."""
+
+    async def __call__(
+        self, prefix: Sequence[str], module: str, arguments: Sequence[str], output: int | None
+    ) -> Running:
+        """Start it.  prefix: of the command.  output: a descriptor; None for ours."""
+
+
+async def start_python(
+    prefix: Sequence[str], module: str, arguments: Sequence[str], output: int | None = None
+) -> Running:
+    """Run a module by this interpreter."""
+    return await asyncio.create_subprocess_exec(
+        *prefix, sys.executable, "-m", module, *arguments,
+        stdin=asyncio.subprocess.DEVNULL, stdout=output, stderr=output,
+    )  # fmt: skip
+
+
 @dataclass(slots=True)
 class Site:
     """A site in one directory.  A child is named by its serial number.
@@ -42,8 +83,10 @@ class Site:
     key_algorithm: of the devices' certificates.  policies: of the message bus.
     speaks: whether the site has a broker of MQTT, to which its children publish.
     commanded: whether they get commands there, too: that properties be set.
+    start_python: how gatewayd and the plant are started; another one is for all sites of a process.
     """
 
+    start_python: ClassVar[StartPython] = staticmethod(start_python)
     directory: Path
     gateway: Sequence[str] = ()
     children: Sequence[str] = ()
@@ -61,9 +104,9 @@ class Site:
     bus: str = ""
     private_bus: PrivateBus | None = None
     plant: dict[str, Any] = field(default_factory=dict)
-    daemon: asyncio.subprocess.Process | None = None
+    daemon: Running | None = None
     _serials: dict[str, str] = field(default_factory=dict)
-    _simulator: asyncio.subprocess.Process | None = None
+    _simulator: Running | None = None
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Site]:
@@ -96,11 +139,8 @@ class Site:
     async def launch(self, module: str = "gatewayd", *arguments: str) -> None:
         """Start gatewayd; its log goes to gatewayd.log."""
         with (self.directory / "gatewayd.log").open("ab") as log:
-            self.daemon = await asyncio.create_subprocess_exec(
-                *self.gateway, sys.executable, "-m", module, *arguments,
-                "--config", str(self.directory / "gatewayd.toml"),
-                stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
+            given = (*arguments, "--config", str(self.directory / "gatewayd.toml"))
+            self.daemon = await Site.start_python(self.gateway, module, given, log.fileno())
 
     async def stop(self) -> int | None:
         """Stop gatewayd as systemd does; return its exit status."""
@@ -211,10 +251,9 @@ class Site:
         options = ["--cloud", self.cloud, "--identity", self.identity, *self.plant_options]
         if self.route.startswith("sub-device"):
             options += ["--node", "sub-device"]
-        self._simulator = await asyncio.create_subprocess_exec(
-            *self.children, sys.executable, "-m", "gatewayd.simulator",
-            str(self.directory), *options, stdin=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
+        self._simulator = await Site.start_python(
+            self.children, "gatewayd.simulator", (str(self.directory), *options), None
+        )
         facts = self.directory / "plant.json"
 
         async def ready() -> bool:
@@ -248,7 +287,7 @@ async def run(*command: str) -> str:
     return out.decode().rstrip("\n")
 
 
-async def end(process: asyncio.subprocess.Process | None) -> int | None:
+async def end(process: Running | None) -> int | None:
     """Stop a process: SIGTERM, and SIGKILL after a while.  Return its exit status."""
     if process is None:
         return None
