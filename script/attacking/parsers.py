@@ -60,6 +60,7 @@ from script.attacking.kept_parsers import kept_parsers
 from script.attacking.lan_parsers import lan_parsers
 from script.attacking.more_parsers import more_parsers
 from script.attacking.proof_parsers import proof_parsers
+from script.attacking.site_parsers import site_parsers
 
 NAME = CloudName("cloud", "a1product00", "TH20-0001")
 KINDS: Mapping[str, str] = {"mdns": "mdns"}
@@ -82,6 +83,7 @@ def parsers() -> Sequence[Parser]:
         *lan_parsers(),
         *more_parsers(),
         *proof_parsers(),
+        *site_parsers(),
     )
 
 
