@@ -62,7 +62,8 @@ PLAN: Mapping[str, Way] = {
     "gatewayctl forget": Way(LAST, typed=(("[y/N]", "y"),)),
     "gatewayctl forget CHILD --dormant": Way(refused="is not dormant at"),
     "gatewayctl move CHILD --cancel": Way(refused="is not moving"),
-    "gatewayctl move CHILD --to": Way(refused="is at cloud alibaba already|No cloud"),
+    "gatewayctl move CHILD --to": Way(  # no platform is there
+        refused="is at cloud alibaba already|No cloud|cannot be used now"),
     "gatewayctl move --list": Way(),
     "gatewayctl move --rule": Way(refused="has admitted no child"),
     "gatewayctl explain": Way(),
