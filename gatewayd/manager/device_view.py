@@ -35,10 +35,9 @@ log = logging.getLogger(__name__)
 _ON_THE_WAY = {
     State.ADMITTED, State.REGISTERING, State.SECURING, State.REGISTERED, State.ACTIVATING,
 }  # fmt: skip
-STEPS = 5.0
+STEPS = 2.0
 """Seconds for which the steps of a child on its way to online are not announced one by one: where
-hundreds come together each takes some seconds, and a signal costs as much as a durable step.
-Eight batches of 30 need about so long at the 50 logins a second that a cloud allows."""
+hundreds come together each takes some seconds, and a signal costs as much as a durable step."""
 _NOT_SEEN: tuple[Evidence | None, Trust] = None, Trust.CLAIMED
 """What is kept of the identity of a child that is not seen: one for all of them."""
 NO_FACTS: Facts = {}

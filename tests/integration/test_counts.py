@@ -101,11 +101,9 @@ def _of_a_child(message: dict[str, Any]) -> bool:
 
 
 async def _announced_steps(site: Site, child: str) -> int:
-    """Return how many steps of a child are announced on its way: it takes long, or waits."""
-    history = (await site.describe(child))["History"]
-    times = [at for at, event, *_ in history if event != "Seen"]
-    waits = sum(event.endswith("Delayed") for _, event, *_ in history)
-    return waits + int((times[-1] - times[0]) / 1e6 // ANNOUNCED_EVERY)
+    """Return how many steps of a child are announced on its way, as that takes long."""
+    times = [at for at, event, *_ in (await site.describe(child))["History"] if event != "Seen"]
+    return int((times[-1] - times[0]) / 1e6 // ANNOUNCED_EVERY)
 
 
 async def _news(messages: list[dict[str, Any]]) -> bool:
