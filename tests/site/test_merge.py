@@ -96,7 +96,7 @@ def test_claims_of_both_are_united_unless_they_contradict() -> None:
     assert outcome.record.claims == {SERIAL, MAC}
     assert outcome.record.first_seen == 2
     assert outcome.publish
-    other = replace(ours, claims=frozenset({replace(SERIAL, value="2")}))
+    other = replace(ours, claims=frozenset({SERIAL._replace(value="2")}))
     outcome = merged(blob, 8, LocalCopy(HERE, other), NOW)
     assert outcome.record is not None
     assert outcome.record.claims == {SERIAL}

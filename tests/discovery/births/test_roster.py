@@ -117,12 +117,12 @@ def test_a_later_message_adds_and_replaces() -> None:
     made = roster()
     mac, serial = Claim("mac", "k", "a0b7a5000001"), Claim("serial", "s", "1")
     first = Found("a", frozenset({mac, serial}), {"name": "old", "model": "m"}, "old", 0.0)
-    second = Found("a", frozenset({replace(serial, value="2")}), {"name": "new"}, "new", 0.0)
+    second = Found("a", frozenset({serial._replace(value="2")}), {"name": "new"}, "new", 0.0)
     put(made, Announced(first, "p1"))
     put(made, Announced(second, "p1"))
     entry = made.get("a")
     assert entry is not None
-    assert entry.newest.found.claims == {mac, replace(serial, value="2")}
+    assert entry.newest.found.claims == {mac, serial._replace(value="2")}
     assert entry.newest.found.attributes == {"name": "new", "model": "m"}
     assert entry.newest.found.label == "new"
 

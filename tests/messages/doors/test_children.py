@@ -62,7 +62,7 @@ async def test_a_child_is_unknown_from_when_it_is_rejected(known: Known) -> None
 
 async def test_what_means_two_children_means_none(known: Known) -> None:
     await known.put(record(ONE, "a", SERIAL))
-    await known.put(record(TWO, "b", replace(SERIAL, namespace="_hue._tcp")))
+    await known.put(record(TWO, "b", SERIAL._replace(namespace="_hue._tcp")))
     assert known.children.find(ChildKey.SERIAL, SERIAL.value) is None
     assert known.children.find(ChildKey.NAME, "b") == TWO
 
