@@ -338,6 +338,8 @@ def serve_hostile_cloud(target: AttackedGateway, kind: str) -> Iterator[None]:
             _await(cloud)
             yield
         finally:
+            for serial in doomed:  # else they were the usual cloud's
+                target.gateway.plant.ask(do="leave", child=serial)
             for name in files:
                 box.path(f"/etc/gatewayd/{name}").unlink()
             box.write("/etc/resolv.conf", "")
