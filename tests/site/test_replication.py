@@ -301,6 +301,35 @@ async def test_an_id_that_is_another_child_s_here_is_not_taken(
         assert await b.secrets.get(made.slot(1)) == Secret(b"issued")
 
 
+@pytest.mark.parametrize("first", ["former", "later"])
+async def test_a_child_that_was_forgotten_elsewhere_and_is_back_by_another_name_keeps_its_id(
+    etcd: Cluster, tmp_path: Path, first: str
+) -> None:
+    """Whichever of the two shards comes first: else there would be two children of one device."""
+    former, later = cloud_name(1), CloudName("west", "meter", "TH20-1")
+    shards = [shard_of(former), shard_of(later)]
+    if first == "later":
+        shards.reverse()
+    async with gateway(tmp_path / "a", etcd, "a") as a, gateway(tmp_path / "b", etcd, "b") as b:
+        await a.claim(*shards)
+        record = await registered(a, 1)
+        device = record.device
+        for shard in shards:
+            await a.replica.release(shard)
+        await b.claim(*shards)
+        await b.records.forget(device)
+        new = replace(child(1, "b"), device=device, cloud=later, claims=record.claims)
+        await b.records.update(device, lambda _: new)
+        await b.secrets.put(new.slot(1), Secret(b"another"))
+        await b.records.update(device, lambda r: unchanged(r).with_intent(NOW).with_secret(1, NOW))
+        for shard in shards:
+            await b.replica.release(shard)
+        await a.claim(*shards)
+        (found,) = a.records.all()
+        assert (found.device, found.cloud, found.stored) == (device, later, 1)
+        assert await a.secrets.get(found.slot(1)) == Secret(b"another")
+
+
 async def test_a_gateway_that_ran_alone_publishes_what_it_has_and_goes_alone_again(
     etcd: Cluster, tmp_path: Path
 ) -> None:

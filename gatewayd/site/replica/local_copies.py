@@ -72,6 +72,11 @@ def is_shared(record: Record | None) -> bool:
     return not record.device.startswith(GATEWAY_PREFIX)
 
 
+def _is_another(holder: Record, record: Record) -> bool:
+    """Whether the id of a record is here that of a child by another name."""
+    return is_shared(holder) and not {*holder.names} & {*record.names}
+
+
 class LocalCopies:
     """The records and secrets here, with their marks.
 
@@ -190,9 +195,10 @@ class LocalCopies:
         device = self._device(stored.blob, own.get(stored.name))
         if device is None:
             return MergeResult(stored, None)
-        here = LocalCopy(
-            device, self._newest(device), self._secrets(device), self.marks.get(stored.name)
-        )
+        record = self._newest(device)
+        if record is not None and stored.blob.record is not None:
+            record = None if _is_another(record, stored.blob.record) else record
+        here = LocalCopy(device, record, self._secrets(device), self.marks.get(stored.name))
         outcome = merged(stored.blob, stored.revision, here, now)
         if outcome.record is not None or outcome.removed:
             mark = SiteMark(device, 0, stored.blob.serial, MarkStanding.MERGING)
@@ -213,11 +219,18 @@ class LocalCopies:
                 return known
         theirs = blob.record.device
         holder = self._newest(theirs)
-        if holder is None or not is_shared(holder) or {*holder.names} & {*blob.record.names}:
+        if holder is None or not _is_another(holder, blob.record):
             return theirs
+        if self._has_left(theirs) and holder.claims & blob.record.claims:
+            return theirs  # it was forgotten where it went, and is back by another name
         # the id is another child's here: the rules of the two gateways differ
         digest = hashlib.sha256(repr(blob.record.cloud).encode()).hexdigest()
         return DeviceId(f"child-{digest[:_ID_DIGITS]}")
+
+    def _has_left(self, device: DeviceId) -> bool:
+        """Whether a child went to another gateway, with all that was known here."""
+        marks = [one for one in self.marks.values() if one.device == device]
+        return bool(marks) and all(one.standing is MarkStanding.AWAY for one in marks)
 
     def _apply(self, device: DeviceId, outcome: Merged) -> None:
         if outcome.removed:
