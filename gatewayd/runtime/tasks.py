@@ -65,7 +65,7 @@ async def to_the_end(work: Coroutine[object, object, T]) -> T:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait({task})
-        look_at(task)
+        drop_error(task)
         raise
 
 
@@ -78,12 +78,12 @@ async def going_on(work: Coroutine[object, object, T]) -> T:
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
-        task.add_done_callback(look_at)
+        task.add_done_callback(drop_error)
         raise
 
 
-def look_at(task: asyncio.Task[T]) -> None:
-    """Look at the error of a task that has ended, so that asyncio logs nothing of it."""
+def drop_error(task: asyncio.Task[T]) -> None:
+    """Drop the error of a task that has ended: asyncio logs nothing of one that was looked at."""
     if not task.cancelled():
         task.exception()
 

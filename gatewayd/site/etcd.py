@@ -31,7 +31,7 @@ from gatewayd.network.connect_errors import SILENT, ConnectError, reason
 from gatewayd.network.http_head import HttpError, authority
 from gatewayd.network.http_response import HttpResponse
 from gatewayd.network.tls import Server, alert_of, client_context
-from gatewayd.runtime.tasks import look_at
+from gatewayd.runtime.tasks import drop_error
 from gatewayd.runtime.watched_file import read_regular
 from gatewayd.site.etcd_messages import (
     Compare,
@@ -167,7 +167,7 @@ class EtcdLogin:
             return self._token
         if self._under_way is None or self._under_way.done():
             self._under_way = asyncio.create_task(self._log_in())
-            self._under_way.add_done_callback(look_at)
+            self._under_way.add_done_callback(drop_error)
         return await asyncio.shield(self._under_way)
 
     def close(self) -> None:
