@@ -1,6 +1,6 @@
 """A client of etcd: by its JSON gateway, over TLS, with every request bounded in time and in bytes.
 
-It speaks to one member at a time, and to the next where that fails.  A request whose answer was
+It speaks to one member, and to the next where that fails or is silent.  A request whose answer was
 lost is sent again, to the same member or to another, and etcd may carry out both, the first of them
 much later: so only what may be done twice is asked for, as a transaction with compares.
 
@@ -31,7 +31,7 @@ from gatewayd.network.connect_errors import SILENT, ConnectError, reason
 from gatewayd.network.http_head import HttpError, authority
 from gatewayd.network.http_response import HttpResponse
 from gatewayd.network.tls import Server, alert_of, client_context
-from gatewayd.runtime.tasks import drop_error
+from gatewayd.runtime.tasks import cancel_and_wait, drop_error
 from gatewayd.runtime.watched_file import read_regular
 from gatewayd.site.etcd_messages import (
     Compare,
@@ -58,8 +58,10 @@ MAX_CERTIFICATES = 64 << 10
 """Bytes of the file of certificates to show."""
 
 ANSWER = 1.5
-"""Seconds for one member to answer a renewal, or a reading: the fence has room for three of them
-after a renewal is due (3 + 3 * 1.5 < 10)."""
+"""Seconds of silence after which a renewal, or a reading, is asked of the next member, too: the
+fence has room for three of them after a renewal is due (3 + 3 * 1.5 < 10)."""
+MIN_TRIES = 2
+"""Requests of which one may meet a kept connection that has been closed."""
 LOGIN = 10.0
 """Seconds for a login: etcd checks a password by bcrypt, which takes a small machine a second and
 more, and longer while several gateways start."""
@@ -212,7 +214,8 @@ class EtcdClient:
     """A client that makes one request at a time; more of them, where one must not wait for another.
 
     login: of all of them, which is closed with any.
-    seconds: for each member to answer, from the look-up of its name on.
+    seconds: of silence of a member, from the look-up of its name on, after which the next is asked
+    too; the first to answer is believed, so that what is slow is not taken for dead.
 
     cluster: the number of the etcd whose members have answered so far; "" for none.
     """
@@ -224,8 +227,11 @@ class EtcdClient:
         login: EtcdLogin,
         seconds: float = ANSWER,
     ) -> None:
-        self._members = deque(_Member(host, port, access, seconds) for host, port in endpoints)
-        self._login, self._seconds = login, seconds
+        named = tuple(endpoints)
+        self._seconds, self._tries = seconds, max(len(named), MIN_TRIES)
+        self._whole = seconds * self._tries
+        self._members = deque(_Member(*one, access, self._whole) for one in named)
+        self._login = login
         self.cluster = ""
         self._turn = asyncio.Lock()
 
@@ -323,28 +329,52 @@ class EtcdClient:
             return  # by an earlier try, or by itself
 
     async def _request(self, path: str, body: bytes) -> bytes:
-        """Return the body of the first response that is final."""
+        """Return the body of the first response that is final.  Raises SiteError."""
+        if not self._members:
+            raise EtcdUnreachable("No member of etcd is named in endpoints in [site].")
         async with self._turn:
-            fault: EtcdUnreachable | None = None
-            for _ in range(max(len(self._members), 2)):  # a kept connection may have been closed
-                try:
-                    return await self._ask(self._members[0], path, body)
-                except EtcdUnreachable as error:
-                    fault = error
-                    self._members.rotate(-1)
-            raise fault or EtcdUnreachable("No member of etcd is named in endpoints in [site].")
+            asked: dict[asyncio.Task[bytes], _Member] = {}
+            try:
+                async with asyncio.timeout(self._whole):
+                    return await self._first(asked, path, body)
+            except TimeoutError:
+                raise EtcdUnreachable(
+                    f"etcd at {', '.join(one.name for one in asked.values())} does not answer in "
+                    f"{self._whole:g} s. Check that most of its members run, and reach one another."
+                ) from None
+            finally:
+                await cancel_and_wait(asked)
+
+    async def _first(
+        self, asked: dict[asyncio.Task[bytes], _Member], path: str, body: bytes
+    ) -> bytes:
+        """Ask the next member where one fails, or is silent: it is waited for nevertheless.
+
+        asked: what is under way, to be filled.
+        """
+        tries = self._tries
+        while True:
+            free = next((one for one in self._members if one not in asked.values()), None)
+            if tries and free is not None:
+                asked[asyncio.create_task(self._ask(free, path, body))] = free
+                tries -= 1
+            more = tries and len(asked) < len(self._members)
+            done, _ = await asyncio.wait(
+                asked, timeout=self._seconds if more else None, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                member, fault = asked.pop(task), task.exception()
+                self._members.remove(member)
+                if not isinstance(fault, EtcdUnreachable):
+                    self._members.appendleft(member)
+                    return task.result()
+                self._members.append(member)
+                if not (asked or tries):
+                    raise fault
 
     async def _ask(self, member: _Member, path: str, body: bytes) -> bytes:
         """Return the body of one member's response.  Raises SiteError."""
-        try:
-            async with asyncio.timeout(self._seconds):
-                response = await self._authorised(member, path, body)
-        except TimeoutError:
-            member.connection.close()
-            raise EtcdUnreachable(
-                f"etcd at {member.name} does not answer in {self._seconds:g} s. Check that most of "
-                "its members run, and reach one another."
-            ) from None
+        response = await self._authorised(member, path, body)
         if response.status == HTTPStatus.OK:
             return response.body
         raise _fault(member.name, response)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 
 from gatewayd.cloud.credentials import read_secret
 from gatewayd.errors import EtcdRefused, EtcdUnreachable, LeaseGone
+from gatewayd.runtime.tasks import until_one_ends
 from gatewayd.site.etcd import EtcdClient, EtcdLogin, largest, read_bounded
 from gatewayd.site.etcd_messages import Compare, Compared, Delete, Get, Put
 from tests.support.etcd import CONTINUE, STOP, Cluster, running_etcd
@@ -212,6 +215,18 @@ async def test_a_request_goes_on_where_the_leader_is_stopped_and_another_member_
         client.close()
 
 
+async def test_members_that_all_answer_late_are_not_taken_for_dead(single: Cluster) -> None:
+    """As on a card that writes slowly: each answer comes after the next member was asked."""
+    silence, late = 1.0, 1.2
+    async with AsyncExitStack() as stack:
+        relays = [_late_relay(single.members[0].port, late) for _ in range(3)]
+        ports = [await stack.enter_async_context(one) for one in relays]
+        endpoints = tuple(f"https://127.0.0.1:{port}" for port in ports)
+        client = EtcdClient.of(replace(single.settings(), endpoints=endpoints), READ, silence)
+        stack.callback(client.close)
+        await _until_answered(client)
+
+
 async def test_what_is_not_trusted_is_not_asked_and_what_is_away_is_named(single: Cluster) -> None:
     foreign = EtcdClient.of(single.settings(ca_file=None), READ, PATIENT)
     lacking = EtcdClient.of(single.settings(ca_file=Path("/nowhere/ca.pem")), READ, PATIENT)
@@ -223,6 +238,37 @@ async def test_what_is_not_trusted_is_not_asked_and_what_is_away_is_named(single
     finally:
         foreign.close()
         lacking.close()
+
+
+@asynccontextmanager
+async def _late_relay(port: int, late: float) -> AsyncIterator[int]:
+    """Yield the port of a relay by which all but a client's first bytes arrive later."""
+    running: set[asyncio.Task[object] | None] = set()
+
+    async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+
+    async def carry_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read(1 << 16))
+        while data := await reader.read(1 << 16):
+            asyncio.get_running_loop().call_later(late, writer.write, data)
+
+    async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        running.add(asyncio.current_task())
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            await until_one_ends(carry_late(reader, far_writer), carry(far_reader, writer))
+        finally:
+            for one in (writer, far_writer):
+                one.transport.abort()
+
+    server = await asyncio.start_server(relay, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        await asyncio.gather(*filter(None, running), return_exceptions=True)
 
 
 async def _until_answered(client: EtcdClient, lease: int = 0) -> None:

@@ -86,17 +86,22 @@ class EtcdMember:
         self.process.send_signal(signal.SIGCONT)
 
     async def figures(self) -> Mapping[str, float]:
-        """Return what it counts, by name and labels.  Raises OSError."""
+        """Return what it counts, by name and labels, once it has started.  Raises OSError."""
         try:
             async with asyncio.timeout(ASK):
-                text = await self._fetch()
+                while (text := await self._fetch()) is None:
+                    await asyncio.sleep(AGAIN)
         except TimeoutError:
             raise OSError(f"{self.host.name} does not answer") from None
         rows = (row.rpartition(" ") for row in text.splitlines() if row[:1].isalpha())
         return {name: float(value) for name, _, value in rows}
 
-    async def _fetch(self) -> str:
-        reader, writer = await asyncio.open_connection(self.host.lan, METRICS)
+    async def _fetch(self) -> str | None:
+        """Return its metrics; None while it does not listen yet.  Raises OSError."""
+        try:
+            reader, writer = await asyncio.open_connection(self.host.lan, METRICS)
+        except ConnectionRefusedError:
+            return None
         try:
             writer.write(b"GET /metrics HTTP/1.0\r\n\r\n")
             return (await reader.read()).decode().partition("\r\n\r\n")[2]
