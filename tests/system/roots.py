@@ -36,8 +36,6 @@ BASE = (
 HOSTS = "127.0.0.1 localhost\\n::1 localhost\\n127.0.1.1 gateway\\n"
 OPTIONS = (
     '--aptopt=Apt::Install-Recommends "false"',
-    # a root that is not finished is made once more, so that nothing has to reach the disk before
-    "--dpkgopt=force-unsafe-io",
     # what nobody reads in a test; the packages under test are unpacked whole
     "--dpkgopt=path-exclude=/usr/share/locale/*",
     "--dpkgopt=path-exclude=/usr/share/doc/*",
