@@ -21,6 +21,8 @@ from gatewayd.device.views import DeviceView, Facts, HistoryEntry, ManagerView, 
 from gatewayd.errors import NoSuchDevice, NotSupported, WrongState
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.simulator.bus import PrivateBus
+from gatewayd.simulator.site import Site
+from tests.support.run_gatewayctl import MODULE, START
 
 POLICY = Path(__file__).parents[2] / "packaging/dbus/org.gatewayd1.conf"
 POLKIT_POLICY = Path(__file__).parent / "org.freedesktop.PolicyKit1.conf"
@@ -226,13 +228,35 @@ async def served(
 
 
 async def run(*words: str) -> tuple[int, str]:
-    """Run a program; return its exit status, and all it printed."""
+    """Run a program; return its exit status, and all it printed.
+
+    gatewayctl is forked, as the processes of sites are: tests/support/forked.py.
+    """
+    if words[: len(START)] == START:
+        return await _run_gatewayctl(words[len(START) :])
     process = await asyncio.create_subprocess_exec(
         *words, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     printed, _ = await process.communicate()
     assert process.returncode is not None
     return process.returncode, printed.decode()
+
+
+async def _run_gatewayctl(words: Sequence[str]) -> tuple[int, str]:
+    read, write = os.pipe()
+    try:
+        process = await Site.start_python((), MODULE, words, write)
+    finally:
+        os.close(write)
+    reader = asyncio.StreamReader()
+    protocol = asyncio.StreamReaderProtocol(reader)
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: protocol, os.fdopen(read, "rb"))
+    try:
+        printed = await reader.read()
+    finally:
+        transport.close()
+    return await process.wait(), printed.decode()
 
 
 class Busctl:

@@ -57,7 +57,8 @@ async def site(tmp_path: Path, *options: str) -> AsyncIterator[Site]:
     """Yield a site between two namespaces, with small tables; gatewayd runs."""
     layout = ("--interface", CHILDREN, "--address", CHILDREN, "--network", NETWORK, *options)
     with namespaces() as (gateway, children):
-        one = Site(tmp_path, gateway, children, "lan0", layout)
+        measured = ("env", *gateway)  # with memory of its own: of what is forked, much is shared
+        one = Site(tmp_path, measured, children, "lan0", layout)
         async with one.open():
             bounds = f"max_unadmitted = {MAX_UNADMITTED}\nmax_queued = {MAX_QUEUED}\n"
             config = (tmp_path / "gatewayd.toml").read_text()
@@ -239,7 +240,7 @@ async def test_a_host_that_is_not_on_the_link_is_not_seen(tmp_path: Path) -> Non
     async with site(tmp_path, "--children", "1", "--late", "1") as one:
         child, away = one.plant["serials"]
         await until_all(one, "online", child)
-        second_cable(one.gateway[3], one.children[3])
+        second_cable(one.gateway[-1], one.children[-1])
         packet = dns.encode(records.announcement(stranger_like(away)))
         for to in (UPLINK, GATEWAY, "224.0.0.251"):
             await run(*one.children, sys.executable, "-c", SEND, UPLINK_PEER, to, packet.hex())

@@ -1,4 +1,4 @@
-"""python3 -m tests.support.fork_server FD: forks processes that run gatewayd, or its simulator.
+"""python3 -m tests.support.fork_server FD: forks processes that run gatewayd or what is of it.
 
 It has imported both, which takes longer than all else that such a process does in most tests.  What
 it is asked, and what it reports, is in tests/support/forked.py.
@@ -16,15 +16,24 @@ import sys
 from dataclasses import dataclass
 from importlib import import_module
 
+from tests.support import own_network
+from tests.support.spare_helper import SpareHelper
+
 MODULES = (
+    "gatewayd.cli.main",
+    "gatewayd.cli.messages",
     "gatewayd.daemon",
     "gatewayd.cloud.alibaba.provider",
     "gatewayd.cloud.huawei.provider",
     "gatewayd.cloud.mqtt_broker.provider",
+    "gatewayd.discovery.helper.server",
+    "gatewayd.discovery.helper.specs",
     "gatewayd.discovery.mdns.zeroconf_backend",
     "gatewayd.simulator.plant",
 )
 """What is imported before the first fork: all that they import, but the modules that run."""
+WITH_HELPER = ("gatewayd", "tests.support.kill_points")
+"""Of what is run, that which is gatewayd, and starts a helper."""
 MAX_REQUEST = 1 << 17
 """Bytes of a request; the environment is most of it."""
 STREAMS = 3
@@ -33,13 +42,17 @@ STREAMS = 3
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A process to be: what it runs, and where.  streams: for its descriptors 0 to 2."""
+    """A process to be: what it runs, and where.
+
+    network: by the name of `ip netns`; "" for ours.  streams: for its descriptors 0 to 2.
+    """
 
     module: str
     arguments: list[str]
     environment: dict[str, str]
     directory: str
     umask: int
+    network: str
     streams: list[int]
 
     def take_over(self) -> None:
@@ -51,8 +64,12 @@ class Request:
         os.environ.update(self.environment)
         os.chdir(self.directory)
         os.umask(self.umask)
+        if self.network:
+            own_network.join(self.network)
         sys.argv = [self.module, *self.arguments]
         gc.enable()
+        if self.module in WITH_HELPER:
+            SpareHelper.fork()
         runpy.run_module(self.module, run_name="__main__", alter_sys=True)
 
 

@@ -1,4 +1,4 @@
-"""Processes of gatewayd and of its simulator that are forked instead of started.
+"""Processes of gatewayd, its simulator and gatewayctl that are forked instead of started.
 
 A site of a test is two processes at least, and each imports for half a second what the one before
 it has imported.  So one process for each worker has imported it once: tests/support/fork_server.py.
@@ -21,10 +21,16 @@ from typing import Self
 
 from gatewayd.simulator.site import Running, start_python
 
-MODULES = ("gatewayd", "gatewayd.simulator", "tests.support.kill_points")
+MODULES = (
+    "gatewayd", "gatewayd.simulator", "tests.support.kill_points", "tests.support.run_gatewayctl",
+)  # fmt: skip
 """What is forked: other modules replace parts of gatewayd before they import the rest."""
 SEQUENCE = socket.AF_UNIX, socket.SOCK_SEQPACKET
 NAMESPACES = ("net", "mnt")
+INSIDE = ("ip", "netns", "exec")
+"""With a name, the prefix of a command that runs in a network of its own."""
+SERVER = b"tests.support.fork_server"
+"""Its module, in its command."""
 TOP = Path(__file__).parents[2]
 
 
@@ -83,11 +89,14 @@ class Forker:
     ) -> Running:
         """Run a module as a process of its own, as gatewayd.simulator.site.start_python does.
 
-        It is started in the usual way where it has a prefix, or a library that is loaded first, and
-        where this thread is not at home, as in another network.
+        The prefix may be that of a network that `ip netns` has made.  It is started in the usual
+        way where it has another one, or a library that is loaded first, and where this thread is
+        not at home, as in another network.
         """
         away = self._server is not None and _where() != self._where
-        if prefix or module not in MODULES or "LD_PRELOAD" in os.environ or away:
+        *inside, network = prefix or (*INSIDE, "")
+        other = tuple(inside) != INSIDE or module not in MODULES
+        if other or "LD_PRELOAD" in os.environ or away:
             return await start_python(prefix, module, arguments, output)
         ours, theirs = socket.socketpair(*SEQUENCE)
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -95,6 +104,7 @@ class Forker:
             request = {
                 "module": module, "arguments": [*map(str, arguments)],
                 "environment": dict(os.environ), "directory": str(Path.cwd()), "umask": _umask(),
+                "network": network,
             }  # fmt: skip
             out, err = (output, output) if output is not None else (1, 2)
             streams = [nothing, out, err, theirs.fileno()]
@@ -111,7 +121,7 @@ class Forker:
         if self._control is None:
             self._control, theirs = socket.socketpair(*SEQUENCE)
             self._where = _where()
-            command = [sys.executable, "-m", "tests.support.fork_server", str(theirs.fileno())]
+            command = [sys.executable, "-m", SERVER.decode(), str(theirs.fileno())]
             with theirs:
                 self._server = subprocess.Popen(command, cwd=TOP, pass_fds=[theirs.fileno()])
         return self._control
@@ -131,6 +141,12 @@ class Forker:
         if self._control is not None and self._server is not None:
             self._control.close()
             self._server.wait(timeout=60)
+
+
+def started() -> list[int]:
+    """Return what the main thread of this process has started, but for the server."""
+    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    return [int(one) for one in found if SERVER not in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
 def _where() -> list[tuple[int, int]]:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 
 from gatewayd.cli.output.fields import ERROR, JsonField, faults
 from gatewayd.simulator.bus import PrivateBus
 from tests.dbus.support import run
+from tests.support.run_gatewayctl import START
 
-GATEWAYCTL = (
-    sys.executable,
-    "-c",
-    "import sys; from gatewayd.cli.main import main; sys.exit(main())",
-)
+GATEWAYCTL = START
 
 
 async def ctl(bus: PrivateBus, *words: str) -> tuple[int, str]:

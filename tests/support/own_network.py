@@ -20,6 +20,8 @@ _TENTATIVE = 0x40  # IFA_F_TENTATIVE, linux/if_addr.h
 _REQUEST = struct.Struct("16sH22x")  # ifreq: name, flags
 
 CLONE_NEWNET = 0x40000000  # <linux/sched.h>
+NAMED = Path("/run/netns")
+"""Where `ip netns` has its namespaces, ip-netns(8)."""
 
 
 def enter() -> None:
@@ -30,9 +32,24 @@ def enter() -> None:
     """
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET):
-        number = ctypes.get_errno()
-        raise OSError(number, f"no network namespace: {os.strerror(number)}")
+        raise _no_namespace()
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+
+
+def join(name: str) -> None:
+    """Move this thread, and what it starts from now on, into a network that `ip netns` has made.
+
+    Its mounts stay: /sys shows the interfaces of before.  Needs root.  Raises OSError.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    with (NAMED / name).open() as network:
+        if libc.setns(network.fileno(), CLONE_NEWNET):
+            raise _no_namespace()
+
+
+def _no_namespace() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, f"no network namespace: {os.strerror(number)}")
 
 
 def await_running(interface: str) -> None:

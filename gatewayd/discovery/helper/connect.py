@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 from gatewayd.discovery.helper.messages import MAX_TO_GATEWAYD
 
@@ -46,16 +46,31 @@ async def by_socket(path: str) -> AsyncIterator[Streams]:
         yield reader, writer
 
 
+class HelperProcess(Protocol):
+    """A process that was started."""
+
+    async def wait(self) -> int:
+        """Return its exit status, once it has ended."""
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+
+
+async def start_child(connected: int, environ: Mapping[str, str]) -> HelperProcess:
+    """Start the helper as a child process.  connected: its descriptor 0.  Raises OSError."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", MODULE,
+        stdin=connected, stdout=asyncio.subprocess.DEVNULL, env=dict(environ),
+        start_new_session=True,  # what a terminal sends is for gatewayd, which ends the helper
+    )  # fmt: skip
+
+
 @asynccontextmanager
 async def by_child(environ: Mapping[str, str]) -> AsyncIterator[Streams]:
     """Start the helper as a child process, and end it at last.  Raises OSError."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        child = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", MODULE,
-            stdin=theirs.fileno(), stdout=asyncio.subprocess.DEVNULL, env=dict(environ),
-            start_new_session=True,  # what a terminal sends is for gatewayd, which ends the helper
-        )  # fmt: skip
+        child = await start_child(theirs.fileno(), environ)
         theirs.close()
         try:
             reader, writer = await asyncio.open_connection(sock=ours, limit=MAX_TO_GATEWAYD)
@@ -75,7 +90,7 @@ async def _closing(writer: asyncio.StreamWriter) -> AsyncIterator[None]:
             await writer.wait_closed()
 
 
-async def _end(child: asyncio.subprocess.Process) -> None:
+async def _end(child: HelperProcess) -> None:
     """Wait for the end of a child, of which the connection is closed."""
     try:
         async with asyncio.timeout(_END):

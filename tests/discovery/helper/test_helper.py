@@ -51,6 +51,7 @@ from gatewayd.runtime.clock import Clock
 from gatewayd.runtime.tasks import cancel_and_wait
 from gatewayd.testing.contracts.discoverer import RecordingSink
 from gatewayd.testing.waiting import until
+from tests.support.forked import started
 from tests.support.tasks import in_background
 
 SEEN = Sighting(
@@ -408,11 +409,6 @@ def test_settings_that_are_wrong_are_refused_by_name() -> None:
         make_discoverer(spec, lambda _: Mdns)
 
 
-def children() -> list[int]:
-    pid = os.getpid()
-    return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
 def real(connection: object = None) -> DiscoveryHelper:
     loop = asyncio.get_running_loop()
     spec = spec_of("mdns", "mdns", MdnsSettings(("nosuch0",), ("_a._tcp",)))
@@ -425,22 +421,22 @@ async def test_the_real_helper_runs_as_a_child_and_ends_with_gatewayd() -> None:
     client = real()
     async with in_background(client.run(RecordingSink())):
         await until(lambda: "nosuch0" in client.faults.get("mdns", ""))
-        (child,) = children()
+        (child,) = started()
         environ = Path(f"/proc/{child}/environ").read_bytes()
         assert b"CREDENTIALS" not in environ
         assert b"NOTIFY_SOCKET" not in environ
         os.kill(child, signal.SIGKILL)
         await until(lambda: client.counters()["discovery-restarts"] == 1)
         await until(lambda: "nosuch0" in client.faults.get("mdns", ""))
-        assert children() != [child]
-    assert children() == []
+        assert started() != [child]
+    assert started() == []
 
 
 async def test_a_child_that_does_not_end_is_killed() -> None:
     async with by_child(dict(os.environ)):
-        (child,) = children()
+        (child,) = started()
         os.kill(child, signal.SIGSTOP)
-    assert children() == []
+    assert started() == []
 
 
 async def test_where_a_socket_is_named_no_child_is_started(tmp_path: Path) -> None:
@@ -448,7 +444,7 @@ async def test_where_a_socket_is_named_no_child_is_started(tmp_path: Path) -> No
     client = real(connect({**os.environ, SOCKET_VARIABLE: str(path)}))
     async with in_background(client.run(RecordingSink())):
         await until(lambda: NOT_RUNNING in client.faults.get("mdns", ""))
-        assert children() == []
+        assert started() == []
 
 
 async def test_a_socket_of_systemd_leads_to_the_helper(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from gatewayd.runtime.clock import Clock
 from gatewayd.settings.files import ConfigPaths
 from gatewayd.testing.contracts.discoverer import RecordingSink
 from gatewayd.testing.waiting import until
+from tests.support.forked import started
 from tests.support.snmp_agent import SWITCH, SnmpAgent, agents
 from tests.support.tasks import in_background
 
@@ -75,8 +76,7 @@ async def test_a_secret_reaches_the_source_and_is_read_again_when_it_may_have_ch
         client = helper(spec_of("snmp", "snmp", SnmpSettings(hosts=(FIRST,), port=port)), given)
         async with in_background(client.run(sink)):
             await until(lambda: bool(sink.seen))
-            pid = os.getpid()
-            (child,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            (child,) = started()
             for name in ("environ", "cmdline"):
                 assert COMMUNITY not in Path(f"/proc/{child}/{name}").read_bytes()
             assert COMMUNITY.decode() not in str(client.counters())
