@@ -26,7 +26,7 @@ from gatewayd.device.identity import (
     strength,
 )
 from gatewayd.device.reason import Reason
-from gatewayd.discovery.comparison import are_apart, same_facts
+from gatewayd.discovery.comparison import OwnClaims, are_apart, are_behind_two, same_facts
 from gatewayd.discovery.discoverer import LONGEST, SHORTEST, Listener, Origin, Sighting
 from gatewayd.discovery.presence import (
     LEFT,
@@ -120,7 +120,7 @@ class ObservationIndex:
         found |= {other.device for one in observations for other in self.at(one.origin)}
         return tuple(sorted(found - {presence.device}))[:MAX_RIVALS]
 
-    def conflict(self, presence: Presence, own: Collection[Claim]) -> str:
+    def conflict(self, presence: Presence, own: OwnClaims) -> str:
         """Return why the identity of a device is in question; "" if it is not.
 
         own: what identifies the device.
@@ -130,12 +130,13 @@ class ObservationIndex:
             one.conflict == IDENTITY_CONFLICT for one in observations
         ):
             return IDENTITY_CONFLICT
-        if any(_is_elsewhere(one, own) for one in observations):
+        if any(_is_elsewhere(one, own.claims) for one in observations):
             return MOVED_OR_CLONED
-        if any(not one.behind.at_once.issubset(own) for one in observations):
+        if any(not one.behind.at_once.issubset(own.claims) for one in observations):
             return TWO_CLAIMANTS
         verified = [one.sighting for one in observations if one.verified]
-        if any(are_apart(*pair, own) for pair in combinations(verified, 2)):
+        beside = [one.sighting for one in observations]
+        if any(are_apart(*pair, own, beside) for pair in combinations(verified, 2)):
             return TWO_CLAIMANTS
         contested = any(len(self.at(one.origin)) > 1 for one in observations)
         return NAME_CONTESTED if contested else ""
@@ -163,12 +164,6 @@ def with_facts(attributes: Mapping[str, str], addresses: Collection[str]) -> Map
     } | {"addresses": " ".join(addresses) if len(addresses) > 1 else ""}
     proven = {key: value for key, value in attributes.items() if key == "addresses"}
     return {**attributes, **{key: value for key, value in facts.items() if value}, **proven}
-
-
-def _are_behind_two(one: Sighting, other: Sighting) -> bool:
-    """Whether the kernel saw two sightings behind different MACs."""
-    ours, theirs = kernel_macs(one.claims), kernel_macs(other.claims)
-    return bool(ours and theirs) and ours.isdisjoint(theirs)
 
 
 def join_evidence(
@@ -311,8 +306,7 @@ class DeviceTable:
         concerned |= self._observations.concerned(observation)
         changed = facts is None or bool(resolved.merged) or not same_facts(facts, sighting)
         if changed:
-            own = self.resolver.claims(observation.device)
-            self._scheduler.challenge(presence, observation, own, now)
+            self._challenge(observation, now)
         self._update(concerned, now, changed=observation.device if changed else None)
         self._resolve_again(resolved.common, now, lambda _: rank)
         return observation
@@ -344,7 +338,7 @@ class DeviceTable:
         sightings = [one.sighting for one in self.presence(device).observations.values()]
         pairs = [
             pair for pair in combinations(sightings, 2)
-            if are_apart(*pair, ()) or _are_behind_two(*pair)
+            if are_apart(*pair) or are_behind_two(*pair)
         ]  # fmt: skip
         both = [_keys(one) & _keys(two) for one, two in pairs]
         both += [
@@ -366,6 +360,7 @@ class DeviceTable:
             found = frozenset().union(*seen) - self.resolver.claims(device)
         else:
             shown, found = shown & self._shown(other), self.resolver.distinctive(other)
+            found |= self.resolver.homes(other) - self.resolver.claims(device)
         return found | {key for key in shown if self.resolver.is_common(key)}
 
     def _shown(self, device: DeviceId) -> frozenset[Claim]:
@@ -400,6 +395,7 @@ class DeviceTable:
                 if self._observations.is_live(observation):
                     self._note(observation, resolved, now)
                     concerned |= self._observations.concerned(observation)
+                    self._challenge(observation, now)
             for device in sorted(concerned):
                 self._update((device,), now, changed=device)
             keys = found
@@ -520,13 +516,17 @@ class DeviceTable:
         for oldest in strangers[:-MAX_CONTESTANTS]:
             self._remove(oldest, REPLACED, now)
 
+    def _challenge(self, observation: Observation, now: float) -> None:
+        own = self.resolver.own(observation.device)
+        self._scheduler.challenge(self._presences[observation.device], observation, own, now)
+
     def _update(
         self, devices: Collection[DeviceId], now: float, *, changed: DeviceId | None = None
     ) -> None:
         """Update the conflicts of devices, and notify of changes.  changed: by its evidence."""
         for device in sorted(devices):
             if (presence := self._presences.get(device)) is not None:
-                conflict = self._observations.conflict(presence, self.resolver.claims(device))
+                conflict = self._observations.conflict(presence, self.resolver.own(device))
                 rivals = self._observations.rivals(presence) if conflict else ()
                 differs = device == changed or rivals != presence.rivals
                 presence.rivals = rivals

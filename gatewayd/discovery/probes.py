@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
-from gatewayd.device.identity import Claim
 from gatewayd.device.reason import Reason
-from gatewayd.discovery.comparison import are_apart
+from gatewayd.discovery.comparison import OwnClaims, are_apart
 from gatewayd.discovery.presence import SILENT, Observation, Presence, PresenceState
 from gatewayd.discovery.queues import DeadlineQueue
 from gatewayd.discovery.settings import InventorySettings
@@ -55,14 +54,16 @@ class ProbeScheduler:
             self._probe_soon(observation, now)
 
     def challenge(
-        self, presence: Presence, observation: Observation, own: Collection[Claim], now: float
+        self, presence: Presence, observation: Observation, own: OwnClaims, now: float
     ) -> None:
         """Challenge each pair of observations in which one device seems to be at two places.
 
-        presence: of the device.  own: the claims that identify it.
+        presence: of the device.  own: what identifies it.
         """
+        beside = [one.sighting for one in presence.observations.values()]
         for other in presence.observations.values():
-            if other is not observation and are_apart(other.sighting, observation.sighting, own):
+            pair = other.sighting, observation.sighting
+            if other is not observation and are_apart(*pair, own, beside):
                 for one in (observation, other):
                     if one.challenge():
                         self._probe_soon(one, now)

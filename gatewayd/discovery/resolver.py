@@ -21,13 +21,12 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TypeAlias
 
 from gatewayd.device.identity import (
+    KERNEL,
     NO_DEVICE,
     Claim,
     DeviceId,
-    are_several,
     consistent,
     contradict,
     held_once,
@@ -41,24 +40,19 @@ from gatewayd.device.identity import (
     share_key,
     strength,
 )
+from gatewayd.discovery.claim_index import (
+    ClaimIndex,
+    CommonClaims,
+    KnownDevice,
+    OperatorAnswers,
+)
+from gatewayd.discovery.comparison import OwnClaims
 from gatewayd.discovery.discoverer import Origin
 from gatewayd.discovery.queues import EvictionQueue, share_of
 from gatewayd.discovery.settings import MAX_LISTED
 
 IDENTITY_CONFLICT = "identity-conflict"
 MOVED_OR_CLONED = "moved-or-cloned"
-
-MAX_HOLDERS = 64
-"""How many devices are remembered behind one MAC: more would change nothing."""
-MAX_SHARED = 1024
-"""How many such MACs are remembered."""
-
-SEVERAL = 3
-"""A serial that so many devices show is a factory's default."""
-MAX_WITNESSES = 8
-"""How many of them are remembered."""
-MAX_WITNESSED = 4096
-"""For how many serials that more than one device has shown they are."""
 
 BINDING = 50
 """The weight of an origin that was the device's before; less than any strong claim's."""
@@ -72,171 +66,6 @@ MAX_ORIGINS = 16
 
 _FACTORY_MADE = frozenset({"serial", "uuid"})
 """Kinds of which many devices may have one value, as the factory sets it."""
-
-
-@dataclass(slots=True, eq=False)
-class KnownDevice:
-    """One device: what identifies it, and its origins, oldest first.
-
-    born: its number, in order of creation.  listed: whether an operator has listed it.
-    accepted: those of its claims that were on record, or approved, when it was pinned.
-    away: whether it is seen nowhere any more.
-    """
-
-    device: DeviceId
-    born: int
-    pinned: bool = False
-    listed: bool = False
-    away: bool = False
-    rank: int = 0
-    claims: frozenset[Claim] = frozenset()
-    accepted: frozenset[Claim] = frozenset()
-    origins: tuple[Origin, ...] = ()
-
-    @property
-    def seniority(self) -> tuple[bool, int]:
-        """The sort key for which of two is kept in a merger: the pinned, then the older."""
-        return not self.pinned, self.born
-
-    def may_merge(self, other: KnownDevice) -> bool:
-        """Whether the two may be one device."""
-        return not (self.pinned and other.pinned) and not contradict(self.claims, other.claims)
-
-    def is_on_record(self, key: Claim) -> bool:
-        """Whether a claim has identified it since it was pinned, or an operator has listed it."""
-        return self.listed or (self.pinned and key in self.accepted)
-
-
-class ClaimIndex:
-    """The devices by claim, in the order in which they came to hold it.
-
-    A claim that means the same in all namespaces has the same holders in all of them.
-    """
-
-    def __init__(self) -> None:
-        self._holders: dict[Claim, tuple[KnownDevice, ...]] = {}
-        self._shared: dict[Claim, None] = {}
-
-    def __getitem__(self, one: Claim) -> tuple[KnownDevice, ...]:
-        return self._holders.get(key_of(one), ())
-
-    def add(self, one: Claim, holder: KnownDevice) -> None:
-        """Add a holder, if there is room for another."""
-        held = self._holders.get(key := key_of(one), ())
-        if holder not in held and len(held) < MAX_HOLDERS:
-            self._holders[key] = (*held, holder)
-
-    def discard(self, one: Claim, holder: KnownDevice) -> None:
-        """Remove a holder, unless it holds the same in another namespace."""
-        key = key_of(one)
-        if any(key_of(other) == key for other in holder.claims if other != one):
-            return
-        left = tuple(other for other in self[one] if other is not holder)
-        if left:
-            self._holders[key] = left
-        else:
-            self._holders.pop(key, None)
-
-    def is_shared(self, one: Claim) -> bool:
-        """Whether a MAC distinguishes no device: many are behind it, or two that cannot be one.
-
-        A shared MAC is remembered, as one of those devices may be forgotten before the others.
-        """
-        if one.kind != "mac":
-            return False
-        key = key_of(one)
-        if key not in self._shared and are_several([holder.claims for holder in self[one]]):
-            self._shared[key] = None
-            if len(self._shared) > MAX_SHARED:
-                del self._shared[next(iter(self._shared))]
-        return key in self._shared
-
-
-Witness: TypeAlias = KnownDevice | Claim
-"""Who shows a claim: a device, or the one behind a MAC that is not the device's own."""
-
-
-class CommonClaims:
-    """What several devices show, so that it identifies none of them: a default of the factory.
-
-    A claim is common once SEVERAL show it, or two that are on record as two; and until no more than
-    one of them is left.
-    """
-
-    def __init__(self) -> None:
-        self._witnesses: dict[Claim, dict[Witness, Origin]] = {}
-        self._shown_at: dict[Origin, set[Claim]] = {}
-        self._shown_by: dict[Witness, set[Claim]] = {}
-        self._common: set[Claim] = set()
-
-    def __len__(self) -> int:
-        return len(self._common)
-
-    def __contains__(self, key: Claim) -> bool:
-        return key in self._common
-
-    def note(self, key: Claim, witness: Witness, origin: Origin) -> None:
-        """Note who shows a claim, and where.
-
-        At one origin a device may have had several MACs, one after the other.
-        """
-        seen = self._witnesses.setdefault(key, {})
-        former = [w for w, at in seen.items() if at == origin and isinstance(w, Claim)]
-        if witness not in seen and len(seen) - len(former) >= MAX_WITNESSES:
-            return
-        before, seen[witness] = seen.get(witness, origin), origin
-        self._shown_at.setdefault(origin, set()).add(key)
-        self._shown_by.setdefault(witness, set()).add(key)
-        self._unlist(key, before)
-        for one in former:
-            if one != witness:
-                self._discard(key, one)
-        if len(self._witnesses) > MAX_WITNESSED:
-            self._forget(next(iter(self._witnesses)))
-
-    def learn(self, key: Claim) -> bool:
-        """Whether a claim is common from now on, and was not before."""
-        seen = self._witnesses.get(key, {})
-        on_record = sum(isinstance(one, KnownDevice) and one.pinned for one in seen)
-        if key in self._common or (len(seen) < SEVERAL and on_record < 2):  # noqa: PLR2004  # two
-            return False
-        self._common.add(key)
-        return True
-
-    def leave(self, device: KnownDevice, origin: Origin) -> None:
-        """Note that a device is not at an origin any more."""
-        for key in tuple(self._shown_at.get(origin, ())):
-            seen = self._witnesses[key]
-            for one in [w for w, at in seen.items() if at == origin]:
-                if one is device or isinstance(one, Claim):
-                    self._discard(key, one)
-
-    def forget(self, device: KnownDevice) -> None:
-        """Note that a device is seen nowhere any more."""
-        for key in tuple(self._shown_by.get(device, ())):
-            self._discard(key, device)
-
-    def _discard(self, key: Claim, witness: Witness) -> None:
-        seen = self._witnesses[key]
-        self._unlist(key, seen.pop(witness))
-        self._shown_by[witness].discard(key)
-        if not self._shown_by[witness]:
-            del self._shown_by[witness]
-        if len(seen) < 2:  # noqa: PLR2004  # one alone has it for itself
-            self._common.discard(key)
-        if not seen:
-            del self._witnesses[key]
-
-    def _unlist(self, key: Claim, origin: Origin) -> None:
-        """Note that a claim is not shown at an origin, if so."""
-        if origin not in self._witnesses[key].values():
-            self._shown_at[origin].discard(key)
-            if not self._shown_at[origin]:
-                del self._shown_at[origin]
-
-    def _forget(self, key: Claim) -> None:
-        for witness in tuple(self._witnesses[key]):
-            self._discard(key, witness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,8 +104,7 @@ class Resolver:
         self._bound: dict[Origin, KnownDevice] = {}
         self._claim_index = ClaimIndex()
         self._common = CommonClaims()
-        self._answers: dict[Claim, DeviceId] = {}
-        self._kernel_macs: dict[DeviceId, set[Claim]] = {}
+        self._answers = OperatorAnswers()
         self._unpinned: EvictionQueue[KnownDevice] = EvictionQueue()
         self._listed: EvictionQueue[KnownDevice] = EvictionQueue()
         self._created = 0
@@ -288,6 +116,13 @@ class Resolver:
         """Return what identifies a device; nothing if it is not known."""
         return self._devices[device].claims if device in self._devices else frozenset()
 
+    def own(self, device: DeviceId) -> OwnClaims:
+        """Return what identifies a device, and how that is known to be its own."""
+        known, answered = self._devices.get(device), self._answers.own(device)
+        if known is None:
+            return OwnClaims(answered=answered)
+        return OwnClaims(known.claims, known.accepted, answered)
+
     def distinctive(self, device: DeviceId, *, without: Collection[Claim] = ()) -> frozenset[Claim]:
         """Return what identifies a device and no other; by what it is looked up by.
 
@@ -296,6 +131,11 @@ class Resolver:
         own = (one for one in self.claims(device) if strength(one))
         keys = {key_of(one) for one in own if not self._claim_index.is_shared(one)}
         return frozenset(keys.difference(without))
+
+    def homes(self, device: DeviceId) -> frozenset[Claim]:
+        """Return the kernel's MACs of a device and no other, local ones too."""
+        own = kernel_macs(self.claims(device))
+        return frozenset(one for one in own if not self._claim_index.is_shared(one))
 
     def is_pinned(self, device: DeviceId) -> bool:
         """Whether a device is never evicted and never merged into another."""
@@ -307,13 +147,13 @@ class Resolver:
             return False  # as mostly, and it is asked for each claim
         key = key_of(one)
         common = key in self._common and key not in self._answers and not self._is_listed(one)
-        return common or self._answers.get(key) == NO_DEVICE
+        return common or self._answers.identifies_none(key)
 
     def recognises(self, origin: Origin, claims: Iterable[Claim]) -> bool:
         """Whether a sighting seems to be of a pinned device.  A guess, for ranking only."""
         bound, shown = self._bound_to(origin), [one for one in claims if strength(one)]
         holders = (known for one in shown for known in self._claim_index[one])
-        answered = (self._answers.get(key_of(one), NO_DEVICE) for one in shown)
+        answered = (self._answers.whose(key_of(one)) for one in shown)
         seems = any(known.pinned for known in chain(filter(None, [bound]), holders))
         return seems or any(map(self.is_pinned, answered))
 
@@ -323,17 +163,13 @@ class Resolver:
         NO_DEVICE: it identifies no device.  None: the answer of before counts no longer.
         """
         for key, device in answers.items():
-            former = self._answers.pop(key, NO_DEVICE)
-            self._kernel_macs.get(former, set()).discard(key)
-            if device is None:
-                self._drop_key(key)
-                continue
-            self._answers[key] = device
-            self._drop_key(key, but=device)
-            if device != NO_DEVICE and is_kernel_mac(key):
-                self._kernel_macs.setdefault(device, set()).add(key)
-                if (known := self._devices.get(device)) is not None:
-                    self._add_claim(known, key)
+            former = self._devices.get(self._answers.put(key, device))
+            if former is not None and former.device != device and key.kind == "mac":
+                self._take(former, Claim(key.kind, KERNEL, key.value))
+            self._drop_key(key, but=device or NO_DEVICE)
+            known = self._devices.get(device or NO_DEVICE)
+            if known is not None and is_kernel_mac(key):
+                self._add_claim(known, key)
 
     def add_known(self, device: DeviceId, claims: Iterable[Claim]) -> None:
         """Pin a device, and accept all these claims as its own: they are on record, or approved.
@@ -343,10 +179,12 @@ class Resolver:
         known, shown = self._devices.get(device) or self._create(device), frozenset(claims)
         self._discard(known)
         known.pinned = True
-        accepted = consistent([c for c in shown if self._answers.get(key_of(c), device) == device])
+        accepted = consistent(
+            [c for c in shown if self._answers.whose(key_of(c), device) == device]
+        )
         for one in [c for c in known.claims if contradict([c], accepted)]:
             self._drop_claim(known, one)
-        own = [*filter(is_kept, (*accepted, *self._kernel_macs.get(device, ())))]
+        own = [*filter(is_kept, (*accepted, *kernel_macs(self._answers.own(device))))]
         for one in own:
             self._claim_index.add(one, known)
         known.claims = held_once(known.claims.union(own), shown)
@@ -426,7 +264,7 @@ class Resolver:
     def _owner(self, claimed: Iterable[Claim]) -> DeviceId:
         """Return whose a sighting is by an operator's answer; NO_DEVICE where there is none."""
         said = (key_of(one) for one in claimed if not is_kernel_mac(one))
-        answers = (self._answers.get(key, NO_DEVICE) for key in said)
+        answers = (self._answers.whose(key) for key in said)
         return next((one for one in answers if one != NO_DEVICE), NO_DEVICE)
 
     def _strange_macs(self, known: KnownDevice, claimed: Sequence[Claim]) -> frozenset[Claim]:
@@ -434,8 +272,8 @@ class Resolver:
 
         A device that shows a UUID or a certificate of its own may have several.
         """
-        seen = (c for c in kernel_macs(claimed) - known.claims if not self._is_answer(c, known))
-        strange = frozenset(seen if kernel_macs(known.claims) else ())
+        seen = kernel_macs(claimed) - known.claims if kernel_macs(known.claims) else ()
+        strange = frozenset(c for c in seen if not self._answers.is_own(c, known.device))
         return strange if strange and not share_key(known.claims, claimed) else frozenset()
 
     def _find_common(
@@ -521,17 +359,13 @@ class Resolver:
         """Accept claims as a device's own, unless they are another's."""
         has_home = bool(kernel_macs(known.claims))
         for one in claimed:
-            answered = self._is_answer(one, known)
+            answered = self._answers.is_own(one, known.device)
             foreign = is_exclusive(one) and any(e is not known for e in self._claim_index[one])
             foreign = foreign or (has_home and is_kernel_mac(one))
             if not is_kept(one) or (foreign and not answered) or contradict([one], known.claims):
                 continue
             if len(known.claims) < MAX_CLAIMS:
                 self._add_claim(known, one)
-
-    def _is_answer(self, one: Claim, known: KnownDevice) -> bool:
-        """Whether a claim is a device's by an operator's answer."""
-        return self._answers.get(key_of(one)) == known.device
 
     def _new(self, origin: Origin, claimed: Sequence[Claim]) -> KnownDevice:
         """Create a device, named by an answer, by the claims that only it has, or by its origin."""

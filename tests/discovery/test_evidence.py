@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from gatewayd.device.identity import Claim, Trust
-from gatewayd.discovery.comparison import are_apart, same_facts
+from gatewayd.discovery.comparison import OwnClaims, are_apart, same_facts
 from gatewayd.discovery.device_table import MAX_ADDRESSES, join_evidence, with_facts
 from gatewayd.discovery.discoverer import Sighting
 
@@ -86,11 +86,11 @@ def test_when_it_was_seen_is_no_fact() -> None:
 def test_are_apart(facts: dict[str, object], apart: bool) -> None:
     one = replace(BASE, claims=frozenset({MAC}))
     other = replace(BASE, **facts)  # type: ignore[arg-type]  # facts are fields by name
-    assert are_apart(one, other, ()) is apart
-    assert are_apart(other, one, ()) is apart
+    assert are_apart(one, other) is apart
+    assert are_apart(other, one) is apart
 
 
 def test_a_device_with_two_macs_of_its_own_is_not_apart_from_itself() -> None:
     one, other = (replace(BASE, claims=frozenset({mac})) for mac in (MAC, OTHER_MAC))
-    assert are_apart(one, other, {MAC})
-    assert not are_apart(one, other, {MAC, OTHER_MAC})
+    assert are_apart(one, other, OwnClaims({MAC}))
+    assert not are_apart(one, other, OwnClaims({MAC, OTHER_MAC}))

@@ -19,15 +19,14 @@ from gatewayd.device.identity import (
     device_id,
     key_of,
 )
+from gatewayd.discovery import claim_index
 from gatewayd.discovery import resolver as resolver_module
+from gatewayd.discovery.claim_index import MAX_WITNESSES, CommonClaims, KnownDevice
 from gatewayd.discovery.resolver import (
     IDENTITY_CONFLICT,
     MAX_CLAIMS,
     MAX_ORIGINS,
-    MAX_WITNESSES,
     MOVED_OR_CLONED,
-    CommonClaims,
-    KnownDevice,
     Resolved,
     Resolver,
 )
@@ -555,7 +554,7 @@ def test_a_child_that_has_left_and_what_an_operator_says_are_disputed_all_the_sa
 def test_what_is_remembered_of_shared_serials_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(resolver_module, "MAX_WITNESSED", 5)
+    monkeypatch.setattr(claim_index, "MAX_WITNESSED", 5)
     common = CommonClaims()
     for n in range(50):
         (key,) = keys(f"serial pm S{n}")

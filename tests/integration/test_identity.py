@@ -206,9 +206,10 @@ async def test_two_with_one_serial_wait_for_an_operator_who_splits_or_merges_the
         second = await until_shown(one, "Meter 2 to wait", Name="Meter 2", State="pending")
         fourth = await until_shown(one, "Meter 4 to wait", Name="Meter 4", State="pending")
         for here, there in ((first, second), (second, first), (third, fourth), (fourth, third)):
-            facts = (await shown(one))[here]
-            assert (facts["Conflict"], facts["ConflictWith"]) == ("identity-conflict", [there])
-        assert f"The identity of device {first} is in question" in one.log()
+            wanted = {"Conflict": "identity-conflict", "ConflictWith": [there]}
+            await until_shown(one, f"{here} to be in conflict", Id=here, **wanted)
+        warned = f"The identity of device {first} is in question"
+        await one.until(lambda: logged(one, warned), "the warning")
         said = await ctl(one, "explain", first)
         assert f"gatewayctl merge {first} {second}" in said
         assert f"gatewayctl split {first} {second}" in said
@@ -225,6 +226,8 @@ async def test_two_with_one_serial_wait_for_an_operator_who_splits_or_merges_the
         await one.stop()
         await one.start()
         await three_are_left(one, first, second, third)
+        await a_third_is_a_claimant(one, lan, third)
+        await three_are_left(one, first, second, third)
         decided = await ctl(one, "log")
         assert "split" in decided
         assert "merged" in decided
@@ -239,7 +242,32 @@ async def three_are_left(one: Site, *ids: str) -> None:
         return set(found) == set(ids) and facts == {("online", "")}
 
     await one.until(undisputed, f"{ids} to be all there are")
-    assert {row[0] for row in await one.call("ListDevices")} == set(ids)
+
+
+async def a_third_is_a_claimant(one: Site, lan: Responder, child: str) -> None:
+    """Have a device of the serial of two that are merged come, until all three were asked, and go.
+
+    What is seen once it has gone is what would stay for good.
+    """
+    both = {"10.77.1.3", "10.77.1.4"}
+    third = Announced(METER, "Meter 5", "meter5", "10.77.1.5", {"serial": "OLD-7"})
+
+    async def until_at(addresses: set[str], awaited: str) -> None:
+        async def is_there() -> bool:
+            return addresses == set((await shown(one))[child]["Addresses"])
+
+        await one.until(is_there, awaited)
+
+    await until_at(both, f"{child} to be at both places again")
+    await lan.add(third)
+    await until_at({*both, third.address}, "the third to be seen")
+    await until_shown(one, "the third to be asked", Id=child, Conflict="two-claimants")
+    await lan.remove(third)
+    await until_at(both, "the third to have left")
+
+
+async def logged(one: Site, text: str) -> bool:
+    return text in one.log()
 
 
 async def test_a_serial_that_three_show_is_a_factorys_and_each_is_a_child(tmp_path: Path) -> None:
