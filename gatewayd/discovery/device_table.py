@@ -446,15 +446,14 @@ class DeviceTable:
         self, observation: Observation, answer: Sighting, now: float, *, rank: int
     ) -> None:
         """Process the answer to a probe, which may be another device's.  rank: as a sighting's."""
-        cause = observation.cause
+        cause, doubt = observation.cause, observation.doubt
         if self.add_sighting(answer, now, rank=rank) is not observation:
             self.probe_unanswered(observation, now)
             return
         self.counts["probes-answered"] += 1
         self.counts["goodbyes-refuted"] += cause is LEFT
         observation.checking = False
-        observation.confirm()
-        self._scheduler.trust(observation)
+        self._scheduler.probe_answered(observation, doubt, now)
         self._update((observation.device,), now)
 
     def probe_unanswered(self, observation: Observation, now: float) -> None:

@@ -87,6 +87,7 @@ class Observation:
     challenged: it must answer, as the device is seen elsewhere too: a sighting is not enough.
     verified: it has answered since it was last challenged.
     checking: it waits to be asked, or is being asked.
+    doubt: why it would be suspect, of what came since then: an answer may be older.
     conflict, rivals: what the resolver said of the newest sighting.
     behind: the MACs behind which the device was seen here.
     """
@@ -100,6 +101,7 @@ class Observation:
     challenged: bool = False
     verified: bool = False
     checking: bool = False
+    doubt: Reason = NONE
     conflict: str = ""
     rivals: tuple[DeviceId, ...] = ()
     behind: SeenBehind = field(default_factory=SeenBehind)
@@ -119,6 +121,8 @@ class Observation:
 
     def suspect(self, cause: Reason) -> bool:
         """Make it suspect; False if it was already."""
+        if self.checking:
+            self.doubt = cause
         if self.state is PresenceState.SUSPECT:
             return False
         self.cause, self.unanswered = cause, 0
@@ -132,9 +136,9 @@ class Observation:
         self.cause, self.unanswered = CHALLENGED, 0
         return True
 
-    def confirm(self) -> None:
-        """Note an answer: the device is there."""
-        self.cause, self.unanswered = NONE, 0
+    def confirm(self, doubt: Reason) -> None:
+        """Note an answer: the device is there.  doubt: as there was one before the answer came."""
+        self.cause, self.unanswered = doubt, 0
         self.challenged, self.verified = False, True
 
     def miss(self) -> int:

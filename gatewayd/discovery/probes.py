@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from gatewayd.device.reason import Reason
+from gatewayd.device.reason import NONE, Reason
 from gatewayd.discovery.comparison import OwnClaims, are_apart
 from gatewayd.discovery.presence import SILENT, Observation, Presence, PresenceState
 from gatewayd.discovery.queues import DeadlineQueue
@@ -36,7 +36,7 @@ class ProbeScheduler:
             if observation.checking:
                 self._deadlines.put(observation, now + self._settings.probe_gap)
             elif observation.state is PresenceState.SUSPECT:
-                observation.checking = True
+                observation.checking, observation.doubt = True, NONE
                 return observation
             elif observation.until > now:
                 self._deadlines.put(observation, observation.until)
@@ -67,6 +67,14 @@ class ProbeScheduler:
                 for one in (observation, other):
                     if one.challenge():
                         self._probe_soon(one, now)
+
+    def probe_answered(self, observation: Observation, doubt: Reason, now: float) -> None:
+        """Note that a probe was answered.  doubt: one that came since; then probe once more."""
+        observation.confirm(doubt)
+        if doubt is NONE:
+            self.trust(observation)
+        else:
+            self._probe_soon(observation, now)
 
     def probe_unanswered(self, observation: Observation, now: float) -> bool:
         """Note that a probe was not answered; return whether it was the last try."""

@@ -288,6 +288,24 @@ async def test_a_device_seen_while_it_is_probed_is_there() -> None:
         assert lan.listener.words(child) == ["seen"]
 
 
+@pytest.mark.parametrize("seen_again", [False, True])
+async def test_a_goodbye_is_newer_than_the_answer_to_a_question_before_it(seen_again: bool) -> None:
+    async with a_lan(InventorySettings(probe_wait=0.3, probe_spread=0, probe_tries=1)) as lan:
+        child = await lan.sees("mdns a", "serial pm A1")
+        lan.goodbye("mdns a")
+        await asyncio.sleep(0.5)
+        assert lan.asking == 1
+        if seen_again:
+            lan.announce("mdns a", "serial pm A1")
+            await lan.settle()
+        lan.goodbye("mdns a")
+        await asyncio.sleep(0.4)
+        assert lan.asking == 0, "it has answered"
+        lan.die("mdns a")
+        await asyncio.sleep(PATIENCE)
+        assert lan.listener.words(child) == ["seen", "lost"]
+
+
 async def test_a_device_is_not_asked_twice_at_once() -> None:
     async with a_lan(InventorySettings(probe_wait=0, probe_spread=0)) as lan:
         lan.announce("mdns a", "serial pm A1")

@@ -65,7 +65,7 @@ def test_a_challenge_wants_an_answer() -> None:
     assert not observation.challenge()
     assert not observation.refresh(SIGHTING, 120)
     assert (observation.state, observation.cause) == (PresenceState.SUSPECT, CHALLENGED)
-    observation.confirm()
+    observation.confirm(NONE)
     assert (observation.state, observation.verified) == (PresenceState.PRESENT, True)
 
 

@@ -226,7 +226,7 @@ async def test_two_with_one_serial_wait_for_an_operator_who_splits_or_merges_the
         await one.stop()
         await one.start()
         await three_are_left(one, first, second, third)
-        await a_third_is_a_claimant(one, lan, third)
+        await until_at(one, third, "10.77.1.3", "10.77.1.4")
         await three_are_left(one, first, second, third)
         decided = await ctl(one, "log")
         assert "split" in decided
@@ -244,26 +244,11 @@ async def three_are_left(one: Site, *ids: str) -> None:
     await one.until(undisputed, f"{ids} to be all there are")
 
 
-async def a_third_is_a_claimant(one: Site, lan: Responder, child: str) -> None:
-    """Have a device of the serial of two that are merged come, until all three were asked, and go.
+async def until_at(one: Site, child: str, *addresses: str) -> None:
+    async def is_there() -> bool:
+        return {*addresses} == set((await shown(one))[child]["Addresses"])
 
-    What is seen once it has gone is what would stay for good.
-    """
-    both = {"10.77.1.3", "10.77.1.4"}
-    third = Announced(METER, "Meter 5", "meter5", "10.77.1.5", {"serial": "OLD-7"})
-
-    async def until_at(addresses: set[str], awaited: str) -> None:
-        async def is_there() -> bool:
-            return addresses == set((await shown(one))[child]["Addresses"])
-
-        await one.until(is_there, awaited)
-
-    await until_at(both, f"{child} to be at both places again")
-    await lan.add(third)
-    await until_at({*both, third.address}, "the third to be seen")
-    await until_shown(one, "the third to be asked", Id=child, Conflict="two-claimants")
-    await lan.remove(third)
-    await until_at(both, "the third to have left")
+    await one.until(is_there, f"{child} to be at {addresses}")
 
 
 async def logged(one: Site, text: str) -> bool:
