@@ -154,6 +154,8 @@ async def test_gatewayd_brings_a_child_online_by_an_installed_plug_in(
     installed = await asyncio.to_thread(InstalledExample, example, tmp_path)
     cloud = (await asyncio.to_thread(example_tests, installed, monkeypatch)).ToyTestbed()
     await cloud.start()
+    former = await Site.start_python((), "gatewayd", ["--version"], None)
+    assert await former.wait() == 0
     monkeypatch.setenv("PYTHONPATH", f"{installed.packages}:{TOP}")
     with PrivateBus(POLICY) as bus:
         site = Site(tmp_path, bus=bus.address)

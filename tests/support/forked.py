@@ -31,6 +31,7 @@ INSIDE = ("ip", "netns", "exec")
 """With a name, the prefix of a command that runs in a network of its own."""
 SERVER = b"tests.support.fork_server"
 """Its module, in its command."""
+READ_AT_START = ("LD_", "PYTHON")
 TOP = Path(__file__).parents[2]
 
 
@@ -83,6 +84,7 @@ class Forker:
         self._control: socket.socket | None = None
         self._server: subprocess.Popen[bytes] | None = None
         self._where: list[tuple[int, int]] = []
+        self._read_at_start = _read_at_start()
 
     async def start(
         self, prefix: Sequence[str], module: str, arguments: Sequence[str], output: int | None
@@ -90,13 +92,13 @@ class Forker:
         """Run a module as a process of its own, as gatewayd.simulator.site.start_python does.
 
         The prefix may be that of a network that `ip netns` has made.  It is started in the usual
-        way where it has another one, or a library that is loaded first, and where this thread is
-        not at home, as in another network.
+        way where it has another one, or what is read from the environment at a start only, as
+        where modules are; and where this thread is not at home, as in another network.
         """
         away = self._server is not None and _where() != self._where
         *inside, network = prefix or (*INSIDE, "")
         other = tuple(inside) != INSIDE or module not in MODULES
-        if other or "LD_PRELOAD" in os.environ or away:
+        if other or away or _read_at_start() != self._read_at_start:
             return await start_python(prefix, module, arguments, output)
         ours, theirs = socket.socketpair(*SEQUENCE)
         nothing = os.open(os.devnull, os.O_RDONLY)
@@ -147,6 +149,11 @@ def started() -> list[int]:
     """Return what the main thread of this process has started, but for the server."""
     found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return [int(one) for one in found if SERVER not in Path(f"/proc/{one}/cmdline").read_bytes()]
+
+
+def _read_at_start() -> dict[str, str]:
+    """Return what the loader and Python read from the environment when a process starts."""
+    return {name: text for name, text in os.environ.items() if name.startswith(READ_AT_START)}
 
 
 def _where() -> list[tuple[int, int]]:
