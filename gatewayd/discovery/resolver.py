@@ -19,14 +19,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import chain
 
 from gatewayd.device.identity import (
+    EVERYWHERE,
     KERNEL,
     NO_DEVICE,
     Claim,
     DeviceId,
+    are_several,
     consistent,
     contradict,
     held_once,
@@ -40,12 +43,7 @@ from gatewayd.device.identity import (
     share_key,
     strength,
 )
-from gatewayd.discovery.claim_index import (
-    ClaimIndex,
-    CommonClaims,
-    KnownDevice,
-    OperatorAnswers,
-)
+from gatewayd.discovery.common_claims import CommonClaims
 from gatewayd.discovery.comparison import OwnClaims
 from gatewayd.discovery.discoverer import Origin
 from gatewayd.discovery.queues import EvictionQueue, share_of
@@ -63,9 +61,143 @@ ANSWERED = 1000
 """The weight of what is a device's by an operator's answer."""
 MAX_CLAIMS = 32
 MAX_ORIGINS = 16
+MAX_HOLDERS = 64
+"""How many devices are remembered behind one MAC: more would change nothing."""
+MAX_SHARED = 1024
+"""How many such MACs are remembered."""
 
 _FACTORY_MADE = frozenset({"serial", "uuid"})
 """Kinds of which many devices may have one value, as the factory sets it."""
+
+
+@dataclass(slots=True, eq=False)
+class KnownDevice:
+    """One device: what identifies it, and its origins, oldest first.
+
+    born: its number, in order of creation.  listed: whether an operator has listed it.
+    accepted: those of its claims that were on record, or approved, when it was pinned.
+    away: whether it is seen nowhere any more.
+    """
+
+    device: DeviceId
+    born: int
+    pinned: bool = False
+    listed: bool = False
+    away: bool = False
+    rank: int = 0
+    claims: frozenset[Claim] = frozenset()
+    accepted: frozenset[Claim] = frozenset()
+    origins: tuple[Origin, ...] = ()
+
+    @property
+    def seniority(self) -> tuple[bool, int]:
+        """The sort key for which of two is kept in a merger: the pinned, then the older."""
+        return not self.pinned, self.born
+
+    def may_merge(self, other: KnownDevice) -> bool:
+        """Whether the two may be one device."""
+        return not (self.pinned and other.pinned) and not contradict(self.claims, other.claims)
+
+    def is_on_record(self, key: Claim) -> bool:
+        """Whether a claim has identified it since it was pinned, or an operator has listed it."""
+        return self.listed or (self.pinned and key in self.accepted)
+
+
+class ClaimIndex:
+    """The devices by claim, in the order in which they came to hold it.
+
+    A claim that means the same in all namespaces has the same holders in all of them.
+    """
+
+    def __init__(self) -> None:
+        self._holders: dict[Claim, tuple[KnownDevice, ...]] = {}
+        self._shared: dict[Claim, None] = {}
+
+    def __getitem__(self, one: Claim) -> tuple[KnownDevice, ...]:
+        return self._holders.get(key_of(one), ())
+
+    def add(self, one: Claim, holder: KnownDevice) -> None:
+        """Add a holder, if there is room for another."""
+        held = self._holders.get(key := key_of(one), ())
+        if holder not in held and len(held) < MAX_HOLDERS:
+            self._holders[key] = (*held, holder)
+
+    def discard(self, one: Claim, holder: KnownDevice) -> None:
+        """Remove a holder, unless it holds the same in another namespace."""
+        key = key_of(one)
+        if any(key_of(other) == key for other in holder.claims if other != one):
+            return
+        left = tuple(other for other in self[one] if other is not holder)
+        if left:
+            self._holders[key] = left
+        else:
+            self._holders.pop(key, None)
+
+    def is_shared(self, one: Claim) -> bool:
+        """Whether a MAC distinguishes no device: many are behind it, or two that cannot be one.
+
+        A shared MAC is remembered, as one of those devices may be forgotten before the others.
+        """
+        if one.kind != "mac":
+            return False
+        key = key_of(one)
+        if key not in self._shared and are_several([holder.claims for holder in self[one]]):
+            self._shared[key] = None
+            if len(self._shared) > MAX_SHARED:
+                del self._shared[next(iter(self._shared))]
+        return key in self._shared
+
+
+_NOTHING: frozenset[Claim] = frozenset()
+
+
+class OperatorAnswers:
+    """What operators have answered: whose a claim is, by what it is looked up by.
+
+    NO_DEVICE: it identifies no device.
+    """
+
+    def __init__(self) -> None:
+        self._whose: dict[Claim, DeviceId] = {}
+        self._own: dict[DeviceId, set[Claim]] = {}
+
+    def __len__(self) -> int:
+        return len(self._whose)
+
+    def __contains__(self, key: Claim) -> bool:
+        return key in self._whose
+
+    def whose(self, key: Claim, default: DeviceId = NO_DEVICE) -> DeviceId:
+        """Return whose a claim is; the default where there is no answer."""
+        return self._whose.get(key, default)
+
+    def identifies_none(self, key: Claim) -> bool:
+        """Whether the answer is that a claim identifies no device."""
+        return self._whose.get(key) == NO_DEVICE
+
+    def put(self, key: Claim, device: DeviceId | None) -> DeviceId:
+        """Replace the answer for a claim; return the former one.  None: there is none any more."""
+        if (former := self._whose.pop(key, None)) is not None:
+            self._own[former].discard(key)
+            if not self._own[former]:
+                del self._own[former]
+        if device is not None:
+            self._whose[key] = device
+            self._own.setdefault(device, set()).add(key)
+        return former or NO_DEVICE
+
+    def own(self, device: DeviceId) -> AbstractSet[Claim]:
+        """Return all that is a device's by an answer."""
+        return self._own.get(device, _NOTHING)
+
+    def is_own(self, one: Claim, device: DeviceId) -> bool:
+        """Whether a claim is a device's by an answer.
+
+        The kernel's MAC is where an announced one of the same digits is: it is seen behind it.
+        """
+        own = self.own(device)
+        announced = Claim(one.kind, EVERYWHERE, one.value)
+        return key_of(one) in own or (is_kernel_mac(one) and announced in own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +235,8 @@ class Resolver:
         self._devices: dict[DeviceId, KnownDevice] = {}
         self._bound: dict[Origin, KnownDevice] = {}
         self._claim_index = ClaimIndex()
-        self._common = CommonClaims()
+        self._witnesses = CommonClaims()
+        self._common = self._witnesses.keys
         self._answers = OperatorAnswers()
         self._unpinned: EvictionQueue[KnownDevice] = EvictionQueue()
         self._listed: EvictionQueue[KnownDevice] = EvictionQueue()
@@ -196,10 +329,10 @@ class Resolver:
         last: it is seen nowhere else.
         """
         if (known := self._devices.get(device)) is not None:
-            self._common.leave(known, origin)
+            self._witnesses.leave(known, origin)
             if last:
                 known.away = True
-                self._common.forget(known)
+                self._witnesses.forget(known)
 
     def unpin(self, device: DeviceId) -> None:
         """Let a device be merged and evicted like any other."""
@@ -216,8 +349,8 @@ class Resolver:
             self._drop_claim(known, one)
         for origin in known.origins:
             del self._bound[origin]
-            self._common.leave(known, origin)
-        self._common.forget(known)
+            self._witnesses.leave(known, origin)
+        self._witnesses.forget(known)
 
     def resolve(
         self, origin: Origin, claims: Iterable[Claim], *, rank: int = 0, listed: bool = False
@@ -240,7 +373,7 @@ class Resolver:
         self._bind(known, origin)
         known.rank, known.listed, known.away = max(known.rank, rank), known.listed or listed, False
         for key in sorted(key for key in set(map(key_of, shown)) if key in self._common):
-            self._common.note(key, known, origin)
+            self._witnesses.note(key, known, origin)
         common = self._find_common(known, strange, claimed, origin)
         evicted = self._make_room(known)
         return Resolved(
@@ -293,9 +426,9 @@ class Resolver:
             if self._is_listed(one) or any(of.is_on_record(key) for of in (*holders, known)):
                 continue
             for holder in holders:
-                self._common.note(key, holder, holder.origins[-1] if holder.origins else origin)
-            self._common.note(key, min(strange) if strange else known, origin)
-            if self._common.learn(key):
+                self._witnesses.note(key, holder, holder.origins[-1] if holder.origins else origin)
+            self._witnesses.note(key, min(strange) if strange else known, origin)
+            if self._witnesses.learn(key):
                 self._drop_key(key)
                 found.append(key)
         return tuple(found)

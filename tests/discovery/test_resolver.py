@@ -19,14 +19,15 @@ from gatewayd.device.identity import (
     device_id,
     key_of,
 )
-from gatewayd.discovery import claim_index
+from gatewayd.discovery import common_claims
 from gatewayd.discovery import resolver as resolver_module
-from gatewayd.discovery.claim_index import MAX_WITNESSES, CommonClaims, KnownDevice
+from gatewayd.discovery.common_claims import MAX_WITNESSES, CommonClaims
 from gatewayd.discovery.resolver import (
     IDENTITY_CONFLICT,
     MAX_CLAIMS,
     MAX_ORIGINS,
     MOVED_OR_CLONED,
+    KnownDevice,
     Resolved,
     Resolver,
 )
@@ -554,7 +555,7 @@ def test_a_child_that_has_left_and_what_an_operator_says_are_disputed_all_the_sa
 def test_what_is_remembered_of_shared_serials_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(claim_index, "MAX_WITNESSED", 5)
+    monkeypatch.setattr(common_claims, "MAX_WITNESSED", 5)
     common = CommonClaims()
     for n in range(50):
         (key,) = keys(f"serial pm S{n}")
@@ -564,11 +565,11 @@ def test_what_is_remembered_of_shared_serials_is_bounded(
     assert len(common._witnesses) == len(common._common) == 5
     assert max(map(len, common._witnesses.values())) == MAX_WITNESSES
     assert len(common._shown_at) <= 5 * MAX_WITNESSES
-    assert key in common
+    assert key in common.keys
     for one in tuple(common._witnesses[key]):
         assert isinstance(one, KnownDevice)
         common.leave(one, ("mdns", "49"))
-    assert key not in common
+    assert key not in common.keys
 
 
 def keys(*texts: str) -> list[Claim]:
