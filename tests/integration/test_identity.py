@@ -239,7 +239,8 @@ async def three_are_left(one: Site, *ids: str) -> None:
     async def undisputed() -> bool:
         found = await shown(one)
         facts = {(one["State"], one["Conflict"]) for one in found.values()}
-        return set(found) == set(ids) and facts == {("online", "")}
+        listed = {row[0] for row in await one.call("ListDevices")}
+        return set(found) == listed == set(ids) and facts == {("online", "")}
 
     await one.until(undisputed, f"{ids} to be all there are")
 
