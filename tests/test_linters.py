@@ -11,7 +11,7 @@ import pytest
 
 TOP = Path(__file__).parent.parent
 UNREMEMBERED = ("--cache-dir", os.devnull) if "CI" in os.environ else ()
-"""What mypy would remember for a next run takes a quarter of one, and in CI there is none."""
+"""What mypy would remember for a next run takes some seconds, and in CI there is none."""
 
 
 @pytest.mark.parametrize(

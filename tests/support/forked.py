@@ -32,6 +32,7 @@ INSIDE = ("ip", "netns", "exec")
 SERVER = b"tests.support.fork_server"
 """Its module, in its command."""
 READ_AT_START = ("LD_", "PYTHON")
+"""How the variables begin that count only when a process starts."""
 TOP = Path(__file__).parents[2]
 
 
@@ -113,7 +114,7 @@ class Forker:
             socket.send_fds(self._open(), [json.dumps(request).encode()], streams)
         os.close(nothing)
         ours.setblocking(False)
-        await _readable(ours)
+        await readable(ours)
         pid, handles, _, _ = socket.recv_fds(ours, 16, 1)
         if not pid:
             raise RuntimeError(f"the server for {module} has ended")
@@ -168,7 +169,8 @@ def _umask() -> int:
     return mask
 
 
-async def _readable(one: socket.socket) -> None:
+async def readable(one: int | socket.socket) -> None:
+    """Return when a descriptor can be read."""
     loop = asyncio.get_running_loop()
     ready = asyncio.Event()
     loop.add_reader(one, ready.set)

@@ -7,7 +7,6 @@ that is started after it is a new process of Python.
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import runpy
@@ -18,10 +17,10 @@ from collections.abc import Mapping
 from typing import NoReturn
 
 from gatewayd.discovery.helper import connect
+from tests.support.forked import SEQUENCE, readable
 
 MAX_REQUEST = 1 << 17
 """Bytes of the environment that is asked for."""
-SEQUENCE = socket.AF_UNIX, socket.SOCK_SEQPACKET
 
 
 class SpareHelper:
@@ -54,7 +53,7 @@ class SpareHelper:
         if self._status is None:
             handle = os.pidfd_open(self._pid)
             try:
-                await _readable(handle)
+                await readable(handle)
             finally:
                 os.close(handle)
             self._status = _reap(self._pid)
@@ -86,13 +85,3 @@ def _become_helper(control: socket.socket) -> NoReturn:
 def _reap(pid: int) -> int:
     """Return the exit status of a child that has ended."""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-async def _readable(descriptor: int) -> None:
-    loop = asyncio.get_running_loop()
-    ready = asyncio.Event()
-    loop.add_reader(descriptor, ready.set)
-    try:
-        await ready.wait()
-    finally:
-        loop.remove_reader(descriptor)
